@@ -1,0 +1,80 @@
+"""Settings of the first room: where the tables are, how they are read, and what their events mean. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """One table on disk or in a bucket."""
+
+    path: str  # file or glob; csv, jsonl or parquet, plain or .gz; gs:// through Beam's file systems
+    separator: str = ","  # CSV only; "::" and "\t" work too
+    encoding: str = "utf-8"  # CSV and JSONL; a byte order mark is dropped
+    columns: dict[str, str] = field(default_factory=dict)  # contract name -> name in the file, where they differ
+    timestamp_unit: Literal["auto", "s", "ms", "iso"] = "auto"  # auto decides once a table, from its first rows
+    list_separator: str = "|"  # between the values of a list column in CSV
+    empty_values: tuple[str, ...] = ("(no genres listed)",)  # cells that say "nothing" besides the empty one
+
+
+@dataclass(frozen=True)
+class EventRule:
+    """What one kind of event says about the listener."""
+
+    weight: float = 1.0  # strength as a training example; the strongest of a visit names the interaction
+    positive: bool = True  # whether it is a target to be predicted
+    positive_from: float | None = None  # with `value`: positive only from this value on (ratings)
+
+    def is_positive(self, value: float | None) -> bool:
+        """Whether an event of this kind with this value (None where absent) counts as liked."""
+        if self.positive_from is None:
+            return self.positive
+        return self.positive and value is not None and value >= self.positive_from
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How events become train, eval and test. `docs/decisions/0004-split.md` says why time is the default."""
+
+    kind: Literal["time", "time_per_user", "user", "given"] = "time"
+    eval_share: float = 0.1  # of events (time, time_per_user) or of users (user)
+    test_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.eval_share and 0 < self.test_share and self.eval_share + self.test_share < 1):
+            raise ValueError(f"shares must leave something to train on: eval {self.eval_share}, test {self.test_share}")
+
+
+DEFAULT_EVENTS = {
+    "play": EventRule(weight=1.0),
+    "complete": EventRule(weight=2.0),
+    "like": EventRule(weight=3.0),
+    "skip": EventRule(weight=0.5, positive=False),
+    "rating": EventRule(weight=2.0, positive_from=4.0),
+}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The tables, their declared columns, and the rules that turn events into interactions."""
+
+    catalogue: TableConfig
+    events: TableConfig
+    users: TableConfig | None = None
+    media_root: str = ""  # relative media_uri are resolved against it
+    numeric: tuple[str, ...] = ()  # declared numeric columns of the catalogue, beside duration_s
+    categorical: tuple[str, ...] = ()  # declared categorical columns of the catalogue, beside domain and creator
+    embeddings: dict[str, int] = field(default_factory=dict)  # embedding:<name> columns of the catalogue -> dimension
+    user_numeric: tuple[str, ...] = ()  # declared columns of the users table
+    user_categorical: tuple[str, ...] = ()
+    event_rules: dict[str, EventRule] = field(default_factory=lambda: dict(DEFAULT_EVENTS))
+    split: SplitConfig = SplitConfig()
+    max_reject_share: float = 0.05  # of a table's rows, of the media files, or of events on unknown items
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_reject_share <= 1:
+            raise ValueError(f"max_reject_share: got {self.max_reject_share}, expected a share between 0 and 1")
+        if not any(rule.positive for rule in self.event_rules.values()):
+            raise ValueError("event_rules: no kind of event is positive, so there is nothing to learn from")

@@ -1,0 +1,25 @@
+"""The artifact types that are ours alone.
+
+One top-level module, no declared properties: Kubeflow accepts a custom type only when its TYPE_NAME is an importable
+`module.Class` with a single dot, and refuses declared properties (docs/decisions/0005-custom-artifacts.md).
+"""
+
+from tfx.types.artifact import Artifact
+
+
+class Rejects(Artifact):
+    """Records that were left out, one JSON object a line: stage, source, line or item id, reason, detail."""
+
+    TYPE_NAME = "zhiyin_artifacts.Rejects"
+
+
+class ItemCounts(Artifact):
+    """Positive training interactions per item: `counts.json`, an object from item id to count."""
+
+    TYPE_NAME = "zhiyin_artifacts.ItemCounts"
+
+
+class ItemIndex(Artifact):
+    """Item vectors, their ids and the index report: `vectors.npy`, `item_ids.json`, `report.json`."""
+
+    TYPE_NAME = "zhiyin_artifacts.ItemIndex"
