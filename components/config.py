@@ -43,7 +43,7 @@ class SplitConfig:
     test_share: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (0 <= self.eval_share and 0 < self.test_share and self.eval_share + self.test_share < 1):
+        if not (self.eval_share >= 0 and self.test_share > 0 and self.eval_share + self.test_share < 1):
             raise ValueError(f"shares must leave something to train on: eval {self.eval_share}, test {self.test_share}")
 
 
