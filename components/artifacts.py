@@ -64,10 +64,10 @@ class ReadExamples(beam.PTransform):
 
 
 class WriteRejects(beam.PTransform):
-    """{"accepted": …, "rejects": …, anything else: …} → `rejects.jsonl` and `summary.json` in a folder.
+    """{"accepted": …, "rejects": …, "exact_copies": …, anything else: …} → `rejects.jsonl` and `summary.json` in a folder.
 
-    The rejects are dicts (docs/architecture.md, "Rejects"). `summary.json` counts the accepted records and the rejects by reason; any other
-    collection is counted in its `notes` under its name. `rows` is the sum of all of them.
+    The rejects are dicts (docs/architecture.md, "Rejects"). `rows` are the accepted records, the rejects and the copies that were dropped;
+    any other collection is only counted, in the summary's `notes` under its name.
     """
 
     def __init__(self, uri: str, notes: dict[str, Any] | None = None):
@@ -102,7 +102,7 @@ def _summary(notes: dict[str, Any], counts: dict[tuple[str, str], int]) -> dict[
     rejects = {name: count for (kind, name), count in counts.items() if kind == "rejects"}
     other = {name: count for (kind, name), count in counts.items() if kind == "count"}
     accepted = other.pop("accepted", 0)
-    rows = accepted + sum(rejects.values()) + sum(other.values())
+    rows = accepted + sum(rejects.values()) + other.get("exact_copies", 0)
     return {"rows": rows, "accepted": accepted, "rejects": rejects, "notes": {**notes, **other}}
 
 
