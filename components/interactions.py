@@ -14,7 +14,7 @@ from components.config import DataConfig
 from components.contract import EVENTS
 from components.examples import row_values
 from components.sequences import Event, UserSequence, sequence_example, user_sequences
-from components.splits import GIVEN_SPLITS, SPLITS, quantile_cuts
+from components.splits import GIVEN_SPLITS, SPLITS, Cuts, quantile_cuts
 from components.tables import reject
 from components.time_histogram import TimeHistogram
 
@@ -72,8 +72,13 @@ class _BuildSequences(beam.PTransform):
         return (
             events
             | "GroupByUser" >> beam.GroupByKey()
-            | "SplitUsers" >> beam.FlatMapTuple(user_sequences, data.event_rules, data.split, cuts)
+            | "SplitUsers" >> beam.FlatMap(_user_sequences, data, cuts)
         )
+
+
+def _user_sequences(user_and_events: tuple[str, Iterable[Event]], data: DataConfig, cuts: Cuts | None) -> Iterator[UserSequence]:
+    user_id, events = user_and_events
+    return user_sequences(user_id, events, data.event_rules, data.split, cuts)
 
 
 class _CountItems(beam.PTransform):
