@@ -22,9 +22,7 @@ class TableToExamples(beam.PTransform):
     Catalogue and users keep one row an id (`KeepFirst`), events lose exact copies (`DropCopies`); copies are counted in the summary's notes.
     """
 
-    def __init__(
-        self, name: str, table: TableConfig, columns: tuple[Column, ...], facts: TableFacts, examples_uri: str, rejects_uri: str
-    ):
+    def __init__(self, name: str, table: TableConfig, columns: tuple[Column, ...], facts: TableFacts, examples_uri: str, rejects_uri: str):
         super().__init__()
         self._name, self._table, self._columns, self._facts = name, table, columns, facts
         self._examples_uri, self._rejects_uri = examples_uri, rejects_uri

@@ -82,9 +82,7 @@ def write_tables(root) -> DataConfig:
         for step in range(10):
             lines.append(f"{user:02},{(user + step) % 8:03},{START_S + step * DAY_S + user},play,")
     (root / "events.csv").write_text("\n".join(lines) + "\n")
-    return DataConfig(
-        catalogue=TableConfig(str(root / "items.jsonl")), events=TableConfig(str(root / "events.csv")), numeric=("year",)
-    )
+    return DataConfig(catalogue=TableConfig(str(root / "items.jsonl")), events=TableConfig(str(root / "events.csv")), numeric=("year",))
 
 
 def only_output(root, node: str, key: str):
