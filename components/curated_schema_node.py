@@ -1,0 +1,18 @@
+"""TFX node that writes a table's schema, curated from the data contract, where SchemaGen would infer one."""
+
+from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Schema
+
+from components import schemas
+from components.config import DataConfig
+from components.settings import from_json
+
+
+@component
+def CuratedSchema(schema: OutputArtifact[Schema], table: Parameter[str], data: Parameter[str], code: Parameter[str]):
+    """Write `schema.pbtxt` of a table.
+
+    table: catalogue, events or items (the catalogue with its media features). data: DataConfig as JSON. code: fingerprint, for the cache.
+    """
+    schemas.write_schema(schemas.SCHEMAS[table](from_json(DataConfig, data)), schema.uri)
