@@ -20,12 +20,13 @@ from pipeline.data.demo_text import write_texts
 from pipeline.data.demo_world import DAY_S, START_S, DemoConfig, Items, People, generator, make_items, make_people, visit_times
 from pipeline.data.summary import SourceError, Summary
 
+DEFAULT = DemoConfig()
 VERSION = 1  # raise it when the world that a seed gives changes
 STAMP = "world.json"
 NUM_BROKEN = 2
 
 
-def write_demo(out_dir: Path, config: DemoConfig = DemoConfig()) -> Summary:
+def write_demo(out_dir: Path, config: DemoConfig = DEFAULT) -> Summary:
     """Make the world in `out_dir`, or leave it as it is where the same world is already there.
 
     It is made beside its place and moved there when it is complete.
@@ -36,7 +37,7 @@ def write_demo(out_dir: Path, config: DemoConfig = DemoConfig()) -> Summary:
     if stamp_path.is_file() and json.loads(stamp_path.read_text(encoding="utf-8"))["world"] == json.loads(stamp):
         return Summary(**json.loads(stamp_path.read_text(encoding="utf-8"))["counts"], fresh=False)
     if out_dir.exists() and any(out_dir.iterdir()) and not stamp_path.is_file():
-        raise SourceError(f"{out_dir}: holds other files, expected an empty or absent folder, or an earlier demo world; name another folder")
+        raise SourceError(f"{out_dir}: holds other files, expected an empty folder or an earlier demo world; name another folder")
 
     partial_dir = out_dir.with_name(f"{out_dir.name}.partial")
     shutil.rmtree(partial_dir, ignore_errors=True)

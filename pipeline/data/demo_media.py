@@ -13,7 +13,7 @@ from pipeline.data.demo_audio import synthesize
 from pipeline.data.demo_video import FRAMES_PER_S, HEIGHT, WIDTH, render
 from pipeline.data.demo_world import AUDIBLE, DemoConfig, Items, generator
 
-# File extension: container, audio codec, its sample format, video codec and its options (fast; one thread, which makes them repeatable).
+# File extension: container, audio codec, its sample format.
 AUDIO_CODECS = {
     "wav": ("wav", "pcm_s16le", "s16"),
     "mp3": ("mp3", "libmp3lame", "fltp"),
@@ -23,13 +23,17 @@ AUDIO_CODECS = {
     "mp4": ("mp4", "aac", "fltp"),
     "webm": ("webm", "libvorbis", "fltp"),
 }
+# Fast settings: a made-up world needs no small files.
+AUDIO_OPTIONS = {"libmp3lame": {"compression_level": "9"}, "aac": {"aac_coder": "fast"}}
+# File extension: video codec and its options; one thread and no CPU-dependent code make them repeatable.
 VIDEO_CODECS = {
-    "mp4": ("libx264", {"preset": "veryfast", "crf": "24", "threads": "1"}),
+    "mp4": ("libx264", {"preset": "veryfast", "crf": "24", "threads": "1", "x264-params": "cpu-independent=1"}),
     "webm": ("libvpx", {"deadline": "realtime", "cpu-used": "8", "crf": "12", "b": "600k", "threads": "1"}),
 }
 AUDIO_BITS_PER_S = 64_000
 SAMPLE_RATES_HZ = (22_050, 32_000, 44_100)
 CHUNK_SAMPLES = 1024
+LAYOUTS = {1: "mono", 2: "stereo"}
 
 HTML_PAGE = b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
 
@@ -55,26 +59,19 @@ def encode(path: Path, waveform: np.ndarray | None, sample_rate_hz: int, frames:
     waveform: float32 [channels, num_samples] in -1..1, one or two channels, or None.
     frames: uint8 [num_frames, HEIGHT, WIDTH, 3], RGB, FRAMES_PER_S a second, or None.
     """
-    container_name, audio_codec, sample_format = AUDIO_CODECS[path.suffix[1:]]
+    container_name, _, sample_format = AUDIO_CODECS[path.suffix[1:]]
     # Bit-exact: no random serial numbers, no version strings; the same world is the same bytes.
     with av.open(str(path), "w", format=container_name, container_options={"fflags": "+bitexact"}) as container:
-        streams = []
-        if frames is not None:
-            codec, options = VIDEO_CODECS[path.suffix[1:]]
-            video = container.add_stream(codec, rate=FRAMES_PER_S, options={**options, "flags": "+bitexact"})
-            video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-            streams.append((video, _video_frames(frames)))
-        if waveform is not None:
-            layout = "stereo" if len(waveform) == 2 else "mono"
-            audio = container.add_stream(audio_codec, rate=sample_rate_hz, layout=layout, options={"flags": "+bitexact"})
-            audio.format = sample_format
-            if audio_codec not in ("pcm_s16le", "flac"):
-                audio.bit_rate = AUDIO_BITS_PER_S
-            streams.append((audio, _audio_frames(waveform, sample_rate_hz, layout, sample_format)))
-        for stream, pieces in streams:
-            for piece in pieces:
-                container.mux(stream.encode(piece))
-            container.mux(stream.encode(None))
+        video = None if frames is None else _add_video(container, path.suffix[1:])
+        audio = None if waveform is None else _add_audio(container, path.suffix[1:], sample_rate_hz, len(waveform))
+        if video is not None and frames is not None:
+            for picture in _video_frames(frames):
+                container.mux(video.encode(picture))
+            container.mux(video.encode(None))
+        if audio is not None and waveform is not None:
+            for sound in _audio_frames(waveform, sample_rate_hz, sample_format):
+                container.mux(audio.encode(sound))
+            container.mux(audio.encode(None))
 
 
 def write_broken(path: Path, kind: int) -> None:
@@ -82,12 +79,31 @@ def write_broken(path: Path, kind: int) -> None:
     path.write_bytes((b"", HTML_PAGE)[kind])
 
 
-def _audio_frames(waveform: np.ndarray, sample_rate_hz: int, layout: str, sample_format: str) -> Iterator[av.AudioFrame]:
+def _add_video(container: av.container.OutputContainer, extension: str) -> av.VideoStream:
+    codec, options = VIDEO_CODECS[extension]
+    stream = container.add_stream(codec, rate=FRAMES_PER_S, options={**options, "flags": "+bitexact"})
+    assert isinstance(stream, av.VideoStream)
+    stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+    return stream
+
+
+def _add_audio(container: av.container.OutputContainer, extension: str, sample_rate_hz: int, channels: int) -> av.AudioStream:
+    _, codec, sample_format = AUDIO_CODECS[extension]
+    options = {**AUDIO_OPTIONS.get(codec, {}), "flags": "+bitexact"}
+    stream = container.add_stream(codec, rate=sample_rate_hz, layout=LAYOUTS[channels], options=options)
+    assert isinstance(stream, av.AudioStream)
+    stream.format = av.AudioFormat(sample_format)
+    if codec not in ("pcm_s16le", "flac"):
+        stream.bit_rate = AUDIO_BITS_PER_S
+    return stream
+
+
+def _audio_frames(waveform: np.ndarray, sample_rate_hz: int, sample_format: str) -> Iterator[av.AudioFrame]:
     for start in range(0, waveform.shape[1], CHUNK_SAMPLES):
         chunk = np.ascontiguousarray(waveform[:, start : start + CHUNK_SAMPLES])
         if sample_format == "s16":
             chunk = np.rint(32_767 * chunk).astype(np.int16).T.reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(chunk, format=sample_format, layout=layout)
+        frame = av.AudioFrame.from_ndarray(chunk, format=sample_format, layout=LAYOUTS[len(waveform)])
         frame.sample_rate, frame.pts, frame.time_base = sample_rate_hz, start, Fraction(1, sample_rate_hz)
         yield frame
 

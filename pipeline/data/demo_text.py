@@ -16,14 +16,14 @@ CHINESE_SHARE = 0.15
 
 # Each trait: words for its low end, words for its high end.
 ENGLISH = {
-    "register": (("deep", "low", "subterranean"), ("high", "airy", "soaring")),
-    "tempo": (("slow", "unhurried", "drifting"), ("fast", "racing", "brisk")),
-    "brightness": (("muffled", "mellow", "soft"), ("bright", "crisp", "glassy")),
-    "grit": (("pure", "smooth", "clean"), ("gritty", "noisy", "raw")),
-    "hue": (("warm", "amber", "crimson"), ("cold", "azure", "violet")),
-    "motion": (("still", "calm", "motionless"), ("restless", "hectic", "whirling")),
-    "contrast": (("hazy", "faded", "misty"), ("stark", "vivid", "bold")),
-    "angularity": (("round", "gentle", "curved"), ("spiky", "jagged", "starlike")),
+    "register": (("deep", "low"), ("high", "airy")),
+    "tempo": (("slow", "unhurried"), ("fast", "brisk")),
+    "brightness": (("muffled", "mellow"), ("bright", "crisp")),
+    "grit": (("pure", "smooth"), ("gritty", "noisy")),
+    "hue": (("warm", "amber"), ("cold", "azure")),
+    "motion": (("still", "calm"), ("restless", "hectic")),
+    "contrast": (("hazy", "faded"), ("stark", "vivid")),
+    "angularity": (("round", "gentle"), ("spiky", "jagged")),
 }
 CHINESE = {
     "register": ("低沉", "高亢"),
@@ -57,10 +57,10 @@ GENRES = {
     "course": ("art", "science", "music theory", "design"),
 }
 SENTENCES = {
-    "music": "A {} piece with a {} turn in the middle.",
+    "music": "Opens with {} tones and closes with {} ones.",
     "video": "Filmed in one afternoon: {} moods, {} details.",
     "film": "A story told in {} scenes and {} silences.",
-    "game": "Explore a {} world full of {} rooms.",
+    "game": "Explore {} worlds full of {} rooms.",
     "course": "Learn by {} examples and {} exercises.",
 }
 FIRST_NAMES = ("Ada", "Bram", "Chiyo", "Dario", "Elif", "Femi", "Greta", "Hao", "Ines", "Jonas", "Kavya", "Lin")

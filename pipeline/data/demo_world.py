@@ -117,7 +117,7 @@ def make_items(config: DemoConfig, visit_times_s: np.ndarray) -> Items:
 
 
 def make_people(config: DemoConfig) -> People:
-    """Draw the people: two thirds of a taste are their own, one third comes with their age group; on the way it turns by up to 60 degrees."""
+    """Draw the people: a third of a taste comes with the age group, the rest is their own; over the days it turns by up to 60 degrees."""
     rng = generator(config, "people")
     count, num_traits = config.num_people, len(TRAITS)
     groups = rng.integers(len(AGE_GROUPS), size=count)
@@ -137,7 +137,7 @@ def make_people(config: DemoConfig) -> People:
 
 
 def visit_times(config: DemoConfig, num_visits: int) -> np.ndarray:
-    """When the visits happen: int64 [num_visits] seconds since 1970, ascending, spread evenly over the days and with a peak every evening."""
+    """When the visits happen: int64 [num_visits] seconds since 1970, ascending; as many every day, most in the evening."""
     rng = generator(config, "times")
     days = rng.integers(config.num_days, size=num_visits)
     hours = np.clip(rng.normal(19.0, 4.0, num_visits) % 24, 0, 23.999)

@@ -86,15 +86,16 @@ def oracle_scores(truth: Truth, user_ids: Sequence[str], item_ids: Sequence[str]
 
 
 def linear_scores(
-    truth: Truth, history: Feedback, user_ids: Sequence[str], item_ids: Sequence[str], settings: LinearSettings = LinearSettings()
+    truth: Truth, history: Feedback, user_ids: Sequence[str], item_ids: Sequence[str], settings: LinearSettings | None = None
 ) -> np.ndarray:
     """A linear user model on the true traits: what perfect understanding of the content would give.
 
-    For each person a ridge regression of the feedback on the traits: 1 for a positive, 0 for a dislike, and a weak 0 for what the person has
-    not met; only items that somebody has met take part. It is drawn towards the regression of all people together, which is also
-    the answer for people without history.
+    For each person a ridge regression of the feedback on the traits: 1 for a positive, 0 for a dislike, and a weak 0 for what the
+    person has not met; only items that somebody has met take part. It is drawn towards the regression of all people together,
+    which is also the answer for people without history.
     Returns float64 [len(user_ids), len(item_ids)].
     """
+    settings = settings or LinearSettings()
     met = sorted(set(history.item_ids))
     column_of = {item_id: column for column, item_id in enumerate(met)}
     design = _with_intercept(truth.traits[truth.item_rows(met)])  # [M, T + 1]
@@ -154,7 +155,9 @@ def tune_linear(truth: Truth, train: Feedback, validation: Feedback) -> LinearSe
     return max((LinearSettings(ridge, weight) for ridge, weight in itertools.product(RIDGES, UNSEEN_WEIGHTS)), key=quality)
 
 
-def _normal_equations(design: np.ndarray, unseen: np.ndarray, liked: dict[int, bool], unseen_weight: float) -> tuple[np.ndarray, np.ndarray]:
+def _normal_equations(
+    design: np.ndarray, unseen: np.ndarray, liked: dict[int, bool], unseen_weight: float
+) -> tuple[np.ndarray, np.ndarray]:
     met = design[list(liked)]  # [n, T + 1]
     gram = unseen + (1 - unseen_weight) * met.T @ met
     return gram, met.T @ np.array(list(liked.values()), float)
