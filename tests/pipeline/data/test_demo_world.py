@@ -11,6 +11,7 @@ import pytest
 from pipeline.data import demo
 from pipeline.data.demo_text import ENGLISH
 from pipeline.data.demo_world import TRAITS, DemoConfig
+from pipeline.data.folder import STAMP
 from pipeline.data.references import Feedback, linear_scores, load_truth, oracle_scores, tune_linear
 from pipeline.data.summary import SourceError
 
@@ -77,7 +78,7 @@ def test_what_is_there_is_left_alone_and_what_is_unfinished_is_made_anew(tmp_pat
     assert demo.write_demo(folder, DemoConfig(**{**TINY.__dict__, "seed": 9})).fresh
     assert not (tmp_path / "world.partial").exists()
     assert not list((folder / "media").iterdir())
-    assert json.loads((folder / demo.STAMP).read_text())["world"]["seed"] == 9
+    assert json.loads((folder / STAMP).read_text())["identity"]["seed"] == 9
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
