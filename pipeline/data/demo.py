@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +56,19 @@ def media_name(items: Items, row: int) -> str:
 
 def _write_media(media_dir: Path, config: DemoConfig, items: Items) -> None:
     broken = _broken_rows(config, items)
-    rows = [row for row, extension in enumerate(items.formats) if extension]
-    for row in tqdm(rows, desc="media", unit="file", disable=None):
+
+    def write(row: int) -> None:
         path = media_dir / Path(media_name(items, row)).name
         if row in broken:
             demo_media.write_broken(path, broken.index(row))
         else:
             demo_media.write_item(config, items, row, path)
+
+    rows = [row for row, extension in enumerate(items.formats) if extension]
+    # Encoders and NumPy let other threads run; each item has its own random numbers, so their order does not matter.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in tqdm(pool.map(write, rows), total=len(rows), desc="media", unit="file", disable=None):
+            pass
 
 
 def _broken_rows(config: DemoConfig, items: Items) -> list[int]:

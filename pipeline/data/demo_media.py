@@ -42,7 +42,7 @@ def write_item(config: DemoConfig, items: Items, row: int, path: Path) -> None:
     """Synthesize and encode the media file of one item that has media."""
     rng = generator(config, "media", row)
     traits, kind, duration_s = items.traits[row], items.media[row], float(items.duration_s[row])
-    sample_rate_hz = int(rng.choice(SAMPLE_RATES_HZ))
+    sample_rate_hz = int(rng.choice(SAMPLE_RATES_HZ, p=(0.5, 0.3, 0.2)))
     stereo = rng.random() < 0.4
     waveform = frames = None
     if kind in ("audio", "both"):
