@@ -13,6 +13,7 @@ from components.settings import from_json
 def CuratedSchema(schema: OutputArtifact[Schema], table: Parameter[str], data: Parameter[str], code: Parameter[str]):
     """Write `schema.pbtxt` of a table.
 
-    table: catalogue, events or items (the catalogue with its media features). data: DataConfig as JSON. code: fingerprint, for the cache.
+    table: catalogue (the media features included) or events. data: DataConfig as JSON. code: fingerprint, for the cache.
     """
-    schemas.write_schema(schemas.SCHEMAS[table](from_json(DataConfig, data)), schema.uri)
+    make = {"catalogue": schemas.catalogue_schema, "events": schemas.events_schema}[table]
+    schemas.write_schema(make(from_json(DataConfig, data)), schema.uri)

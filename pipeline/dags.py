@@ -28,6 +28,7 @@ from pipeline.fingerprint import code_fingerprint
 
 RETRIEVAL_RUN_FN = "trainer.run_retrieval.run_fn"
 ITEM_PREPROCESSING_FN = "components.preprocessing.items"
+EVENT_PREPROCESSING_FN = "components.preprocessing.events"
 ALL_ROWS = transform_pb2.SplitsConfig(analyze=["train"], transform=["train"])
 
 
@@ -64,8 +65,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
     schema_code = code_fingerprint("components.curated_schema_node")
     columns = to_json(data.only("numeric", "categorical", "embeddings"))
     catalogue_schema = CuratedSchema(table="catalogue", data=columns, code=schema_code).with_id("CatalogSchema")
-    event_schema = CuratedSchema(table="events", data=columns, code=schema_code).with_id("EventSchema")
-    item_schema = CuratedSchema(table="items", data=columns, code=schema_code).with_id("ItemSchema")
+    event_schema = CuratedSchema(table="events", data=to_json(data.only("event_rules")), code=schema_code).with_id("EventSchema")
 
     catalogue_anomalies = ExampleValidator(
         statistics=catalogue_statistics.outputs["statistics"], schema=catalogue_schema.outputs["schema"]
@@ -94,12 +94,22 @@ def train(config: Config, places: Places) -> list[BaseNode]:
 
     items = Transform(
         examples=media.outputs["examples"],
-        schema=item_schema.outputs["schema"],
+        schema=catalogue_schema.outputs["schema"],
         preprocessing_fn=ITEM_PREPROCESSING_FN,
         splits_config=ALL_ROWS,
         disable_statistics=True,
         custom_config={"data": columns, "code": code_fingerprint(ITEM_PREPROCESSING_FN)},
     ).with_id("ItemTransform")
+
+    event_transform = Transform(
+        examples=events.outputs["examples"],
+        schema=event_schema.outputs["schema"],
+        preprocessing_fn=EVENT_PREPROCESSING_FN,
+        splits_config=ALL_ROWS,
+        disable_statistics=True,
+        custom_config={"code": code_fingerprint(EVENT_PREPROCESSING_FN)},
+    ).with_id("EventTransform")
+    event_transform.add_upstream_node(gate)
 
     interactions = Interactions(
         events=events.outputs["examples"],
@@ -172,8 +182,8 @@ def train(config: Config, places: Places) -> list[BaseNode]:
     ]
 
     return [
-        *(catalogue, events, catalogue_statistics, event_statistics, catalogue_schema, event_schema, item_schema),
-        *(catalogue_anomalies, event_anomalies, gate, media, items, interactions),
+        *(catalogue, events, catalogue_statistics, event_statistics, catalogue_schema, event_schema),
+        *(catalogue_anomalies, event_anomalies, gate, media, items, event_transform, interactions),
         *(retrieval, index, evaluator, recommender, validator, *pushers),
     ]
 

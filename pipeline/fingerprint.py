@@ -1,4 +1,4 @@
-"""Fingerprints that stand in the cache keys of the DAG's nodes: of our code, and of files.
+"""Fingerprints of our code, which stand in the cache keys of the DAG's nodes.
 
 TFX caches a node by its inputs and parameters, not by the code behind a dotted path; a node that runs our code takes the fingerprint of
 that code as a parameter, so that an edit reruns exactly the nodes that it can reach.
@@ -7,10 +7,7 @@ that code as a parameter, so that an edit reruns exactly the nodes that it can r
 from __future__ import annotations
 
 import ast
-import glob
 import hashlib
-import os
-import stat
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -78,16 +75,3 @@ def _exists(module: str) -> bool:
 def _source(module: str) -> Path:
     return ROOT.joinpath(*module.split(".")).with_suffix(".py")
 
-
-def file_fingerprint(pattern: str) -> str:
-    """Digest of the files that a local glob matches: their paths, sizes and times of change, not their bytes.
-
-    A remote pattern has no cheap digest; it is its own, so a change behind the same name needs another name.
-    """
-    digest = hashlib.blake2b(pattern.encode(), digest_size=16)
-    if "://" not in pattern:
-        for path in sorted(glob.glob(pattern, recursive=True)):
-            status = os.stat(path)
-            if stat.S_ISREG(status.st_mode):
-                digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

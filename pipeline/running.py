@@ -11,7 +11,6 @@ from components.config import TableConfig
 from components.settings import SettingsError
 from pipeline.config import Config, is_remote, localised
 from pipeline.console import StageLines
-from pipeline.fingerprint import file_fingerprint
 
 if TYPE_CHECKING:
     from pipeline.runners import Stage
@@ -30,14 +29,16 @@ def train(config: Config) -> dict[str, Stage]:
     from pipeline.runners import quiet_libraries, run_locally  # TFX: seconds to import
 
     quiet_libraries()
+    from components.artifacts import file_fingerprint
     from pipeline import dags
 
+    media_root = config.data.media_root
     places = dags.Places(
         serving=str(config.serving_path),
         blessed=str(config.work_path / "blessed"),
-        catalogue_fingerprint=file_fingerprint(config.data.catalogue.path),
-        events_fingerprint=file_fingerprint(config.data.events.path),
-        media_fingerprint=file_fingerprint(f"{config.data.media_root}/**") if config.data.media_root else "",
+        catalogue_fingerprint=file_fingerprint([config.data.catalogue.path]),
+        events_fingerprint=file_fingerprint([config.data.events.path]),
+        media_fingerprint=file_fingerprint([f"{media_root}/**"]) if media_root else "",
     )
     nodes = dags.train(config, places)
     dags.resolve_functions(nodes)
