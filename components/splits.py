@@ -64,8 +64,8 @@ def last_cuts(times_s: Sequence[int], split: SplitConfig) -> Cuts:
 
 
 def fold_in_cut(times_s: Sequence[int]) -> float:
-    """The time from which a held-out user's events (sorted times) are targets; before it, they are the history."""
-    return _moment_after(times_s, len(times_s) - _part(len(times_s), 1 - FOLD_IN_SHARE))
+    """The time from which a held-out user's events (sorted times, at least one) are targets; before it, they are the history."""
+    return times_s[-_part(len(times_s), 1 - FOLD_IN_SHARE)]
 
 
 def user_split(user_id: str, split: SplitConfig) -> Split:

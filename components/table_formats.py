@@ -6,6 +6,7 @@ cells. What makes the whole file unreadable is a `TableError`.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -54,26 +55,29 @@ class RawTable(NamedTuple):
     rows: Iterator[RawRow]
 
 
-def open_table(path: str, table: TableConfig) -> RawTable:
+@contextlib.contextmanager
+def open_table(path: str, table: TableConfig) -> Iterator[RawTable]:
     """Open a file by its ending; rows come lazily, in file order.
 
     Raises TableError, also while the rows are read, where the file as a whole cannot be read.
     """
-    name = path.lower().removesuffix(".gz")
-    if name.endswith(CSV_ENDINGS):
-        return _csv(path, table)
-    if name.endswith(JSONL_ENDINGS):
-        return RawTable(None, _guard(path, _json_rows(_lines(path, table))))
-    if name.endswith(PARQUET_ENDINGS):
-        return _parquet(path)
-    known = ", ".join(CSV_ENDINGS + JSONL_ENDINGS + PARQUET_ENDINGS)
-    raise TableError(f"{path}: unknown kind of file, expected an ending of {known}, each also with .gz")
+    with contextlib.ExitStack() as files:
+        name = path.lower().removesuffix(".gz")
+        if name.endswith(CSV_ENDINGS):
+            yield _csv(path, _lines(path, table, files), table)
+        elif name.endswith(JSONL_ENDINGS):
+            yield RawTable(None, _guard(path, _json_rows(_lines(path, table, files), table)))
+        elif name.endswith(PARQUET_ENDINGS):
+            yield _parquet(path, files)
+        else:
+            known = ", ".join(CSV_ENDINGS + JSONL_ENDINGS + PARQUET_ENDINGS)
+            raise TableError(f"{path}: unknown kind of file, expected an ending of {known}, each also with .gz")
 
 
-def _open(path: str) -> IO[bytes]:
-    raw = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+def _open(path: str, files: contextlib.ExitStack) -> IO[bytes]:
+    raw: Any = files.enter_context(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
     # Beam's own decompression takes a file that is cut off for a whole one; gzip raises.
-    return gzip.open(raw) if path.lower().endswith(".gz") else raw  # type: ignore[return-value]
+    return files.enter_context(gzip.open(raw)) if path.lower().endswith(".gz") else raw  # type: ignore[return-value]
 
 
 def _guard(path: str, rows: Iterator[RawRow]) -> Iterator[RawRow]:
@@ -86,12 +90,11 @@ def _guard(path: str, rows: Iterator[RawRow]) -> Iterator[RawRow]:
         raise TableError(f"{path}: cannot be read after line {line}: {error}") from error
 
 
-def _lines(path: str, table: TableConfig) -> Iterator[str]:
-    """Lines with their "\\n", whatever the file's line ends; an undecodable byte 0xNN is kept as U+DCNN."""
+def _lines(path: str, table: TableConfig, files: contextlib.ExitStack) -> Iterator[str]:
+    """Lines with their "\n", whatever the file's line ends; an undecodable byte 0xNN is kept as U+DCNN."""
     encoding = "utf-8-sig" if table.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else table.encoding
     try:
-        with _open(path) as raw, io.TextIOWrapper(raw, encoding, "surrogateescape") as text:
-            yield from text
+        return files.enter_context(io.TextIOWrapper(_open(path, files), encoding, "surrogateescape"))
     except LookupError:
         raise TableError(f"{path}: encoding {table.encoding!r} is unknown") from None
 
@@ -102,9 +105,9 @@ def _undecoded(text: str, table: TableConfig) -> str:
     return f"byte 0x{ord(match[0]) - 0xDC00:02X} is not {table.encoding}; state the encoding of the table (latin-1?)" if match else ""
 
 
-def _csv(path: str, table: TableConfig) -> RawTable:
+def _csv(path: str, lines: Iterator[str], table: TableConfig) -> RawTable:
     records = _csv_records if len(table.separator) == 1 else _separated_records
-    numbered = records(_lines(path, table), table.separator)
+    numbered = records(lines, table.separator)
     try:
         header = next(numbered, None)
     except (OSError, EOFError, UnicodeError, zlib.error) as error:
@@ -190,12 +193,12 @@ def _csv_records(lines: Iterable[str], separator: str) -> Iterator[tuple[int, li
         start += taken
 
 
-def _json_rows(lines: Iterable[str]) -> Iterator[RawRow]:
+def _json_rows(lines: Iterable[str], table: TableConfig) -> Iterator[RawRow]:
     for line, text in enumerate(lines, 1):
         if not text.strip():
             continue
-        if not text.isascii() and (match := _UNDECODED.search(text)):
-            yield RawRow(line, {}, "bad_encoding", f"byte 0x{ord(match[0]) - 0xDC00:02X}: state the encoding of the table (latin-1?)")
+        if problem := _undecoded(text, table):
+            yield RawRow(line, {}, "bad_encoding", problem)
             continue
         try:
             cells = json.loads(text)
@@ -208,10 +211,11 @@ def _json_rows(lines: Iterable[str]) -> Iterator[RawRow]:
             yield RawRow(line, {}, "bad_json", f"got {type(cells).__name__}, expected an object")
 
 
-def _parquet(path: str) -> RawTable:
+def _parquet(path: str, files: contextlib.ExitStack) -> RawTable:
     try:
-        raw = _open(path)
-        source = pyarrow.parquet.ParquetFile(io.BytesIO(raw.read()) if path.lower().endswith(".gz") else raw)
+        raw = _open(path, files)
+        seekable = io.BytesIO(raw.read()) if path.lower().endswith(".gz") else raw
+        source = files.enter_context(pyarrow.parquet.ParquetFile(seekable))
     except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
         raise TableError(f"{path}: not a Parquet file: {error}") from error
     return RawTable(list(source.schema_arrow.names), _guard(path, _parquet_rows(source)))
@@ -219,8 +223,7 @@ def _parquet(path: str) -> RawTable:
 
 def _parquet_rows(source: pyarrow.parquet.ParquetFile) -> Iterator[RawRow]:
     number = 0
-    with source:
-        for batch in source.iter_batches(PARQUET_BATCH_ROWS):
-            for cells in batch.to_pylist():
-                number += 1
-                yield RawRow(number, cells)
+    for batch in source.iter_batches(PARQUET_BATCH_ROWS):
+        for cells in batch.to_pylist():
+            number += 1
+            yield RawRow(number, cells)

@@ -120,7 +120,9 @@ def _number(value: Any, *_: Any) -> float:
         if text.lstrip("+-").lower() not in _NOT_FINITE and not _NUMBER.fullmatch(text):
             raise CellError("bad_number", f"got {_show(value)}, expected a number such as 3.5")
         number = float(text)
-    if isinstance(number, bool) or not isinstance(number, (int, float, Decimal)):
+    if isinstance(value, Decimal):
+        number = float(value)
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise CellError("bad_number", f"got {_show(value)}, expected a number")
     if not abs(number) <= FLOAT32_MAX:
         raise CellError("non_finite", f"got {_show(value)}, expected a finite number that fits float32")

@@ -17,7 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from components.config import DataConfig, TableConfig
 from components.contract import CATALOGUE, EVENTS, USERS, Column, catalogue_columns, user_columns
-from components.table_formats import TableError, open_table
+from components.table_formats import RawRow, TableError, open_table
 from components.table_values import CellError, TimeUnit, convert, is_empty, time_unit_of
 
 PEEKED_ROWS = 100  # of each file, looking for columns and times
@@ -82,12 +82,12 @@ def inspect_table(table: TableConfig, columns: tuple[Column, ...]) -> TableFacts
     empty = []
     for path in files:
         found, rows = _peek(path, table, columns, PEEKED_ROWS if seen or not times else PEEKED_ROWS_FOR_TIME)
-        ignored |= found - {table.columns.get(column.name, column.name) for column in columns}
+        ignored |= set(found) - {table.columns.get(column.name, column.name) for column in columns}
         seen += [row[name] for row in rows for name in times if not is_empty(row.get(name), table)][: PEEKED_TIMES - len(seen)]
         if not rows:
             empty.append(path)
     if len(empty) == len(files):
-        raise TableError(f"{files[0]}: columns found: {_names(found)}; 0 rows in {len(files)} file(s), expected at least one")
+        raise TableError(f"{files[0]}: no row; {_found_and_expected(table, columns, found)}; 0 rows in {len(files)} file(s)")
     unit: TimeUnit = time_unit_of(seen) if table.timestamp_unit == "auto" else table.timestamp_unit
     if seen and unit == "unknown":
         raise TableError(f"{files[0]}: {times[0]}: got {seen[0]!r}, which does not say its unit; state timestamp_unit (s, ms or iso)")
@@ -101,16 +101,16 @@ def inspect_table(table: TableConfig, columns: tuple[Column, ...]) -> TableFacts
     return TableFacts(files, unit, notes)
 
 
-def _peek(path: str, table: TableConfig, columns: tuple[Column, ...], limit: int) -> tuple[set[str], list[dict[str, Any]]]:
+def _peek(path: str, table: TableConfig, columns: tuple[Column, ...], limit: int) -> tuple[list[str], list[dict[str, Any]]]:
     """The file's columns and first rows. In JSONL the first rows say the columns."""
-    raw = open_table(path, table)
-    if raw.columns is not None:
-        _check_columns(path, table, columns, raw.columns, optional_too=True)
-    rows = [row.cells for row in itertools.islice(raw.rows, limit)]
+    with open_table(path, table) as raw:
+        if raw.columns is not None:
+            _check_columns(path, table, columns, raw.columns, optional_too=True)
+        rows = [row.cells for row in itertools.islice(raw.rows, limit)]
     found = list(dict.fromkeys(raw.columns or (name for row in rows for name in row)))
     if rows and raw.columns is None:
         _check_columns(path, table, columns, found, optional_too=False)
-    return set(found), rows
+    return found, rows
 
 
 def _check_columns(path: str, table: TableConfig, columns: tuple[Column, ...], found: list[str], optional_too: bool) -> None:
@@ -120,37 +120,39 @@ def _check_columns(path: str, table: TableConfig, columns: tuple[Column, ...], f
     missing = [table.columns.get(column.name, column.name) for column in expected]
     missing = [name for name in missing if name not in found]
     if missing:
-        rows = sum(1 for _ in open_table(path, table).rows)
-        every = ", ".join(table.columns.get(c.name, c.name) + (" (required)" if c.required else "") for c in columns)
-        raise TableError(
-            f"{path}: no column {', '.join(missing)}; columns found: {_names(found)}; expected: {every}; "
-            f"{rows} rows; separator {table.separator!r}"
-        )
+        with open_table(path, table) as raw:
+            rows = sum(1 for _ in raw.rows)
+        found_and_expected = _found_and_expected(table, columns, found)
+        raise TableError(f"{path}: no column {', '.join(missing)}; {found_and_expected}; {rows} rows; separator {table.separator!r}")
 
 
-def _names(found: Any) -> str:
-    return ", ".join(repr(name) for name in found) or "none"
+def _found_and_expected(table: TableConfig, columns: tuple[Column, ...], found: list[str]) -> str:
+    names = ", ".join(repr(name) for name in found) or "none"
+    expected = ", ".join(table.columns.get(c.name, c.name) + (" (required)" if c.required else "") for c in columns)
+    return f"columns found: {names}; expected: {expected}"
 
 
 def read_rows(path: str, table: TableConfig, columns: tuple[Column, ...], time_unit: TimeUnit) -> Iterator[Row | dict[str, Any]]:
     """The rows of one file in order: a `Row`, or a reject (see `reject`)."""
-    for raw in open_table(path, table).rows:
-        item_id = None
-        try:
-            if raw.reason:
-                raise CellError(raw.reason, raw.detail)
-            values = {}
-            for column in columns:
-                value = convert(raw.cells.get(table.columns.get(column.name, column.name)), column, table, time_unit)
-                if value is not None:
-                    values[column.name] = value
-                elif column.required:
-                    raise CellError("missing_required", f"{column.name}: is empty")
-                item_id = values.get("item_id")
-        except CellError as error:
-            yield reject("tables", path, raw.line, item_id, error.reason, str(error))
-        else:
-            yield Row(path, raw.line, values)
+    with open_table(path, table) as raw:
+        for row in raw.rows:
+            yield _typed(path, row, table, columns, time_unit)
+
+
+def _typed(path: str, row: RawRow, table: TableConfig, columns: tuple[Column, ...], time_unit: TimeUnit) -> Row | dict[str, Any]:
+    if row.reason:
+        return reject("tables", path, row.line, None, row.reason, row.detail)
+    values: dict[str, Any] = {}
+    try:
+        for column in columns:
+            value = convert(row.cells.get(table.columns.get(column.name, column.name)), column, table, time_unit)
+            if value is not None:
+                values[column.name] = value
+            elif column.required:
+                raise CellError("missing_required", f"{column.name}: is empty")
+    except CellError as error:
+        return reject("tables", path, row.line, values.get("item_id"), error.reason, str(error))
+    return Row(path, row.line, values)
 
 
 class _ReadFile(beam.DoFn):
