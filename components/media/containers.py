@@ -99,7 +99,8 @@ def open_media(source: Source) -> Iterator[Media]:
         head = _after_id3(file)
         file.seek(0)
         try:
-            container = av.open(_Nameless(file), "r", options=OPTIONS, buffer_size=BUFFER_BYTES, metadata_errors="replace")
+            # container_options, not options: PyAV frees the latter per stream, also of streams that FFmpeg found later (FLV), and crashes.
+            container = av.open(_Nameless(file), "r", container_options=OPTIONS, buffer_size=BUFFER_BYTES, metadata_errors="replace")
         except MemoryError:
             raise
         except (av.error.FFmpegError, OSError, ValueError) as error:

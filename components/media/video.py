@@ -6,6 +6,7 @@ the pictures and not on the length.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from components.media.keyframes import choose_key_frames
 WHOLE_S = 10.0  # a video up to this length is decoded whole
 WHOLE_FRAMES = 900  # and so is one of unknown length, up to as many pictures
 CANDIDATES = 16  # places sought in a longer one
-FORWARD_FRAMES = 600  # pictures decoded in all where key frames are further apart than the places
+FORWARD_FRAMES = 1500  # pictures decoded at most where it has too few key frames: a minute at 25 a second
 LONGEST_SIDE = 16 * max(VIDEO_HEIGHT, VIDEO_WIDTH)  # banners beyond 16:1 are squeezed
 
 
@@ -76,24 +77,36 @@ def _whole(media: Media, stream: Stream) -> _Candidates | None:
 
 
 def _sought(media: Media, stream: Stream, duration_s: float) -> _Candidates:
-    """The key frame before each of CANDIDATES evenly spaced places; where that is none new, the picture shown at the place."""
-    found = _Candidates([], [], duration_s)
-    forward = FORWARD_FRAMES
-    for place_s in np.arange(CANDIDATES) * duration_s / CANDIDATES:
+    """Pictures at CANDIDATES evenly spaced places: the key frames before them, which cost one picture each.
+
+    Where key frames are so rare that there are too few, the pictures shown at the places, as far as FORWARD_FRAMES go.
+    """
+    places_s = np.arange(CANDIDATES) * duration_s / CANDIDATES
+    near = _Candidates([], [], duration_s)
+    for place_s in places_s:
         seek(media, stream, float(place_s))
-        last_s = found.times_s[-1] if found.times_s else -1.0
-        shown = None
         for time_s, frame in _timed(media, stream):
-            shown = shown if shown and time_s > place_s else (time_s, frame)
-            forward -= 1
-            if (time_s > last_s and shown[0] > last_s) or time_s > place_s or forward <= 0:
-                break
-        if shown and shown[0] > last_s:
-            found.pictures.append(thumbnail(shown[1], stream))
-            found.times_s.append(shown[0])
-        if forward <= 0:
+            _add(near, time_s, frame, stream)
             break
-    return found
+    if len(near.pictures) >= VIDEO_KEY_FRAMES:
+        return near
+    forward = _Candidates([], [], duration_s)
+    seek(media, stream, 0.0)
+    shown: tuple[float, av.VideoFrame] | None = None
+    for time_s, frame in itertools.islice(_timed(media, stream), FORWARD_FRAMES):
+        while shown and len(places_s) and time_s > places_s[0]:
+            _add(forward, *shown, stream)
+            places_s = places_s[1:]
+        shown = time_s, frame
+    if shown:
+        _add(forward, *shown, stream)
+    return max(near, forward, key=lambda found: len(found.pictures))
+
+
+def _add(found: _Candidates, time_s: float, frame: av.VideoFrame, stream: Stream) -> None:
+    if not found.times_s or time_s > found.times_s[-1]:
+        found.pictures.append(thumbnail(frame, stream))
+        found.times_s.append(time_s)
 
 
 def _timed(media: Media, stream: Stream) -> Iterator[tuple[float, av.VideoFrame]]:
