@@ -23,9 +23,11 @@ class Run:
 
     def __init__(self) -> None:
         self.manager = CancellationManager()
+        self.cancelled = False  # by `cancel`; the manager calls itself cancelled when an op has failed, too
 
     def cancel(self) -> None:
         """Stop the graph as soon as its next op allows; nothing happens where it has ended."""
+        self.cancelled = True
         self.manager.start_cancel()
 
 
@@ -91,7 +93,7 @@ class Signature:
                 cancellation_manager=run.manager,
             )
         except tf.errors.OpError as error:
-            if run.manager.is_cancelled:
+            if run.cancelled:
                 raise ServingError(StatusCode.CANCELLED, "the request was cancelled while it ran") from error
             raise from_code(error.error_code, error.message) from error
         return dict(zip(self.outputs, values))

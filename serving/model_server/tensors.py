@@ -12,6 +12,7 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 from serving.model_server.errors import invalid
 
 MAX_FILLED_ELEMENTS = 1 << 24  # a proto with fewer values than elements repeats its last one: a claim beyond this is refused
+MAX_EXTENT = 1 << 40  # of the sizes that are not 0: an empty tensor may have a shape that no array can have
 
 # Where a dtype's values stand when they are not in tensor_content, and what they look like there.
 _FIELDS = {
@@ -52,6 +53,8 @@ def to_tensor(proto: TensorProto, name: str) -> tf.Tensor:
     shape = [dim.size for dim in proto.tensor_shape.dim]
     if any(size < 0 for size in shape):
         raise invalid(f"input {name!r}: got shape {shape}, expected sizes of 0 or more")
+    if math.prod(size or 1 for size in shape) > MAX_EXTENT:
+        raise invalid(f"input {name!r}: shape {shape} is larger than any message")
     num_elements = math.prod(shape)
     dtype = proto.dtype
     if dtype == types_pb2.DT_STRING and len(proto.string_val) == num_elements:

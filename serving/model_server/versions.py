@@ -7,7 +7,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from grpc import StatusCode
@@ -45,9 +45,8 @@ class Manager:
     fails to load is tried again when its files change, and every `load_retry_interval_s`.
     """
 
-    def __init__(self, config: ServerConfig, load: Callable[[str, int, str], LoadedModel] = load_model) -> None:
+    def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._load_model = load
         self._storage = Storage()
         self._settings: dict[str, ModelSettings] = {}
         self._labels: dict[str, dict[str, int]] = {}
@@ -210,7 +209,7 @@ class Manager:
             self._versions[name][number] = fresh
         started_s = time.monotonic()
         try:
-            model = self._load_model(name, number, path)
+            model = load_model(name, number, path)
             num_requests = warm_up(model, path)
         except ServingError as error:
             log.warning("model %r version %d is not served: %s", name, number, error.message)

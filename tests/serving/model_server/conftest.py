@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,9 @@ class Toy(tf.Module):
     def half(self, x):
         return {"y": x / 2 + self.offset}
 
-    @tf.function(input_signature=[spec([None], tf.string, name="id"), spec([None, 2], tf.int32, name="n"), spec([None], tf.float32, name="f")])
+    @tf.function(
+        input_signature=[spec([None], tf.string, name="id"), spec([None, 2], tf.int32, name="n"), spec([None], tf.float32, name="f")]
+    )
     def mixed(self, id, n, f):  # noqa: A002
         return {"label": tf.strings.join([id, "!"]), "total": tf.reduce_sum(n, axis=1), "f": f, "raw_bytes": id}
 
@@ -122,6 +126,7 @@ class Client:
 
     def __init__(self, grpc_port: int, rest_port: int | None) -> None:
         self.rest_port = rest_port
+        self.running: Any = None
         self.channel = grpc.insecure_channel(
             f"127.0.0.1:{grpc_port}", options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         )
@@ -212,3 +217,32 @@ def publish(tmp_path, small_versions):
         return base
 
     return publish
+
+
+@contextlib.contextmanager
+def _serving(*models: ModelSettings, **kwargs):
+    options = {"file_system_poll_wait_s": 0.05, "load_retry_interval_s": 3600, "max_num_load_retries": 0, **kwargs}
+    with start(ServerConfig(models=models, grpc_port=0, rest_port=0, **options)) as running:
+        client = Client(running.grpc_port, running.rest_port)
+        client.running = running
+        yield client
+        client.channel.close()
+
+
+@pytest.fixture
+def serving():
+    """`with serving(ModelSettings(...), option=...) as client`: a server of its own that looks for new versions all the time."""
+    return _serving
+
+
+@pytest.fixture
+def wait_until():
+    """`wait_until(condition)` returns when the condition holds and fails where it does not within 20 s."""
+
+    def wait(condition, timeout_s: float = 20) -> None:
+        give_up = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < give_up, "it did not happen"
+            time.sleep(0.02)
+
+    return wait
