@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +52,15 @@ def _account(stage: Stage) -> str:
 
 def _read(path: Path) -> dict | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' notes of the ordinary out of the terminal; errors stay. Call it before the first of them is imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore")
+    logging.getLogger().setLevel(logging.WARNING)
+    for name in ("absl", "absl.logging", "apache_beam", "tensorflow", "tensorflow_transform", "root", "h5py", "google", "urllib3"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

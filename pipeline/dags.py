@@ -8,7 +8,7 @@ from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.transform.component import Transform
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
+from tfx.proto import pusher_pb2, transform_pb2
 from tfx.utils import import_utils
 
 from components.curated_schema_node import CuratedSchema
@@ -124,8 +124,6 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         items=items.outputs["transformed_examples"],
         transform_graph=items.outputs["transform_graph"],
         run_fn=RETRIEVAL_RUN_FN,
-        train_args=trainer_pb2.TrainArgs(),
-        eval_args=trainer_pb2.EvalArgs(),
         custom_config={
             "data": to_json(data.only("numeric", "categorical", "embeddings", "event_rules")),
             "retrieval": to_json(config.retrieval),

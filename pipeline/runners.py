@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -130,13 +129,6 @@ def _one_run_at_a_time(work_path: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise RuntimeError(f"another run is using {work_path}; wait for it or give another work_dir") from error
         yield
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries' notes of the ordinary out of the terminal; warnings of ours and errors stay."""
-    for name in ("absl", "apache_beam", "tensorflow", "tensorflow_transform", "root", "h5py", "google", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger().setLevel(logging.WARNING)
 
 
 def _one_line(error: BaseException) -> str:

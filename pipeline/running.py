@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from components.config import TableConfig
 from components.settings import SettingsError
 from pipeline.config import Config, is_remote, localised
-from pipeline.console import StageLines
+from pipeline.console import StageLines, quiet_libraries
 
 if TYPE_CHECKING:
     from pipeline.runners import Stage
@@ -26,11 +26,10 @@ def train(config: Config) -> dict[str, Stage]:
         _require(setting, table)
     if config.data.media_root and not is_remote(config.data.media_root) and not Path(config.data.media_root).is_dir():
         raise SettingsError(f"data.media_root: there is no folder {config.data.media_root}")
-    from pipeline.runners import quiet_libraries, run_locally  # TFX: seconds to import
-
     quiet_libraries()
-    from components.artifacts import file_fingerprint
+    from components.artifacts import file_fingerprint  # these import TFX: seconds
     from pipeline import dags
+    from pipeline.runners import run_locally
 
     media_root = config.data.media_root
     places = dags.Places(

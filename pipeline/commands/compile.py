@@ -13,7 +13,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Refuse what could not run in a cluster, compile, and say what was written."""
     config = configuration.load(arguments.config)
     compiling.check(config, arguments.output)
-    from pipeline.runners import quiet_libraries
+    from pipeline.console import quiet_libraries
 
     quiet_libraries()
     compiled_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
