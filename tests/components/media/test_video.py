@@ -88,7 +88,9 @@ def test_variable_frame_rate_goes_by_time(clips):
     """C22: 25 pictures in the first second and 5 in the second; a brightness ramp tells the time."""
     times_s = np.concatenate([np.arange(25) / 25, 1 + np.arange(5) / 5])
     levels = (30 + 50 * times_s).astype(np.uint8)
-    pictures = levels[:, None, None, None] + np.linspace(0, 60, 64, dtype=np.uint8)[None, :, None, None] + np.zeros((1, 64, 64, 3), np.uint8)
+    pictures = (
+        levels[:, None, None, None] + np.linspace(0, 60, 64, dtype=np.uint8)[None, :, None, None] + np.zeros((1, 64, 64, 3), np.uint8)
+    )
     for container, codec in (("mp4", "libx264"), ("matroska", "libx264"), ("webm", "libvpx-vp9")):
         found = sample_key_frames(clips.video(pictures, times_s, container=container, codec=codec))
         wanted_s = np.arange(VIDEO_KEY_FRAMES) * found.duration_s / VIDEO_KEY_FRAMES
