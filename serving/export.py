@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--plain", action="append", default=[], help="a SavedModel that must answer where ScaNN cannot be imported")
     parser.add_argument("--scann", action="append", default=[], help="a SavedModel that may use it")
     arguments = parser.parse_args()
-    sys.modules["scann"] = None  # type: ignore[assignment] (what Python itself understands as: not to be found)
+    sys.modules["scann"] = None  # type: ignore[assignment]  # which Python takes for: not to be found
     for path in arguments.plain:
         replay.compare(path, replay.in_process(load(path).signatures))
     del sys.modules["scann"]

@@ -93,7 +93,7 @@ class Recommender(tf.Module):
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The signatures of the SavedModel; `recommend` is the default one too."""
         raw_item = self._encode_item.structured_input_signature[1]
-        functions = {
+        return {
             "serving_default": self.recommend.get_concrete_function(),
             "recommend": self.recommend.get_concrete_function(),
             "recommend_user": self.recommend_user.get_concrete_function(),
@@ -101,7 +101,6 @@ class Recommender(tf.Module):
             "encode_user": self.encode_user.get_concrete_function(),
             "encode_item": tf.function(lambda **features: self._encode_item(**features)).get_concrete_function(**raw_item),
         }
-        return functions
 
     @tf.function(input_signature=[_Strings, _StringLists, _StringLists, _FloatLists, _StringLists, _Strings, _Ints])
     def recommend(self, user_id, history_ids, history_events, history_age_s, exclude_ids, domain, k):
@@ -154,7 +153,7 @@ class Recommender(tf.Module):
         return {"vector": self._encode(user_id, self._history(user_id, history_ids, history_events, history_age_s))}
 
     def _line_numbers(self, names: Sequence[str], filename: str) -> tf.lookup.StaticHashTable:
-        """A table from name to its line in the asset: 0 for unknown names, then the names. TensorFlow takes neither an empty file nor line."""
+        """A table from name to its line in the asset: 0 for unknown names, then the names. TensorFlow refuses an empty file or line."""
         unusable = [name for name in names if not name or set(name) & {"\n", "\r", _NO_NAME}]
         if unusable or len(set(names)) != len(names):
             raise ValueError(f"{filename}: ids must be distinct, not empty and on one line; got {unusable[:3] or 'repeated ids'}")
@@ -242,8 +241,8 @@ class Recommender(tf.Module):
         )
         found = tf.reduce_sum(tf.cast(positions >= 0, tf.int32), 1)
         short = tf.where(fallback | (found < k))  # [S, 1]: rules left too few, so all items are scored
-        again = [tf.gather_nd(values, short) for values in (query, fallback, hidden, domain)]
-        all_scores, all_positions = self._search_all(*again, width)
+        query, fallback, hidden, domain = (tf.gather_nd(values, short) for values in (query, fallback, hidden, domain))
+        all_scores, all_positions = self._search_all(query, fallback, hidden, domain, width)
         return (
             tf.tensor_scatter_nd_update(scores, short, all_scores),
             tf.tensor_scatter_nd_update(positions, short, all_positions),

@@ -48,8 +48,10 @@ def compare(path: str, call: Call) -> int:
 
     Raises ReplayError naming signature, output and the largest difference where an answer is not the recorded one to TOLERANCE.
     """
-    count = 0
-    for count, (request, response) in enumerate(recorded(path), 1):
+    pairs = list(recorded(path))
+    if not pairs:
+        raise ReplayError(f"{path}: nothing is recorded")
+    for request, response in pairs:
         signature = request.model_spec.signature_name
         outputs = call(signature, {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()})
         if set(outputs) != set(response.outputs):
@@ -64,9 +66,7 @@ def compare(path: str, call: Call) -> int:
                     raise ReplayError(f"{path}: {signature}, output {name}: differs from the recorded answer by {difference:.3g}")
             elif not np.array_equal(expected, got):
                 raise ReplayError(f"{path}: {signature}, output {name}: got {got.ravel()[:5]}, recorded was {expected.ravel()[:5]}")
-    if not count:
-        raise ReplayError(f"{path}: nothing is recorded")
-    return count
+    return len(pairs)
 
 
 def in_process(signatures: Mapping[str, Callable]) -> Call:

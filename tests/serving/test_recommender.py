@@ -129,7 +129,7 @@ def test_histories_of_different_lengths(recommender):
 
 def test_events_and_age_reach_the_tower(recommender):
     """A like counts twice, an event of a second ago half; an age that is no number counts as unknown."""
-    arguments = dict(history=(("i4", "", "i5"),), events=(("like", "", "play"),), age_s=((0.0, 0.0, 1.0),))
+    arguments = {"history": (("i4", "", "i5"),), "events": (("like", "", "play"),), "age_s": ((0.0, 0.0, 1.0),)}
     vector = recommender.encode_user(**{k: v for k, v in tiny.request(**arguments).items() if k in ("user_id", *HISTORY)})["vector"]
     np.testing.assert_allclose(vector[0], 2 * VECTORS[4] + VECTORS[5] / 2, atol=1e-6)
     arguments["age_s"] = ((np.nan, 0.0, -np.inf),)
