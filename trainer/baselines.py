@@ -72,7 +72,7 @@ class ItemKnn:
     name = "item_knn"
 
     def __init__(self, neighbours: int = 100, shrinkage: float = 10.0):
-        self._neighbours, self._shrinkage = neighbours, shrinkage
+        self.neighbours, self.shrinkage = neighbours, shrinkage
 
     def fit(self, train: sp.csr_matrix) -> ItemKnn:
         columns = sp.csc_matrix(train, dtype=np.float32)  # [U, N]
@@ -83,8 +83,8 @@ class ItemKnn:
             similar = (columns[:, start:stop].T @ columns).tocoo()  # [targets, N]
             off_diagonal = similar.row + start != similar.col
             row, col = similar.row[off_diagonal], similar.col[off_diagonal]
-            value = similar.data[off_diagonal] / (norms[row + start] * norms[col] + self._shrinkage)
-            blocks.append(_keep_highest(sp.csr_matrix((value, (row, col)), similar.shape), self._neighbours))
+            value = similar.data[off_diagonal] / (norms[row + start] * norms[col] + self.shrinkage)
+            blocks.append(_keep_highest(sp.csr_matrix((value, (row, col)), similar.shape), self.neighbours))
         self._similarity = sp.vstack(blocks).T.tocsr().astype(np.float32)  # [history item, target item]
         return self
 

@@ -5,7 +5,7 @@ U users, N items, B users of a block, K the largest cutoff. Values are kept per 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,16 +152,27 @@ def gini(counts: np.ndarray) -> float:
 
 def bootstrap(values: np.ndarray, seed: int = 0) -> Interval:
     """Mean of float [V] with its 95 % percentile interval over resampled users (Efron, 1979)."""
-    values = np.asarray(values, np.float64)
-    if not len(values) or np.isnan(values).any():
-        return Interval(float("nan"), float("nan"), float("nan"), len(values))
+    return bootstrap_all({"": values}, seed)[""]
+
+
+def bootstrap_all(values: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Interval]:
+    """`bootstrap` of several metrics or contenders over the same users, with the same draws: float [V] each."""
+    defined = {name: np.asarray(array, np.float64) for name, array in values.items() if len(array) and not np.isnan(array).any()}
+    intervals = {name: Interval(float("nan"), float("nan"), float("nan"), len(array)) for name, array in values.items()}
+    if not defined:
+        return intervals
+    table = np.stack(list(defined.values()), 1)  # [V, M]
+    num_users = len(table)
     generator = np.random.default_rng(seed)
     means = []
     for start in range(0, RESAMPLES, _DRAWS_AT_ONCE):
-        draws = generator.integers(0, len(values), (min(_DRAWS_AT_ONCE, RESAMPLES - start), len(values)))
-        means.append(values[draws].mean(1))
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
-    return Interval(float(values.mean()), float(low), float(high), len(values))
+        draws = generator.integers(0, num_users, (min(_DRAWS_AT_ONCE, RESAMPLES - start), num_users))
+        times_drawn = np.stack([np.bincount(draw, minlength=num_users) for draw in draws])  # [draws, V]
+        means.append(times_drawn @ table / num_users)
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
+    for column, name in enumerate(defined):
+        intervals[name] = Interval(float(table[:, column].mean()), float(low[column]), float(high[column]), num_users)
+    return intervals
 
 
 def paired_bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Interval:

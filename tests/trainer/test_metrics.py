@@ -108,3 +108,10 @@ def test_paired_interval_sees_what_separate_ones_cannot():
     assert metrics.bootstrap(base + 0.01).low < metrics.bootstrap(base).high
     with pytest.raises(ValueError, match="same users"):
         metrics.paired_bootstrap(base, base[1:])
+
+
+def test_intervals_of_several_metrics_are_those_of_each():
+    values = {"a": np.random.default_rng(0).random(30), "b": np.arange(30.0), "undefined": np.full(30, np.nan)}
+    together = metrics.bootstrap_all(values, seed=3)
+    assert together["a"].low == pytest.approx(metrics.bootstrap(values["a"], 3).low)
+    assert together["b"].value == 14.5 and np.isnan(together["undefined"].value) and together["undefined"].users == 30
