@@ -10,7 +10,7 @@ import yaml
 
 from components.config import DataConfig, TableConfig
 from components.settings import SettingsError, from_mapping
-from serving.config import ServingConfig
+from serving.config import EvaluationConfig, ServingConfig
 from trainer.config import RetrievalConfig
 
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")  # what Kubeflow accepts
@@ -36,6 +36,7 @@ class Config:
 
     name: str  # of the pipeline and of the served model: lower case letters, digits, dashes
     data: DataConfig
+    evaluation: EvaluationConfig  # no default: what blesses a model is for its owner to say
     work_dir: str = ""  # artifacts, metadata, served versions; runs/<name> where empty
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import absl.logging
+
 if TYPE_CHECKING:
     from pipeline.runners import Stage
 
@@ -59,7 +61,8 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore")
     logging.getLogger().setLevel(logging.WARNING)
-    for name in ("absl", "absl.logging", "apache_beam", "tensorflow", "tensorflow_transform", "root", "h5py", "google", "urllib3"):
+    absl.logging.set_verbosity(absl.logging.FATAL)  # a failed node is told once, by us
+    for name in ("apache_beam", "tensorflow", "tensorflow_transform", "root", "h5py", "google", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -145,8 +145,8 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         index=index.outputs["index"],
         items=media.outputs["examples"],
         sequences=interactions.outputs["sequences"],
-        counts=interactions.outputs["counts"],
-        serving=serving,
+        settings=to_json(config.evaluation),
+        history_length=config.serving.history_length,
         blessed_dir=places.blessed,
         code=code_fingerprint("components.retrieval_evaluator_node"),
     )
@@ -156,7 +156,6 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         index=index.outputs["index"],
         items=media.outputs["examples"],
         sequences=interactions.outputs["sequences"],
-        counts=interactions.outputs["counts"],
         serving=serving,
         code=code_fingerprint("components.recommender_node"),
     )

@@ -6,7 +6,7 @@ import argparse
 import time
 
 from pipeline import config as configuration
-from pipeline import running, tables
+from pipeline import running, summary
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -15,6 +15,6 @@ def run(arguments: argparse.Namespace) -> int:
     config = configuration.load(arguments.config)
     stages = running.train(config)
     evaluation = running.evaluation(stages)
-    print(tables.metrics(evaluation["rows"]))
-    print(tables.last_line(config, arguments.config, evaluation, time.monotonic() - started))
+    print(summary.metrics(evaluation["rows"]))
+    print(summary.last_line(config, arguments.config, evaluation, time.monotonic() - started))
     return 0
