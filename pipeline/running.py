@@ -50,6 +50,21 @@ def evaluation(stages: dict[str, Stage]) -> dict[str, Any]:
     return json.loads((stages["RetrievalEvaluator"].uri("evaluation") / "metrics.json").read_text(encoding="utf-8"))
 
 
+def references(config: Config, stages: dict[str, Stage]) -> list[dict[str, Any]]:
+    """Rows of the references of a made world; none where the configuration names no truth."""
+    if not config.references:
+        return []
+    from pipeline import references as made_world
+
+    return made_world.rows(
+        Path(config.references),
+        index_folder=stages["ItemIndex"].uri("index"),
+        sequences=stages["Interactions"].uri("sequences"),
+        items=stages["MediaFeatures"].uri("examples"),
+        config=config.evaluation,
+    )
+
+
 def _require(setting: str, table: TableConfig) -> None:
     if not is_remote(table.path) and not glob.glob(table.path, recursive=True):
         raise SettingsError(f"{setting}: no file matches {table.path}")

@@ -106,7 +106,7 @@ def evaluate_retrieval(
     contenders |= {name: _scores_of(baseline, data.histories) for name, baseline in fitted.items()}
     rows, results = [], {}
     for part in slices_of(data, np.asarray(taken.sum(0)).ravel() == 0, domains, config.active_from):
-        results[part.name] = {name: _evaluate(score, data, part, config) for name, score in contenders.items()}
+        results[part.name] = {name: evaluate_slice(score, data, part, config) for name, score in contenders.items()}
         rows += table_rows(part.name, results[part.name], config.seed)
     by_name = results[ALL]
     last = read_last(blessed_folder)
@@ -171,7 +171,7 @@ def tuned_item_knn(taken: sp.csr_matrix, validation: TestSet, config: Evaluation
     best, best_value = ItemKnn(), -np.inf
     for neighbours, shrinkage in _KNN_GRID:
         knn = ItemKnn(neighbours, shrinkage)
-        value = _evaluate(_scores_of(knn.fit(taken), validation.histories), validation, part, config).mean(config.metric)
+        value = evaluate_slice(_scores_of(knn.fit(taken), validation.histories), validation, part, config).mean(config.metric)
         if value > best_value:
             best, best_value = knn, value
     return best
@@ -181,7 +181,8 @@ def _scores_of(baseline: Baseline, histories: sp.csr_matrix) -> metrics.ScoreBlo
     return lambda rows: baseline.scores(histories[rows])
 
 
-def _evaluate(score: metrics.ScoreBlock, data: TestSet, part: Slice, config: EvaluationConfig) -> metrics.Evaluation:
+def evaluate_slice(score: metrics.ScoreBlock, data: TestSet, part: Slice, config: EvaluationConfig) -> metrics.Evaluation:
+    """One contender on one slice."""
     truth = sp.csr_matrix(data.truth.multiply(part.truth_items[None]))
     return metrics.evaluate(score, truth, data.seen, config.cutoffs, part.candidates, part.rows)
 
@@ -192,4 +193,4 @@ def _judge_again(path: str, items_folder: str, item_ids: list[str], data: TestSe
     vectors = encode_raw_items(model.signatures["encode_item"], items_folder, item_ids)
     everything = np.ones(data.num_items, bool)
     part = Slice(ALL, np.arange(len(data.people.user_ids)), everything, everything)
-    return _evaluate(ours(model, vectors), data, part, config).mean(config.metric)
+    return evaluate_slice(ours(model, vectors), data, part, config).mean(config.metric)

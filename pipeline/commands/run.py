@@ -15,6 +15,6 @@ def run(arguments: argparse.Namespace) -> int:
     config = configuration.load(arguments.config)
     stages = running.train(config)
     evaluation = running.evaluation(stages)
-    print(summary.metrics(evaluation["rows"]))
+    print(summary.metrics(evaluation["rows"] + running.references(config, stages)))
     print(summary.last_line(config, arguments.config, evaluation, time.monotonic() - started))
     return 0
