@@ -32,7 +32,7 @@ def RetrievalEvaluator(
     """Write `metrics.json` and bless the model, or not.
 
     items: item examples (not transformed). settings: an EvaluationConfig as JSON. history_length: as the answer's.
-    blessed_dir: where the last blessed model is remembered between runs; LatestBlessedModelStrategy would make every second run miss the cache.
+    blessed_dir: where the last blessed model is remembered between runs (with TFX's strategy for that, each second run misses the cache).
     code: fingerprint of our code, for the cache. evaluate: dotted path of the function that evaluates and decides.
     """
     folders = {split: artifact_utils.get_split_uri([sequences], split) for split in ("train", "eval", "test")}

@@ -12,7 +12,7 @@ from components.settings import from_json
 from serving.config import ServingConfig
 from serving.export import export
 from serving.index import load_index
-from serving.people import SPLITS, histories_of, latest, read_item_facts, read_people, recent_popularity
+from serving.people import SPLITS, histories_of, latest, raw_items, read_item_facts, read_people, recent_popularity
 from serving.recommender import Catalogue, Recommender, cold_start_scores
 
 
@@ -33,15 +33,17 @@ def build_bundle(
     """
     config = from_json(ServingConfig, settings)
     model = tf.saved_model.load(model_path)
-    indexes = {path: load_index(index_folder, kind) for path, kind in ((exact_path, "exact"), (scann_path, "as saved"))}
-    item_ids = indexes[exact_path][1]
+    exact, item_ids = load_index(index_folder, "exact")
+    as_measured, _ = load_index(index_folder)
     domains, published_at_s = read_item_facts(items_folder, item_ids)
     people = latest([read_people(sequence_folders[split], item_ids) for split in SPLITS])
     liked = people.positives
     popularity = recent_popularity(people.items[liked], people.times_s[liked], len(item_ids))
     catalogue = Catalogue(item_ids, domains, cold_start_scores(popularity, published_at_s))
     histories = histories_of(people)
-    recommenders = {path: Recommender(model, index, catalogue, histories, config) for path, (index, _) in indexes.items()}
+    indexes = {exact_path: exact, scann_path: as_measured}
+    recommenders = {path: Recommender(model, index, catalogue, histories, config) for path, index in indexes.items()}
     some = np.unique(np.linspace(0, len(item_ids) - 1, min(6, len(item_ids))).astype(int))
-    requests = export(recommenders, people.user_ids[:3], [item_ids[row] for row in some])
+    _, some_raw_items = next(raw_items(model.signatures["encode_item"], items_folder, len(some)))
+    requests = export(recommenders, people.user_ids[:3], [item_ids[row] for row in some], some_raw_items)
     return {"items": len(item_ids), "people": len(people.user_ids), "replayed_requests": sum(requests.values())}

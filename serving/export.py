@@ -28,10 +28,13 @@ class ExportError(RuntimeError):
     """A SavedModel that must not be published."""
 
 
-def export(recommenders: Mapping[str, Recommender], people: Sequence[str], items: Sequence[str]) -> dict[str, int]:
+def export(
+    recommenders: Mapping[str, Recommender], people: Sequence[str], items: Sequence[str], raw_items: Mapping[str, tf.Tensor]
+) -> dict[str, int]:
     """Save recommenders with recorded requests and prove that they answer alike after loading.
 
     recommenders: path -> what to save there. people, items: some ids known to them, used in the recorded requests.
+    raw_items: a batch as the signature `encode_item` takes it.
     Returns the number of recorded requests by path.
     Raises ExportError where a SavedModel holds a Python op, cannot be loaded in a fresh process (without ScaNN, if it does not use it),
     or answers differently there (by more than 1e-5).
@@ -42,7 +45,7 @@ def export(recommenders: Mapping[str, Recommender], people: Sequence[str], items
         tf.saved_model.save(recommender, path, signatures=signatures, options=SAVE_OPTIONS)
         if python_ops := ops_of(path) & _PYTHON_OPS:
             raise ExportError(f"{path}: holds {', '.join(sorted(python_ops))}, which no other process can run")
-        replay.record(path, replay.in_process(signatures), requests_for(signatures, people, items))
+        replay.record(path, replay.in_process(signatures), requests_for(people, items, raw_items))
         loaded = load(path)
         counts[path] = replay.compare(path, replay.in_process(loaded.signatures))
     in_a_fresh_process(list(recommenders))
@@ -95,11 +98,11 @@ def in_a_fresh_process(paths: Sequence[str]) -> None:
 
 
 def requests_for(
-    signatures: Mapping[str, tf.types.experimental.ConcreteFunction], people: Sequence[str], items: Sequence[str]
-) -> Iterator[tuple[str, dict[str, tf.Tensor]]]:
+    people: Sequence[str], items: Sequence[str], raw_items: Mapping[str, tf.Tensor]
+) -> Iterator[tuple[str, Mapping[str, tf.Tensor]]]:
     """Requests for every signature: people known, new, and with a history given; a batch, and the first of it alone.
 
-    people: some known user ids. items: some item ids, at least one.
+    people: some known user ids. items: some item ids, at least one. raw_items: items as `encode_item` takes them.
     """
     users = [*people[:3], "", "somebody new", "somebody new"]
     batch = len(users)
@@ -111,17 +114,13 @@ def requests_for(
     }
     k = tf.range(batch, dtype=tf.int32) + 10
     page = history | {"exclude_ids": tf.fill([batch, 1], items[0]), "domain": tf.fill([batch], ""), "k": k}
-    raw_item = {}
-    for name, spec in signatures["encode_item"].structured_input_signature[1].items():
-        shape = [size or 1 for size in spec.shape]
-        raw_item[name] = tf.fill(shape, "") if spec.dtype == tf.string else tf.zeros(shape, spec.dtype)
-    batches = {
+    batches: dict[str, Mapping[str, tf.Tensor]] = {
         "serving_default": page,
         "recommend": page,
         "recommend_user": {"user_id": history["user_id"], "k": k},
         "similar": {"item_id": tf.constant([*items[:5], "no such item"]), "k": tf.fill([len(items[:5]) + 1], 10)},
         "encode_user": history,
-        "encode_item": raw_item,
+        "encode_item": raw_items,
     }
     for signature, inputs in batches.items():
         yield signature, inputs

@@ -5,7 +5,7 @@ U users, T interactions of all users, N items in the order of the index, D dimen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from serving.recommender import Histories
 SPLITS = ("train", "eval", "test")
 _USERS_AT_ONCE = 256
 _EXAMPLES_AT_ONCE = 1024
+_ITEMS_AT_ONCE = 64  # with their media
 _HALF_LIVES_IN_DATA = 10  # recent popularity halves over a tenth of the time that the data covers
 
 
@@ -170,25 +171,28 @@ def read_item_facts(folder: str, item_ids: Sequence[str]) -> tuple[list[str], np
 
 
 def encode_raw_items(encode_item: Any, folder: str, item_ids: Sequence[str]) -> np.ndarray:
-    """Vectors of item examples by a model's signature `encode_item`, in the order of the index: float32 [N, D].
-
-    A value that is absent is "", NaN or -1, by its type.
-    """
-    absent = {tf.string: "", tf.float32: np.nan, tf.int64: -1}
-    features, defaults = {"item_id": tf.io.FixedLenFeature([], tf.string)}, {}
-    inputs = encode_item.structured_input_signature[1]
-    for name, spec in inputs.items():
-        if spec.shape.as_list() == [None, None]:
-            features[name], defaults[name] = tf.io.RaggedFeature(spec.dtype), absent[spec.dtype]
-        else:
-            features[name] = tf.io.FixedLenFeature(spec.shape[1:], spec.dtype)
+    """Vectors of item examples by a model's signature `encode_item`, in the order of the index: float32 [N, D]."""
     vectors: dict[bytes, np.ndarray] = {}
-    for batch in _batches(folder, 64):
-        parsed = tf.io.parse_example(batch, features)
-        ids = parsed["item_id"].numpy()
-        values = {name: parsed[name].to_tensor(defaults[name]) if name in defaults else parsed[name] for name in inputs}
-        vectors |= dict(zip(ids, encode_item(**values)["vector"].numpy()))
+    for ids, inputs in raw_items(encode_item, folder):
+        vectors |= dict(zip(ids, encode_item(**inputs)["vector"].numpy()))
     return np.stack([vectors[item_id.encode()] for item_id in item_ids])
+
+
+def raw_items(encode_item: Any, folder: str, size: int = _ITEMS_AT_ONCE) -> Iterator[tuple[list[bytes], dict[str, tf.Tensor]]]:
+    """Batches of item examples: their ids, and what `encode_item` takes; what is absent is "", NaN or -1, by its type."""
+    absent = {tf.string: "", tf.float32: np.nan, tf.int64: -1}
+    specs = encode_item.structured_input_signature[1]
+    has_free_length = {name: spec.shape.as_list() == [None, None] for name, spec in specs.items()}
+    features = {"item_id": tf.io.FixedLenFeature([], tf.string)}
+    for name, spec in specs.items():
+        features[name] = tf.io.RaggedFeature(spec.dtype) if has_free_length[name] else tf.io.FixedLenFeature(spec.shape[1:], spec.dtype)
+    if has_free_length.get("item_id"):
+        features["item_id"] = tf.io.RaggedFeature(tf.string)
+    for batch in _batches(folder, size):
+        parsed = tf.io.parse_example(batch, features)
+        inputs = {name: parsed[name].to_tensor(absent[specs[name].dtype]) if has_free_length[name] else parsed[name] for name in specs}
+        ids = parsed["item_id"].flat_values if has_free_length.get("item_id") else parsed["item_id"]
+        yield ids.numpy().tolist(), inputs
 
 
 def user_vectors(user_tower: Any, index: Index, people: People, history_length: int, count: int) -> np.ndarray:

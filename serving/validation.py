@@ -1,4 +1,4 @@
-"""Both exports behind the model server, in a process of its own, asked over gRPC and REST what was recorded. The validator node's entry point."""
+"""Exports behind the model server, in a process of its own, asked over gRPC and REST what was recorded. The validator calls `validate`."""
 
 from __future__ import annotations
 
@@ -110,11 +110,11 @@ def _call_by_rest(name: str, port: int, path: str) -> replay.Call:
 
 
 def _as_json(array: np.ndarray) -> Any:
-    return np.vectorize(bytes.decode, otypes=[object])(array).tolist() if array.dtype == object and array.size else array.tolist()
+    return np.vectorize(bytes.decode, otypes=[object])(array).tolist() if array.dtype.kind == "O" and array.size else array.tolist()
 
 
 def _from_json(value: Any, dtype: np.dtype) -> np.ndarray:
-    if dtype == object:
+    if dtype.kind == "O":
         return np.vectorize(str.encode, otypes=[object])(np.array(value, object)) if np.size(value) else np.array(value, object)
     return np.array(value, dtype)
 

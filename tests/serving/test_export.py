@@ -12,6 +12,7 @@ from serving import export, replay
 from tests.serving import tiny
 
 SIGNATURES = {"serving_default", "recommend", "recommend_user", "similar", "encode_user", "encode_item"}
+RAW_ITEMS = {"item_id": tf.constant(["x", "y"]), "numeric": tf.constant([[1.0, 2, 3, 4], [0, 0, 2, 0]])}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def exported(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     paths = {kind: str(folder / kind) for kind in ("exact", "scann")}
     recommenders = {path: tiny.recommender(model, kind) for kind, path in paths.items()}
-    counts = export.export(recommenders, ["known", "other"], ["i0", "i7", "i29"])
+    counts = export.export(recommenders, ["known", "other"], ["i0", "i7", "i29"], RAW_ITEMS)
     assert counts == dict.fromkeys(paths.values(), 2 * len(SIGNATURES))
     return paths
 
@@ -119,4 +120,4 @@ def test_python_ops_are_refused(tmp_path, model):
     small = tiny.recommender(model, num_items=5, rows={})
     small.__class__ = Bad
     with pytest.raises(export.ExportError, match="EagerPyFunc"):
-        export.export({str(tmp_path / "bad"): small}, [], ["i0"])
+        export.export({str(tmp_path / "bad"): small}, [], ["i0"], RAW_ITEMS)
