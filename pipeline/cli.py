@@ -83,7 +83,10 @@ def parser() -> argparse.ArgumentParser:
     similar.add_argument("--k", type=int, default=10, help="items (default 10)")
 
     compiling = _command(
-        commands, "compile", "write the pipeline for Kubeflow or Vertex", "./zhiyin compile --target vertex --config my.yaml --output job.json"
+        commands,
+        "compile",
+        "write the pipeline for Kubeflow or Vertex",
+        "./zhiyin compile --target vertex --config my.yaml --output job.json",
     )
     _add_config(compiling)
     compiling.add_argument("--target", choices=["kubeflow", "vertex"], required=True)
@@ -100,11 +103,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: argparse._SubParsersAction, name: str, about: str, example: str) -> argparse.ArgumentParser:
-    return commands.add_parser(name, allow_abbrev=False, help=about, description=about[0].upper() + about[1:] + ".", epilog=f"Example: {example}")
+    return commands.add_parser(
+        name, allow_abbrev=False, help=about, description=about[0].upper() + about[1:] + ".", epilog=f"Example: {example}"
+    )
 
 
 def _add_config(command: argparse.ArgumentParser, default: Path | None = None) -> None:
-    command.add_argument("--config", type=Path, default=default, required=default is None, help="YAML" + (" (default: the demo's)" if default else ""))
+    command.add_argument(
+        "--config", type=Path, default=default, required=default is None, help="YAML" + (" (default: the demo's)" if default else "")
+    )
 
 
 def _say(message: object, code: int) -> int:

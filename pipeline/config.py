@@ -45,7 +45,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if not PIPELINE_NAME.fullmatch(self.name):
-            raise ValueError(f"name: got {self.name!r}, expected {PIPELINE_NAME.pattern} (lower case letters, digits and dashes, 128 at most)")
+            raise ValueError(
+                f"name: got {self.name!r}, expected {PIPELINE_NAME.pattern} (lower case letters, digits and dashes, 128 at most)"
+            )
 
     @property
     def work_path(self) -> Path:

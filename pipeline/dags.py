@@ -70,9 +70,9 @@ def train(config: Config, places: Places) -> list[BaseNode]:
     catalogue_anomalies = ExampleValidator(
         statistics=catalogue_statistics.outputs["statistics"], schema=catalogue_schema.outputs["schema"]
     ).with_id("CatalogValidator")
-    event_anomalies = ExampleValidator(
-        statistics=event_statistics.outputs["statistics"], schema=event_schema.outputs["schema"]
-    ).with_id("EventValidator")
+    event_anomalies = ExampleValidator(statistics=event_statistics.outputs["statistics"], schema=event_schema.outputs["schema"]).with_id(
+        "EventValidator"
+    )
 
     gate = DataGate(
         catalogue_anomalies=catalogue_anomalies.outputs["anomalies"],

@@ -74,4 +74,3 @@ def _exists(module: str) -> bool:
 
 def _source(module: str) -> Path:
     return ROOT.joinpath(*module.split(".")).with_suffix(".py")
-

@@ -31,7 +31,9 @@ def rows(truth_path: Path, index_folder: Path, sequences: Path, items: Path, con
     domains, _ = read_item_facts(str(items / "Split-train"), item_ids)
     data = TestSet.of(test, len(item_ids))
     asked_at_s = float(np.nanmin(test.times_s[~test.is_history]))
-    settings = tune_linear(truth, _feedback(train, item_ids, np.ones(len(train.items), bool)), _feedback(valid, item_ids, ~valid.is_history))
+    settings = tune_linear(
+        truth, _feedback(train, item_ids, np.ones(len(train.items), bool)), _feedback(valid, item_ids, ~valid.is_history)
+    )
     known = _feedback(test, item_ids, test.is_history)
     scores = {
         ORACLE: oracle_scores(truth, test.user_ids, item_ids, asked_at_s),

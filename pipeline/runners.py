@@ -83,9 +83,7 @@ class _LocalRunner(IrBasedRunner):
     def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None) -> None:
         runtime_parameter_utils.substitute_runtime_parameter(pipeline, {"pipeline-run-id": datetime.datetime.now().isoformat()})
         deployment = runner_utils.extract_local_deployment_config(pipeline)
-        connection = getattr(
-            deployment.metadata_connection_config, deployment.metadata_connection_config.WhichOneof("connection_config")
-        )
+        connection = getattr(deployment.metadata_connection_config, deployment.metadata_connection_config.WhichOneof("connection_config"))
         for number, node in enumerate(pipeline.nodes, start=1):
             node_id = node.pipeline_node.node_info.id
             self._on_start(node_id, number, len(pipeline.nodes))

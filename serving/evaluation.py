@@ -1,4 +1,4 @@
-"""Full ranking on the test split: ours beside popularity, random and ItemKNN, in slices, with intervals. The evaluator node's entry point.
+"""Full ranking on the test split: ours beside popularity, random, ItemKNN and a KNN on words, in slices, with intervals. The evaluator node's entry point.
 
 U users of the test split, N items, D dimensions.
 """
@@ -19,10 +19,10 @@ from components.settings import from_json
 from serving.blessing import Decision, decide, read_last, write_last
 from serving.config import EvaluationConfig
 from serving.index import load_index
-from serving.people import People, encode_raw_items, encode_users, read_item_facts, read_people, recent_popularity
+from serving.people import People, encode_raw_items, encode_users, read_item_facts, read_item_words, read_people, recent_popularity
 from serving.recommender import cold_start_scores
 from trainer import metrics
-from trainer.baselines import Baseline, ItemKnn, Popularity, Random
+from trainer.baselines import Baseline, ContentKnn, ItemKnn, Popularity, Random, tf_idf
 
 OURS = "ours"
 ALL = "all"
@@ -100,8 +100,9 @@ def evaluate_retrieval(
         is_new = test.num_history == 0
         return lambda rows: np.where(is_new[rows, None], cold_start, users[rows] @ item_vectors.T)
 
+    text_knn = ContentKnn(tf_idf(read_item_words(items_folder, item_ids)), "text_knn")
     knn = tuned_item_knn(taken, validation, config)
-    fitted: dict[str, Baseline] = {baseline.name: baseline.fit(taken) for baseline in (Popularity(), Random(config.seed), knn)}
+    fitted: dict[str, Baseline] = {baseline.name: baseline.fit(taken) for baseline in (Popularity(), Random(config.seed), knn, text_knn)}
     contenders = {OURS: ours(tf.saved_model.load(model_path), vectors)}
     contenders |= {name: _scores_of(baseline, data.histories) for name, baseline in fitted.items()}
     rows, results = [], {}

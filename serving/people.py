@@ -18,6 +18,7 @@ from serving.recommender import Histories
 
 SPLITS = ("train", "eval", "test")
 _USERS_AT_ONCE = 256
+_WORD = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]|[^\W_\u3040-\u30ff\u4e00-\u9fff]+")
 _EXAMPLES_AT_ONCE = 1024
 _ITEMS_AT_ONCE = 64  # with their media
 _HALF_LIVES_IN_DATA = 10  # recent popularity halves over a tenth of the time that the data covers
@@ -168,6 +169,18 @@ def read_item_facts(folder: str, item_ids: Sequence[str]) -> tuple[list[str], np
         facts |= dict(zip(parsed["item_id"].numpy(), zip(parsed["domain"].numpy(), times)))
     rows = [facts[item_id.encode()] for item_id in item_ids]
     return [domain.decode() for domain, _ in rows], np.array([time for _, time in rows], np.float64)
+
+
+def read_item_words(folder: str, item_ids: Sequence[str]) -> list[list[str]]:
+    """The words of title, description and tags of item examples, in the order of the index; a Chinese or Japanese character is a word."""
+    texts = {name: tf.io.FixedLenFeature([], tf.string, "") for name in ("title", "description")}
+    features = {"item_id": tf.io.FixedLenFeature([], tf.string), "tags": tf.io.RaggedFeature(tf.string), **texts}
+    words: dict[bytes, list[str]] = {}
+    for batch in _batches(folder):
+        parsed = tf.io.parse_example(batch, features)
+        joined = tf.strings.join([parsed["title"], parsed["description"], tf.strings.reduce_join(parsed["tags"], -1, separator=" ")], " ")
+        words |= {item_id: _WORD.findall(text.decode().lower()) for item_id, text in zip(parsed["item_id"].numpy(), joined.numpy())}
+    return [words[item_id.encode()] for item_id in item_ids]
 
 
 def encode_raw_items(encode_item: Any, folder: str, item_ids: Sequence[str]) -> np.ndarray:

@@ -51,7 +51,9 @@ def names() -> list[str]:
 def render() -> str:
     """All stored results as one page, goals beside values, misses included."""
     sections = [_section(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(RESULTS.glob("*.json"))]
-    return "\n".join(["# Benchmarks", "", "Written by `./zhiyin bench --table` from `results/`. Peers run beside ours, in the same run.", "", *sections])
+    return "\n".join(
+        ["# Benchmarks", "", "Written by `./zhiyin bench --table` from `results/`. Peers run beside ours, in the same run.", "", *sections]
+    )
 
 
 def _section(name: str, result: dict[str, Any]) -> str:
@@ -75,7 +77,11 @@ def _judged(goal: dict[str, Any], row: dict[str, Any], rows: list[dict[str, Any]
     sign, bound = ("≥", goal["at_least"]) if "at_least" in goal else ("≤", goal["at_most"])
     text = f"{sign} {_number(bound)}"
     if "of" in goal:
-        peers = [peer["value"] for peer in rows if peer["contender"].startswith(goal["of"]) and (peer["case"], peer["metric"]) == (row["case"], row["metric"])]
+        peers = [
+            peer["value"]
+            for peer in rows
+            if peer["contender"].startswith(goal["of"]) and (peer["case"], peer["metric"]) == (row["case"], row["metric"])
+        ]
         if not peers:
             return f"{text} × {goal['of']}: not run"
         text, bound = f"{text} × {goal['of']}", bound * peers[0]
@@ -92,4 +98,7 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    return (
+        subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+        or "unknown"
+    )

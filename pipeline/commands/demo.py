@@ -39,5 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"\nfor {answer.key}:")
             print_answer(answer, answers.titles(config, set(answer.item_ids)))
     print()
-    print(summary.last_line(config, cli.DEMO_CONFIG.relative_to(Path.cwd()) if cli.DEMO_CONFIG.is_relative_to(Path.cwd()) else cli.DEMO_CONFIG, evaluation, time.monotonic() - started))
+    print(
+        summary.last_line(
+            config,
+            cli.DEMO_CONFIG.relative_to(Path.cwd()) if cli.DEMO_CONFIG.is_relative_to(Path.cwd()) else cli.DEMO_CONFIG,
+            evaluation,
+            time.monotonic() - started,
+        )
+    )
     return 0

@@ -52,4 +52,3 @@ def test_a_function_path_stands_for_its_module(tree: Path) -> None:
 def test_an_unknown_module_is_refused_by_name(tree: Path) -> None:
     with pytest.raises(ModuleNotFoundError, match="trainer.nope"):
         fingerprint.code_fingerprint("trainer.nope")
-
