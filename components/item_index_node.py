@@ -1,0 +1,48 @@
+# mypy: ignore-errors
+# (TFX's annotations are markers that it replaces by values; no type checker understands them.)
+"""The TFX node ItemIndex: a retrieval model and the transformed items in, a measured index over all of them out."""
+
+import json
+
+import apache_beam as beam
+import tensorflow as tf
+from absl import logging
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import Examples, Model
+from tfx.utils import path_utils
+
+import zhiyin_artifacts
+from components.item_vectors import WriteItemVectors, read_item_vectors
+from components.later_rooms import function_at
+
+
+@component(use_beam=True)
+def ItemIndex(
+    model: InputArtifact[Model],
+    items: InputArtifact[Examples],
+    sequences: InputArtifact[Examples],
+    index: OutputArtifact[zhiyin_artifacts.ItemIndex],
+    serving: Parameter[str],
+    code: Parameter[str],
+    build: Parameter[str] = "serving.item_index.build_item_index",
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+) -> None:
+    """Encode every transformed item, build the index and measure it on the users of the split `train`.
+
+    serving: a ServingConfig as JSON. code: fingerprint of our code, for the cache. build: dotted path of the function that builds.
+    Raises what `build` raises, RecallError above all.
+    """
+    model_path = path_utils.serving_model_path(model.uri)
+    encoded = f"{index.uri}/encoded"
+    with beam_pipeline as pipeline:
+        read = beam.io.ReadFromTFRecord(f"{artifact_utils.get_split_uri([items], 'train')}/*")
+        _ = pipeline | "ReadItems" >> read | WriteItemVectors(model_path, f"{encoded}/part")
+    item_ids, vectors = read_item_vectors(f"{encoded}/part")
+    tf.io.gfile.rmtree(encoded)
+    users = artifact_utils.get_split_uri([sequences], "train")
+    report = function_at(build)(model_path, item_ids, vectors, users, index.uri, serving)
+    for k, recall in report["recall"].items():
+        index.set_float_custom_property(f"recall_{k}", recall)
+    logging.info("index of %d items: %s", len(item_ids), json.dumps(report["recall"]))

@@ -1,0 +1,62 @@
+"""TFX Trainer with one more input: the transformed items, beside the sequences that it trains on."""
+
+from typing import Any
+
+from tfx import types
+from tfx.components.trainer import executor
+from tfx.dsl.components.base import base_component, executor_spec
+from tfx.proto import trainer_pb2 as proto
+from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
+from tfx.utils import json_utils
+
+ITEMS_KEY = "items"
+
+
+class RetrievalTrainerSpec(standard_component_specs.TrainerSpec):
+    """TrainerSpec and the channel `items`."""
+
+    INPUTS = {
+        **standard_component_specs.TrainerSpec.INPUTS,
+        ITEMS_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
+    }
+
+
+class RetrievalTrainerExecutor(executor.GenericExecutor):
+    """Hands the location of the items to `run_fn` as `custom_config['items']`."""
+
+    def _GetFnArgs(self, input_dict, output_dict, exec_properties):
+        fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
+        fn_args.custom_config = {**(fn_args.custom_config or {}), ITEMS_KEY: artifact_utils.get_split_uri(input_dict[ITEMS_KEY], "train")}
+        return fn_args
+
+
+class RetrievalTrainer(base_component.BaseComponent):
+    """Trains the two towers: sequences (splits train and eval) and transformed items -> `model`, `model_run`."""
+
+    SPEC_CLASS = RetrievalTrainerSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(RetrievalTrainerExecutor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        items: types.BaseChannel,
+        transform_graph: types.BaseChannel,
+        run_fn: str,
+        custom_config: dict[str, Any],
+        hyperparameters: types.BaseChannel | None = None,
+    ):
+        """run_fn: dotted path of a function of FnArgs. custom_config: JSON-able, part of the cache key."""
+        super().__init__(
+            spec=RetrievalTrainerSpec(
+                examples=examples,
+                items=items,
+                transform_graph=transform_graph,
+                hyperparameters=hyperparameters,
+                train_args=proto.TrainArgs(),
+                eval_args=proto.EvalArgs(),
+                run_fn=run_fn,
+                custom_config=json_utils.dumps(custom_config),
+                model=types.Channel(type=standard_artifacts.Model),
+                model_run=types.Channel(type=standard_artifacts.ModelRun),
+            )
+        )

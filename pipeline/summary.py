@@ -1,0 +1,44 @@
+"""The end of a run in words: the table of metrics, and the last line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.console import table
+
+METRICS = ("NDCG@10", "R@20", "HR@10", "coverage@10")
+SLICES = ("all", "warm items", "cold items", "cold items among cold", "new users")
+
+
+def metrics(rows: Sequence[dict[str, Any]]) -> str:
+    """A block a slice, a line a contender, ours first; 95 % intervals beside the deciding metric."""
+    blocks = []
+    for part in SLICES:
+        of_slice = [row for row in rows if row["slice"] == part]
+        contenders = dict.fromkeys(row["contender"] for row in of_slice)
+        if not contenders:
+            continue
+        values = {(row["contender"], row["metric"]): row for row in of_slice}
+        users = max(row["users"] for row in of_slice)
+        lines = [[name, *(_cell(values.get((name, metric))) for metric in METRICS)] for name in contenders]
+        blocks.append(table([f"{part} ({users} users)", *METRICS], lines))
+    return "\n\n".join(blocks)
+
+
+def last_line(config: Config, config_path: Path, evaluation: dict[str, Any], seconds: float) -> str:
+    """Where the result is, the headline number, and what to do next."""
+    decision = evaluation["decision"]
+    headline = f"{decision['metric']} {decision['value']:.4f} (popularity {decision['popularity']:.4f}) in {seconds:.0f} s"
+    if not decision["blessed"]:
+        return f"not pushed: {decision['reason']}; {headline}"
+    return f"model in {config.serving_path}, serve it with: ./zhiyin serve --config {config_path}; {headline}"
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    interval = f" ±{(row['high'] - row['low']) / 2:.3f}" if row.get("low") is not None else ""
+    return f"{row['value']:.4f}{interval}"

@@ -1,0 +1,112 @@
+"""The gRPC side: PredictionService and ModelService on the stubs of tensorflow-serving-api."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent import futures
+from typing import Any
+
+import grpc
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigResponse
+
+from serving.model_server import describe, inference
+from serving.model_server.config import ServerConfig, models_from_proto
+from serving.model_server.errors import ServingError, invalid
+from serving.model_server.metrics import Metrics
+from serving.model_server.signatures import Run
+from serving.model_server.versions import Manager
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 2**31 - 1  # gRPC's own limit of 4 MiB is too small for tensors
+
+
+def make_server(config: ServerConfig, manager: Manager, metrics: Metrics) -> tuple[grpc.Server, int]:
+    """A server that listens but does not answer yet, and its port. Raises RuntimeError where the port is taken."""
+    server = grpc.server(
+        futures.ThreadPoolExecutor(config.grpc_max_threads, thread_name_prefix="grpc"),
+        options=[
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.so_reuseport", 0),  # a second server on the port is an error, not half of the requests
+        ],
+        maximum_concurrent_rpcs=config.grpc_max_threads + config.max_queued_requests,  # beyond: RESOURCE_EXHAUSTED
+    )
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(manager, metrics), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(manager), server)
+    return server, server.add_insecure_port(f"{config.host}:{config.grpc_port}")
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict, Classify, Regress and GetModelMetadata. MultiInference stays UNIMPLEMENTED."""
+
+    def __init__(self, manager: Manager, metrics: Metrics) -> None:
+        self._manager = manager
+        self._metrics = metrics
+
+    def Predict(self, request, context):
+        return self._answer("Predict", inference.predict, request, context)
+
+    def Classify(self, request, context):
+        return self._answer("Classify", inference.classify, request, context)
+
+    def Regress(self, request, context):
+        return self._answer("Regress", inference.regress, request, context)
+
+    def GetModelMetadata(self, request, context):
+        return self._answer("GetModelMetadata", lambda model, request, run: describe.model_metadata(model, request), request, context)
+
+    def _answer(self, api: str, answer: Callable[..., Any], request: Any, context: grpc.ServicerContext) -> Any:
+        started_s = time.perf_counter()
+        status = grpc.StatusCode.OK
+        try:
+            if not request.HasField("model_spec"):
+                raise invalid("Missing ModelSpec")
+            run = Run()
+            # gRPC calls back when the call ends in any way: its deadline, its caller, or our answer, which nothing can cancel.
+            if not context.add_callback(run.cancel):
+                raise ServingError(grpc.StatusCode.CANCELLED, "the call ended before its turn came")
+            with self._manager.serving(request.model_spec) as model:
+                return answer(model, request, run)
+        except ServingError as error:
+            status = grpc.StatusCode.DEADLINE_EXCEEDED if _expired(error, context) else error.code
+            context.abort(status, error.message)
+        except Exception:
+            status = grpc.StatusCode.INTERNAL
+            log.exception("%s on model %r failed", api, request.model_spec.name)
+            context.abort(status, "internal error; the server's log has the details")
+        finally:
+            self._metrics.observe(request.model_spec.name, api, "GRPC", status.name, time.perf_counter() - started_s)
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """GetModelStatus and HandleReloadConfigRequest."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+
+    def GetModelStatus(self, request, context):
+        try:
+            if not request.HasField("model_spec"):
+                raise invalid("Missing ModelSpec")
+            return describe.model_status(self._manager, request.model_spec)
+        except ServingError as error:
+            context.abort(error.code, error.message)
+
+    def HandleReloadConfigRequest(self, request, context):
+        try:
+            if request.config.WhichOneof("config") != "model_config_list":
+                raise invalid("only a config with a model_config_list can be loaded")
+            models = models_from_proto(request.config)
+            log.info("serving another set of models from now on: %s", ", ".join(model.name for model in models) or "none")
+            self._manager.reload(models)
+        except ServingError as error:
+            context.abort(error.code, error.message)
+        return ReloadConfigResponse()
+
+
+def _expired(error: ServingError, context: grpc.ServicerContext) -> bool:
+    return error.code == grpc.StatusCode.CANCELLED and context.time_remaining() == 0

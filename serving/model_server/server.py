@@ -1,0 +1,132 @@
+"""Start, run and stop the whole server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from serving.model_server.config import ServerConfig
+from serving.model_server.errors import ServingError
+from serving.model_server.flags import parse_flags
+
+if TYPE_CHECKING:
+    from serving.model_server.rest import RestService
+    from serving.model_server.versions import Manager
+
+log = logging.getLogger(__name__)
+
+THREAD_SWITCH_S = 0.0005  # Python's 5 ms between threads would be half of the time an answer may take
+
+
+class RunningServer:
+    """A server that answers. A context manager: leaving the block stops it."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        """Load the models and listen. `start` is the way to say it.
+
+        Raises ServingError where a model does not load, OSError where a port is taken.
+        """
+        from serving.model_server.grpc_service import make_server
+        from serving.model_server.metrics import Metrics
+        from serving.model_server.rest import RestService
+        from serving.model_server.versions import Manager
+
+        self._config = config
+        self.manager: Manager = Manager(config)
+        metrics = Metrics()
+        self.manager.start()
+        self._rest: _RestThread | None = None
+        try:
+            try:
+                self._grpc, self.grpc_port = make_server(config, self.manager, metrics)
+            except RuntimeError as error:
+                raise OSError(f"cannot listen on {config.host}:{config.grpc_port} for gRPC: {error}") from error
+            self.rest_port: int | None = None
+            if config.rest_port is not None:
+                self._rest = _RestThread(config, RestService(config, self.manager, metrics))
+                self.rest_port = self._rest.port
+        except OSError:
+            self.manager.stop()
+            raise
+        self._grpc.start()
+        log.info("gRPC on %s:%d, REST on %s", config.host, self.grpc_port, self.rest_port or "no port")
+
+    def stop(self) -> None:
+        """Take no more requests, let the running ones finish within the grace period, and let go of the models."""
+        ended = self._grpc.stop(self._config.shutdown_grace_s)
+        if self._rest is not None:
+            self._rest.stop()
+        ended.wait()
+        self.manager.stop()
+
+    def __enter__(self) -> RunningServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class _RestThread:
+    """aiohttp with an event loop of its own, in a thread."""
+
+    def __init__(self, config: ServerConfig, service: RestService) -> None:
+        from aiohttp import web
+
+        self._service = service
+        self._loop = asyncio.new_event_loop()
+        self._runner = web.AppRunner(service.application(), access_log=None, shutdown_timeout=config.shutdown_grace_s)
+        try:
+            self._loop.run_until_complete(self._runner.setup())
+            site = web.TCPSite(self._runner, config.host, config.rest_port)
+            self._loop.run_until_complete(site.start())
+        except OSError:
+            self._loop.run_until_complete(self._runner.cleanup())
+            self._loop.close()
+            raise
+        self.port: int = self._runner.addresses[0][1]
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rest-loop", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._service.close()
+
+
+def start(config: ServerConfig) -> RunningServer:
+    """A server that has loaded its models and listens; `.grpc_port` and `.rest_port` say where.
+
+    Raises ServingError where a model does not load, OSError where a port is taken.
+    """
+    return RunningServer(config)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit code: 0, or 1 where the server cannot start; usage errors exit with 2."""
+    config = parse_flags(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.setswitchinterval(THREAD_SWITCH_S)
+    try:
+        server = start(config)
+    except (ServingError, OSError) as error:
+        log.error("cannot start: %s", error)
+        return 1
+    except KeyboardInterrupt:  # nothing to drain yet
+        return 130
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()
+    log.info("stopping: running requests have %g s to finish", config.shutdown_grace_s)
+    server.stop()
+    return 0

@@ -1,0 +1,99 @@
+"""One signature of a loaded SavedModel, run with the least Python between a request and its graph."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping
+
+import tensorflow as tf
+from grpc import StatusCode
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.python.eager import context as eager_context
+from tensorflow.python.eager import execute
+from tensorflow.python.eager.cancellation import CancellationManager
+
+from serving.model_server import tensors
+from serving.model_server.errors import ServingError, from_code, invalid
+
+DEFAULT_NAME = "serving_default"
+
+
+class Run:
+    """One request's run, which its deadline or its caller may cancel, from any thread and at any time."""
+
+    def __init__(self) -> None:
+        self.manager = CancellationManager()
+        self.cancelled = False  # by `cancel`; the manager calls itself cancelled when an op has failed, too
+
+    def cancel(self) -> None:
+        """Stop the graph as soon as its next op allows; nothing happens where it has ended."""
+        self.cancelled = True
+        self.manager.start_cancel()
+
+
+class Signature:
+    """A named function from tensors to tensors.
+
+    inputs: name -> dtype, in the order of the graph's arguments. outputs: names, in the order of its results.
+    """
+
+    def __init__(self, name: str, definition: SignatureDef, function) -> None:
+        """function: what `tf.saved_model.load(...).signatures[name]` gives.
+
+        Raises ServingError (UNIMPLEMENTED) where inputs or outputs are not plain tensors.
+        """
+        self.name = name
+        self.method_name = definition.method_name
+        self.inputs = {key: tf.dtypes.as_dtype(definition.inputs[key].dtype) for key in function._arg_keywords if key in definition.inputs}
+        self.outputs = tuple(sorted(function.structured_outputs))
+        self._defaults = {key: tensors.to_tensor(proto, key) for key, proto in definition.defaults.items()}
+        self._captures = list(function.captured_inputs)
+        if len(self.inputs) + len(self._captures) != len(function.inputs) or len(self.outputs) != len(function.outputs):
+            raise ServingError(StatusCode.UNIMPLEMENTED, f"signature {name!r} has inputs or outputs that are not plain tensors")
+        self._function = function  # the graph function lives as long as this object does
+        # Calling the graph function by its name takes a quarter of the time of calling `function` and, like the stock server,
+        # compares no shapes. TensorFlow's own way to pass a cancellation manager is a global of the process, so two
+        # threads would cancel each other's runs: it is passed here by hand.
+        self._graph_function = function._inference_function.name.decode()
+        self._context = eager_context.context()
+        self._context.ensure_initialized()
+        self._attributes = tuple(itertools.chain(*self._context.function_call_options.as_attrs().items()))
+
+    def check_inputs(self, names: Collection[str]) -> None:
+        """Raise ServingError (INVALID_ARGUMENT) naming the missing and the unknown, unless `names` are this signature's inputs."""
+        missing = sorted(name for name in self.inputs if name not in names and name not in self._defaults)
+        unknown = sorted(name for name in names if name not in self.inputs)
+        if missing or unknown:
+            raise invalid(
+                f"input size does not match signature {self.name!r}: missing: {missing}, sent but not in the signature: {unknown}, "
+                f"expected: {sorted(self.inputs)}"
+            )
+
+    def check_outputs(self, names: Collection[str]) -> None:
+        """Raise ServingError (INVALID_ARGUMENT) unless each of `names` is an output of this signature, named once."""
+        for name in names:
+            if name not in self.outputs:
+                raise invalid(f"output_filter: got {name!r}, expected some of {list(self.outputs)}")
+        if len(set(names)) != len(names):
+            raise invalid(f"output_filter names an output twice: {list(names)}")
+
+    def __call__(self, inputs: Mapping[str, tf.Tensor], run: Run) -> dict[str, tf.Tensor]:
+        """All outputs by name. `inputs` must be this signature's (`check_inputs`) and of its dtypes.
+
+        Raises ServingError: the failing op's own code and message; CANCELLED where `run` was cancelled.
+        """
+        arguments = [inputs[name] if name in inputs else self._defaults[name] for name in self.inputs]
+        try:
+            values = execute.execute_with_cancellation(
+                self._graph_function,
+                num_outputs=len(self.outputs),
+                inputs=arguments + self._captures,
+                attrs=self._attributes,
+                ctx=self._context,
+                cancellation_manager=run.manager,
+            )
+        except tf.errors.OpError as error:
+            if run.cancelled:
+                raise ServingError(StatusCode.CANCELLED, "the request was cancelled while it ran") from error
+            raise from_code(error.error_code, error.message) from error
+        return dict(zip(self.outputs, values))

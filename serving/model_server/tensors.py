@@ -1,0 +1,120 @@
+"""TensorProto to tensor and back, with TF Serving's C++ semantics and no element touched in Python where that can be avoided."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+
+from serving.model_server.errors import invalid
+
+MAX_FILLED_ELEMENTS = 1 << 24  # a proto with fewer values than elements repeats its last one: a claim beyond this is refused
+MAX_EXTENT = 1 << 40  # of the sizes that are not 0: an empty tensor may have a shape that no array can have
+
+# Where a dtype's values stand when they are not in tensor_content, and what they look like there.
+_FIELDS = {
+    types_pb2.DT_FLOAT: ("float_val", np.float32),
+    types_pb2.DT_DOUBLE: ("double_val", np.float64),
+    types_pb2.DT_INT32: ("int_val", np.int32),
+    types_pb2.DT_INT64: ("int64_val", np.int64),
+    types_pb2.DT_BOOL: ("bool_val", np.bool_),
+    types_pb2.DT_UINT32: ("uint32_val", np.uint32),
+    types_pb2.DT_UINT64: ("uint64_val", np.uint64),
+}
+# Narrow types travel in a wider field; half and bfloat16 as their bits.
+_WIDENED_FIELDS = {
+    types_pb2.DT_INT8: ("int_val", np.int8),
+    types_pb2.DT_UINT8: ("int_val", np.uint8),
+    types_pb2.DT_INT16: ("int_val", np.int16),
+    types_pb2.DT_UINT16: ("int_val", np.uint16),
+    types_pb2.DT_HALF: ("half_val", np.uint16),
+    types_pb2.DT_BFLOAT16: ("half_val", np.uint16),
+}
+# Repeated floats are packed little-endian on the wire, just as NumPy holds them: (tag byte = field number << 3 | 2).
+_PACKED_TAGS = {
+    types_pb2.DT_FLOAT: TensorProto.FLOAT_VAL_FIELD_NUMBER << 3 | 2,
+    types_pb2.DT_DOUBLE: TensorProto.DOUBLE_VAL_FIELD_NUMBER << 3 | 2,
+    types_pb2.DT_COMPLEX64: TensorProto.SCOMPLEX_VAL_FIELD_NUMBER << 3 | 2,
+    types_pb2.DT_COMPLEX128: TensorProto.DCOMPLEX_VAL_FIELD_NUMBER << 3 | 2,
+}
+
+
+def to_tensor(proto: TensorProto, name: str) -> tf.Tensor:
+    """The tensor that `proto` describes, of its own dtype and shape. A short value field repeats its last value.
+
+    name: the input's name, for messages.
+    Raises ServingError (INVALID_ARGUMENT) where shape and values do not fit each other.
+    """
+    if proto.tensor_shape.unknown_rank:
+        raise invalid(f"input {name!r}: a tensor of unknown rank holds no values")
+    shape = [dim.size for dim in proto.tensor_shape.dim]
+    if any(size < 0 for size in shape):
+        raise invalid(f"input {name!r}: got shape {shape}, expected sizes of 0 or more")
+    if math.prod(size or 1 for size in shape) > MAX_EXTENT:
+        raise invalid(f"input {name!r}: shape {shape} is larger than any message")
+    num_elements = math.prod(shape)
+    dtype = proto.dtype
+    if dtype == types_pb2.DT_STRING and len(proto.string_val) == num_elements:
+        values = np.empty(num_elements, dtype=object)
+        values[:] = list(proto.string_val)
+        return tf.constant(values.reshape(shape), tf.string)
+    if dtype in _FIELDS:
+        field, numpy_dtype = _FIELDS[dtype]
+        content = proto.tensor_content
+        if content:
+            if len(content) != num_elements * np.dtype(numpy_dtype).itemsize:
+                raise invalid(f"input {name!r}: {len(content)} bytes of tensor_content do not fill shape {shape} of {numpy_dtype.__name__}")
+            return tf.constant(np.frombuffer(content, numpy_dtype).reshape(shape))
+        values = getattr(proto, field)
+        if len(values) == num_elements:
+            return tf.constant(np.fromiter(values, numpy_dtype, num_elements).reshape(shape))
+    return _parse(proto, name, shape, num_elements)
+
+
+def to_proto(tensor: tf.Tensor) -> TensorProto:
+    """`tensor` with its values in the typed field (float_val, string_val, ...), where simple clients look for them.
+
+    Raises ServingError (INVALID_ARGUMENT) for a dtype that has no such field.
+    """
+    proto = TensorProto(dtype=tensor.dtype.as_datatype_enum)
+    for size in tensor.shape:
+        proto.tensor_shape.dim.add().size = size
+    values = tensor.numpy()
+    dtype = proto.dtype
+    if dtype in _PACKED_TAGS:
+        data = values.tobytes()
+        if data:
+            proto.MergeFromString(bytes([_PACKED_TAGS[dtype]]) + _varint(len(data)) + data)
+    elif dtype == types_pb2.DT_STRING:
+        proto.string_val.extend([values] if tensor.shape.rank == 0 else values.ravel().tolist())
+    elif dtype in _FIELDS:
+        getattr(proto, _FIELDS[dtype][0]).extend(np.ravel(values).tolist())
+    elif dtype in _WIDENED_FIELDS:
+        field, view = _WIDENED_FIELDS[dtype]
+        getattr(proto, field).extend(np.ravel(values).view(view).tolist())
+    else:
+        raise invalid(f"an output of dtype {tensor.dtype.name} cannot be sent")
+    return proto
+
+
+def _parse(proto: TensorProto, name: str, shape: list[int], num_elements: int) -> tf.Tensor:
+    """The rest (short fields, narrow types) through TensorFlow's own parser."""
+    if num_elements > MAX_FILLED_ELEMENTS and len(proto.tensor_content) < num_elements:
+        raise invalid(f"input {name!r}: shape {shape} claims {num_elements} elements, far more than the values sent")
+    try:
+        return tf.io.parse_tensor(proto.SerializeToString(), tf.dtypes.as_dtype(proto.dtype))
+    except (tf.errors.OpError, TypeError) as error:
+        raise invalid(f"input {name!r}: the tensor cannot be parsed: {error}") from error
+
+
+def _varint(value: int) -> bytes:
+    """Protobuf's base-128 number."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

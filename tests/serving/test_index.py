@@ -1,0 +1,94 @@
+"""One test class for both kinds of index, against numpy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving import index as index_lib
+from serving.config import IndexConfig
+
+
+def unit_vectors(count, dim=8, seed=0):
+    vectors = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def build(kind, vectors, **settings):
+    return index_lib.build_index(vectors, [f"i{row}" for row in range(len(vectors))], IndexConfig(kind=kind, **settings))
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+class TestIndex:
+    @pytest.mark.parametrize("num_items", [1, 2, 15, 16, 99, 100])
+    def test_small_catalogues(self, kind, num_items):
+        """C32, C33: of any size, more asked for than there is: all items in numpy's order, then padding."""
+        vectors, queries = unit_vectors(num_items), unit_vectors(5, seed=1)
+        scores, positions = build(kind, vectors).search(tf.constant(queries), num_items + 3)
+        assert scores.shape == positions.shape == (5, num_items + 3)
+        exact = queries @ vectors.T
+        for row in range(5):
+            expected = np.argsort(-exact[row], kind="stable")[: min(10, num_items)]
+            np.testing.assert_array_equal(positions[row, : len(expected)], expected)
+            np.testing.assert_allclose(scores[row, : len(expected)], exact[row, expected], atol=1e-6)
+            found = [position for position in positions[row].numpy() if position >= 0]
+            assert len(set(found)) == len(found) == num_items
+        assert (positions[:, num_items:].numpy() == -1).all() and np.isneginf(scores[:, num_items:]).all()
+
+    def test_in_a_graph_with_k_unknown(self, kind):
+        index = build(kind, unit_vectors(40))
+        search = tf.function(index.search, input_signature=[tf.TensorSpec([None, 8]), tf.TensorSpec([], tf.int32)])
+        queries = tf.constant(unit_vectors(4, seed=2))
+        np.testing.assert_array_equal(search(queries, 6)[1], index.search(queries, 6)[1])
+        assert search(queries[:0], 6)[1].shape == (0, 6)
+
+    def test_recall_at_ten_and_at_the_candidates(self, kind):
+        """C34: 5,000 vectors, 200 queries of the kind that users send: means of several items."""
+        vectors = unit_vectors(5000, 16)
+        members = np.random.default_rng(3).integers(0, 5000, (200, 5))
+        queries = vectors[members].mean(1)
+        index = build(kind, vectors)
+        assert index.kind == kind
+        if kind == "scann":
+            curve = index_lib.widen_until(index, queries, 0.96)
+            assert [point["leaves_to_search"] for point in curve] == [24, 34, 48] and curve[0]["recall@200"] < 0.9
+        assert index_lib.measure_recall(index, queries, 10) >= (1.0 if kind == "exact" else 0.98)
+        assert index_lib.measure_recall(index, queries, 200) >= (1.0 if kind == "exact" else 0.95)
+
+    def test_refuses_what_is_not_finite_by_name(self, kind):
+        vectors = unit_vectors(20)
+        vectors[3, 1], vectors[7, 0] = np.nan, np.inf
+        with pytest.raises(ValueError, match="2 item vectors are not finite: 'i3', 'i7'"):
+            build(kind, vectors)
+
+    def test_refuses_an_empty_catalogue_and_ids_that_repeat(self, kind):
+        with pytest.raises(ValueError, match="at least one row"):
+            build(kind, unit_vectors(0))
+        with pytest.raises(ValueError, match="3 \\(2 distinct\\)"):
+            index_lib.build_index(unit_vectors(3), ["a", "b", "a"], IndexConfig(kind=kind))
+
+    def test_saves_and_loads(self, kind, tmp_path):
+        index, queries = build(kind, unit_vectors(400), leaves_to_search=4), tf.constant(unit_vectors(4, seed=2))
+        index_lib.save_index(index, str(tmp_path), [f"ü{row}" for row in range(400)], {"seconds": 1})
+        loaded, item_ids = index_lib.load_index(str(tmp_path))
+        assert loaded.kind == kind and loaded.parameters == index.parameters and item_ids[7] == "ü7"
+        for before, after in zip(index.search(queries, 5), loaded.search(queries, 5)):
+            np.testing.assert_array_equal(before, after)
+        assert index_lib.load_index(str(tmp_path), kind="exact")[0].kind == "exact"
+
+
+def test_auto_changes_at_the_configured_size():
+    vectors = unit_vectors(60)
+    assert build("auto", vectors, exact_below=61).kind == "exact"
+    assert build("auto", vectors, exact_below=60).kind == "scann"
+
+
+def test_recall_sees_a_bad_index():
+    """One of forty leaves searched: much of the neighbourhood is missed, and the number says so."""
+    vectors = unit_vectors(2500, 16)
+    index = build("scann", vectors, num_leaves=40, leaves_to_search=1)
+    assert index_lib.measure_recall(index, unit_vectors(50, 16, seed=5), 200) < 0.7
+
+
+def test_one_leaf_is_refused():
+    with pytest.raises(ValueError, match="item 0"):
+        IndexConfig(num_leaves=1)

@@ -1,0 +1,70 @@
+"""Settings of the retrieval model. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The Transformer encoders of the content, and their fusion."""
+
+    width: int = 48  # of a token
+    heads: int = 4
+    layers: int = 1  # Transformer blocks a modality; 0 leaves the statistics (or the bag of words) alone
+    fusion_layers: int = 1  # Transformer blocks over the modality tokens; 0 leaves the gated sum alone
+    dropout: float = 0.1
+    keep_tokens: float = (
+        0.5  # share of an item's patches that a training step sees (Koutini et al., PaSST, 2022): cheaper and a regulariser
+    )
+    audio_patch_frames: int = 25  # patch = so many frames x audio_patch_mels; 0.25 s
+    audio_patch_mels: int = 32
+    video_patch_pixels: int = 16  # patch = a square of so many pixels of a key frame
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """Two towers: how they are built and how they are trained."""
+
+    embedding_dim: int = 64  # D, of item and user vectors
+    modalities: tuple[str, ...] = ()  # content that the item tower may use; empty = all that the catalogue has
+    use_attributes: bool = True  # domain, creator, declared categories and numbers
+    use_item_id: bool = True  # a vector of its own for each item with training events, added to the content
+    id_dropout: float = 0.5  # share of items whose own vector is left out of a training step: content learns to stand alone
+    modality_dropout: float = 0.1  # chance that a modality is hidden from a training step, never all of an item's
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+    user_tower: Literal["profile", "sequence"] = "profile"
+    history_length: int = 100  # most recent interactions that the sequence tower sees
+    sequence_layers: int = 2  # Transformer blocks of the sequence tower
+    sequence_heads: int = 2
+    history_dropout: float = 0.3  # share of a history that a training step of the profile tower does not see
+
+    loss: Literal["profile_cosine", "softmax", "full_softmax"] = "profile_cosine"
+    temperature: float = 0.1  # of the softmax losses
+    negatives: int = 1024  # uniform negatives a step beside those of the batch (softmax)
+    log_q: bool = True  # correct the logits for how often an item is sampled (softmax)
+    targets_per_step: int = 1024  # interactions predicted in a step (softmax losses)
+    items_per_step: int = 4096  # a catalogue up to this size is encoded whole in a step, of a larger one the batch's items and a sample
+
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    dropout: float = 0.1  # on the content before it becomes an item vector
+    epochs: int = 40  # at most
+    patience: int = 6  # epochs without a better validation metric before training stops
+    batch_size: int = 128  # users a step
+    metric: str = "NDCG@10"  # of validation; R@k, NDCG@k, HR@k or MRR@k
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        for name in ("id_dropout", "modality_dropout", "history_dropout", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected a share from 0 to below 1")
+        if self.user_tower == "sequence" and self.loss == "profile_cosine":
+            raise ValueError("loss: profile_cosine trains the profile tower only; the sequence tower takes softmax or full_softmax")
+        if self.encoder.width % self.encoder.heads:
+            raise ValueError(f"encoder.width: got {self.encoder.width}, expected a multiple of encoder.heads ({self.encoder.heads})")
+        kind, _, cutoff = self.metric.partition("@")
+        if kind not in ("R", "NDCG", "HR", "MRR") or not cutoff.isdigit() or int(cutoff) < 1:
+            raise ValueError(f"metric: got {self.metric!r}, expected R@k, NDCG@k, HR@k or MRR@k")

@@ -1,0 +1,150 @@
+"""The trained towers as a SavedModel with named inputs and outputs (docs/architecture.md), of core TensorFlow ops only.
+
+B items or users of a request, L interactions of a history, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.config import DataConfig
+from components.contract import Feature, item_features
+from trainer.data import PADDING, UNKNOWN_EVENT, ItemTable
+from trainer.keras import tf
+from trainer.retrieval import Retrieval
+
+TOLERANCE = 1e-5  # between the model in memory and the one read back
+
+
+class Towers(tf.Module):
+    """What is saved: both towers, the code of each event name, and the transform graph where there is one."""
+
+    def __init__(self, model: Retrieval, events: Sequence[str], data: DataConfig, transform_graph: str | None):
+        super().__init__()
+        self.item_tower, self.user_tower = model.item_tower, model.user_tower
+        codes = range(UNKNOWN_EVENT + 1, UNKNOWN_EVENT + 1 + len(events))
+        self.event_codes = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(["", *events], tf.constant([PADDING, *codes], tf.int32)), UNKNOWN_EVENT
+        )
+        self._data = data
+        self.transform: Any = None
+        if transform_graph is not None:
+            import tensorflow_transform as tft  # noqa: PLC0415  (seconds to import, and needed with a transform graph only)
+
+            output = tft.TFTransformOutput(transform_graph)
+            self.transform, self._raw_spec = output.transform_features_layer(), output.raw_feature_spec()
+
+    def signatures(self, embedding_dim: int) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """Signature name -> concrete function."""
+        item = {feature.name: _tensor_spec(feature) for feature in item_features(self._data)}
+        user = {
+            "user_id": tf.TensorSpec([None], tf.string, "user_id"),
+            "history_vectors": tf.TensorSpec([None, None, embedding_dim], tf.float32, "history_vectors"),
+            "history_events": tf.TensorSpec([None, None], tf.string, "history_events"),
+            "history_age_s": tf.TensorSpec([None, None], tf.float32, "history_age_s"),
+        }
+        functions = {
+            "item_tower": tf.function(self.encode_item).get_concrete_function(**item),
+            "user_tower": tf.function(self.encode_user).get_concrete_function(**user),
+        }
+        if self.transform is not None:
+            raw = {name: raw_tensor_spec(name, spec) for name, spec in self._raw_spec.items()}
+            functions["encode_item"] = tf.function(self.encode_raw_item).get_concrete_function(**raw)
+        return functions
+
+    def encode_item(self, **features):
+        """The features of transformed items -> `vector` [B, D]."""
+        return {"vector": self.item_tower(features, training=False)}
+
+    def encode_user(self, user_id, history_vectors, history_events, history_age_s):
+        """A history of item vectors -> `vector` [B, D]."""
+        events = tf.where(tf.reduce_any(history_vectors != 0, -1), self.event_codes.lookup(history_events), PADDING)
+        history = {"vectors": history_vectors, "events": events, "age_s": history_age_s}
+        return {"vector": self.user_tower(history, training=False)}
+
+    def encode_raw_item(self, **raw):
+        """The raw features of items, an absent value as its default (`raw_tensor_spec`) -> `vector` [B, D]."""
+        parsed = {name: as_parsed(raw[name], spec) for name, spec in self._raw_spec.items()}
+        return {"vector": self.item_tower(self.transform(parsed), training=False)}
+
+
+def raw_tensor_spec(name: str, spec) -> tf.TensorSpec:
+    """How a raw feature arrives in `encode_item`: [B, n] where its length is free, else [B, *shape].
+
+    A value that is absent is "", NaN or -1 (string, float, integer).
+    """
+    shape = [None, None] if isinstance(spec, tf.io.VarLenFeature) else [None, *spec.shape]
+    return tf.TensorSpec(shape, spec.dtype, name)
+
+
+def as_parsed(value, spec):
+    """A dense raw feature as `tf.io.parse_example` would give it: sparse, without its absent values, where its length is free."""
+    if not isinstance(spec, tf.io.VarLenFeature):
+        return value
+    present = ~tf.math.is_nan(value) if value.dtype.is_floating else value != ("" if value.dtype == tf.string else -1)
+    rank = tf.cumsum(tf.cast(present, tf.int64), 1, exclusive=True)  # values move up, so that a row's come first
+    at = tf.where(present)
+    indices = tf.stack([at[:, 0], tf.gather_nd(rank, at)], 1)
+    return tf.SparseTensor(indices, tf.boolean_mask(value, present), tf.shape(value, tf.int64))
+
+
+def export(
+    model: Retrieval, table: ItemTable, events: Sequence[str], data: DataConfig, folder: str, transform_graph: str | None = None
+) -> None:
+    """Write the SavedModel, read it back and replay some items and users.
+
+    Raises RuntimeError where what was read back answers differently by more than TOLERANCE.
+    """
+    towers = Towers(model, events, data, transform_graph)
+    tf.saved_model.save(towers, folder, signatures=towers.signatures(model.config.embedding_dim))
+    rows = np.linspace(0, len(table) - 1, min(len(table), 8)).astype(int)
+    restored = tf.saved_model.load(folder).signatures
+    vectors = restored["item_tower"](**item_request(table, rows, data))["vector"].numpy()
+    _compare(vectors, model.item_tower(_dense(table, rows, model), training=False).numpy(), "item_tower", folder)
+    request = user_request(vectors, events)
+    _compare(restored["user_tower"](**request)["vector"].numpy(), towers.encode_user(**request)["vector"].numpy(), "user_tower", folder)
+
+
+def item_request(table: ItemTable, rows: np.ndarray, data: DataConfig) -> dict[str, tf.Tensor]:
+    """Some items of a table as the signature `item_tower` takes them."""
+    arrays = table.take(rows, [feature.name for feature in item_features(data) if feature.name != "item_id"])
+    request = {name: tf.constant(_bytes(array)) for name, array in arrays.items()}
+    return {**request, "item_id": tf.constant([table.item_ids[row] for row in rows])}
+
+
+def user_request(vectors: np.ndarray, events: Sequence[str]) -> Mapping[str, tf.Tensor]:
+    """Two users as `user_tower` takes them: one with a history of these items, one without."""
+    history = np.stack([vectors, np.zeros_like(vectors)])
+    names = np.array([[events[row % len(events)] for row in range(len(vectors))], [""] * len(vectors)])
+    return {
+        "user_id": tf.constant(["someone", "nobody"]),
+        "history_vectors": tf.constant(history),
+        "history_events": tf.constant(names),
+        "history_age_s": tf.zeros(history.shape[:2]),
+    }
+
+
+def _dense(table: ItemTable, rows: np.ndarray, model: Retrieval) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(array) for name, array in table.take(rows, model.item_tower.inputs).items()}
+
+
+def _compare(got: np.ndarray, expected: np.ndarray, signature: str, folder: str) -> None:
+    difference = float(np.abs(got - expected).max(initial=0))
+    if not difference <= TOLERANCE:
+        raise RuntimeError(f"{signature} of the exported model in {Path(folder).name} differs from the trained one by {difference:.2g}")
+
+
+def _tensor_spec(feature: Feature) -> tf.TensorSpec:
+    if feature.dtype == "uint8":
+        return tf.TensorSpec([None], tf.string, feature.name)
+    return tf.TensorSpec([None, *feature.shape], tf.as_dtype(feature.dtype), feature.name)
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.uint8:
+        return array
+    return np.array([row.tobytes() for row in array], object)

@@ -1,0 +1,47 @@
+"""Training objectives. B users, C candidates, Q targets (interactions to be predicted), D embedding_dim."""
+
+from __future__ import annotations
+
+import tensorflow_recommenders as tfrs
+
+from trainer.keras import tf
+
+
+def profile_cosine(predicted, target):
+    """Squared distance between the unit profiles after a ReLU, mean over users: 2 - 2 cos (Vančura et al., ELSA, RecSys 2022).
+
+    predicted: float [B, C], scores with the user's own contribution to each item taken away; target: float [B, C], >= 0.
+    A user without a target does not count.
+    """
+    predicted = tf.math.l2_normalize(tf.nn.relu(predicted), -1, epsilon=1e-9)
+    distance = tf.reduce_sum((predicted - tf.math.l2_normalize(target, -1, epsilon=1e-9)) ** 2, -1)
+    counts = tf.cast(tf.reduce_any(target > 0, -1), distance.dtype)
+    return tf.reduce_sum(distance * counts) / tf.maximum(tf.reduce_sum(counts), 1.0)
+
+
+def full_softmax(queries, candidates, targets, weights, temperature: float):
+    """Cross-entropy over every candidate, weighted mean over targets.
+
+    queries: [Q, D]; candidates: [C, D]; targets: int [Q], positions among the candidates; weights: float [Q].
+    """
+    logits = tf.matmul(queries, candidates, transpose_b=True) / temperature  # [Q, C]
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
+    return tf.reduce_sum(losses * weights) / tf.maximum(tf.reduce_sum(weights), 1e-6)
+
+
+def sampled_softmax(temperature: float) -> tfrs.tasks.Retrieval:
+    """The TFRS retrieval task: in-batch and extra negatives, no accidental hits, log-Q where probabilities are given (Yi et al., 2019).
+
+    Called with query_embeddings [Q, D], candidate_embeddings [Q + extra, D] whose first Q rows are the targets, candidate_ids,
+    candidate_sampling_probability, sample_weight; gives the weighted sum over targets.
+    """
+    return tfrs.tasks.Retrieval(temperature=temperature, remove_accidental_hits=True)
+
+
+def sampling_probability(target_share, num_items: int, num_targets, num_uniform):
+    """Expected share of the candidate list that an item takes: drawn as a target by its popularity, or uniformly.
+
+    target_share: float [C], the item's share of all targets. Returns float [C].
+    """
+    targets, uniform = tf.cast(num_targets, tf.float32), tf.cast(num_uniform, tf.float32)
+    return (targets * target_share + uniform / num_items) / tf.maximum(targets + uniform, 1.0)
