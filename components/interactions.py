@@ -85,7 +85,7 @@ class _CountItems(beam.PTransform):
         return (
             (sequences | "TakePositives" >> beam.FlatMap(_positive_item_ids), item_ids | "StartAtZero" >> beam.Map(lambda name: (name, 0)))
             | "JoinItemCounts" >> beam.Flatten()
-            | "SumPerItem" >> beam.CombinePerKey(sum)
+            | "SumPerItem" >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
         )
 
 

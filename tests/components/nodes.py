@@ -1,6 +1,7 @@
 """Running our nodes without an orchestrator."""
 
 import json
+from pathlib import Path
 
 import apache_beam as beam
 import tensorflow as tf
@@ -51,5 +52,5 @@ def read_values(examples, columns: tuple[Column, ...], split="train"):
 
 def read_rejects(rejects):
     """The rejects by line, then item."""
-    with open(f"{rejects.uri}/rejects.jsonl", encoding="utf-8") as lines:
-        return sorted((json.loads(line) for line in lines), key=lambda reject: (reject["line"] or 0, reject["item_id"] or ""))
+    lines = (Path(rejects.uri) / "rejects.jsonl").read_text("utf-8").splitlines()
+    return sorted(map(json.loads, lines), key=lambda reject: (reject["line"] or 0, reject["item_id"] or ""))

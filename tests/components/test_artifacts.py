@@ -81,3 +81,18 @@ def test_the_fingerprint_sees_every_edit_and_no_move(tmp_path):
     folder.rename(tmp_path / "two")
     assert file_fingerprint([f"{tmp_path}/two/*.csv"]) == before
     assert file_fingerprint([f"{tmp_path}/two/a.csv", f"{tmp_path}/missing"]) != file_fingerprint([])
+
+
+def test_two_files_of_one_name_are_two(tmp_path):
+    """Their contents exchanged is a change; brackets in a name are no pattern."""
+    for folder, text in (("a", "1"), ("b", "22")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x [live].mp3").write_text(text)
+        os.utime(tmp_path / folder / "x [live].mp3", ns=(1, 1))
+    patterns = [str(tmp_path / folder / "x [live].mp3") for folder in "ab"]
+    before = file_fingerprint(patterns)
+    assert before != file_fingerprint([]) and before == file_fingerprint(reversed(patterns))
+    (tmp_path / "a").rename(tmp_path / "c")
+    (tmp_path / "b").rename(tmp_path / "a")
+    (tmp_path / "c").rename(tmp_path / "b")
+    assert file_fingerprint(patterns) != before

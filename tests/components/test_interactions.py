@@ -4,7 +4,6 @@ import json
 
 import apache_beam as beam
 import pytest
-from tests.components.nodes import artifact, read_rejects, read_split, write_split
 from tfx.types.standard_artifacts import Examples
 
 from components.artifacts import prepare_examples, read_summary
@@ -14,6 +13,7 @@ from components.data_gate import DataGateError
 from components.examples import row_example
 from components.interactions_node import Interactions
 from components.settings import to_json
+from tests.components.nodes import artifact, read_rejects, read_split, write_split
 from zhiyin_artifacts import ItemCounts, Rejects
 
 DATA = DataConfig(catalogue=TableConfig("c"), events=TableConfig("e"), max_reject_share=0.5)

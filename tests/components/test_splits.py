@@ -61,7 +61,7 @@ def test_a_moment_is_never_cut_in_two():
 )
 @settings(deadline=None, max_examples=200)
 def test_no_event_of_the_future_reaches_the_past(users, kind, shares):
-    """C29: whatever the events, history is strictly earlier than each target, and (by time) train than eval than test, for all users at once."""
+    """C29: whatever the events, history is strictly earlier than each target, and (by time) train than eval than test."""
     result = split_users(users, SplitConfig(kind, *shares))
     ends = {name: [] for name in SPLITS}
     for user, parts in result.items():

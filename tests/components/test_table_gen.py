@@ -1,12 +1,12 @@
 """The node that reads a table."""
 
 import pytest
-from tests.components.nodes import read_rejects, read_values, run_table_gen
 
 from components.artifacts import read_summary
 from components.config import DataConfig, TableConfig
 from components.contract import CATALOGUE, EVENTS, user_columns
 from components.tables import TableError
+from tests.components.nodes import read_rejects, read_values, run_table_gen
 
 
 def write_tables(folder, items="item_id\na\n", events="user_id,item_id\nu,a\n", users="user_id,age\nu,3\n"):
