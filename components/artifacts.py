@@ -34,19 +34,15 @@ def split_uri(examples: Artifact, split: str) -> str:
     return artifact_utils.get_split_uri([examples], split)
 
 
-class WriteExamples(beam.PTransform):
-    """PCollection of tf.train.Example → gzipped TFRecords in a split's folder; an empty one gives an empty file."""
+class WriteRecords(beam.PTransform):
+    """PCollection of serialized Examples → gzipped TFRecords in a split's folder; an empty one gives an empty file."""
 
     def __init__(self, uri: str):
         super().__init__()
         self._uri = uri
 
-    def expand(self, examples: beam.PCollection) -> Any:
-        return (
-            examples
-            | "SerializeExamples" >> beam.Map(lambda example: example.SerializeToString(deterministic=True))
-            | "WriteRecords" >> beam.io.WriteToTFRecord(f"{self._uri}/data_tfrecord", file_name_suffix=".gz")
-        )
+    def expand(self, records: beam.PCollection) -> Any:
+        return records | "WriteRecords" >> beam.io.WriteToTFRecord(f"{self._uri}/data_tfrecord", file_name_suffix=".gz")
 
 
 class ReadExamples(beam.PTransform):

@@ -34,20 +34,18 @@ def floats_feature(values: Iterable[float]) -> tf.train.Feature:
 def row_example(values: dict[str, Any], columns: Iterable[Column]) -> tf.train.Example:
     """The typed values of a row (docs/architecture.md, "Catalogue examples") as an Example."""
     example = tf.train.Example()
+    features = example.features.feature
     for column in columns:
-        if column.name in values:
-            value = values[column.name]
-            feature = _feature(column, value)
-            example.features.feature[feature_name(column)].CopyFrom(feature)
+        if column.name not in values:
+            continue
+        feature, value = features[feature_name(column)], values[column.name]
+        if column.kind == "time":
+            feature.int64_list.value.append(value)
+        elif column.kind in ("number", "embedding"):
+            feature.float_list.value.extend([value] if column.kind == "number" else value)
+        else:
+            feature.bytes_list.value.extend(text.encode() for text in (value if column.kind == "list" else [value]))
     return example
-
-
-def _feature(column: Column, value: Any) -> tf.train.Feature:
-    if column.kind == "time":
-        return ints_feature([value])
-    if column.kind in ("number", "embedding"):
-        return floats_feature([value] if column.kind == "number" else value)
-    return bytes_feature(value if column.kind == "list" else [value])
 
 
 def row_values(example: tf.train.Example, columns: Iterable[Column]) -> dict[str, Any]:

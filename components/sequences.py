@@ -116,7 +116,7 @@ def _visit(item_id: str, events: list[Event], rules: Mapping[str, EventRule]) ->
 
 
 def sequence_example(sequence: UserSequence) -> tf.train.Example:
-    """A sequence as docs/architecture.md describes it."""
+    """A sequence as an Example (docs/architecture.md, "Sequences")."""
     interactions = sequence.history + sequence.own
     times_s = [interaction.time_s for interaction in interactions if interaction.time_s is not None]
     values = [math.nan if interaction.value is None else interaction.value for interaction in interactions]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -47,24 +46,16 @@ def _keep_first(name: str, rows: Iterable[Row]) -> Iterator[Any]:
 
 
 class DropCopies(beam.PTransform):
-    """Rows → `rows` without exact copies, and `copies` (one int a row that was dropped)."""
+    """Serialized examples → `records`, each once, and `copies` (a 1 for each that was dropped)."""
 
-    def expand(self, rows: beam.PCollection) -> Any:
+    def expand(self, records: beam.PCollection) -> Any:
         return (
-            rows
-            | "KeyByContent" >> beam.Map(lambda row: (content_digest(row.values), row))
-            | "GroupByContent" >> beam.GroupByKey()
-            | "KeepOne" >> beam.FlatMapTuple(_keep_one).with_outputs("copies", main="rows")
+            records
+            | "CountCopies" >> beam.combiners.Count.PerElement()
+            | "KeepOne" >> beam.FlatMapTuple(_keep_one).with_outputs("copies", main="records")
         )
 
 
-def content_digest(values: dict[str, Any]) -> bytes:
-    """16 bytes that two rows share exactly when all their values are equal."""
-    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).digest()
-
-
-def _keep_one(_: bytes, rows: Iterable[Row]) -> Iterator[Any]:
-    first, *others = sorted(rows, key=lambda row: (row.source, row.line))
-    yield first
-    for _row in others:
-        yield beam.pvalue.TaggedOutput("copies", 1)
+def _keep_one(record: bytes, count: int) -> Iterator[Any]:
+    yield record
+    yield from itertools.repeat(beam.pvalue.TaggedOutput("copies", 1), count - 1)

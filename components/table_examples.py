@@ -6,7 +6,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from components.artifacts import WriteExamples, WriteRejects
+from components.artifacts import WriteRecords, WriteRejects
 from components.config import TableConfig
 from components.contract import Column
 from components.examples import row_example
@@ -30,22 +30,24 @@ class TableToExamples(beam.PTransform):
     def expand(self, pipeline: beam.Pipeline) -> Any:
         columns = self._columns
         read = pipeline | "ReadTable" >> ReadTable(self._table, columns, self._facts)
-        rejects = [read.rejects]
         if self._name == "events":
-            kept = read.rows | "NameEvents" >> beam.Map(with_event) | "DropCopies" >> DropCopies()
+            named = read.rows | "NameEvents" >> beam.Map(with_event)
+            kept = named | "SerializeRows" >> beam.Map(serialized, columns) | "DropCopies" >> DropCopies()
+            records, rejects = kept.records, [read.rejects]
         else:
             kept = read.rows | "KeepFirst" >> KeepFirst(columns[0].name)
-            rejects.append(kept.rejects)
-        _ = (
-            kept.rows
-            | "MakeExamples" >> beam.Map(lambda row: row_example(row.values, columns))
-            | "WriteExamples" >> WriteExamples(self._examples_uri)
-        )
+            records, rejects = kept.rows | "SerializeRows" >> beam.Map(serialized, columns), [read.rejects, kept.rejects]
+        _ = records | "WriteRecords" >> WriteRecords(self._examples_uri)
         return {
-            "accepted": kept.rows,
+            "accepted": records,
             "rejects": rejects | "JoinRejects" >> beam.Flatten(),
             "exact_copies": kept.copies,
         } | "WriteRejects" >> WriteRejects(self._rejects_uri, self._facts.notes)
+
+
+def serialized(row: Row, columns: tuple[Column, ...]) -> bytes:
+    """The row as a serialized Example: equal values give equal bytes."""
+    return row_example(row.values, columns).SerializeToString(deterministic=True)
 
 
 def with_event(row: Row) -> Row:

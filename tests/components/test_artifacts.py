@@ -7,7 +7,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.artifacts import ReadExamples, WriteExamples, WriteRejects, file_fingerprint, read_summary, sample_rejects
+from components.artifacts import ReadExamples, WriteRecords, WriteRejects, file_fingerprint, read_summary, sample_rejects
 from components.config import DataConfig, TableConfig
 from components.contract import catalogue_columns
 from components.examples import row_example, row_values
@@ -37,10 +37,10 @@ def test_examples_and_rejects_are_read_back(tmp_path):
     examples = [row_example({"item_id": name}, COLUMNS) for name in ("a", "b")]
     reject = {"stage": "s", "source": "f", "line": 2, "item_id": None, "reason": "bad", "detail": "é"}
     with beam.Pipeline() as pipeline:
-        some = pipeline | "Some" >> beam.Create(examples)
+        some = pipeline | "Some" >> beam.Create([example.SerializeToString() for example in examples])
         none = pipeline | "None" >> beam.Create([])
-        _ = some | "WriteSome" >> WriteExamples(str(tmp_path / "some"))
-        _ = none | "WriteNone" >> WriteExamples(str(tmp_path / "none"))
+        _ = some | "WriteSome" >> WriteRecords(str(tmp_path / "some"))
+        _ = none | "WriteNone" >> WriteRecords(str(tmp_path / "none"))
         rejects = pipeline | "Rejects" >> beam.Create([reject, {**reject, "line": 1}])
         _ = {"accepted": some, "rejects": rejects, "exact_copies": some, "other": none} | WriteRejects(str(tmp_path / "r"), {"unit": "s"})
     with beam.Pipeline() as pipeline:
