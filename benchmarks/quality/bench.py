@@ -118,7 +118,7 @@ def _outcome_rows(case: str, contender: str, outcome: Outcome) -> list[Row]:
         interval = metrics.bootstrap(values)
         rows.append(_row(case, contender, metric, interval.value, outcome.runs, interval.low, interval.high))
         rows[-1]["settings"] = outcome.settings
-        if outcome.runs > 1:
+        if outcome.spread[metric]:
             rows.append(_row(case, contender, f"{metric} spread of runs", outcome.spread[metric], outcome.runs))
     rows += [_row(case, contender, cost, value, 1) for cost, value in outcome.costs.items()]
     return rows

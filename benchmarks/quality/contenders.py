@@ -65,8 +65,8 @@ def peers_for(split: Split) -> list[Contender]:
         Contender("EASE", score_ease, {"ridge": (10, 25, 50, 75, 100, 150, 200, 250, 300, 400, 500, 650, 800, 1000, 1500, 2000)}),
         Contender(
             f"iALS (implicit {environments.version('ials', 'implicit')})",
-            functools.partial(environments.score_in, "ials"),
-            {"factors": (32, 64, 128), "regularization": (0.1, 1.0, 10.0, 30.0), "alpha": (1.0, 3.0, 10.0, 30.0), "iterations": (15,)},
+            score_ials,
+            {"factors": (64, 128), "regularization_and_alpha": IALS_PAIRS},
             by_chance=True,
         ),
     ]
@@ -96,6 +96,17 @@ def score_ease(stage: Stage, settings: Settings, seed: int) -> Scored:
     weights = precision / -np.diag(precision)
     np.fill_diagonal(weights, 0.0)
     return Scored(np.asarray(stage.history @ weights, np.float32), weights.size)
+
+
+# The regularization that fits grows with the confidence alpha of what was taken, so the two are tried together.
+IALS_PAIRS = ((20.0, 2.0), (30.0, 3.0), (30.0, 6.0), (50.0, 6.0), (80.0, 15.0), (60.0, 20.0), (100.0, 40.0), (100.0, 60.0))
+
+
+def score_ials(stage: Stage, settings: Settings, seed: int) -> Scored:
+    """Weighted matrix factorisation by alternating least squares (Hu, Koren and Volinsky, 2008)."""
+    regularization, alpha = settings["regularization_and_alpha"]
+    own = {"factors": settings["factors"], "regularization": regularization, "alpha": alpha, "iterations": 15}
+    return environments.score_in("ials", stage, own, seed)
 
 
 CONTENT_GRID = {"centred": (False, True), "neighbours": (20, 50, 100, 200, 0)}
