@@ -80,7 +80,9 @@ class _RestThread:
 
         self._service = service
         self._loop = asyncio.new_event_loop()
-        self._runner = web.AppRunner(service.application(), access_log=None, shutdown_timeout=config.shutdown_grace_s)
+        self._runner = web.AppRunner(
+            service.application(), access_log=None, shutdown_timeout=config.shutdown_grace_s, handler_cancellation=True
+        )
         try:
             self._loop.run_until_complete(self._runner.setup())
             site = web.TCPSite(self._runner, config.host, config.rest_port)

@@ -138,7 +138,7 @@ def test_p15_a_truncated_graph_is_not_served(serving, publish, wait_until):
         file.write_bytes(whole[: len(whole) // 2])
         work.rename(base / "2")
         wait_until(lambda: states(client).get(2) == "END")
-        (status,) = [one for one in client.http("GET", "/v1/models/m/versions/2")[1]["model_version_status"]]
+        (status,) = client.http("GET", "/v1/models/m/versions/2")[1]["model_version_status"]
         assert status["status"]["error_code"] == "DATA_LOSS" and "saved_model.pb" in status["status"]["error_message"]
         assert answering_version(client) == 1
         (base / "2" / "saved_model.pb").write_bytes(whole)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import math
 import socket
 
@@ -190,10 +191,7 @@ def test_p06_float32_prints_its_own_digits_with_a_point_or_an_exponent(client):
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(size=50), [0.2, 1e-7, 3.0, 1e20, -0.0, 16777216.0]]).astype(np.float32)
     connection = http.client.HTTPConnection("127.0.0.1", client.rest_port, timeout=20)
-    body = '{"signature_name": "add", "inputs": {"x": [%s], "z": [%s]}}' % (
-        ", ".join(map(repr, values.tolist())),
-        ", ".join(["0"] * len(values)),
-    )
+    body = json.dumps({"signature_name": "add", "inputs": {"x": values.tolist(), "z": [0] * len(values)}})
     connection.request("POST", "/v1/models/toy:predict", body)
     printed = connection.getresponse().read().decode().split("[")[1].split("]")[0].split(", ")
     connection.close()
