@@ -100,7 +100,9 @@ class RestService:
             if not work.done():  # timed out, or the client went away
                 work.cancel()
                 run.cancel()
-            self._metrics.observe(spec.name, method.capitalize(), "REST", status.name, time.perf_counter() - started_s)
+            self._metrics.observe(
+                self._manager.metric_name(spec), method.capitalize(), "REST", status.name, time.perf_counter() - started_s
+            )
 
     def _finished(self, work: asyncio.Future) -> None:
         self._in_flight -= 1

@@ -95,6 +95,32 @@ def test_p14_dead_calls_do_not_fill_the_pool(serving, publish):
         assert client.predict({"x": np.array([1], np.float32)}, model="m", timeout=10).outputs["y"].float_val[0] == 1000.5
 
 
+def test_stopping_lets_running_calls_finish_and_takes_no_new_ones(publish, connect, wait_until):
+    running = start(ServerConfig(models=(ModelSettings("m", str(publish(1))),), grpc_port=0))
+    client = connect(running)
+    call = spin(client, steps=400_000)
+    wait_until(lambda: in_flight(client) == 1)
+    stopping = threading.Thread(target=running.stop)
+    stopping.start()
+    assert call.result().outputs["steps"].int64_val[0] == 400_000
+    stopping.join()
+    assert client.code(client.predict, {"x": np.array([1], np.float32)}, model="m", timeout=5)[0] == StatusCode.UNAVAILABLE
+
+
+def test_what_does_not_finish_in_time_is_cancelled(publish, connect, wait_until):
+    running = start(ServerConfig(models=(ModelSettings("m", str(publish(1))),), grpc_port=0, rest_port=0, shutdown_grace_s=0.3))
+    client = connect(running)
+    call = spin(client)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", client.rest_port, timeout=20)) as connection:
+        connection.request("POST", "/v1/models/m:predict", json.dumps({"signature_name": "spin", "inputs": HOURS}))
+        wait_until(lambda: in_flight(client) == 2)
+        started = time.monotonic()
+        running.stop()
+        assert time.monotonic() - started < 10
+        assert call.code() in (StatusCode.CANCELLED, StatusCode.UNAVAILABLE)
+        wait_until(lambda: in_flight(client) == 0)
+
+
 def test_a_taken_port_is_an_error(serving, publish):
     base = publish(1)
     with serving(ModelSettings("m", str(base))) as client:
