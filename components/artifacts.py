@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def prepare_examples(examples: Artifact, splits: Sequence[str]) -> None:
     """Give an Examples artifact its split names, span and format: gzipped TFRecords of tf.Example."""
     examples.split_names = artifact_utils.encode_split_names(list(splits))
     examples.span = 0
-    examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+    examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)  # type: ignore[attr-defined]
     examples_utils.set_file_format(examples, "tfrecords_gzip")
 
 
@@ -76,11 +77,11 @@ class WriteRejects(beam.PTransform):
 
     def expand(self, collections: dict[str, beam.PCollection]) -> Any:
         rejects = collections["rejects"]
-        counted = [rejects | "KeyByReason" >> beam.Map(lambda reject: (("rejects", reject["reason"]), 1))]
+        counted = [rejects | "KeyByReason" >> beam.Map(lambda reject: ("rejects", reject["reason"]))]
         for name, collection in collections.items():
             if name != "rejects":
-                counted.append(collection | f"Key {name}" >> beam.Map(lambda _, name=name: (("count", name), 1)))
-        counts = counted | "JoinCounts" >> beam.Flatten() | "SumCounts" >> beam.CombinePerKey(sum)
+                counted.append(collection | f"Key {name}" >> beam.Map(lambda _, name=name: ("count", name)))
+        counts = counted | "JoinCounts" >> beam.Flatten() | "CountKeys" >> beam.combiners.Count.PerElement()
         lines = rejects | "FormatRejects" >> beam.Map(json.dumps, ensure_ascii=False)
         summary = (
             rejects.pipeline
@@ -133,25 +134,28 @@ def describe_rejects(uri: str, count: int = 3) -> str:
 def file_fingerprint(patterns: Iterable[str]) -> str:
     """32 hex digits that change when a file behind the patterns is added, removed, renamed or edited.
 
-    patterns: files or globs, local or gs://. A file counts with its path below the pattern's fixed folder, its size and its time of change
-    (nanoseconds on a local disk, seconds elsewhere); moving the whole folder changes nothing.
+    patterns: files or globs, local or gs://. A file counts with its path below the folder that all patterns share, its size and its time
+    of change (nanoseconds on a local disk, seconds elsewhere); moving that folder changes nothing.
     """
-    facts = sorted(fact for pattern in dict.fromkeys(patterns) if pattern for fact in _file_facts(pattern))
+    wanted = [pattern for pattern in dict.fromkeys(patterns) if pattern]
+    shared = os.path.commonprefix([_fixed_folder(pattern) for pattern in wanted])
+    shared = shared[: shared.rfind("/") + 1]
+    facts = sorted((path.removeprefix(shared), size, changed) for pattern in wanted for path, size, changed in _files(pattern))
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
 
-def _file_facts(pattern: str) -> list[tuple[str, int, int]]:
+def _files(pattern: str) -> list[tuple[str, int, int]]:
+    """(path, size, time of change) of each file behind a pattern; none where there is none."""
     if "://" in pattern:
         try:
             found = FileSystems.match([pattern])[0].metadata_list
         except BeamIOError:
             return []
-        prefix = _fixed_folder(pattern)
-        return [(file.path.removeprefix(prefix), file.size_in_bytes, int(file.last_updated_in_seconds)) for file in found]
-    prefix = _fixed_folder(pattern)
-    paths = glob.glob(pattern, recursive=True) if glob.has_magic(pattern) else [pattern]
+        return [(file.path, file.size_in_bytes, int(file.last_updated_in_seconds)) for file in found]
+    # A file whose name looks like a pattern ("song [live].mp3") is that file.
+    paths = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)  # noqa: PTH207  (keeps "./" and "//")
     stats = [(path, Path(path).stat()) for path in paths if Path(path).is_file()]
-    return [(path.removeprefix(prefix), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 
 
 def _fixed_folder(pattern: str) -> str:

@@ -39,7 +39,9 @@ class Interactions(beam.PTransform):
         item_ids = examples["catalogue"] | "ReadItemIds" >> beam.Map(_item_id)
         rows = examples["events"] | "ReadEvents" >> beam.Map(row_values, EVENTS)
         timed = rows | "SeeTimes" >> beam.Map(lambda row: "timestamp" in row) | "AnyTime" >> beam.CombineGlobally(any)
-        checked = rows | "CheckEvents" >> beam.FlatMap(_checked, data, beam.pvalue.AsSingleton(timed)).with_outputs("rejects", main="events")
+        checked = rows | "CheckEvents" >> beam.FlatMap(_checked, data, beam.pvalue.AsSingleton(timed)).with_outputs(
+            "rejects", main="events"
+        )
         known = (
             {"events": checked.events, "items": item_ids | "KeyItems" >> beam.Map(lambda item_id: (item_id, None))}
             | "JoinItems" >> beam.CoGroupByKey()
@@ -69,11 +71,7 @@ class _BuildSequences(beam.PTransform):
                 | "CountTimes" >> beam.CombineGlobally(TimeHistogram())
                 | "FindCuts" >> beam.Map(quantile_cuts, data.split)
             )
-        return (
-            events
-            | "GroupByUser" >> beam.GroupByKey()
-            | "SplitUsers" >> beam.FlatMap(_user_sequences, data, cuts)
-        )
+        return events | "GroupByUser" >> beam.GroupByKey() | "SplitUsers" >> beam.FlatMap(_user_sequences, data, cuts)
 
 
 def _user_sequences(user_and_events: tuple[str, Iterable[Event]], data: DataConfig, cuts: Cuts | None) -> Iterator[UserSequence]:
@@ -87,7 +85,7 @@ class _CountItems(beam.PTransform):
         return (
             (sequences | "TakePositives" >> beam.FlatMap(_positive_item_ids), item_ids | "StartAtZero" >> beam.Map(lambda name: (name, 0)))
             | "JoinItemCounts" >> beam.Flatten()
-            | "SumPerItem" >> beam.CombinePerKey(sum)
+            | "SumPerItem" >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
         )
 
 

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# (TFX's annotations are markers that it replaces by values; no type checker understands them.)
 """TFX node: events and catalogue → sequences of train, eval and test, and the items' counts."""
 
 import apache_beam as beam

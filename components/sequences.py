@@ -112,9 +112,7 @@ def _visit(item_id: str, events: list[Event], rules: Mapping[str, EventRule]) ->
     # Of equally strong events the later one speaks: a changed rating replaces the first.
     strongest = max(reversed(events), key=lambda event: rules[event.event].weight)
     rule = rules[strongest.event]
-    return Interaction(
-        item_id, strongest.event, strongest.value, events[-1].time_s, rule.weight, rule.is_positive(strongest.value)
-    )
+    return Interaction(item_id, strongest.event, strongest.value, events[-1].time_s, rule.weight, rule.is_positive(strongest.value))
 
 
 def sequence_example(sequence: UserSequence) -> tf.train.Example:

@@ -39,10 +39,10 @@ def _keep_first(name: str, rows: Iterable[Row]) -> Iterator[Any]:
         if row.values == first.values:
             yield beam.pvalue.TaggedOutput("copies", 1)
             continue
-        differing = sorted(
-            column for column in {*row.values, *first.values} if row.values.get(column) != first.values.get(column)
+        differing = sorted(column for column in {*row.values, *first.values} if row.values.get(column) != first.values.get(column))
+        detail = (
+            f"{name!r}: line {row.line} contradicts line {first.line} of {first.source} in {', '.join(differing)}; the first one stands"
         )
-        detail = f"{name!r}: line {row.line} contradicts line {first.line} of {first.source} in {', '.join(differing)}; the first one stands"
         yield beam.pvalue.TaggedOutput("rejects", reject("tables", row.source, row.line, name, "duplicate_id", detail))
 
 

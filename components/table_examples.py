@@ -19,12 +19,10 @@ DEFAULT_EVENT = "play"  # what an event is that does not say what it is
 class TableToExamples(beam.PTransform):
     """Pipeline → Examples in `examples_uri`, rejects and summary in `rejects_uri`.
 
-    Catalogue and users keep one row an id (`KeepFirst`), events lose exact copies (`DropCopies`); copies are counted in the summary's notes.
+    Catalogue and users keep one row an id (`KeepFirst`), events lose exact copies (`DropCopies`); the summary counts copies.
     """
 
-    def __init__(
-        self, name: str, table: TableConfig, columns: tuple[Column, ...], facts: TableFacts, examples_uri: str, rejects_uri: str
-    ):
+    def __init__(self, name: str, table: TableConfig, columns: tuple[Column, ...], facts: TableFacts, examples_uri: str, rejects_uri: str):
         super().__init__()
         self._name, self._table, self._columns, self._facts = name, table, columns, facts
         self._examples_uri, self._rejects_uri = examples_uri, rejects_uri

@@ -75,9 +75,11 @@ def open_table(path: str, table: TableConfig) -> Iterator[RawTable]:
 
 
 def _open(path: str, files: contextlib.ExitStack) -> IO[bytes]:
-    raw: Any = files.enter_context(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))
+    raw: Any = files.enter_context(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED))  # a binary file
     # Beam's own decompression takes a file that is cut off for a whole one; gzip raises.
-    return files.enter_context(gzip.open(raw)) if path.lower().endswith(".gz") else raw  # type: ignore[return-value]
+    if path.lower().endswith(".gz"):
+        raw = files.enter_context(gzip.GzipFile(fileobj=raw))
+    return raw
 
 
 def _guard(path: str, rows: Iterator[RawRow]) -> Iterator[RawRow]:

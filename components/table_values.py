@@ -99,7 +99,9 @@ def _id(value: Any, *_: Any) -> str:
     except CellError as error:
         if error.reason == "bad_encoding":
             raise
-        raise CellError("bad_id", f"got {_show(value)}, expected text or an integer; a {type(value).__name__} has no one spelling") from None
+        raise CellError(
+            "bad_id", f"got {_show(value)}, expected text or an integer; a {type(value).__name__} has no one spelling"
+        ) from None
 
 
 def _category(value: Any, *_: Any) -> str:

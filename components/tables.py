@@ -179,6 +179,5 @@ class ReadTable(beam.PTransform):
             pipeline
             | "ListFiles" >> beam.Create(self._facts.files)
             | "SpreadFiles" >> beam.Reshuffle()
-            | "ReadFiles"
-            >> beam.ParDo(_ReadFile(self._table, self._columns, self._facts.time_unit)).with_outputs("rejects", main="rows")
+            | "ReadFiles" >> beam.ParDo(_ReadFile(self._table, self._columns, self._facts.time_unit)).with_outputs("rejects", main="rows")
         )

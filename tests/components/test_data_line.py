@@ -1,24 +1,21 @@
 """The data half of the DAG, run for real: our nodes and TFX's on each other's artifacts."""
 
 import json
-import os
 
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.components import ExampleValidator, StatisticsGen, Transform
-from tfx.dsl.components.common.importer import Importer
 from tfx.orchestration import metadata
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 from tfx.orchestration.pipeline import Pipeline
-from tfx.types.standard_artifacts import Schema
 
 from components.artifacts import file_fingerprint
 from components.config import DataConfig, TableConfig
 from components.contract import item_features
+from components.curated_schema_node import CuratedSchema
 from components.data_gate_node import DataGate
 from components.interactions_node import Interactions
-from components.schemas import catalogue_schema, events_schema, write_schema
 from components.settings import to_json
 from components.table_gen_node import TableGen
 
@@ -27,19 +24,16 @@ START_S = 1_700_000_000
 
 
 def data_line(root, data: DataConfig) -> Pipeline:
-    """TableGen, StatisticsGen, Importer, ExampleValidator, Transform twice; DataGate and Interactions."""
+    """TableGen, StatisticsGen, CuratedSchema, ExampleValidator, Transform twice; DataGate and Interactions."""
     text = to_json(data)
     nodes, gens, anomalies, schemas, statistics = [], {}, {}, {}, {}
-    for name, table, schema in (("Catalog", "catalogue", catalogue_schema(data)), ("Event", "events", events_schema(data))):
-        fingerprint = write_schema(schema, root / f"schema_{table}")
+    for name, table in (("Catalog", "catalogue"), ("Event", "events")):
         pattern = data.catalogue.path if table == "catalogue" else data.events.path
         gens[table] = TableGen(table=table, data=text, fingerprint=file_fingerprint([pattern]), code="1").with_id(f"{name}Gen")
         statistics[table] = StatisticsGen(examples=gens[table].outputs["examples"]).with_id(f"{name}Statistics")
-        schemas[table] = Importer(
-            source_uri=str(root / f"schema_{table}"), artifact_type=Schema, custom_properties={"fingerprint": fingerprint}
-        ).with_id(f"{name}Schema")
+        schemas[table] = CuratedSchema(table=table, data=text, code="1").with_id(f"{name}Schema")
         anomalies[table] = ExampleValidator(
-            statistics=statistics[table].outputs["statistics"], schema=schemas[table].outputs["result"]
+            statistics=statistics[table].outputs["statistics"], schema=schemas[table].outputs["schema"]
         ).with_id(f"{name}Validator")
         nodes += [gens[table], statistics[table], schemas[table], anomalies[table]]
     gate = DataGate(
@@ -58,7 +52,7 @@ def data_line(root, data: DataConfig) -> Pipeline:
     for name, table, function in (("Item", "catalogue", "items"), ("Event", "events", "events")):
         transform = Transform(
             examples=gens[table].outputs["examples"],
-            schema=schemas[table].outputs["result"],
+            schema=schemas[table].outputs["schema"],
             preprocessing_fn=f"components.preprocessing.{function}",
             custom_config={"data": text, "code": "1"},
             disable_statistics=True,
@@ -82,15 +76,13 @@ def write_tables(root) -> DataConfig:
         for step in range(10):
             lines.append(f"{user:02},{(user + step) % 8:03},{START_S + step * DAY_S + user},play,")
     (root / "events.csv").write_text("\n".join(lines) + "\n")
-    return DataConfig(
-        catalogue=TableConfig(str(root / "items.jsonl")), events=TableConfig(str(root / "events.csv")), numeric=("year",)
-    )
+    return DataConfig(catalogue=TableConfig(str(root / "items.jsonl")), events=TableConfig(str(root / "events.csv")), numeric=("year",))
 
 
 def only_output(root, node: str, key: str):
     folder = root / "runs" / node / key
-    (run,) = os.listdir(folder)
-    return folder / run
+    (run,) = folder.iterdir()
+    return run
 
 
 @pytest.mark.slow

@@ -29,7 +29,9 @@ def histogram(times_s):
 
 def split_users(users, split):
     """{user: events} → {user: {split: UserSequence}}."""
-    cuts = quantile_cuts(histogram([event.time_s for events in users.values() for event in events]), split) if split.kind == "time" else None
+    cuts = (
+        quantile_cuts(histogram([event.time_s for events in users.values() for event in events]), split) if split.kind == "time" else None
+    )
     return {
         user: {sequence.split: sequence for sequence in user_sequences(user, events, DEFAULT_EVENTS, split, cuts)}
         for user, events in users.items()
@@ -52,10 +54,14 @@ def test_a_moment_is_never_cut_in_two():
     assert fold_in_cut([7]) == fold_in_cut([7, 7]) == 7
 
 
-@given(st.dictionaries(st.sampled_from("uvwx"), st.lists(TIMED, min_size=1, max_size=12), min_size=1), st.sampled_from(["time", "time_per_user", "user"]), SHARES)
+@given(
+    st.dictionaries(st.sampled_from("uvwx"), st.lists(TIMED, min_size=1, max_size=12), min_size=1),
+    st.sampled_from(["time", "time_per_user", "user"]),
+    SHARES,
+)
 @settings(deadline=None, max_examples=200)
 def test_no_event_of_the_future_reaches_the_past(users, kind, shares):
-    """C29: whatever the events, history is strictly earlier than each target, and (by time) train than eval than test, for all users at once."""
+    """C29: whatever the events, history is strictly earlier than each target, and (by time) train than eval than test."""
     result = split_users(users, SplitConfig(kind, *shares))
     ends = {name: [] for name in SPLITS}
     for user, parts in result.items():

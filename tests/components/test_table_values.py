@@ -107,12 +107,16 @@ def test_a_date_and_a_year_are_their_first_second():
     assert value_of("time", "1959", "iso") == -347_155_200
 
 
-@pytest.mark.parametrize("cell, unit", [(NOON_S, "ms"), (NOON_S * 1000, "s"), ("2024-01-01", "s"), (str(NOON_S), "iso"), (NOON_S, "unknown")])
+@pytest.mark.parametrize(
+    "cell, unit", [(NOON_S, "ms"), (NOON_S * 1000, "s"), ("2024-01-01", "s"), (str(NOON_S), "iso"), (NOON_S, "unknown")]
+)
 def test_a_time_in_another_unit_than_the_table_s_is_refused(cell, unit):
     assert reason_of("time", cell, unit) == "mixed_time_unit"
 
 
-@pytest.mark.parametrize("cell, unit", [("soon", "iso"), ("2024-13-01", "iso"), ("1.46E+09", "s"), (True, "s"), (NOON_S * 1_000_000, "ms"), ("1700", "iso")])
+@pytest.mark.parametrize(
+    "cell, unit", [("soon", "iso"), ("2024-13-01", "iso"), ("1.46E+09", "s"), (True, "s"), (NOON_S * 1_000_000, "ms"), ("1700", "iso")]
+)
 def test_impossible_times_are_refused(cell, unit):
     assert reason_of("time", cell, unit) in ("bad_time", "mixed_time_unit")
 

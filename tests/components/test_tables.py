@@ -73,7 +73,9 @@ def test_quoted_titles_are_exact(tmp_path):
     assert [row.line for row in rows] == [2, 3, 4, 5] and not rejects
 
 
-@pytest.mark.parametrize("after", ["6,next,film\n7,last,film\n", '6,"next, quoted",film\n7,last,film\n', '6,next,"film"\n7,"l ""a"" st",film\n', ""])
+@pytest.mark.parametrize(
+    "after", ["6,next,film\n7,last,film\n", '6,"next, quoted",film\n7,last,film\n', '6,next,"film"\n7,"l ""a"" st",film\n', ""]
+)
 def test_an_unclosed_quote_costs_its_own_line_only(tmp_path, after):
     """C03: rejected with file and starting line; rows before and after it are there, and no title holds another row."""
     path = write(tmp_path / "items.csv", QUOTED + '5,"never closed,film\n' + after)
@@ -91,7 +93,11 @@ def test_a_quote_that_is_open_for_hundreds_of_lines_does_not_swallow_them(tmp_pa
     assert len(rows) == 1199 and [reject["line"] for reject in rejects] == [102]
 
 
-@given(st.lists(st.lists(st.text(st.characters(blacklist_characters="\r\0", blacklist_categories=("Cs",)), max_size=8), min_size=2, max_size=4)))
+@given(
+    st.lists(
+        st.lists(st.text(st.characters(blacklist_characters="\r\0", blacklist_categories=("Cs",)), max_size=8), min_size=2, max_size=4)
+    )
+)
 @settings(deadline=None)
 def test_records_are_what_the_csv_module_wrote(table):
     buffer = io.StringIO()
@@ -149,7 +155,10 @@ def test_empty_genre_lists_are_absent(tmp_path):
 
 @pytest.mark.parametrize(
     "content, found",
-    [("", "no columns found, 0 rows"), ("item_id,title\n", r"columns found: 'item_id', 'title'; expected: item_id \(required\), .*; 0 rows")]
+    [
+        ("", "no columns found, 0 rows"),
+        ("item_id,title\n", r"columns found: 'item_id', 'title'; expected: item_id \(required\), .*; 0 rows"),
+    ]
     + [("item_id;title\n1;a\n2;b\n", r"columns found: 'item_id;title'; expected: item_id \(required\), title, .*; 2 rows; separator ','")],
 )
 def test_a_file_with_nothing_in_it_stops_the_run(tmp_path, content, found):
@@ -221,7 +230,15 @@ def test_parquet_times_and_integers(tmp_path):
 
 
 def test_jsonl_rejects(tmp_path):
-    lines = ['{"item_id": "1"}', "{broken", "[1]", "", '{"item_id": null}', '{"item_id": "6", "duration_s": NaN}', '{"item_id": "7", "title": 1917}']
+    lines = [
+        '{"item_id": "1"}',
+        "{broken",
+        "[1]",
+        "",
+        '{"item_id": null}',
+        '{"item_id": "6", "duration_s": NaN}',
+        '{"item_id": "7", "title": 1917}',
+    ]
     rows, rejects = read(write(tmp_path / "items.jsonl", "\n".join(lines)))
     assert titles(rows) == {"1": None, "7": "1917"}
     assert [(reject["line"], reject["reason"], reject["item_id"]) for reject in rejects] == [
@@ -259,9 +276,7 @@ def test_the_transform_gives_the_rows_of_all_files(tmp_path):
     facts = inspect_table(config, PLAIN_ITEMS)
     with beam.Pipeline() as pipeline:
         read_table = pipeline | ReadTable(config, PLAIN_ITEMS, facts)
-        assert_that(
-            read_table.rows | beam.Map(lambda row: (row.values["item_id"], row.line)), equal_to([("1", 2), ("3", 3)]), label="rows"
-        )
+        assert_that(read_table.rows | beam.Map(lambda row: (row.values["item_id"], row.line)), equal_to([("1", 2), ("3", 3)]), label="rows")
         assert_that(read_table.rejects | beam.Map(lambda reject: (reject["line"], reject["reason"])), equal_to([(2, "field_count")]))
 
 
