@@ -151,14 +151,16 @@ def _resampled(decoded: Iterator[av.AudioFrame], channel: str) -> Iterator[tuple
                 yield from ((time_s, part) for part in _pull(graph, None))
             shape = (frame.format.name, frame.layout.name, frame.sample_rate)
             graph, time_s = _mixer(*shape, channel), frame.time or 0.0
-        assert graph is not None
+        if graph is None:
+            continue
         frame.pts = None  # the samples follow each other; gaps in damaged time stamps must not become silence
         yield from ((time_s, part) for part in _pull(graph, frame))
     if graph is not None:
         yield from ((time_s, part) for part in _pull(graph, None))
 
 
-def _mixer(sample_format: str, layout: str, sample_rate_hz: int, channel: str) -> Graph:
+def _mixer(sample_format: str, layout: str, sample_rate_hz: int, channel: str) -> Graph | None:
+    """None where no sound has that shape: a damaged packet."""
     graph = Graph()
     nodes = [
         graph.add(
@@ -176,7 +178,12 @@ def _mixer(sample_format: str, layout: str, sample_rate_hz: int, channel: str) -
     nodes.append(graph.add("abuffersink"))
     for node, following in zip(nodes, nodes[1:]):
         node.link_to(following)
-    graph.configure()
+    try:
+        graph.configure()
+    except MemoryError:
+        raise
+    except av.error.FFmpegError:
+        return None
     return graph
 
 
