@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 
@@ -78,3 +78,11 @@ class DataConfig:
             raise ValueError(f"max_reject_share: got {self.max_reject_share}, expected a share between 0 and 1")
         if not any(rule.positive for rule in self.event_rules.values()):
             raise ValueError("event_rules: no kind of event is positive, so there is nothing to learn from")
+
+    def only(self, *names: str) -> DataConfig:
+        """These settings and the defaults of all others: what stands in a node's cache key is what the node depends on."""
+        kept = {"catalogue": TableConfig(path=""), "events": TableConfig(path=""), **{name: getattr(self, name) for name in names}}
+        unknown = set(kept) - {field.name for field in fields(self)}
+        if unknown:
+            raise ValueError(f"no such setting: {', '.join(sorted(unknown))}")
+        return DataConfig(**kept)

@@ -1,0 +1,159 @@
+"""What the nodes share about artifacts: examples and rejects on disk, and fingerprints of input files."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+from tfx.components.util import examples_utils
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils
+from tfx.types.artifact import Artifact
+from tfx.utils import io_utils
+
+
+def prepare_examples(examples: Artifact, splits: Sequence[str]) -> None:
+    """Give an Examples artifact its split names, span and format: gzipped TFRecords of tf.Example."""
+    examples.split_names = artifact_utils.encode_split_names(list(splits))
+    examples.span = 0
+    examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+    examples_utils.set_file_format(examples, "tfrecords_gzip")
+
+
+def split_uri(examples: Artifact, split: str) -> str:
+    """The folder of one split of an Examples artifact."""
+    return artifact_utils.get_split_uri([examples], split)
+
+
+class WriteExamples(beam.PTransform):
+    """PCollection of tf.train.Example → gzipped TFRecords in a split's folder; an empty one gives an empty file."""
+
+    def __init__(self, uri: str):
+        super().__init__()
+        self._uri = uri
+
+    def expand(self, examples: beam.PCollection) -> Any:
+        return (
+            examples
+            | "SerializeExamples" >> beam.Map(lambda example: example.SerializeToString(deterministic=True))
+            | "WriteRecords" >> beam.io.WriteToTFRecord(f"{self._uri}/data_tfrecord", file_name_suffix=".gz")
+        )
+
+
+class ReadExamples(beam.PTransform):
+    """Pipeline → PCollection of tf.train.Example of all files in a split's folder."""
+
+    def __init__(self, uri: str):
+        super().__init__()
+        self._uri = uri
+
+    def expand(self, pipeline: beam.Pipeline) -> Any:
+        return (
+            pipeline
+            | "ReadRecords" >> beam.io.ReadFromTFRecord(f"{self._uri}/*")
+            | "ParseExamples" >> beam.Map(tf.train.Example.FromString)
+        )
+
+
+class WriteRejects(beam.PTransform):
+    """{"accepted": …, "rejects": …, "exact_copies": …, anything else: …} → `rejects.jsonl` and `summary.json` in a folder.
+
+    The rejects are dicts (docs/architecture.md, "Rejects"). `rows` are the accepted records, the rejects and the copies that were dropped;
+    any other collection is only counted, in the summary's `notes` under its name.
+    """
+
+    def __init__(self, uri: str, notes: dict[str, Any] | None = None):
+        super().__init__()
+        self._uri, self._notes = uri, notes or {}
+
+    def expand(self, collections: dict[str, beam.PCollection]) -> Any:
+        rejects = collections["rejects"]
+        counted = [rejects | "KeyByReason" >> beam.Map(lambda reject: (("rejects", reject["reason"]), 1))]
+        for name, collection in collections.items():
+            if name != "rejects":
+                counted.append(collection | f"Key {name}" >> beam.Map(lambda _, name=name: (("count", name), 1)))
+        counts = counted | "JoinCounts" >> beam.Flatten() | "SumCounts" >> beam.CombinePerKey(sum)
+        lines = rejects | "FormatRejects" >> beam.Map(json.dumps, ensure_ascii=False)
+        summary = (
+            rejects.pipeline
+            | "Notes" >> beam.Create([self._notes])
+            | "Summarize" >> beam.Map(_summary, beam.pvalue.AsDict(counts))
+            | "FormatSummary" >> beam.Map(json.dumps, indent=2, sort_keys=True, ensure_ascii=False)
+        )
+        return (
+            lines | "WriteRejectLines" >> _one_file(f"{self._uri}/rejects.jsonl"),
+            summary | "WriteSummary" >> _one_file(f"{self._uri}/summary.json"),
+        )
+
+
+def _one_file(path: str) -> beam.PTransform:
+    return beam.io.WriteToText(path, num_shards=1, shard_name_template="")
+
+
+def _summary(notes: dict[str, Any], counts: dict[tuple[str, str], int]) -> dict[str, Any]:
+    rejects = {name: count for (kind, name), count in counts.items() if kind == "rejects"}
+    other = {name: count for (kind, name), count in counts.items() if kind == "count"}
+    accepted = other.pop("accepted", 0)
+    rows = accepted + sum(rejects.values()) + other.get("exact_copies", 0)
+    return {"rows": rows, "accepted": accepted, "rejects": rejects, "notes": {**notes, **other}}
+
+
+def read_summary(uri: str) -> dict[str, Any]:
+    """`summary.json` of a Rejects artifact."""
+    return json.loads(io_utils.read_string_file(f"{uri}/summary.json"))
+
+
+def sample_rejects(uri: str, count: int) -> list[dict[str, Any]]:
+    """The first `count` rejects of a Rejects artifact by file and line, for messages."""
+    with FileSystems.open(f"{uri}/rejects.jsonl") as lines:
+        rejects = [json.loads(line) for line in lines]
+    return sorted(rejects, key=lambda reject: (reject["source"], reject["line"] or 0, reject["item_id"] or ""))[:count]
+
+
+def describe_rejects(uri: str, count: int = 3) -> str:
+    """Counts by reason and a few rejects with their places, in a line."""
+    summary = read_summary(uri)
+    reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(summary["rejects"].items()))
+    samples = "; ".join(
+        f"{reject['source']}{'' if reject['line'] is None else ':' + str(reject['line'])}"
+        f"{'' if reject['item_id'] is None else ' item ' + repr(reject['item_id'])} {reject['reason']}: {reject['detail']}"
+        for reject in sample_rejects(uri, count)
+    )
+    return f"{reasons} of {summary['rows']} rows; first: {samples}"
+
+
+def file_fingerprint(patterns: Iterable[str]) -> str:
+    """32 hex digits that change when a file behind the patterns is added, removed, renamed or edited.
+
+    patterns: files or globs, local or gs://. A file counts with its path below the pattern's fixed folder, its size and its time of change
+    (nanoseconds on a local disk, seconds elsewhere); moving the whole folder changes nothing.
+    """
+    facts = sorted(fact for pattern in dict.fromkeys(patterns) if pattern for fact in _file_facts(pattern))
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+
+
+def _file_facts(pattern: str) -> list[tuple[str, int, int]]:
+    if "://" in pattern:
+        try:
+            found = FileSystems.match([pattern])[0].metadata_list
+        except BeamIOError:
+            return []
+        prefix = _fixed_folder(pattern)
+        return [(file.path.removeprefix(prefix), file.size_in_bytes, int(file.last_updated_in_seconds)) for file in found]
+    prefix = _fixed_folder(pattern)
+    paths = glob.glob(pattern, recursive=True) if glob.has_magic(pattern) else [pattern]
+    stats = [(path, Path(path).stat()) for path in paths if Path(path).is_file()]
+    return [(path.removeprefix(prefix), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+
+
+def _fixed_folder(pattern: str) -> str:
+    fixed = pattern[: next((i for i, character in enumerate(pattern) if character in "*?["), len(pattern))]
+    return fixed[: fixed.rfind("/") + 1]

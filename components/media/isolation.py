@@ -1,0 +1,139 @@
+"""Decode in a child process under a time and a memory limit: a hang, a blow-up or a crash costs one medium, not the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import weakref
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+
+import numpy as np
+
+from components.contract import AUDIO_FEATURES, VIDEO_FEATURES
+from components.media.containers import Source
+from components.media.errors import Crashed, DecoderUnavailable, TimedOut, media_error
+from components.media.extract import MediaArrays
+
+ROOT = Path(__file__).resolve().parents[2]
+START_LIMIT_S = 60.0  # a loaded machine takes its time to start Python
+GRACE_S = 5.0  # the child ends itself at its limit; after this much more it is ended from here
+ITEMS_PER_WORKER = 1000  # then a fresh process: what a decoder leaks does not add up
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one medium may cost."""
+
+    time_s: float = 60.0  # wall clock
+    memory_bytes: int = 1 << 30  # address space beyond the idle process
+
+
+class Decoder:
+    """`extract` at arm's length. One child process, started at the first call, replaced after a crash or a time-out.
+
+    Not for several threads at once: give each its own. Close it, or use it as a context manager; a child whose parent is gone ends itself.
+    """
+
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+        self._limits = limits
+        self._process: subprocess.Popen | None = None
+        self._connection: Connection | None = None
+        self._finalizer = weakref.finalize(self, lambda: None)
+        self._served = 0
+
+    def extract(self, source: Source) -> MediaArrays:
+        """As `components.media.extract.extract`.
+
+        Raises MediaError, TimedOut, OutOfMemory and Crashed among them; DecoderUnavailable where the child cannot run at all.
+        """
+        if self._process is None or self._served >= ITEMS_PER_WORKER or self._process.poll() is not None:
+            self.close()
+            self._start()
+        assert self._connection is not None
+        self._served += 1
+        try:
+            self._connection.send_bytes(b"B" + source if isinstance(source, bytes) else b"P" + os.fsencode(source))
+            if not self._connection.poll(self._limits.time_s + GRACE_S):
+                raise TimedOut(f"more than {self._limits.time_s:g} s")
+            return self._answer(json.loads(self._connection.recv_bytes()))
+        except TimedOut:
+            self.close()
+            raise
+        except (EOFError, OSError) as error:
+            code = self._end()
+            if code == -signal.SIGALRM:
+                raise TimedOut(f"more than {self._limits.time_s:g} s") from error
+            raise Crashed(f"the decoder ended with {_exit_name(code)}") from error
+
+    def close(self) -> None:
+        """End the child. The next `extract` starts another."""
+        self._end()
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _answer(self, header: dict) -> MediaArrays:
+        if "reason" in header:
+            raise media_error(header["reason"], header["detail"])
+        assert self._connection is not None
+        arrays: dict = {feature.name: None for feature in (*AUDIO_FEATURES, *VIDEO_FEATURES)}
+        present = (AUDIO_FEATURES if header["audio"] else ()) + (VIDEO_FEATURES if header["video_num_frames"] else ())
+        for feature in present:
+            if feature.shape:
+                received = np.frombuffer(self._connection.recv_bytes(), feature.dtype)
+                arrays[feature.name] = received.reshape(feature.shape)
+        arrays["video_num_frames"] = header["video_num_frames"]
+        return MediaArrays(**arrays, duration_s=header["duration_s"], damage=tuple(header["damage"]))
+
+    def _start(self) -> None:
+        ours, theirs = Pipe()
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        # A fresh interpreter: a fork would inherit TensorFlow's threads and locks. One thread for BLAS: the item is one core's work.
+        environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        arguments = [str(theirs.fileno()), str(self._limits.time_s), str(self._limits.memory_bytes)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "components.media.worker", *arguments],
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._connection, self._served = ours, 0
+        self._finalizer = weakref.finalize(self, _end, self._process, ours)
+        try:
+            greeting = json.loads(ours.recv_bytes()) if ours.poll(START_LIMIT_S) else {"unavailable": "it does not start"}
+        except (EOFError, OSError):
+            greeting = {"unavailable": f"it ended with {_exit_name(self._end())}"}
+        if "unavailable" in greeting:
+            self.close()
+            raise DecoderUnavailable(f"the decoder (PyAV, package `av`) cannot run here: {greeting['unavailable']}")
+
+    def _end(self) -> int | None:
+        self._finalizer.detach()
+        process, self._process = self._process, None
+        connection, self._connection = self._connection, None
+        return _end(process, connection) if process is not None and connection is not None else None
+
+
+def _end(process: subprocess.Popen, connection: Connection) -> int:
+    """Close the pipe; a child that is busy does not notice, so it is killed. Returns the exit code: negative for a signal."""
+    connection.close()
+    try:
+        return process.wait(timeout=0.2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def _exit_name(code: int | None) -> str:
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"

@@ -1,0 +1,109 @@
+"""Answers of the newest pushed model, in this process: what `recommend`, `similar` and the demo print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.settings import SettingsError
+from pipeline.config import Config
+
+USERS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One person's (or item's) list, best first."""
+
+    key: str
+    item_ids: list[str]
+    scores: list[float]
+    fallback: bool = False  # nothing is known of the person: the list of new people
+
+
+class ServedModel:
+    """The newest version of a pipeline's exact model."""
+
+    def __init__(self, config: Config):
+        """Raises SettingsError where nothing has been pushed yet."""
+        versions = [folder for folder in (config.serving_path / config.name).glob("*") if folder.name.isdigit()]
+        if not versions:
+            raise SettingsError(f"no model has been pushed under {config.serving_path / config.name}; run the pipeline first")
+        from serving import export
+
+        self.path = max(versions, key=lambda folder: int(folder.name))
+        self._signatures = export.load(str(self.path)).signatures
+
+    def recommend(self, user_ids: Sequence[str], k: int) -> Iterator[Answer]:
+        """A list for each person, from what training knew of them."""
+        yield from self._answers("recommend_user", "user_id", user_ids, k)
+
+    def similar(self, item_id: str, k: int) -> Answer:
+        """The items nearest to one."""
+        (answer,) = self._answers("similar", "item_id", [item_id], k)
+        return answer
+
+    def ids(self, kind: str) -> list[str]:
+        """The `user` or `item` ids that the model knows."""
+        lines = (self.path / "assets" / f"{kind}_ids.txt").read_text(encoding="utf-8").split("\n")
+        return lines[1:-1]  # the first line stands for what is unknown, the last is empty
+
+    def _answers(self, signature: str, name: str, keys: Sequence[str], k: int) -> Iterator[Answer]:
+        import tensorflow as tf
+
+        for start in range(0, len(keys), USERS_AT_ONCE):
+            batch = list(keys[start : start + USERS_AT_ONCE])
+            answer = self._signatures[signature](**{name: tf.constant(batch), "k": tf.fill([len(batch)], k)})
+            arrays: dict[str, Any] = {output: value.numpy() for output, value in answer.items()}
+            for row, key in enumerate(batch):
+                count = int(arrays["count"][row])
+                yield Answer(
+                    key=key,
+                    item_ids=[item_id.decode() for item_id in arrays["item_ids"][row, :count]],
+                    scores=[float(score) for score in arrays["scores"][row, :count]],
+                    fallback=bool(arrays["fallback"][row]) if "fallback" in arrays else False,
+                )
+
+
+def titles(config: Config, item_ids: set[str]) -> dict[str, str]:
+    """`domain: title` of the items, from the newest catalogue that a run has read; the id where there is none."""
+    import tensorflow as tf
+
+    folders = [folder for folder in (config.work_path / "artifacts" / "CatalogGen" / "examples").glob("*") if folder.name.isdigit()]
+    found = dict.fromkeys(item_ids, "")
+    if folders:
+        newest = max(folders, key=lambda folder: int(folder.name))
+        files = [str(file) for file in sorted((newest / "Split-train").glob("*.gz"))]
+        for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
+            features = tf.train.Example.FromString(record).features.feature
+            item_id = features["item_id"].bytes_list.value[0].decode()
+            if item_id in found:
+                parts = [features[name].bytes_list.value[0].decode() for name in ("domain", "title") if features[name].bytes_list.value]
+                found[item_id] = ": ".join(parts)
+    return {item_id: title or item_id for item_id, title in found.items()}
+
+
+def write_bulk(answers: Iterator[Answer], output: Path, total: int) -> int:
+    """Write user_id, rank, item_id, score to CSV or Parquet, whole or not at all; returns the number of rows."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    columns: dict[str, list[Any]] = {"user_id": [], "rank": [], "item_id": [], "score": []}
+    for answer in tqdm(answers, total=total, unit="user", disable=None, leave=False):
+        columns["user_id"].extend([answer.key] * len(answer.item_ids))
+        columns["rank"].extend(range(1, len(answer.item_ids) + 1))
+        columns["item_id"].extend(answer.item_ids)
+        columns["score"].extend(np.float32(score) for score in answer.scores)
+    table = pd.DataFrame(columns).astype({"rank": "int32", "score": "float32"})
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.partial")
+    if output.suffix == ".parquet":
+        table.to_parquet(partial, index=False)
+    else:
+        table.to_csv(partial, index=False)
+    partial.replace(output)
+    return len(table)

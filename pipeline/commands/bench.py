@@ -1,0 +1,95 @@
+"""`zhiyin bench`: one benchmark with its peers, its rows as JSON, and the table of all of them.
+
+A benchmark is a module of `benchmarks/` with `run(data_dir) -> rows` and `GOALS`. A row is {"case", "contender", "metric", "value", "low", "high",
+"runs"}; a goal {"case", "metric", "at_least" or "at_most": number, "of": contender whose value the number multiplies, where it is a ratio}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from components.settings import SettingsError
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+RESULTS = BENCHMARKS / "results"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the named benchmark and store its result, or render the table."""
+    if arguments.table:
+        (BENCHMARKS / "README.md").write_text(render(), encoding="utf-8")
+        print(f"{len(list(RESULTS.glob('*.json')))} results in benchmarks/README.md")
+        return 0
+    if arguments.name not in names():
+        raise SettingsError(f"benchmark: got {arguments.name!r}, expected one of {', '.join(names())}")
+    started = time.monotonic()
+    rows = importlib.import_module(f"benchmarks.{arguments.name}").run(arguments.data_dir)
+    result = {"benchmark": arguments.name, "command": _command(arguments), "commit": _commit(), "cores": os.cpu_count(), "rows": rows}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{arguments.name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(_section(arguments.name, result))
+    print(f"{len(rows)} rows in {path.relative_to(ROOT)} after {time.monotonic() - started:.0f} s")
+    return 0
+
+
+def names() -> list[str]:
+    """The benchmarks there are: modules and packages of `benchmarks/` that say how they are run."""
+    found = [*BENCHMARKS.glob("*.py"), *BENCHMARKS.glob("*/__init__.py")]
+    modules = [path.parent.name if path.name == "__init__.py" else path.stem for path in found if path != BENCHMARKS / "__init__.py"]
+    return sorted(modules)
+
+
+def render() -> str:
+    """All stored results as one page, goals beside values, misses included."""
+    sections = [_section(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(RESULTS.glob("*.json"))]
+    return "\n".join(["# Benchmarks", "", "Written by `./zhiyin bench --table` from `results/`. Peers run beside ours, in the same run.", "", *sections])
+
+
+def _section(name: str, result: dict[str, Any]) -> str:
+    lines = [f"## {name}", "", f"`{result['command']}` at {result['commit']}, {result['cores']} cores", ""]
+    lines += ["| case | contender | metric | value | 95 % | runs | goal |", "| --- | --- | --- | ---: | --- | ---: | --- |"]
+    goals = importlib.import_module(f"benchmarks.{name}").GOALS
+    for row in result["rows"]:
+        interval = f"{_number(row['low'])} – {_number(row['high'])}" if row.get("low") is not None else ""
+        goal = next((_judged(goal, row, result["rows"]) for goal in goals if _is_for(goal, row)), "")
+        lines.append(
+            f"| {row['case']} | {row['contender']} | {row['metric']} | {_number(row['value'])} | {interval} | {row.get('runs', '')} | {goal} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _is_for(goal: dict[str, Any], row: dict[str, Any]) -> bool:
+    return row["contender"] == "ours" and (row["case"], row["metric"]) == (goal["case"], goal["metric"])
+
+
+def _judged(goal: dict[str, Any], row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    sign, bound = ("≥", goal["at_least"]) if "at_least" in goal else ("≤", goal["at_most"])
+    text = f"{sign} {_number(bound)}"
+    if "of" in goal:
+        peers = [peer["value"] for peer in rows if peer["contender"].startswith(goal["of"]) and (peer["case"], peer["metric"]) == (row["case"], row["metric"])]
+        if not peers:
+            return f"{text} × {goal['of']}: not run"
+        text, bound = f"{text} × {goal['of']}", bound * peers[0]
+    met = row["value"] >= bound if sign == "≥" else row["value"] <= bound
+    return f"{text}: {'met' if met else '**missed**'}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.4g}"
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    return f"./zhiyin bench {arguments.name}" + (" --data-dir DIR" if arguments.data_dir else "")
+
+
+def _commit() -> str:
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"

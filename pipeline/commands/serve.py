@@ -1,0 +1,47 @@
+"""`zhiyin serve`: our model server, or tensorflow_model_server where it is installed, on the same files with the same flags."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from components.settings import SettingsError
+from pipeline import config as configuration
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until stopped. Without --model_base_path and --model_config_file, the models of the configuration are served."""
+    flags = list(arguments.rest)
+    names = {flag.lstrip("-").split("=", 1)[0] for flag in flags}
+    if not names & {"model_base_path", "model_config_file"}:
+        config = configuration.load(arguments.config)
+        models = [folder for folder in sorted(config.serving_path.glob("*")) if folder.is_dir()]
+        if not models:
+            raise SettingsError(f"nothing is served yet under {config.serving_path}; run ./zhiyin run --config {arguments.config} first")
+        flags.append(f"--model_config_file={_write_model_config(config.serving_path, models, arguments.backend)}")
+    if "port" not in names:
+        flags.append("--port=8500")
+    if "rest_api_port" not in names:
+        flags.append("--rest_api_port=8501")
+    if arguments.backend == "tf-serving":
+        binary = shutil.which("tensorflow_model_server")
+        if not binary:
+            raise SettingsError("tensorflow_model_server is not on the PATH; install it, or leave --backend out")
+        os.execv(binary, [binary, *flags])
+    from serving.model_server import server
+
+    return server.main(flags)
+
+
+def _write_model_config(folder: Path, models: list[Path], backend: str) -> Path:
+    """TF Serving's own text format; the stock server has no ScaNN op, so it gets the exact model alone."""
+    entries = [
+        f'  config {{ name: "{model.name}" base_path: "{model}" model_platform: "tensorflow" }}\n'
+        for model in models
+        if not (backend == "tf-serving" and model.name.endswith("-scann"))
+    ]
+    path = folder / "models.config"
+    path.write_text("model_config_list {\n" + "".join(entries) + "}\n", encoding="utf-8")
+    return path

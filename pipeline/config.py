@@ -1,0 +1,105 @@
+"""One frozen configuration, composed of the rooms' own, from YAML."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import yaml
+
+from components.config import DataConfig, TableConfig
+from components.settings import SettingsError, from_mapping
+from serving.config import ServingConfig
+from trainer.config import RetrievalConfig
+
+PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")  # what Kubeflow accepts
+
+
+@dataclass(frozen=True)
+class DeployConfig:
+    """Where the compiled pipeline runs; needed by `compile` alone."""
+
+    image: str = ""  # container image with this project and TFX in it
+    pipeline_root: str = ""  # gs://bucket/folder for the artifacts
+    serving_root: str = ""  # gs://bucket/folder that TF Serving reads versions from
+    machine_cpus: float = 8.0  # of the training node
+    machine_memory_gib: float = 32.0
+    accelerator: str = ""  # e.g. NVIDIA_TESLA_T4; none where empty
+    accelerator_count: int = 0
+    beam_args: tuple[str, ...] = ()  # e.g. --runner=DataflowRunner, --project=...
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that one pipeline needs to know."""
+
+    name: str  # of the pipeline and of the served model: lower case letters, digits, dashes
+    data: DataConfig
+    work_dir: str = ""  # artifacts, metadata, served versions; runs/<name> where empty
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
+    deploy: DeployConfig = field(default_factory=DeployConfig)
+    references: str = ""  # truth of a made world (`zhiyin data demo` writes it): adds the references to the report
+
+    def __post_init__(self) -> None:
+        if not PIPELINE_NAME.fullmatch(self.name):
+            raise ValueError(f"name: got {self.name!r}, expected {PIPELINE_NAME.pattern} (lower case letters, digits and dashes, 128 at most)")
+
+    @property
+    def work_path(self) -> Path:
+        """The absolute local folder of this pipeline's runs."""
+        return Path(self.work_dir or f"runs/{self.name}").absolute()
+
+    @property
+    def serving_path(self) -> Path:
+        """The folder that holds one folder of versions a served model."""
+        return self.work_path / "serving"
+
+
+def load(path: Path) -> Config:
+    """The configuration in a YAML file. Relative paths in it are relative to the current directory.
+
+    Raises SettingsError with one line that says what to mend.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"cannot read the configuration {path}: {error.strerror}") from error
+    try:
+        mapping = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return from_mapping(Config, mapping)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def localised(config: Config) -> Config:
+    """The configuration with local paths made absolute, so that a node finds them wherever it runs on this machine."""
+    data = config.data
+    return replace(
+        config,
+        data=replace(
+            data,
+            catalogue=_absolute(data.catalogue),
+            events=_absolute(data.events),
+            users=_absolute(data.users) if data.users else None,
+            media_root=_absolute_path(data.media_root) if data.media_root else "",
+        ),
+        references=_absolute_path(config.references) if config.references else "",
+    )
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path names a file system other than this machine's, like gs://."""
+    return "://" in path
+
+
+def _absolute(table: TableConfig) -> TableConfig:
+    return replace(table, path=_absolute_path(table.path))
+
+
+def _absolute_path(path: str) -> str:
+    return path if is_remote(path) else str(Path(path).absolute())

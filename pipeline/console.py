@@ -1,0 +1,63 @@
+"""What a run says in the terminal: a line a stage with counts and seconds, tables, the last line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.runners import Stage
+
+
+class StageLines:
+    """Prints each stage as it starts (on a terminal) and as it ends."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+
+    def start(self, name: str, number: int, of: int) -> None:
+        """The stage that begins now."""
+        if self._live:
+            print(f"  [{number:2d}/{of}] {name} …", end="\r", file=sys.stderr, flush=True)
+
+    def done(self, stage: Stage) -> None:
+        """The stage that has ended, with what it did."""
+        if self._live:
+            print("\033[2K", end="\r", file=sys.stderr)
+        how = "cached" if stage.cached else f"{stage.seconds:.1f} s"
+        print(f"  [{stage.number:2d}/{stage.of}] {stage.name:20s} {how:>8s}  {_account(stage)}".rstrip(), flush=True)
+
+
+def _account(stage: Stage) -> str:
+    """Counts of one stage, from the small reports that our nodes leave in their outputs."""
+    for output in ("rejects", "index", "evaluation"):
+        if output not in stage.outputs:
+            continue
+        folder = stage.uri(output)
+        if (summary := _read(folder / "summary.json")) is not None:
+            text = f"{summary['accepted']:,} of {summary['rows']:,} rows"
+            if summary["rejects"]:
+                text += "; rejects: " + ", ".join(f"{reason} {count}" for reason, count in sorted(summary["rejects"].items()))
+            return text
+        if (report := _read(folder / "report.json")) is not None:
+            return report.get("headline", "")
+    return ""
+
+
+def _read(path: Path) -> dict | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A plain table; the first column is text and flush left, the others are numbers and flush right."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+
+    def render(line: list[str]) -> str:
+        cells = [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]
+        return "  " + "  ".join(cells).rstrip()
+
+    return "\n".join([render(lines[0]), "  " + "  ".join("-" * width for width in widths), *map(render, lines[1:])])

@@ -1,0 +1,20 @@
+"""What a source of data gives back, and how it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class SourceError(ValueError):
+    """A source that cannot be used: what, what was got, what was expected, what to do."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was written."""
+
+    items: int
+    users: int
+    events: int
+    media_files: int = 0
+    fresh: bool = True  # False: the same data was already there and was left as it is
