@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import unicodedata
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -38,21 +36,23 @@ class TooManyRejects(RuntimeError):
     """The share of media that could not be used is above the limit: something is wrong with the whole, not with single files."""
 
 
-@dataclass(frozen=True)
 class AddMediaFeatures(beam.PTransform):
     """Serialized catalogue examples -> {"items": item examples, "rejects": objects of the rejects report, "outcomes": a word a medium}.
 
     An outcome is ACCEPTED or the reason code of a MediaError.
     """
 
-    media_root: str = ""  # relative media_uri are resolved against it; local, or a bucket
-    limits: Limits = Limits()
+    def __init__(self, media_root: str = "", limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
+        """media_root: relative media_uri are resolved against it; a local folder, or a bucket."""
+        super().__init__()
+        self._media_root = media_root
+        self._limits = limits
 
     def expand(self, examples):
         decoded = (
             examples
             | "Spread media over workers" >> beam.Reshuffle()
-            | "Decode media" >> beam.ParDo(_DecodeMedia(self.media_root, self.limits)).with_outputs(REJECTS, OUTCOMES, main="items")
+            | "Decode media" >> beam.ParDo(_DecodeMedia(self._media_root, self._limits)).with_outputs(REJECTS, OUTCOMES, main="items")
         )
         return {"items": decoded["items"], REJECTS: decoded[REJECTS], OUTCOMES: decoded[OUTCOMES]}
 
@@ -210,7 +210,7 @@ def _existing(path: str) -> str:
 def _download(address: str, copy: IO[bytes]) -> None:
     try:
         with FileSystems.open(address, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-            shutil.copyfileobj(_Capped(remote), copy, 1 << 20)
+            _copy(remote, copy)
         copy.flush()
     except FileNotFoundError as error:
         raise MissingFile("no such file") from error
@@ -220,17 +220,13 @@ def _download(address: str, copy: IO[bytes]) -> None:
         raise UnreadableFile(str(error)) from error
 
 
-class _Capped:
-    def __init__(self, file) -> None:
-        self._file = file
-        self._left = DOWNLOAD_LIMIT_BYTES
-
-    def read(self, size: int) -> bytes:
-        chunk = self._file.read(size)
-        self._left -= len(chunk)
-        if self._left < 0:
+def _copy(remote: IO[bytes], copy: IO[bytes]) -> None:
+    copied = 0
+    while chunk := remote.read(1 << 20):
+        copied += len(chunk)
+        if copied > DOWNLOAD_LIMIT_BYTES:
             raise TooLarge(f"more than {DOWNLOAD_LIMIT_BYTES >> 30} GiB")
-        return chunk
+        copy.write(chunk)
 
 
 def _text(example: tf.train.Example, name: str) -> str | None:

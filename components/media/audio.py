@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
 from av.filter import Graph
-from av.stream import Stream
 
 from components.contract import AUDIO_FRAMES, AUDIO_SEGMENTS
 from components.media.containers import Media, Source, frames, open_media, origin_s, seek, walk_duration_s
@@ -70,7 +70,7 @@ def segment_starts_s(duration_s: float) -> np.ndarray:
     return np.maximum(middles - SEGMENT_SAMPLES / SAMPLE_RATE_HZ / 2, 0.0)
 
 
-def _audio_stream(media: Media) -> Stream:
+def _audio_stream(media: Media) -> Any:
     stream = media.stream("audio")
     if stream is None:
         raise NoStream("no audio stream that can be decoded")
@@ -87,7 +87,7 @@ def _cut(waveform: np.ndarray) -> AudioSegments:
     return _stack([waveform[start : start + SEGMENT_SAMPLES] for start in starts], starts / SAMPLE_RATE_HZ, duration_s)
 
 
-def _jump(media: Media, stream: Stream, duration_s: float) -> AudioSegments:
+def _jump(media: Media, stream: Any, duration_s: float) -> AudioSegments:
     starts_s = segment_starts_s(duration_s)
     pieces = []
     for start_s in starts_s:
@@ -104,7 +104,7 @@ def _stack(pieces: list[np.ndarray], starts_s: np.ndarray, duration_s: float) ->
     return AudioSegments(waveforms, num_samples, starts_s.astype(np.float32), duration_s)
 
 
-def _read(media: Media, stream: Stream, start_s: float, max_samples: int | None) -> tuple[np.ndarray, bool]:
+def _read(media: Media, stream: Any, start_s: float, max_samples: int | None) -> tuple[np.ndarray, bool]:
     """Mono samples from `start_s` on, at most `max_samples`, and whether the track ended within them."""
     waveform, ended = _mixed(media, stream, start_s, max_samples, "mono")
     if waveform.size and stream.codec_context.channels > 1 and np.abs(waveform).max() < UNHEARD_PEAK:
@@ -116,7 +116,7 @@ def _read(media: Media, stream: Stream, start_s: float, max_samples: int | None)
     return np.clip(np.nan_to_num(waveform, nan=0.0), -1.0, 1.0), ended
 
 
-def _mixed(media: Media, stream: Stream, start_s: float, max_samples: int | None, channel: str) -> tuple[np.ndarray, bool]:
+def _mixed(media: Media, stream: Any, start_s: float, max_samples: int | None, channel: str) -> tuple[np.ndarray, bool]:
     parts: list[np.ndarray] = []
     missing = np.inf if max_samples is None else max_samples
     begin_s = origin_s(stream) + start_s
@@ -142,13 +142,16 @@ def _from(decoded: Iterator[av.AudioFrame], begin_s: float) -> Iterator[av.Audio
 
 def _resampled(decoded: Iterator[av.AudioFrame], channel: str) -> Iterator[tuple[float, np.ndarray]]:
     """(presentation time in seconds of the first sample since the last change of shape, mono samples at SAMPLE_RATE_HZ)."""
-    graph, shape, time_s = None, None, 0.0
+    graph: Graph | None = None
+    shape: tuple[str, str, int] | None = None
+    time_s = 0.0
     for frame in decoded:
         if (frame.format.name, frame.layout.name, frame.sample_rate) != shape:  # also in mid-stream: spliced files, chained Ogg
             if graph is not None:
                 yield from ((time_s, part) for part in _pull(graph, None))
             shape = (frame.format.name, frame.layout.name, frame.sample_rate)
             graph, time_s = _mixer(*shape, channel), frame.time or 0.0
+        assert graph is not None
         frame.pts = None  # the samples follow each other; gaps in damaged time stamps must not become silence
         yield from ((time_s, part) for part in _pull(graph, frame))
     if graph is not None:

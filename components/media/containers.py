@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Union
+from typing import Any, BinaryIO, Union
 
 import av
 from av.container import InputContainer
@@ -65,8 +65,8 @@ class Media:
     container: InputContainer
     head: bytes  # the first bytes after an ID3v2 tag
 
-    def stream(self, kind: str) -> Stream | None:
-        """The first stream of that kind ("audio", "video") that has a decoder; cover art is not a video."""
+    def stream(self, kind: str) -> Any:
+        """The first stream of that kind ("audio", "video") that has a decoder, or None; cover art is not a video."""
         for stream in getattr(self.container.streams, kind):
             if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
                 stream.codec_context.thread_count = 1  # an item is one core's work: workers share the machine
@@ -99,7 +99,8 @@ def open_media(source: Source) -> Iterator[Media]:
         head = _after_id3(file)
         file.seek(0)
         try:
-            container = av.open(_Nameless(file), "r", options=OPTIONS, buffer_size=BUFFER_BYTES, metadata_errors="replace")
+            # container_options, not options: PyAV frees the latter per stream, also of streams that FFmpeg found later (FLV), and crashes.
+            container = av.open(_Nameless(file), "r", container_options=OPTIONS, buffer_size=BUFFER_BYTES, metadata_errors="replace")
         except MemoryError:
             raise
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -109,7 +110,7 @@ def open_media(source: Source) -> Iterator[Media]:
             yield Media(container, head)
 
 
-def packets(media: Media, stream: Stream) -> Iterator[Packet]:
+def packets(media: Media, stream: Any) -> Iterator[Packet]:
     """The stream's packets up to its end, or to the place where the container is broken."""
     try:
         yield from media.container.demux(stream)
@@ -119,7 +120,7 @@ def packets(media: Media, stream: Stream) -> Iterator[Packet]:
         return  # what follows the damage cannot be found
 
 
-def frames(media: Media, stream: Stream) -> Iterator[av.AudioFrame | av.VideoFrame]:
+def frames(media: Media, stream: Any) -> Iterator[Any]:
     """The stream's decoded frames; damaged packets are left out.
 
     Raises DecodeFailed where there were packets and not one frame came out.
@@ -140,7 +141,7 @@ def frames(media: Media, stream: Stream) -> Iterator[av.AudioFrame | av.VideoFra
         raise DecodeFailed(explain(failure))
 
 
-def walk_duration_s(media: Media, stream: Stream) -> float:
+def walk_duration_s(media: Media, stream: Any) -> float:
     """The true length in seconds, from the packets that are left: reading without decoding."""
     begin = stream.start_time or 0
     end = counted = 0  # in ticks: fractions are slow, and an hour of MP3 has 138,000 packets
@@ -152,12 +153,12 @@ def walk_duration_s(media: Media, stream: Stream) -> float:
     return float(((end - begin) if end else counted) * stream.time_base)
 
 
-def origin_s(stream: Stream) -> float:
+def origin_s(stream: Any) -> float:
     """The presentation time in seconds at which the stream begins; times that leave this package count from it."""
     return float(stream.start_time * stream.time_base) if stream.start_time is not None and stream.time_base else 0.0
 
 
-def seek(media: Media, stream: Stream, time_s: float) -> None:
+def seek(media: Media, stream: Any, time_s: float) -> None:
     """Go to the last key frame at or before that time, if the format can; else stay."""
     place_s = origin_s(stream) + max(time_s, 0.0)
     try:

@@ -11,6 +11,7 @@ import weakref
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Decoder:
         self._limits = limits
         self._process: subprocess.Popen | None = None
         self._connection: Connection | None = None
-        self._finalizer = weakref.finalize(self, lambda: None)
+        self._finalizer: Any = None
         self._served = 0
 
     def extract(self, source: Source) -> MediaArrays:
@@ -117,7 +118,8 @@ class Decoder:
             raise DecoderUnavailable(f"the decoder (PyAV, package `av`) cannot run here: {greeting['unavailable']}")
 
     def _end(self) -> int | None:
-        self._finalizer.detach()
+        if self._finalizer is not None:
+            self._finalizer.detach()
         process, self._process = self._process, None
         connection, self._connection = self._connection, None
         return _end(process, connection) if process is not None and connection is not None else None

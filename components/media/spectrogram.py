@@ -97,7 +97,7 @@ def loudness_db(waveform: np.ndarray) -> np.ndarray:
     """The level of each window, SILENCE_DB at least: float32 [..., N] -> float32 [..., F], dB of the root mean square to full scale."""
     windows = sliding_window_view(waveform, WINDOW_SAMPLES, axis=-1)[..., ::HOP_SAMPLES, :]
     power = np.mean(np.square(windows, dtype=np.float32), axis=-1)
-    return (10.0 * np.log10(np.maximum(power, 10.0 ** (SILENCE_DB / 10.0)))).astype(np.float32)
+    return np.maximum(10.0 * np.log10(np.maximum(power, np.float32(1e-30))), np.float32(SILENCE_DB))
 
 
 def _mel(frequency_hz):

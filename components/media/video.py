@@ -6,13 +6,14 @@ the pictures and not on the length.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
-from av.stream import Stream
 
 from components.contract import VIDEO_HEIGHT, VIDEO_KEY_FRAMES, VIDEO_WIDTH
 from components.media.containers import Media, Source, frames, open_media, origin_s, seek, walk_duration_s
@@ -22,7 +23,7 @@ from components.media.keyframes import choose_key_frames
 WHOLE_S = 10.0  # a video up to this length is decoded whole
 WHOLE_FRAMES = 900  # and so is one of unknown length, up to as many pictures
 CANDIDATES = 16  # places sought in a longer one
-FORWARD_FRAMES = 600  # pictures decoded in all where key frames are further apart than the places
+FORWARD_FRAMES = 1500  # pictures decoded at most where it has too few key frames: a minute at 25 a second
 LONGEST_SIDE = 16 * max(VIDEO_HEIGHT, VIDEO_WIDTH)  # banners beyond 16:1 are squeezed
 
 
@@ -63,7 +64,7 @@ def sample_key_frames(source: Source) -> KeyFrames:
     return KeyFrames(np.stack([found.pictures[i] for i in chosen]), times_s[chosen].astype(np.float32), found.end_s)
 
 
-def _whole(media: Media, stream: Stream) -> _Candidates | None:
+def _whole(media: Media, stream: Any) -> _Candidates | None:
     """Every picture; None where there are more than expected."""
     found = _Candidates([], [], 0.0)
     for number, (time_s, frame) in enumerate(_timed(media, stream)):
@@ -75,28 +76,40 @@ def _whole(media: Media, stream: Stream) -> _Candidates | None:
     return _in_order(found)
 
 
-def _sought(media: Media, stream: Stream, duration_s: float) -> _Candidates:
-    """The key frame before each of CANDIDATES evenly spaced places; where that is none new, the picture shown at the place."""
-    found = _Candidates([], [], duration_s)
-    forward = FORWARD_FRAMES
-    for place_s in np.arange(CANDIDATES) * duration_s / CANDIDATES:
+def _sought(media: Media, stream: Any, duration_s: float) -> _Candidates:
+    """Pictures at CANDIDATES evenly spaced places: the key frames before them, which cost one picture each.
+
+    Where key frames are so rare that there are too few, the pictures shown at the places, as far as FORWARD_FRAMES go.
+    """
+    places_s = np.arange(CANDIDATES) * duration_s / CANDIDATES
+    near = _Candidates([], [], duration_s)
+    for place_s in places_s:
         seek(media, stream, float(place_s))
-        last_s = found.times_s[-1] if found.times_s else -1.0
-        shown = None
         for time_s, frame in _timed(media, stream):
-            shown = shown if shown and time_s > place_s else (time_s, frame)
-            forward -= 1
-            if (time_s > last_s and shown[0] > last_s) or time_s > place_s or forward <= 0:
-                break
-        if shown and shown[0] > last_s:
-            found.pictures.append(thumbnail(shown[1], stream))
-            found.times_s.append(shown[0])
-        if forward <= 0:
+            _add(near, time_s, frame, stream)
             break
-    return found
+    if len(near.pictures) >= VIDEO_KEY_FRAMES:
+        return near
+    forward = _Candidates([], [], duration_s)
+    seek(media, stream, 0.0)
+    shown: tuple[float, av.VideoFrame] | None = None
+    for time_s, frame in itertools.islice(_timed(media, stream), FORWARD_FRAMES):
+        while shown and len(places_s) and time_s > places_s[0]:
+            _add(forward, *shown, stream)
+            places_s = places_s[1:]
+        shown = time_s, frame
+    if shown:
+        _add(forward, *shown, stream)
+    return max(near, forward, key=lambda found: len(found.pictures))
 
 
-def _timed(media: Media, stream: Stream) -> Iterator[tuple[float, av.VideoFrame]]:
+def _add(found: _Candidates, time_s: float, frame: av.VideoFrame, stream: Any) -> None:
+    if not found.times_s or time_s > found.times_s[-1]:
+        found.pictures.append(thumbnail(frame, stream))
+        found.times_s.append(time_s)
+
+
+def _timed(media: Media, stream: Any) -> Iterator[tuple[float, av.VideoFrame]]:
     """(seconds from the start, picture). A picture without a time stamp follows its predecessor by the frame rate."""
     next_s = 0.0
     try:
@@ -108,7 +121,7 @@ def _timed(media: Media, stream: Stream) -> Iterator[tuple[float, av.VideoFrame]
         return  # the caller sees that there was nothing
 
 
-def _shown_s(frame: av.VideoFrame, stream: Stream) -> float:
+def _shown_s(frame: av.VideoFrame, stream: Any) -> float:
     if frame.duration and frame.time_base:
         return float(frame.duration * frame.time_base)
     rate = stream.average_rate or stream.guessed_rate
@@ -120,7 +133,7 @@ def _in_order(found: _Candidates) -> _Candidates:
     return _Candidates([found.pictures[i] for i in order], [found.times_s[i] for i in order], found.end_s)
 
 
-def thumbnail(frame: av.VideoFrame, stream: Stream) -> np.ndarray:
+def thumbnail(frame: av.VideoFrame, stream: Any) -> np.ndarray:
     """A picture as people see it (pixel shape and rotation applied), centre-cropped to VIDEO_HEIGHT x VIDEO_WIDTH: uint8 [H, W, 3], RGB."""
     pixel_shape = float(stream.codec_context.sample_aspect_ratio or 1) or 1.0
     width, height = frame.width * pixel_shape, float(frame.height)
@@ -135,10 +148,11 @@ def thumbnail(frame: av.VideoFrame, stream: Stream) -> np.ndarray:
 
 def _upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
     """Apply the display matrix: a right angle, and a mirror image from front cameras."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None or len(bytes(matrix)) < 20:
+    side_data: Any = frame.side_data.get("DISPLAYMATRIX")
+    matrix = b"" if side_data is None else bytes(side_data)
+    if len(matrix) < 20:
         return picture
-    a, b, _, c, d = struct.unpack("<5i", bytes(matrix)[:20])  # x' = a x + c y, y' = b x + d y
+    a, b, _, c, d = struct.unpack("<5i", matrix[:20])  # x' = a x + c y, y' = b x + d y
     if abs(a) < abs(b):  # the axes change places
         picture, a, d = picture.transpose(1, 0, 2), c, b
     return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

@@ -23,6 +23,8 @@ class Clips:
         with av.open(file, "w", format=container, options=options or {}) as out:
             stream = out.add_stream(codec, rate=rate, options=stream_options or {})
             stream.layout = layout
+            if codec == "wmav2":
+                stream.bit_rate = 64_000  # has no default
             _encode_audio(out, stream, samples, rate)
         return file.getvalue()
 
@@ -34,7 +36,8 @@ class Clips:
         with av.open(file, "w", format=container, options=options or {}) as out:
             stream = out.add_stream(codec, rate=fps, options=stream_options or {})
             stream.height, stream.width = pictures.shape[1:3]
-            stream.pix_fmt = {"gif": "rgb8", "png": "rgb24"}.get(codec, "yuv420p")
+            stream.bit_rate = 1_000_000
+            stream.pix_fmt = {"gif": "rgb8", "png": "rgb24", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
             stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
             if codec == "gif":
                 stream.codec_context.time_base = stream.time_base = Fraction(1, 100)

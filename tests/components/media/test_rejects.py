@@ -1,0 +1,183 @@
+"""What is not usable media is refused with the right reason, and nothing outside the file is ever read: C12, C20."""
+
+import io
+import socket
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from components.media.containers import open_media
+from components.media.errors import (
+    BY_REASON,
+    DecodeFailed,
+    EmptyFile,
+    MediaError,
+    MissingFile,
+    NoStream,
+    NotAFile,
+    NotMedia,
+    UnreadableContainer,
+    media_error,
+)
+from components.media.extract import extract
+
+
+def archive():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as out:
+        out.writestr("song.mp3", bytes(5000))
+    return file.getvalue()
+
+
+NOT_MEDIA = {
+    "html": b"<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>" + b"<p>gone</p>" * 300,
+    "json": b'{"error": "rate limit", "retry_after": 3600}',
+    "text": "Ça va? Tout va bien.\n".encode() * 200,
+    "zip": archive(),
+    "pdf": b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj\n" * 20,
+    "elf": b"\x7fELF\x02\x01\x01" + bytes(500),
+    "git_lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 12345\n",
+    "subtitles": b"1\n00:00:01,000 --> 00:00:02,000\nHello\n\n2\n00:00:03,000 --> 00:00:04,000\nWorld\n",
+    "playlist": b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n",
+    "concat": b"ffconcat version 1.0\nfile /etc/passwd\n",
+    "sdp": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
+    "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+    "zeros": bytes(10_000),
+    "one_byte": b"x",
+}
+
+
+@pytest.mark.parametrize("name", NOT_MEDIA)
+def test_other_files_are_not_media(name, tmp_path):
+    """C12: by content, under a name that claims otherwise."""
+    path = tmp_path / "song.mp3"
+    path.write_bytes(NOT_MEDIA[name])
+    with pytest.raises(NotMedia):
+        extract(path)
+
+
+def test_nothing_to_read(tmp_path):
+    """C12 and its kin: each has its own reason."""
+    (tmp_path / "empty.mp3").write_bytes(b"")
+    for source, error in [
+        (tmp_path / "empty.mp3", EmptyFile),
+        (b"", EmptyFile),
+        (tmp_path / "no.mp3", MissingFile),
+        (tmp_path / "empty.mp3" / "below.mp3", MissingFile),
+        ("a\0b.mp3", MissingFile),
+        (tmp_path, NotAFile),
+        ("/dev/zero", NotAFile),
+    ]:
+        with pytest.raises(error):
+            extract(source)
+
+
+def test_mp4_cut_off_before_its_index(clips):
+    """C20."""
+    data = clips.video(np.random.default_rng(0).integers(0, 255, (25, 64, 64, 3), dtype=np.uint8))
+    assert data.index(b"moov") > 3000
+    with pytest.raises(UnreadableContainer, match="Invalid data"):
+        extract(data[:3000])
+
+
+def test_media_files_cut_short_give_what_is_left(clips):
+    """Half a download decodes up to the cut."""
+    noise = np.random.default_rng(0).normal(0, 0.2, 5 * 44_100).astype(np.float32)
+    for container, codec in (("wav", "pcm_s16le"), ("mp3", "libmp3lame"), ("flac", "flac"), ("ogg", "libvorbis"), ("adts", "aac")):
+        data = clips.audio(noise, container=container, codec=codec)
+        arrays = extract(data[: len(data) // 2])
+        assert arrays.duration_s == pytest.approx(2.5, abs=0.6), container
+
+
+def test_damage_in_the_middle_costs_only_the_middle(clips):
+    """Zeros over a tenth of an MP3: the rest is decoded."""
+    data = bytearray(clips.audio(clips.tone(5.0), container="mp3", codec="libmp3lame"))
+    middle = len(data) // 2
+    data[middle : middle + len(data) // 10] = bytes(len(data) // 10)
+    assert 4.0 < extract(bytes(data)).duration_s < 5.2
+
+
+def test_a_broken_picture_track_leaves_the_sound(clips):
+    """One modality is damaged: the other one is used, and the damage is told."""
+    data = clips.video(clips.moving(50), container="matroska", codec="mpeg4", sound=clips.tone())
+    arrays = extract(data.replace(b"V_MPEG4/ISO/ASP", b"V_FUTURE/ISO/XY"))
+    assert (arrays.has_audio, arrays.has_video) == (True, False)
+
+
+def test_an_unknown_codec_alone_is_no_stream(clips):
+    data = clips.video(clips.moving(5), container="matroska", codec="mpeg4")
+    with pytest.raises(NoStream):
+        extract(data.replace(b"V_MPEG4/ISO/ASP", b"V_FUTURE/ISO/XY"))
+
+
+def test_a_track_of_nothing_but_damage_is_decode_failed(clips):
+    """The container is whole, every packet is noise."""
+    data = bytearray(clips.audio(clips.tone(), container="ipod", codec="aac"))
+    start = data.index(b"mdat") + 4
+    size = struct.unpack(">I", data[start - 8 : start - 4])[0] - 8
+    data[start : start + size] = np.random.default_rng(0).integers(0, 255, size, dtype=np.uint8).tobytes()
+    try:
+        arrays = extract(bytes(data))
+    except DecodeFailed as error:
+        assert error.detail
+    else:
+        assert np.isfinite(arrays.duration_s), "AAC accepts some noise as sound"
+
+
+def test_playlists_read_neither_other_files_nor_the_network(tmp_path, clips):
+    """An upload that names another file or a host gets nothing of it."""
+    (tmp_path / "secret.wav").write_bytes(clips.audio(clips.tone()))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.3)
+        host = f"http://127.0.0.1:{server.getsockname()[1]}/x.ts"
+        for target in (str(tmp_path / "secret.wav"), host):
+            for text in (
+                f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{target}\n#EXT-X-ENDLIST\n",
+                f"ffconcat version 1.0\nfile '{target}'\n",
+                f'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><BaseURL>{target}</BaseURL></Period></MPD>',
+                f"[Reference]\nRef1={target}\n",
+            ):
+                path = tmp_path / "upload.wav"
+                path.write_text(text)
+                with pytest.raises(MediaError):
+                    extract(path)
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_a_mov_that_points_outside_reads_nothing(tmp_path, clips):
+    """QuickTime's data references name other files; they are not followed."""
+    secret = tmp_path / "secret.raw"
+    secret.write_bytes(bytes(range(256)) * 400)
+    data = clips.audio(clips.tone(1.0), container="mov", codec="pcm_s16be")
+    url = b"url " + struct.pack(">I", 1)
+    assert url in data
+    outside = data.replace(url, b"url " + struct.pack(">I", 0))
+    try:
+        arrays = extract(outside)
+    except MediaError:
+        return
+    assert arrays.audio_log_mel.any(), "the samples inside the file itself"
+
+
+def test_tags_in_an_old_code_page_do_not_matter(clips):
+    data = clips.audio(clips.tone(), container="mp3", codec="libmp3lame", options={"id3v2_version": "0"})
+    text = b"TIT2" + struct.pack(">I", 6) + b"\0\0" + b"\x03\xff\xfe\xe9\xe8x"
+    header = b"ID3\x03\0\0" + bytes((len(text) >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    assert extract(header + text + data).has_audio
+
+
+def test_reasons_are_unique_and_come_back():
+    assert len(set(BY_REASON)) == len(BY_REASON) >= 14
+    for reason, error in BY_REASON.items():
+        assert isinstance(media_error(reason, "x"), error)
+
+
+def test_files_are_closed(tmp_path, clips):
+    path = tmp_path / "a.wav"
+    path.write_bytes(clips.audio(clips.tone(0.1)))
+    with open_media(path) as media:
+        assert media.stream("audio") is not None
+    path.unlink()
