@@ -79,8 +79,8 @@ def test_raw_items_say_what_is_absent(tmp_path):
     """The model's own signature decides the features; a list without values is NaN where others have some."""
     rows = [{"item_id": ["x"], "embedding_style": [1.0, 2.0, 3.0, 4.0]}, {"item_id": ["y"]}]
     world.examples(tmp_path, {"train": rows})
-    owner = world.GoodModel()
-    ((ids, inputs),) = people_lib.raw_items(owner.encode_item.get_concrete_function(), f"{tmp_path}/Split-train")
+    loaded = tf.saved_model.load(f"{world.save_model(world.GoodModel(), tmp_path / 'model').uri}/Format-Serving")
+    ((ids, inputs),) = people_lib.raw_items(loaded.signatures["encode_item"], f"{tmp_path}/Split-train")
     assert ids == [b"x", b"y"] and set(inputs) == {"item_id", "embedding_style"}
     np.testing.assert_array_equal(inputs["embedding_style"], [[1, 2, 3, 4], [np.nan] * 4])
     assert inputs["item_id"].dtype == tf.string
