@@ -27,7 +27,9 @@ def pictures(num_frames: int, height: int, width: int, seed: int):
     for number in range(num_frames):
         if number % 125 == 0:
             low = rng.integers(0, 255, (9, 16, 3)).astype(np.uint8)
-            scene = av.VideoFrame.from_ndarray(low, format="rgb24").reformat(width=width, height=height, interpolation="BICUBIC").to_ndarray()
+            scene = (
+                av.VideoFrame.from_ndarray(low, format="rgb24").reformat(width=width, height=height, interpolation="BICUBIC").to_ndarray()
+            )
         picture = np.roll(scene, 2 * (number % 125), axis=1)
         left = 4 * number % (width - 40)
         picture[height // 3 : height // 3 + 40, left : left + 40] = 255
