@@ -43,6 +43,8 @@ class RetrievalTrainer(base_component.BaseComponent):
         transform_graph: types.BaseChannel,
         run_fn: str,
         custom_config: dict[str, Any],
+        train_args: proto.TrainArgs | None = None,
+        eval_args: proto.EvalArgs | None = None,
         hyperparameters: types.BaseChannel | None = None,
     ):
         """run_fn: dotted path of a function of FnArgs. custom_config: JSON-able, part of the cache key."""
@@ -52,8 +54,8 @@ class RetrievalTrainer(base_component.BaseComponent):
                 items=items,
                 transform_graph=transform_graph,
                 hyperparameters=hyperparameters,
-                train_args=proto.TrainArgs(),
-                eval_args=proto.EvalArgs(),
+                train_args=train_args or proto.TrainArgs(),
+                eval_args=eval_args or proto.EvalArgs(),
                 run_fn=run_fn,
                 custom_config=json_utils.dumps(custom_config),
                 model=types.Channel(type=standard_artifacts.Model),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +40,7 @@ def _closure(modules: tuple[str, ...]) -> set[str]:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def _imports(module: str) -> frozenset[str]:
     tree = ast.parse(_source(module).read_text(encoding="utf-8"))
     return frozenset(name for name in _imported_names(tree) if name.split(".")[0] in OURS and _exists(name))

@@ -5,6 +5,7 @@ U users, T interactions of all users, N items in the order of the index, D dimen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -111,7 +111,8 @@ class Recommender(tf.Module):
         history_age_s: float32 [B, L], seconds ago, 0 = unknown. exclude_ids: string [B, E], "" and unknown ids do not count.
         domain: string [B], "" = any. k: int32 [B], 1 to MAX_K.
         Returns item_ids string [B, K], best first, "" beyond `count`; scores float32 [B, K], 0 there; count int32 [B], fewer than k only
-        where fewer are eligible; fallback bool [B], true where nothing is known of the person: the list is then that of new people.
+        where fewer are eligible; fallback bool [B], true where nothing is known of the person (or the model has no finite vector): the
+        list is then that of new people. K is the largest k asked for.
         Nothing of the histories, given or known, is in the list. Raises INVALID_ARGUMENT where k or the shapes are wrong.
         """
         request = self._history(user_id, history_ids, history_events, history_age_s)
@@ -196,9 +197,9 @@ class Recommender(tf.Module):
     def _encode(self, user_id, history):
         is_there = history["items"] >= 0
         vectors = tf.gather(self._index.vectors, tf.maximum(history["items"], 0)) * tf.cast(is_there, tf.float32)[:, :, None]
-        return self._user_tower(user_id=user_id, history_vectors=vectors, history_events=history["events"], history_age_s=history["age_s"])[
-            "vector"
-        ]
+        events, age_s = history["events"], history["age_s"]
+        encoded = self._user_tower(user_id=user_id, history_vectors=vectors, history_events=events, history_age_s=age_s)
+        return encoded["vector"]
 
     def _answer(self, query, fallback, hidden, domain, k):
         """The page: query float32 [B, D], fallback bool [B], hidden int32 [B, H] positions (-1 = none), domain string [B], k int32 [B]."""
@@ -281,10 +282,9 @@ def cold_start_scores(recent_popularity: np.ndarray, published_at_s: np.ndarray)
     recent_popularity: float [N], higher = more taken lately. published_at_s: float [N], NaN where unknown: no bonus then.
     Returns float32 [N], finite, higher first; equal scores keep the order of the index.
     """
-    scores = 1 / (60 + _ranks(recent_popularity))
-    return (scores + np.where(np.isnan(published_at_s), 0, 1 / (60 + _ranks(np.nan_to_num(published_at_s, nan=-np.inf))))).astype(
-        np.float32
-    )
+    popular = 1 / (60 + _ranks(recent_popularity))
+    new = np.where(np.isnan(published_at_s), 0, 1 / (60 + _ranks(np.nan_to_num(published_at_s, nan=-np.inf))))
+    return (popular + new).astype(np.float32)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

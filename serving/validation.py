@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -110,7 +111,15 @@ def _call_by_rest(name: str, port: int, path: str) -> replay.Call:
 
 
 def _as_json(array: np.ndarray) -> Any:
-    return np.vectorize(bytes.decode, otypes=[object])(array).tolist() if array.dtype.kind == "O" and array.size else array.tolist()
+    return np.vectorize(_text, otypes=[object])(array).tolist() if array.dtype.kind == "O" and array.size else array.tolist()
+
+
+def _text(value: bytes) -> str | dict[str, str]:
+    """Text as it is; bytes that are none, such as a spectrogram, as TF Serving takes them."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(value).decode()}
 
 
 def _from_json(value: Any, dtype: np.dtype) -> np.ndarray:

@@ -48,17 +48,22 @@ def sample_segments(source: Source) -> AudioSegments:
     Raises MediaError: what `open_media` raises; NoStream without audio; DecodeFailed; TooShort under WINDOW_SAMPLES.
     """
     with open_media(source) as media:
-        stream = _audio_stream(media)
-        stated_s = media.stated_duration_s(stream)
-        if stated_s is None or stated_s <= WHOLE_S:
-            waveform, ended = _read(media, stream, 0.0, int((WHOLE_S + 1.0) * SAMPLE_RATE_HZ))
-            if ended:
-                return _cut(waveform)
-            stated_s = walk_duration_s(media, stream)  # longer than it says, or it says nothing
-        taken = _jump(media, stream, stated_s)
-        if taken.num_samples.min() < SEGMENT_SAMPLES:  # shorter than it says: a file cut off, or a wrong header
-            seek(media, stream, 0.0)
-            taken = _jump(media, stream, walk_duration_s(media, stream))
+        return segments_of(media)
+
+
+def segments_of(media: Media) -> AudioSegments:
+    """`sample_segments` of a medium that is open and has not been read from."""
+    stream = _audio_stream(media)
+    stated_s = media.stated_duration_s(stream)
+    if stated_s is None or stated_s <= WHOLE_S:
+        waveform, ended = _read(media, stream, 0.0, int((WHOLE_S + 1.0) * SAMPLE_RATE_HZ))
+        if ended:
+            return _cut(waveform)
+        stated_s = walk_duration_s(media, stream)  # longer than it says, or it says nothing
+    taken = _jump(media, stream, stated_s)
+    if taken.num_samples.min() < SEGMENT_SAMPLES:  # shorter than it says: a file cut off, or a wrong header
+        seek(media, stream, 0.0)
+        taken = _jump(media, stream, walk_duration_s(media, stream))
     if not taken.num_samples.any():
         raise DecodeFailed("no audio where the container says it is")
     return taken
@@ -151,14 +156,16 @@ def _resampled(decoded: Iterator[av.AudioFrame], channel: str) -> Iterator[tuple
                 yield from ((time_s, part) for part in _pull(graph, None))
             shape = (frame.format.name, frame.layout.name, frame.sample_rate)
             graph, time_s = _mixer(*shape, channel), frame.time or 0.0
-        assert graph is not None
+        if graph is None:
+            continue
         frame.pts = None  # the samples follow each other; gaps in damaged time stamps must not become silence
         yield from ((time_s, part) for part in _pull(graph, frame))
     if graph is not None:
         yield from ((time_s, part) for part in _pull(graph, None))
 
 
-def _mixer(sample_format: str, layout: str, sample_rate_hz: int, channel: str) -> Graph:
+def _mixer(sample_format: str, layout: str, sample_rate_hz: int, channel: str) -> Graph | None:
+    """None where no sound has that shape: a damaged packet."""
     graph = Graph()
     nodes = [
         graph.add(
@@ -176,7 +183,12 @@ def _mixer(sample_format: str, layout: str, sample_rate_hz: int, channel: str) -
     nodes.append(graph.add("abuffersink"))
     for node, following in zip(nodes, nodes[1:]):
         node.link_to(following)
-    graph.configure()
+    try:
+        graph.configure()
+    except MemoryError:
+        raise
+    except av.error.FFmpegError:
+        return None
     return graph
 
 

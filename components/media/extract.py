@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, VIDEO_HEIGHT, VIDEO_KEY_FRAMES, VIDEO_WIDTH
-from components.media.audio import AudioSegments, sample_segments
-from components.media.containers import Source
+from components.media.audio import AudioSegments, segments_of
+from components.media.containers import Media, Source, open_media
 from components.media.errors import ContentError, NoStream
 from components.media.spectrogram import log_mel, num_frames, quantise
-from components.media.video import KeyFrames, sample_key_frames
+from components.media.video import KeyFrames, key_frames_of
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,15 @@ def extract(source: Source) -> MediaArrays:
 
     Raises MediaError: what `open_media` raises, or where neither audio nor video could be used, the more telling of both reasons.
     """
-    segments, audio_error = _attempt(sample_segments, source)
-    key_frames, video_error = _attempt(sample_key_frames, source)
+    with open_media(source) as media:
+        has_picture = media.stream("video") is not None
+        segments, audio_error = _attempt(segments_of, media)
+    key_frames, video_error = None, NoStream("no video stream that can be decoded")
+    if has_picture:
+        with open_media(source) as media:  # anew: where the audio ended, not every format can go back
+            key_frames, video_error = _attempt(key_frames_of, media)
     if segments is None and key_frames is None:
-        assert audio_error is not None and video_error is not None
+        assert audio_error is not None
         raise video_error if isinstance(audio_error, NoStream) else audio_error
     failures = {"audio": audio_error, "video": video_error}
     damage = [f"{name}:{error.reason}" for name, error in failures.items() if error and not isinstance(error, NoStream)]
@@ -53,9 +58,9 @@ def extract(source: Source) -> MediaArrays:
     return MediaArrays(**_audio_arrays(segments), **_video_arrays(key_frames), duration_s=max(durations_s), damage=tuple(damage))
 
 
-def _attempt(sample, source: Source):
+def _attempt(sample, media: Media):
     try:
-        return sample(source), None
+        return sample(media), None
     except ContentError as error:
         return None, error
 

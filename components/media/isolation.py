@@ -17,7 +17,7 @@ import numpy as np
 
 from components.contract import AUDIO_FEATURES, VIDEO_FEATURES
 from components.media.containers import Source
-from components.media.errors import Crashed, DecoderUnavailable, TimedOut, media_error
+from components.media.errors import Crashed, DecoderUnavailable, OutOfMemory, TimedOut, media_error
 from components.media.extract import MediaArrays
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ class Decoder:
             if not self._connection.poll(self._limits.time_s + GRACE_S):
                 raise TimedOut(f"more than {self._limits.time_s:g} s")
             return self._answer(json.loads(self._connection.recv_bytes()))
-        except TimedOut:
+        except (TimedOut, OutOfMemory):  # what is left of the process is stuck, or full
             self.close()
             raise
         except (EOFError, OSError) as error:

@@ -49,14 +49,22 @@ def sample_key_frames(source: Source) -> KeyFrames:
     Raises MediaError: what `open_media` raises; NoStream without video (cover art is none); DecodeFailed.
     """
     with open_media(source) as media:
-        stream = media.stream("video")
-        if stream is None:
-            raise NoStream("no video stream that can be decoded")
-        stated_s = media.stated_duration_s(stream)
-        found = _whole(media, stream) if stated_s is None or stated_s <= WHOLE_S else None
-        if found is None:  # longer than it says, or it says nothing
-            duration_s = stated_s if stated_s and stated_s > WHOLE_S else walk_duration_s(media, stream) + WHOLE_S
-            found = _sought(media, stream, duration_s)
+        return key_frames_of(media)
+
+
+def key_frames_of(media: Media) -> KeyFrames:
+    """`sample_key_frames` of a medium that is open and has not been read from."""
+    stream = media.stream("video")
+    if stream is None:
+        raise NoStream("no video stream that can be decoded")
+    stated_s = media.stated_duration_s(stream)
+    found = _whole(media, stream) if stated_s is None or stated_s <= WHOLE_S else None
+    if found is None:  # long: as it says, or as it turned out
+        duration_s = stated_s if stated_s and stated_s > WHOLE_S else walk_duration_s(media, stream)
+        found = _sought(media, stream, duration_s)
+        if not found.times_s or found.times_s[-1] < 0.75 * duration_s:  # nothing towards the end: cut off, or a wrong header
+            seek(media, stream, 0.0)
+            found = _sought(media, stream, walk_duration_s(media, stream))
     if not found.pictures:
         raise DecodeFailed("no picture where the container says it is")
     times_s = np.array(found.times_s)
@@ -85,9 +93,9 @@ def _sought(media: Media, stream: Any, duration_s: float) -> _Candidates:
     near = _Candidates([], [], duration_s)
     for place_s in places_s:
         seek(media, stream, float(place_s))
-        for time_s, frame in _timed(media, stream):
-            _add(near, time_s, frame, stream)
-            break
+        key_frame = next(_timed(media, stream), None)
+        if key_frame is not None:
+            _add(near, *key_frame, stream)
     if len(near.pictures) >= VIDEO_KEY_FRAMES:
         return near
     forward = _Candidates([], [], duration_s)

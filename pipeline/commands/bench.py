@@ -1,7 +1,8 @@
 """`zhiyin bench`: one benchmark with its peers, its rows as JSON, and the table of all of them.
 
-A benchmark is a module of `benchmarks/` with `run(data_dir) -> rows` and `GOALS`. A row is {"case", "contender", "metric", "value", "low", "high",
-"runs"}; a goal {"case", "metric", "at_least" or "at_most": number, "of": contender whose value the number multiplies, where it is a ratio}.
+A benchmark is a module of `benchmarks/` with `run(data_dir) -> rows` and `GOALS`. A row is {"case", "contender", "metric", "value", "low",
+"high", "runs"}; a goal {"case", "metric", "at_least" or "at_most": number, "of": contender whose value the number multiplies, where it is a
+ratio}.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from components.settings import SettingsError
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 RESULTS = BENCHMARKS / "results"
+HEADER = ("# Benchmarks", "", "Written by `./zhiyin bench --table` from `results/`. Peers run beside ours, in the same run.", "")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,7 +54,7 @@ def render() -> str:
     """All stored results as one page, goals beside values, misses included."""
     sections = [_section(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(RESULTS.glob("*.json"))]
     return "\n".join(
-        ["# Benchmarks", "", "Written by `./zhiyin bench --table` from `results/`. Peers run beside ours, in the same run.", "", *sections]
+        [*HEADER, *sections]
     )
 
 

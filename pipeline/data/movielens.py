@@ -59,6 +59,15 @@ def write_movielens_100k(out_dir: Path, source: Path) -> Summary:
     return write_once(out_dir, {"source": "movielens-100k", "version": VERSION, "content": digest}, make)
 
 
+def read_ratings(source: Path) -> list[list[str]] | None:
+    """The ratings in the order of the file, as user id, item id, rating, seconds since 1970; None if the source has none."""
+    contents = _read_first(source, GROUPLENS) or _read_first(source, RECBOLE)
+    if contents is None:
+        return None
+    parse = _parse_grouplens if set(contents) == set(GROUPLENS) else _parse_recbole
+    return [[user_id, item_id, value, time_s] for user_id, item_id, time_s, _, value in parse(contents)[0]]
+
+
 def _read_first(source: Path, names: tuple[str, ...]) -> dict[str, bytes] | None:
     """The bytes of the named files, wherever in the folder or archive they are; None if one is missing."""
     found: dict[str, bytes] = {}

@@ -18,3 +18,8 @@ class Summary:
     events: int
     media_files: int = 0
     fresh: bool = True  # False: the same data was already there and was left as it is
+
+    def __str__(self) -> str:
+        media = f", {self.media_files:,} media files" if self.media_files else ""
+        already = "" if self.fresh else " (already there)"
+        return f"{self.items:,} items, {self.users:,} people, {self.events:,} events{media}{already}"

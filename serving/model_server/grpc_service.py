@@ -24,20 +24,38 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 2**31 - 1  # gRPC's own limit of 4 MiB is too small for tensors
 
 
-def make_server(config: ServerConfig, manager: Manager, metrics: Metrics) -> tuple[grpc.Server, int]:
-    """A server that listens but does not answer yet, and its port. Raises RuntimeError where the port is taken."""
-    server = grpc.server(
-        futures.ThreadPoolExecutor(config.grpc_max_threads, thread_name_prefix="grpc"),
-        options=[
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.so_reuseport", 0),  # a second server on the port is an error, not half of the requests
-        ],
-        maximum_concurrent_rpcs=config.grpc_max_threads + config.max_queued_requests,  # beyond: RESOURCE_EXHAUSTED
-    )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(manager, metrics), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(manager), server)
-    return server, server.add_insecure_port(f"{config.host}:{config.grpc_port}")
+class GrpcServer:
+    """Both services on one port, answering from `__init__` on; `stop` lets running calls finish."""
+
+    def __init__(self, config: ServerConfig, manager: Manager, metrics: Metrics) -> None:
+        """Raises OSError where the port is taken."""
+        self._pool = futures.ThreadPoolExecutor(config.grpc_max_threads, thread_name_prefix="grpc")
+        self._server = grpc.server(
+            self._pool,
+            options=[
+                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.so_reuseport", 0),  # a second server on the port is an error, not half of the requests
+            ],
+            maximum_concurrent_rpcs=config.grpc_max_threads + config.max_queued_requests,  # beyond: RESOURCE_EXHAUSTED
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(manager, metrics), self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(manager), self._server)
+        try:
+            self.port: int = self._server.add_insecure_port(f"{config.host}:{config.grpc_port}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {config.host}:{config.grpc_port} for gRPC: {error}") from error
+        self._server.start()
+
+    def stop(self, grace_s: float) -> Callable[[], None]:
+        """Take no more calls from now on; what is returned waits for the running ones, `grace_s` at most."""
+        ended = self._server.stop(grace_s)
+
+        def wait() -> None:
+            ended.wait()
+            self._pool.shutdown(wait=False)
+
+        return wait
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -79,7 +97,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             log.exception("%s on model %r failed", api, request.model_spec.name)
             context.abort(status, "internal error; the server's log has the details")
         finally:
-            self._metrics.observe(request.model_spec.name, api, "GRPC", status.name, time.perf_counter() - started_s)
+            self._metrics.observe(self._manager.metric_name(request.model_spec), api, "GRPC", status.name, time.perf_counter() - started_s)
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):

@@ -81,13 +81,14 @@ class RestService:
             raise ServingError(StatusCode.UNAVAILABLE, f"{self._in_flight} requests are under way or waiting; try again later")
         body = await request.read()
         started_s = time.perf_counter()
-        status = StatusCode.OK
+        status = StatusCode.CANCELLED  # where the client goes away
         run = Run()
         self._in_flight += 1
         work = asyncio.get_running_loop().run_in_executor(self._pool, _METHODS[method], self._manager, spec, body, run)
         work.add_done_callback(self._finished)
         try:
             answer = await asyncio.wait_for(asyncio.shield(work), self._timeout_s)
+            status = StatusCode.OK
             return web.Response(body=answer, content_type="application/json")
         except asyncio.TimeoutError:
             status = StatusCode.DEADLINE_EXCEEDED
@@ -99,7 +100,9 @@ class RestService:
             if not work.done():  # timed out, or the client went away
                 work.cancel()
                 run.cancel()
-            self._metrics.observe(spec.name, method.capitalize(), "REST", status.name, time.perf_counter() - started_s)
+            self._metrics.observe(
+                self._manager.metric_name(spec), method.capitalize(), "REST", status.name, time.perf_counter() - started_s
+            )
 
     def _finished(self, work: asyncio.Future) -> None:
         self._in_flight -= 1

@@ -32,7 +32,7 @@ class RunningServer:
 
         Raises ServingError where a model does not load, OSError where a port is taken.
         """
-        from serving.model_server.grpc_service import make_server
+        from serving.model_server.grpc_service import GrpcServer
         from serving.model_server.metrics import Metrics
         from serving.model_server.rest import RestService
         from serving.model_server.versions import Manager
@@ -43,26 +43,24 @@ class RunningServer:
         self.manager.start()
         self._rest: _RestThread | None = None
         try:
-            try:
-                self._grpc, self.grpc_port = make_server(config, self.manager, metrics)
-            except RuntimeError as error:
-                raise OSError(f"cannot listen on {config.host}:{config.grpc_port} for gRPC: {error}") from error
-            self.rest_port: int | None = None
             if config.rest_port is not None:
                 self._rest = _RestThread(config, RestService(config, self.manager, metrics))
-                self.rest_port = self._rest.port
+            self._grpc = GrpcServer(config, self.manager, metrics)
         except OSError:
+            if self._rest is not None:
+                self._rest.stop()
             self.manager.stop()
             raise
-        self._grpc.start()
+        self.grpc_port = self._grpc.port
+        self.rest_port = self._rest.port if self._rest is not None else None
         log.info("gRPC on %s:%d, REST on %s", config.host, self.grpc_port, self.rest_port or "no port")
 
     def stop(self) -> None:
         """Take no more requests, let the running ones finish within the grace period, and let go of the models."""
-        ended = self._grpc.stop(self._config.shutdown_grace_s)
+        wait = self._grpc.stop(self._config.shutdown_grace_s)
         if self._rest is not None:
             self._rest.stop()
-        ended.wait()
+        wait()
         self.manager.stop()
 
     def __enter__(self) -> RunningServer:
@@ -80,7 +78,9 @@ class _RestThread:
 
         self._service = service
         self._loop = asyncio.new_event_loop()
-        self._runner = web.AppRunner(service.application(), access_log=None, shutdown_timeout=config.shutdown_grace_s)
+        self._runner = web.AppRunner(
+            service.application(), access_log=None, shutdown_timeout=config.shutdown_grace_s, handler_cancellation=True
+        )
         try:
             self._loop.run_until_complete(self._runner.setup())
             site = web.TCPSite(self._runner, config.host, config.rest_port)

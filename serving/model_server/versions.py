@@ -146,6 +146,10 @@ class Manager:
                 raise not_found(f"Could not find any versions of model {spec.name}")
             return [versions[key] for key in sorted(versions, reverse=True)]
 
+    def metric_name(self, spec: ModelSpec) -> str:
+        """The name under which a request on `spec` is counted: "" unless it is a model's, or clients could invent metrics."""
+        return spec.name if spec.name in self._settings else ""
+
     def _version_number(self, spec: ModelSpec) -> int | None:
         choice = spec.WhichOneof("version_choice")
         if choice == "version":

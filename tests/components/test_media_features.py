@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 from components import media_features
@@ -253,6 +254,26 @@ def test_fingerprint_sees_every_change(folder):
     seen.add(media_fingerprint([*uris, "moved.wav"], str(folder)))
     seen.add(media_fingerprint(uris[:-1], str(folder)))
     assert len(seen) == 5
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_same(folder, tmp_path_factory):
+    """Beam's multi_processing mode, two workers: the records of the in-memory runner."""
+    records = []
+    for options in ([], ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]):
+        out = tmp_path_factory.mktemp("out")
+        with beam.Pipeline(options=PipelineOptions(["--runner=DirectRunner", *options])) as pipeline:
+            found = pipeline | beam.Create(catalogue(folder)) | AddMediaFeatures(str(folder))
+            _ = found["items"] | beam.io.WriteToTFRecord(str(out / "items"))
+        files = [str(path) for path in out.glob("items*")]
+        records.append(sorted(_canonical(record.numpy()) for record in tf.data.TFRecordDataset(files)))
+    assert records[0] == records[1]
+    assert len(records[0]) == 10
+
+
+def _canonical(record):
+    features = tf.train.Example.FromString(record).features.feature
+    return sorted((name, features[name].SerializeToString()) for name in features)
 
 
 def test_limits_reach_the_decoder(folder, monkeypatch):

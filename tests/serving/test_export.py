@@ -68,6 +68,7 @@ def test_both_kinds_answer_alike(exported):
     np.testing.assert_allclose(left["scores"], right["scores"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_scann(exported):
     """C37: the exact one answers where scann cannot be imported; the other says in one line what is missing."""
     code = (
@@ -102,6 +103,7 @@ def test_a_different_answer_is_refused(exported, model):
         replay.compare(exported["exact"], slightly_off)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_that_fails_is_an_error(exported, tmp_path):
     with pytest.raises(export.ExportError, match="fresh process"):
         broken = tmp_path / "broken"

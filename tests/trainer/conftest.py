@@ -18,7 +18,9 @@ DATA = DataConfig(catalogue=TableConfig("-"), events=TableConfig("-"), categoric
 SMALL = EncoderConfig(
     width=8, heads=2, layers=1, dropout=0.0, keep_tokens=0.5, audio_patch_frames=75, audio_patch_mels=32, video_patch_pixels=24
 )
-CONFIG = RetrievalConfig(embedding_dim=8, encoder=SMALL, dropout=0.0, epochs=3, batch_size=8, sequence_layers=1, history_length=8, negatives=6)
+CONFIG = RetrievalConfig(
+    embedding_dim=8, encoder=SMALL, dropout=0.0, epochs=3, batch_size=8, sequence_layers=1, history_length=8, negatives=6
+)
 
 
 def raw_features(kind: int, seed: int) -> dict[str, object]:

@@ -5,14 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from trainer.config import RetrievalConfig
+from trainer.config import EncoderConfig, RetrievalConfig
 from trainer.data import ItemTable, Sequences
 from trainer.retrieval import Validation, targets_and_history, train
 from trainer.run_retrieval import build
 
 
+LEAN = {"modalities": ("tags", "embedding_given"), "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0)}
+LONG_ENOUGH = {"epochs": 15, "patience": 15, "learning_rate": 0.02, "metric": "HR@1"}
+
+
 def _train(table, train_split, eval_split, tiny, **changes):
-    config = dataclasses.replace(tiny.CONFIG, **changes)
+    config = dataclasses.replace(tiny.CONFIG, **{**LEAN, **changes})
     model = build(table, train_split, tiny.DATA, config)
     history = train(model, train_split, eval_split, table, verbose=0)
     return model, history.history
@@ -30,12 +34,11 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_checkerboard_users_get_the_withheld_item(table, train_split, eval_split, tiny, way):
     """Even users took all even items but one: with what they know hidden, that one is first for all of them."""
-    changes = {"epochs": 15, "patience": 15, "learning_rate": 0.02, "metric": "HR@1", "encoder": dataclasses.replace(tiny.CONFIG.encoder, layers=0)}
-    model, history = _train(table, train_split, eval_split, tiny, **changes, **WAYS[way])
+    model, history = _train(table, train_split, eval_split, tiny, **LONG_ENOUGH, **WAYS[way])
     validation = Validation(eval_split, table, "HR@1")
     validation.set_model(model)
     assert validation.value() >= 0.9
-    assert history["loss"][-1] < history["loss"][0]
+    assert np.mean(history["loss"][-3:]) < np.mean(history["loss"][:3])
 
 
 def test_an_item_nobody_played_is_placed_by_its_content(item_file, tiny, tmp_path):
@@ -48,7 +51,7 @@ def test_an_item_nobody_played_is_placed_by_its_content(item_file, tiny, tmp_pat
         for user in range(24)
     ]
     eval_split = Sequences.read([tiny.write_records(tmp_path / "eval.gz", cold)], table.index, tuple(tiny.DATA.event_rules))
-    model, _ = _train(table, train_split, eval_split, tiny, epochs=15, patience=15, learning_rate=0.02)
+    model, _ = _train(table, train_split, eval_split, tiny, **LONG_ENOUGH)
     validation = Validation(eval_split, table, "HR@1")
     validation.set_model(model)
     assert validation.value(np.arange(12) >= 10) >= 0.9

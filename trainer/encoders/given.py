@@ -35,16 +35,12 @@ class AttributeEncoder(tf.keras.layers.Layer):
         """categories: feature name -> size of its vocabulary."""
         super().__init__(**kwargs)
         self.inputs = (*categories, *(("numeric", "numeric_present") if has_numbers else ()))
-        self.embeddings = {
-            name: embedding(size, config) for name, size in categories.items()
-        }
+        self.embeddings = {name: embedding(size, config) for name, size in categories.items()}
         self.project = tf.keras.layers.Dense(config.width, use_bias=False) if has_numbers else None
         self.dropout = tf.keras.layers.Dropout(config.dropout)
 
     def call(self, features, training=None):
-        parts = [
-            vectors(features[name]) * tf.cast(features[name] > 0, tf.float32)[:, None] for name, vectors in self.embeddings.items()
-        ]
+        parts = [vectors(features[name]) * tf.cast(features[name] > 0, tf.float32)[:, None] for name, vectors in self.embeddings.items()]
         if self.project is not None:
             present = features["numeric_present"]
             numbers = tf.clip_by_value(features["numeric"], -4.0, 4.0) * present

@@ -206,6 +206,25 @@ def test_long_videos_are_sought(clips, gop, monkeypatch):
         assert len(decoded) < 100
 
 
+@pytest.mark.parametrize("fault", ["claims_more", "claims_nothing", "claims_less"])
+def test_long_videos_with_a_wrong_length(clips, fault):
+    """C21: cut off to a third, recorded to a pipe, or with a length of 1 s in the header: the true length, pictures from all of it."""
+    pictures = clips.moving(300, 48, 48)
+    options = {"live": "1"} if fault == "claims_nothing" else {}
+    data = clips.video(pictures, fps=10, container="matroska", stream_options={"g": "20"}, options=options, pipe=fault == "claims_nothing")
+    length_s = 30.0
+    if fault == "claims_more":
+        data, length_s = data[: len(data) // 3], 10.0
+    if fault == "claims_less":
+        place = data.index(b"\x44\x89\x88") + 3
+        assert struct.unpack(">d", data[place : place + 8])[0] == pytest.approx(30_000)
+        data = data[:place] + struct.pack(">d", 1000.0) + data[place + 8 :]
+    found = sample_key_frames(data)
+    assert found.duration_s == pytest.approx(length_s, abs=0.2 * length_s)
+    assert len(found.pictures) == VIDEO_KEY_FRAMES
+    assert found.times_s[-1] > length_s / 2
+
+
 def test_audio_alone_is_no_video(clips):
     with pytest.raises(NoStream):
         sample_key_frames(clips.audio(clips.tone()))

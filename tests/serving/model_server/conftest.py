@@ -230,6 +230,21 @@ def _serving(*models: ModelSettings, **kwargs):
 
 
 @pytest.fixture
+def connect():
+    """`connect(running_server)` is a client of it."""
+    clients = []
+
+    def connect(running) -> Client:
+        clients.append(Client(running.grpc_port, running.rest_port))
+        clients[-1].running = running
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.channel.close()
+
+
+@pytest.fixture
 def serving():
     """`with serving(ModelSettings(...), option=...) as client`: a server of its own that looks for new versions all the time."""
     return _serving

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -155,8 +156,20 @@ def test_p14_a_client_that_goes_away_stops_its_run(client, server, wait_until):
     wait_until(lambda: in_flight(server) == 0)
 
 
-def test_p14_one_calls_deadline_does_not_touch_another(client):
-    """Runs that are cancelled all the time beside runs that must finish: TensorFlow's own cancellation context is global."""
+@pytest.fixture
+def eager_switching():
+    """Python changes threads every microsecond, so that two threads do meet between two lines."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual_s)
+
+
+def test_p14_one_calls_deadline_does_not_touch_another(client, server, eager_switching, wait_until):
+    """Runs that are cancelled all the time beside runs that must finish: each stops, and only by its own deadline.
+
+    TensorFlow's own cancellation context is a global: with it, a run gets another's manager or none, and counts for ever.
+    """
     errors = []
 
     def cancelled():
@@ -173,6 +186,7 @@ def test_p14_one_calls_deadline_does_not_touch_another(client):
     for thread in threads:
         thread.join()
     assert len(errors) == 320 and not any(errors)
+    wait_until(lambda: in_flight(server) == 0)
 
 
 def in_flight(server) -> int:

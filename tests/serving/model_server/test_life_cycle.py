@@ -6,6 +6,7 @@ import logging
 import shutil
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,17 @@ def test_p17_the_old_version_goes_after_its_last_request(serving, publish, wait_
         wait_until(lambda: states(client) == {2: "AVAILABLE", 1: "END"})
 
 
+def test_a_retired_versions_memory_is_freed(serving, publish, wait_until):
+    base = publish(1)
+    with serving(ModelSettings("m", str(base))) as client:
+        with client.running.manager.serving(ModelSpec(name="m")) as model:
+            variable = weakref.ref(model.root.offset)
+            del model
+        assert variable() is not None
+        publish(2)
+        wait_until(lambda: variable() is None)
+
+
 def test_p17_versions_sort_as_numbers(serving, publish):
     publish(9, source=1)
     base = publish(10, source=2)
@@ -138,7 +150,7 @@ def test_p15_a_truncated_graph_is_not_served(serving, publish, wait_until):
         file.write_bytes(whole[: len(whole) // 2])
         work.rename(base / "2")
         wait_until(lambda: states(client).get(2) == "END")
-        (status,) = [one for one in client.http("GET", "/v1/models/m/versions/2")[1]["model_version_status"]]
+        (status,) = client.http("GET", "/v1/models/m/versions/2")[1]["model_version_status"]
         assert status["status"]["error_code"] == "DATA_LOSS" and "saved_model.pb" in status["status"]["error_message"]
         assert answering_version(client) == 1
         (base / "2" / "saved_model.pb").write_bytes(whole)
@@ -210,6 +222,11 @@ def test_p17_without_any_version_left_the_model_is_not_found_and_a_lost_base_pat
         (base / "1").rename(base.parent / "one")
         wait_until(lambda: states(client) == {1: "END"})
         assert client.code(answering_version, client)[0] == StatusCode.NOT_FOUND
+
+
+def test_p18_prometheus_is_off_by_default(serving, publish):
+    with serving(ModelSettings("m", str(publish(1)))) as client:
+        assert client.http("GET", "/monitoring/prometheus/metrics")[0] == 404
 
 
 def reload_request(*models: tuple[str, Path, dict[str, int]]) -> ReloadConfigRequest:

@@ -1,0 +1,30 @@
+"""Retrieval quality on public protocols, ours and its peers in the same run, by the same metric code.
+
+Cost on two cores: minutes for the linear contenders on all cases. The data: see `loaders.WHAT_TO_GET`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+BEST_PEER = "best peer"
+GOALS: list[dict[str, Any]] = [
+    {"case": "ML1M-U", "metric": "R@20", "at_least": 0.2885},
+    {"case": "ML1M-U", "metric": "NDCG@20", "at_least": 0.2750},
+    {"case": "LFM", "metric": "R@20", "at_least": 0.450},
+    {"case": "LFM", "metric": "NDCG@20", "at_least": 0.320},
+    {"case": "LFM-cold", "metric": "R@20", "at_least": 1.10, "of": BEST_PEER},
+    {"case": "ML100K-R", "metric": "NDCG@10", "at_least": 0.339},
+    {"case": "ML100K-S", "metric": "NDCG@10", "at_least": 0.490},
+    {"case": "ML100K-T", "metric": "NDCG@10", "at_least": 1.05, "of": BEST_PEER},
+    {"case": "TFRS-A", "metric": "accuracy@100", "at_least": 0.387},
+    {"case": "TFRS-A-hidden", "metric": "accuracy@100", "at_least": 0.650},
+]
+
+
+def run(data_dir: Path | None) -> list[dict[str, Any]]:
+    """All cases with all contenders; finished parts of an earlier run are taken from `.zhiyin/bench/quality`."""
+    from benchmarks.quality.bench import run_cases
+
+    return run_cases(data_dir)

@@ -1,0 +1,170 @@
+"""The quality benchmark's contenders on data with an obvious answer, its choice of settings, its rows and its memory."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from benchmarks import quality
+from benchmarks.quality import bench, contenders, environments
+from benchmarks.quality.contenders import TRIALS, Contender, Scored, peers_for
+from benchmarks.quality.splits import Split, Stage, matrix
+from components.settings import SettingsError
+from pipeline.commands import bench as command
+
+NUM_USERS, NUM_ITEMS = 24, 16
+
+
+def checkerboard(missing):
+    """Even people took all even items but one, odd people the odd ones; what is missing is to be found."""
+    users, items = np.array([(user, item) for user in range(NUM_USERS) for item in range(NUM_ITEMS) if (user + item) % 2 == 0]).T
+    sought = items // 2 == (users + missing) % (NUM_ITEMS // 2)
+    shape = (NUM_USERS, NUM_ITEMS)
+    train, truth = matrix(users[~sought], items[~sought], shape), matrix(users[sought], items[sought], shape)
+    return Stage(train, train, train, truth, np.ones(NUM_ITEMS, bool))
+
+
+@pytest.fixture
+def split():
+    parity = np.stack([np.arange(NUM_ITEMS) % 2, 1 - np.arange(NUM_ITEMS) % 2], axis=1) + 0.01
+    tags = tuple((("odd", "even")[1 - item % 2],) for item in range(NUM_ITEMS))
+    return Split("checkerboard", checkerboard(0), checkerboard(1), ("R@1", "NDCG@1"), {"parity": parity}, tags)
+
+
+@pytest.mark.parametrize("name", ["ItemKNN", "EASE", "parity KNN", "all content KNN", "tag TF-IDF KNN"])
+def test_contenders_find_the_missing_square(split, name):
+    (contender,) = [peer for peer in peers_for(split) if peer.name == name]
+    settings = contender.trials()[0] | ({"centred": True, "neighbours": 0} if "centred" in contender.grid else {})
+    scored = contender.score(split.test, settings, 0)
+    assert bench.per_user(split, split.test, scored.scores)["R@1"].mean() == 1.0
+
+
+def test_ease_is_the_solution_of_its_own_equations(split):
+    """With the diagonal held at zero, the gradient G B + ridge B - G vanishes off the diagonal."""
+    stage, ridge = split.test, 5
+    unit_histories = dataclasses.replace(
+        stage,
+        train=sp.csr_matrix(np.vstack([stage.train.toarray()[:NUM_ITEMS], np.zeros((NUM_USERS - NUM_ITEMS, NUM_ITEMS))])),
+        history=sp.csr_matrix(np.eye(NUM_USERS, NUM_ITEMS)),
+        truth=sp.csr_matrix((NUM_USERS, NUM_ITEMS)),
+    )
+    weights = contenders.score_ease(unit_histories, {"ridge": ridge}, 0).scores[:NUM_ITEMS]
+    gram = (unit_histories.train.T @ unit_histories.train).toarray()
+    gradient = gram @ weights + ridge * weights - gram
+    assert np.allclose(np.diag(weights), 0)
+    assert np.allclose(gradient[~np.eye(NUM_ITEMS, dtype=bool)], 0, atol=1e-4)
+
+
+def test_content_knn_by_hand():
+    """Two train items and two new ones; the person knows item 0 only."""
+    content = np.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6], [0.6, 0.8]])
+    train = matrix(np.array([0, 1]), np.array([0, 1]), (2, 4))
+    stage = Stage(train, train, sp.csr_matrix((2, 4)), sp.csr_matrix((2, 4)), np.array([False, False, True, True]))
+    everything = contenders.score_content_knn(content, stage, {"centred": False, "neighbours": 0}, 0).scores
+    assert np.allclose(everything[0], [0.0, 0.0, 0.8, 0.6])
+    nearest = contenders.score_content_knn(content, stage, {"centred": False, "neighbours": 1}, 0).scores
+    assert np.allclose(nearest[0], [0.0, 0.0, 0.8, 0.0]), "item 3's nearest train item is item 1"
+
+
+def test_cold_cases_have_no_contender_that_knows_ids_alone(split):
+    cold = np.zeros(NUM_ITEMS, bool)
+    cold[:4] = True
+    train, truth = (sp.csr_matrix(table.toarray() * keep) for table, keep in ((split.test.train, ~cold), (split.test.truth, cold)))
+    stage = Stage(train, train, sp.csr_matrix(train.shape), truth, cold)
+    names = [contender.name for contender in peers_for(dataclasses.replace(split, test=stage))]
+    assert names == ["random", "parity KNN", "all content KNN", "tag TF-IDF KNN"]
+
+
+def test_everybody_may_try_as_many_settings(split):
+    for contender in peers_for(split):
+        trials = contender.trials()
+        assert 1 <= len(trials) <= TRIALS
+        assert len({json.dumps(settings, sort_keys=True) for settings in trials}) == len(trials)
+
+
+def score_by_knob(stage, settings, seed):
+    """Right where the knob is 3."""
+    return Scored(np.asarray((stage.truth if settings["knob"] == 3 else -stage.truth).todense(), np.float32), parameters=7)
+
+
+def score_by_seed(stage, settings, seed):
+    """Right where the seed is even."""
+    return Scored(np.asarray((stage.truth if seed % 2 == 0 else -stage.truth).todense(), np.float32))
+
+
+def test_settings_are_chosen_on_validation_and_kept(split, tmp_path, monkeypatch):
+    contender = Contender("knob", score_by_knob, {"knob": (1, 2, 3, 4)})
+    assert bench.choose(split, contender) == {"knob": 3}
+    monkeypatch.setattr(bench, "KEPT", tmp_path)
+    monkeypatch.setattr(bench, "peers_for", lambda split: [contender])
+    outcome = bench._kept_or_run([split], 0)
+    assert outcome.values["R@1"].tolist() == [1.0] * NUM_USERS
+    assert outcome.settings == [{"knob": 3}]
+    assert outcome.costs["parameters"] == 7
+    assert outcome.costs["peak_mb"] > 10
+
+    monkeypatch.setattr(bench, "run_contender", lambda per_split: pytest.fail("was kept"))
+    again = bench._kept_or_run([split], 0)
+    assert np.array_equal(again.values["NDCG@1"], outcome.values["NDCG@1"])
+    assert (again.costs, again.runs) == (outcome.costs, 1)
+    changed = dataclasses.replace(split, test=dataclasses.replace(split.test, hidden=sp.csr_matrix(split.test.hidden.shape)))
+    assert bench._read(tmp_path / "checkerboard" / "knob.npz", bench._key([changed], contender)) is None, "other data, another key"
+
+
+def test_runs_by_chance_have_a_mean_and_a_spread(split):
+    outcome = bench.run_contender([(split, Contender("chance", score_by_seed, by_chance=True))])
+    assert outcome.runs == 3
+    assert outcome.values["R@1"] == pytest.approx(np.full(NUM_USERS, 2 / 3))
+    assert outcome.spread["R@1"] == pytest.approx(np.std([1, 0, 1]))
+
+
+def test_accuracy_weighs_users_by_their_pairs(split):
+    """One user has three pairs of which one is found, another has one that is found: 2 of 4, not the mean of 1/3 and 1."""
+    truth = sp.csr_matrix(([1.0] * 4, ([0, 0, 0, 1], [0, 1, 2, 3])), (2, 6))
+    nothing = sp.csr_matrix((2, 6))
+    stage = Stage(nothing, nothing, nothing, truth, np.ones(6, bool))
+    scores = np.array([[9, 0, 0, 5, 4, 3], [0, 0, 0, 9, 1, 1]], np.float32)
+    assert bench.per_user(dataclasses.replace(split, metrics=("accuracy@1",)), stage, scores)["accuracy@1"].mean() == pytest.approx(0.5)
+
+
+def test_rows_name_the_best_peer_and_our_lead_over_it():
+    def outcome(value):
+        return bench.Outcome(
+            {"R@20": np.full(10, value), "NDCG@20": np.full(10, value / 2)}, {"R@20": 0.0, "NDCG@20": 0.0}, [{}], {"seconds": 1.0}, 1
+        )
+
+    rows = bench.case_rows("LFM-cold", {"random": outcome(0.1), "text KNN": outcome(0.6), "ours": outcome(0.7)})
+    best = {row["metric"]: row for row in rows if row["contender"] == "best peer (text KNN)"}
+    assert best["R@20"]["value"] == pytest.approx(0.6)
+    (lead,) = [row for row in rows if row["metric"] == "R@20 above best peer"]
+    assert (lead["value"], lead["low"], lead["high"]) == pytest.approx((0.1, 0.1, 0.1))
+    text = command._section("quality", {"command": "x", "commit": "y", "cores": 2, "rows": rows})
+    assert "1.1 × best peer: met" in text
+
+
+def test_goals_are_of_cases_and_metrics_that_exist():
+    metrics = {"ML1M-U": 2, "LFM": 2, "LFM-cold": 1, "ML100K-R": 1, "ML100K-S": 1, "ML100K-T": 1, "TFRS-A": 1, "TFRS-A-hidden": 1}
+    assert {case: sum(goal["case"] == case for goal in quality.GOALS) for case in bench.CASES} == metrics
+
+
+def test_without_data_the_command_says_what_to_get():
+    with pytest.raises(SettingsError, match="--data-dir: got None, expected a folder with ml1m/"):
+        quality.run(None)
+
+
+def test_every_requirement_of_a_peer_is_pinned():
+    for path in (environments.HERE / "requirements").glob("*.txt"):
+        assert all("==" in line for line in path.read_text().splitlines()), path
+        assert (environments.HERE / "workers" / f"{path.stem}.py").is_file()
+
+
+def test_a_failing_worker_is_an_error_with_its_last_words(tmp_path, split, monkeypatch):
+    worker = tmp_path / "workers"
+    worker.mkdir()
+    (worker / "broken.py").write_text("raise SystemExit('no such matrix')")
+    monkeypatch.setattr(environments, "HERE", tmp_path)
+    monkeypatch.setattr(environments, "ensure", lambda name: environments.sys.executable)
+    with pytest.raises(RuntimeError, match="worker broken failed: no such matrix"):
+        environments.score_in("broken", split.test, {}, 0)

@@ -1,0 +1,41 @@
+"""A configuration that is whole, for tests to spoil."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """A local configuration."""
+    return {
+        "name": "tiny",
+        "data": {"catalogue": {"path": "items.csv"}, "events": {"path": "events.csv"}},
+        "evaluation": {"min_gain_over_popularity": 0.0, "max_loss_to_last": 0.0},
+    }
+
+
+@pytest.fixture
+def cloud_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same for a cluster."""
+    return {
+        **settings,
+        "data": {"catalogue": {"path": "gs://b/items.csv"}, "events": {"path": "gs://b/events.csv"}, "media_root": "gs://b/media"},
+        "deploy": {"image": "registry/zhiyin:1", "pipeline_root": "gs://b/root", "serving_root": "gs://b/serving"},
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    """Writes settings as YAML and returns the path."""
+
+    def write_settings(settings: dict[str, Any]) -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        return path
+
+    return write_settings

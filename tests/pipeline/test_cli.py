@@ -1,0 +1,79 @@
+"""The command line as a newcomer meets it: help, and one clear line for every fault."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("demo", "run", "data", "serve", "recommend", "similar", "compile", "bench", "check", "test")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_with_a_real_example(command: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([command, "--help"])
+    text = capsys.readouterr().out
+    assert stopped.value.code == 0
+    (example,) = (line for line in " ".join(text.split()).split("Example: ")[1:])
+    assert example.startswith(f"./zhiyin {command}")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_example_parses(command: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    words = " ".join(capsys.readouterr().out.split()).split("Example: ./zhiyin ")[1].replace("'", "").split()
+    arguments, _ = cli.parser().parse_known_args(words)
+    assert arguments.command == command
+
+
+def test_help_imports_no_heavy_library() -> None:
+    code = "import sys; from pipeline import cli; cli.parser().format_help(); print(sorted({'tensorflow', 'tfx', 'apache_beam', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "--config", "nope.yaml"], "cannot read the configuration nope.yaml"),
+        (["recommend", "--user", "u", "--k", "0"], "--k: got 0, expected at least 1"),
+        (["recommend", "--all-users"], "--all-users needs --output FILE"),
+        (["recommend", "--all-users", "--output", "list.xlsx"], "one of the endings .csv, .parquet"),
+        (["bench", "nope"], "benchmark: got 'nope', expected one of"),
+        (["data", "movielens-100k"], "--source"),
+    ],
+)
+def test_a_fault_in_usage_is_one_line_and_exit_code_2(words: list[str], message: str, capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["run"], ["fly"], ["similar", "--itme", "x"], ["data", "moonlens"], ["demo", "--sed", "3"]])
+def test_argparse_faults_exit_with_2(words: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    assert stopped.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_missing_tables_are_named_before_anything_runs(settings, write, capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", "--config", str(write(settings))]) == 2
+    assert "data.catalogue.path: no file matches" in capsys.readouterr().err
+
+
+def test_nothing_to_serve_and_nothing_to_ask_are_said(settings, write, capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = str(write(settings))
+    for words in (["serve", "--config", config], ["recommend", "--user", "u", "--config", config], ["similar", "--item", "i", "--config", config]):
+        assert cli.main(words) == 2
+        assert "run" in capsys.readouterr().err

@@ -1,0 +1,88 @@
+"""The configuration: every fault is one line that says what to mend."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from components.settings import SettingsError, from_json, to_json
+from pipeline import config as configuration
+from pipeline.config import Config
+
+SHIPPED = sorted(path for path in (Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+def spoil(settings: dict, path: str, value: object) -> dict:
+    *folders, last = path.split(".")
+    inner = settings
+    for folder in folders:
+        inner = inner.setdefault(folder, {})
+    inner[last] = value
+    return settings
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_configuration_loads(path: Path) -> None:
+    assert configuration.load(path).data.catalogue.path
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("retreival", {}, "did you mean 'retrieval'"),
+        ("data.max_reject_shares", 0.1, "data.max_reject_shares'; did you mean 'max_reject_share'"),
+        ("data.catalogue.path", 7, "data.catalogue.path: got 7, expected str"),
+        ("data.split", {"kind": "random"}, "data.split.kind: got 'random', expected one of time, time_per_user, user, given"),
+        ("data.split", {"test_share": 1.5}, "data.split: shares must leave something to train on"),
+        ("data.max_reject_share", 2.0, "max_reject_share: got 2.0"),
+        ("retrieval", {"epochs": True}, "retrieval.epochs: got True, expected int"),
+        ("retrieval", {"user_tower": "crystal"}, "retrieval.user_tower: got 'crystal'"),
+        ("name", "Recsys_Demo", "'Recsys_Demo', expected [a-z0-9]"),
+        ("name", "recsys demo", "'recsys demo', expected [a-z0-9]"),
+        ("name", "a" * 129, "128 at most"),
+        ("data.event_rules", {"skip": {"positive": False}}, "no kind of event is positive"),
+        ("evaluation", {}, "no threshold is set"),  # C44: neither blessed nor refused
+    ],
+)
+def test_a_fault_is_named(settings, write, setting: str, value: object, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        configuration.load(write(spoil(settings, setting, value)))
+    text = str(caught.value)
+    assert message in text and "config.yaml" in text and "\n" not in text
+
+
+def test_a_missing_setting_is_named(settings, write) -> None:
+    del settings["data"]["events"]
+    with pytest.raises(SettingsError, match="missing setting 'data.events'"):
+        configuration.load(write(settings))
+
+
+def test_no_file_and_no_yaml_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot read the configuration .*nope.yaml"):
+        configuration.load(tmp_path / "nope.yaml")
+    (tmp_path / "broken.yaml").write_text("name: [")
+    with pytest.raises(SettingsError, match="broken.yaml is not YAML"):
+        configuration.load(tmp_path / "broken.yaml")
+
+
+def test_json_keeps_every_setting(settings, write) -> None:
+    config = configuration.load(write(settings))
+    assert from_json(Config, to_json(config)) == config
+
+
+def test_a_cache_key_holds_only_what_the_node_depends_on(settings, write) -> None:
+    data = configuration.load(write(settings)).data
+    stricter = dataclasses.replace(data, split=dataclasses.replace(data.split, test_share=0.2))
+    assert data.only("catalogue") == stricter.only("catalogue")
+    assert data.only("split") != stricter.only("split")
+    with pytest.raises(ValueError, match="no such setting: splits"):
+        data.only("splits")
+
+
+def test_local_paths_become_absolute_and_remote_ones_stay(settings, write) -> None:
+    settings["data"]["media_root"] = "gs://bucket/media"
+    localised = configuration.localised(configuration.load(write(settings)))
+    assert Path(localised.data.catalogue.path).is_absolute()
+    assert localised.data.media_root == "gs://bucket/media"
