@@ -52,6 +52,8 @@ def table_and_columns(data: DataConfig, name: str) -> tuple[TableConfig, tuple[C
     if twice := {name for name in names if names.count(name) > 1}:
         raise TableError(f"{name}: the columns {', '.join(sorted(twice))} are declared twice, or are part of the contract already")
     assert table is not None
+    if unknown := sorted(set(table.columns) - set(names)):
+        raise TableError(f"{name}.columns: there is no column {', '.join(unknown)} to be named; the table has {', '.join(names)}")
     return table, columns
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.config import DataConfig, TableConfig
-from components.contract import EVENTS, Column, catalogue_columns
+from components.contract import EVENTS, catalogue_columns
 from components.table_formats import _csv_records
 from components.tables import ReadTable, Row, TableError, inspect_table, read_rows, table_and_columns
 
@@ -286,4 +286,6 @@ def test_declared_columns_do_not_shadow_the_contract():
         table_and_columns(data, "catalogue")
     with pytest.raises(TableError, match="users"):
         table_and_columns(data, "users")
-    assert Column("domain", "category") not in EVENTS
+    renamed = DataConfig(catalogue=TableConfig("c", columns={"titel": "Title"}), events=TableConfig("e"))
+    with pytest.raises(TableError, match="catalogue.columns: there is no column titel.*item_id, title"):
+        table_and_columns(renamed, "catalogue")
