@@ -15,6 +15,7 @@ from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.orchestration.portable.tfx_runner import IrBasedRunner
 from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import Artifact
@@ -97,22 +98,19 @@ class _LocalRunner(IrBasedRunner):
                 ).launch()
             except Exception as error:
                 raise StageFailed(node_id, error) from error
-            stage = Stage(
-                name=node_id,
-                number=number,
-                of=len(pipeline.nodes),
-                seconds=time.monotonic() - started,
-                cached=_was_cached(connection, execution.execution_id),
-                outputs=dict(execution.output_dict),
-            )
+            seconds = time.monotonic() - started
+            cached, outputs = _recorded(connection, execution.execution_id)
+            stage = Stage(node_id, number, len(pipeline.nodes), seconds, cached, outputs)
             self.stages[node_id] = stage
             self._on_done(stage)
 
 
-def _was_cached(connection: metadata_store_pb2.ConnectionConfig, execution_id: int) -> bool:
+def _recorded(connection: metadata_store_pb2.ConnectionConfig, execution_id: int) -> tuple[bool, dict[str, list[Artifact]]]:
+    """Whether an execution was answered from the cache, and its outputs, which the launcher does not tell for a cached one."""
     with metadata.Metadata(connection) as handle:
         (execution,) = handle.store.get_executions_by_id([execution_id])
-    return execution.last_known_state == metadata_store_pb2.Execution.CACHED
+        outputs = execution_lib.get_output_artifacts(handle, execution_id)
+    return execution.last_known_state == metadata_store_pb2.Execution.CACHED, dict(outputs)
 
 
 @contextmanager
