@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from components.media.spectrogram import HOP_SAMPLES, SAMPLE_RATE_HZ, SEGMENT_SA
 WHOLE_S = 20.0  # a track up to this length is decoded whole: its samples and its length are exact
 PREROLL_S = 0.25  # decoded and dropped after a jump: codecs need a moment to find their state
 UNHEARD_PEAK = 1e-4  # a downmix below this is silence, or two channels of opposite sign
+BATCH_FRAMES = 16  # decoded frames mixed at a time: most have a thousand samples, and each call costs as much as mixing them
 SPAN_SAMPLES = AUDIO_FRAMES * HOP_SAMPLES  # from the start of one segment to the next where they follow each other
 
 
@@ -147,35 +149,26 @@ def _from(decoded: Iterator[av.AudioFrame], begin_s: float) -> Iterator[av.Audio
 
 def _resampled(decoded: Iterator[av.AudioFrame], channel: str) -> Iterator[tuple[float, np.ndarray]]:
     """(presentation time in seconds of the first sample since the last change of shape, mono samples at SAMPLE_RATE_HZ)."""
-    graph: Graph | None = None
-    shape: tuple[str, str, int] | None = None
-    time_s = 0.0
-    for frame in decoded:
-        if (frame.format.name, frame.layout.name, frame.sample_rate) != shape:  # also in mid-stream: spliced files, chained Ogg
-            if graph is not None:
-                yield from ((time_s, part) for part in _pull(graph, None))
-            shape = (frame.format.name, frame.layout.name, frame.sample_rate)
-            graph, time_s = _mixer(*shape, channel), frame.time or 0.0
+    # A shape may change in mid-stream: spliced files, chained Ogg.
+    for shape, run in itertools.groupby(decoded, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+        graph, time_s = _mixer(*shape, channel), None
         if graph is None:
             continue
-        frame.pts = None  # the samples follow each other; gaps in damaged time stamps must not become silence
-        yield from ((time_s, part) for part in _pull(graph, frame))
-    if graph is not None:
-        yield from ((time_s, part) for part in _pull(graph, None))
+        while batch := list(itertools.islice(run, BATCH_FRAMES)):
+            time_s = (batch[0].time or 0.0) if time_s is None else time_s
+            for frame in batch:
+                frame.pts = None  # the samples follow each other; gaps in damaged time stamps must not become silence
+                graph.push(frame)
+            yield from ((time_s, part) for part in _pull(graph))
+        graph.push(None)
+        yield from ((time_s or 0.0, part) for part in _pull(graph))
 
 
 def _mixer(sample_format: str, layout: str, sample_rate_hz: int, channel: str) -> Graph | None:
-    """None where no sound has that shape: a damaged packet."""
+    """Mono at SAMPLE_RATE_HZ from frames of that shape; None where no sound has that shape: a damaged packet."""
     graph = Graph()
-    nodes = [
-        graph.add(
-            "abuffer",
-            sample_rate=str(sample_rate_hz),
-            sample_fmt=sample_format,
-            channel_layout=layout,
-            time_base=f"1/{sample_rate_hz}",
-        )
-    ]
+    source = f"sample_rate={sample_rate_hz}:sample_fmt={sample_format}:channel_layout={layout}:time_base=1/{sample_rate_hz}"
+    nodes = [graph.add("abuffer", source), graph.add("asetnsamples", f"{BATCH_FRAMES * 1024}:p=0")]
     if channel != "mono":
         nodes.append(graph.add("pan", "mono|c0=c0"))
     # rematrix_maxval: an equal signal on all channels keeps its level.
@@ -192,8 +185,7 @@ def _mixer(sample_format: str, layout: str, sample_rate_hz: int, channel: str) -
     return graph
 
 
-def _pull(graph: Graph, frame: av.AudioFrame | None) -> Iterator[np.ndarray]:
-    graph.push(frame)
+def _pull(graph: Graph) -> Iterator[np.ndarray]:
     while True:
         try:
             yield graph.pull().to_ndarray()[0]

@@ -18,6 +18,7 @@ WINDOW_SAMPLES = 400  # 25 ms
 HOP_SAMPLES = 160  # 10 ms
 FFT_SAMPLES = 512
 NUM_BINS = FFT_SAMPLES // 2 + 1
+BLOCK_FRAMES = 256  # at a time: half a megabyte stays in a core's cache, which is twice as fast
 MEL_LOW_HZ, MEL_HIGH_HZ = 20.0, SAMPLE_RATE_HZ / 2
 SEGMENT_SAMPLES = (AUDIO_FRAMES - 1) * HOP_SAMPLES + WINDOW_SAMPLES  # 48,240 samples hold exactly AUDIO_FRAMES windows
 
@@ -38,9 +39,18 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
     Returns float32 [..., F, AUDIO_MELS], natural logarithm of the magnitude, floored at LOG_MEL_FLOOR.
     Source: S. Young et al., The HTK Book, 5.4 (filterbank analysis).
     """
-    windows = sliding_window_view(waveform, WINDOW_SAMPLES, axis=-1)[..., ::HOP_SAMPLES, :] * _hann()  # [..., F, window]
-    magnitudes = np.abs(scipy.fft.rfft(windows, FFT_SAMPLES, axis=-1))  # [..., F, bins]
-    return np.log(np.maximum(magnitudes @ mel_weights(), np.float32(np.exp(LOG_MEL_FLOOR))))
+    if waveform.ndim > 1:
+        return np.stack([log_mel(clip) for clip in waveform])
+    windows = sliding_window_view(waveform, WINDOW_SAMPLES)[::HOP_SAMPLES]  # [F, window]
+    mels = np.empty((len(windows), AUDIO_MELS), np.float32)
+    padded = np.zeros((min(len(windows), BLOCK_FRAMES), FFT_SAMPLES), np.float32)
+    for start in range(0, len(windows), BLOCK_FRAMES):
+        block = windows[start : start + BLOCK_FRAMES]
+        np.multiply(block, _hann(), out=padded[: len(block), :WINDOW_SAMPLES])
+        parts = scipy.fft.rfft(padded[: len(block)]).view(np.float32)  # [F, 2 * bins]: real and imaginary, in turns
+        parts *= parts
+        mels[start : start + len(block)] = np.sqrt(parts[:, ::2] + parts[:, 1::2]) @ mel_weights()
+    return np.log(np.maximum(mels, np.float32(np.exp(LOG_MEL_FLOOR))))
 
 
 @functools.cache
