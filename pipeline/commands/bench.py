@@ -53,9 +53,7 @@ def names() -> list[str]:
 def render() -> str:
     """All stored results as one page, goals beside values, misses included."""
     sections = [_section(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(RESULTS.glob("*.json"))]
-    return "\n".join(
-        [*HEADER, *sections]
-    )
+    return "\n".join([*HEADER, *sections])
 
 
 def _section(name: str, result: dict[str, Any]) -> str:

@@ -74,6 +74,10 @@ def test_missing_tables_are_named_before_anything_runs(settings, write, capsys, 
 def test_nothing_to_serve_and_nothing_to_ask_are_said(settings, write, capsys, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     config = str(write(settings))
-    for words in (["serve", "--config", config], ["recommend", "--user", "u", "--config", config], ["similar", "--item", "i", "--config", config]):
+    for words in (
+        ["serve", "--config", config],
+        ["recommend", "--user", "u", "--config", config],
+        ["similar", "--item", "i", "--config", config],
+    ):
         assert cli.main(words) == 2
         assert "run" in capsys.readouterr().err
