@@ -32,10 +32,10 @@ from components.media.video import sample_key_frames
 
 NAME = "media"
 GOALS = (
-    {"case": "audio_clips", "metric": "times_real_time", "at_least": 1.2, "relative_to": "librosa"},
-    {"case": "audio_full_tracks", "metric": "times_real_time", "at_least": 5.0, "relative_to": "librosa"},
-    {"case": "video", "metric": "times_real_time", "at_least": 3.0, "relative_to": "opencv"},
-    {"case": "log_mel", "metric": "times_real_time", "at_least": 1.0, "relative_to": "tensorflow-io"},
+    {"case": "audio_clips", "metric": "times_real_time", "at_least": 1.2, "of": "librosa"},
+    {"case": "audio_full_tracks", "metric": "times_real_time", "at_least": 5.0, "of": "librosa"},
+    {"case": "video", "metric": "times_real_time", "at_least": 3.0, "of": "opencv"},
+    {"case": "log_mel", "metric": "times_real_time", "at_least": 1.0, "of": "tensorflow-io"},
 )
 CLIPS, CLIP_S = 20, 30.0
 TRACKS, TRACK_S = 10, 240.0

@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# (TFX's annotations are markers that it replaces by values; no type checker understands them.)
 """TFX node that stops a run on bad data: anomalies against the schema, or too many rejects."""
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, Parameter

@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# (TFX's annotations are markers that it replaces by values; no type checker understands them.)
 """TFX node: events and catalogue → sequences of train, eval and test, and the items' counts."""
 
 import apache_beam as beam
@@ -40,7 +38,7 @@ def Interactions(
             "events": pipeline | "ReadEventExamples" >> ReadExamples(split_uri(events, "train")),
             "catalogue": pipeline | "ReadCatalogueExamples" >> ReadExamples(split_uri(catalogue, "train")),
         }
-        uris = {name: split_uri(sequences, name) for name in SPLITS}
+        uris: dict[str, str] = {name: split_uri(sequences, name) for name in SPLITS}
         _ = inputs | BuildInteractions(settings) | WriteInteractions(uris, counts.uri, rejects.uri)
     if problems := excess_of("interactions", rejects.uri, settings.max_reject_share):
         raise DataGateError(problems[0])

@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# (TFX's annotations are markers that it replaces by values; no type checker understands them.)
 """The TFX node ItemIndex: a retrieval model and the transformed items in, a measured index over all of them out."""
 
 import json

@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# (TFX's annotations are markers that it replaces by values; no type checker understands them.)
 """The TFX node MediaFeatures: catalogue examples and media files in, item examples and a rejects report out."""
 
 import json

@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# (TFX's base classes carry no usable types.)
 """TFX's Pusher, with versions that are complete before a server can see them, and larger than every one before."""
 
 import time

@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# (TFX's annotations are markers that it replaces by values; no type checker understands them.)
 """The TFX node Recommender: model and index in, the one-call SavedModels out."""
 
 import json

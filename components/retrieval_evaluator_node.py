@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# (TFX's annotations are markers that it replaces by values; no type checker understands them.)
 """The TFX node RetrievalEvaluator: full ranking on the test split, and a blessing that TFX's Pusher understands."""
 
 from absl import logging

@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# (TFX's annotations are markers that it replaces by values; no type checker understands them.)
 """The TFX node ServingValidator: our model server answers recorded requests as the models do in process, or nothing is pushed."""
 
 from absl import logging

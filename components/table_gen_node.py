@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# (TFX's annotations are markers that it replaces by values; no type checker understands them.)
 """TFX node: a table → Examples, with what was left out beside it."""
 
 import apache_beam as beam

@@ -22,8 +22,8 @@ ORACLE, LINEAR = "oracle (true affinity)", "linear on true traits"
 def rows(truth_path: Path, index_folder: Path, sequences: Path, items: Path, config: EvaluationConfig) -> list[dict[str, Any]]:
     """Rows as in `metrics.json` for both references.
 
-    truth_path: `truth.npz` of the world. index_folder, sequences, items: folders of a run's artifacts. The linear model learns from train and
-    eval, which is what ours is given as history, and is tuned on eval.
+    truth_path: `truth.npz` of the world. index_folder, sequences, items: folders of a run's artifacts. The linear model learns from
+    train and eval, which is what ours is given as history, and is tuned on eval.
     """
     truth = load_truth(truth_path)
     _, item_ids = load_index(str(index_folder), kind="exact")
@@ -42,7 +42,7 @@ def rows(truth_path: Path, index_folder: Path, sequences: Path, items: Path, con
     is_cold = np.asarray(train.matrix(train.positives, len(item_ids)).sum(0)).ravel() == 0
     found: list[dict[str, Any]] = []
     for part in slices_of(data, is_cold, domains, config.active_from):
-        results = {name: evaluate_slice(lambda users, matrix=matrix: matrix[users], data, part, config) for name, matrix in scores.items()}
+        results = {name: evaluate_slice(matrix.__getitem__, data, part, config) for name, matrix in scores.items()}
         found += table_rows(part.name, results, config.seed)
     return found
 

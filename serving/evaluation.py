@@ -1,4 +1,4 @@
-"""Full ranking on the test split: ours beside popularity, random, ItemKNN and a KNN on words, in slices, with intervals. The evaluator node's entry point.
+"""Full ranking on the test split: ours beside its baselines, in slices, with intervals. The evaluator node's entry point.
 
 U users of the test split, N items, D dimensions.
 """
