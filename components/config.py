@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class DataConfig:
 
     def only(self, *names: str) -> DataConfig:
         """These settings and the defaults of all others: what stands in a node's cache key is what the node depends on."""
-        kept = {"catalogue": TableConfig(path=""), "events": TableConfig(path=""), **{name: getattr(self, name) for name in names}}
-        unknown = set(kept) - {field.name for field in fields(self)}
+        unknown = set(names) - {field.name for field in fields(self)}
         if unknown:
             raise ValueError(f"no such setting: {', '.join(sorted(unknown))}")
-        return DataConfig(**kept)
+        nowhere: dict[str, Any] = {"catalogue": TableConfig(path=""), "events": TableConfig(path="")}
+        return DataConfig(**nowhere | {name: getattr(self, name) for name in names})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,5 +114,5 @@ def _refuse_local_paths(job: dict[str, Any]) -> None:
     """A last look at the whole text: nothing under this user's home or this checkout may stand in it."""
     text = json.dumps(job)
     for folder in {str(Path.home()), str(Path(__file__).resolve().parents[1])} - {"/"}:
-        if folder + "/" in text:
+        if re.search(rf"(?<![\w./-]){re.escape(folder)}/", text):  # as a path's beginning, not within an address
             raise SettingsError(f"the compiled pipeline names {folder}, a folder of this machine")

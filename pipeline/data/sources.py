@@ -31,6 +31,9 @@ SOURCES = {
 }
 
 
+_OR_FETCH = ", or have it fetched with --fetch"
+
+
 def prepare(name: str, out_dir: Path, source: Path | None = None, seed: int = 0, fetch: bool = False) -> Summary:
     """Write the tables of a source, or leave them as they are where the same data is already there.
 
@@ -50,12 +53,12 @@ def prepare(name: str, out_dir: Path, source: Path | None = None, seed: int = 0,
         return write(out_dir, module.DemoConfig(seed=seed))
     if source is not None:
         if not source.exists():
-            raise SourceError(f"{source}: does not exist; get {module.WHAT_TO_GET}, and give its path as the source")
+            raise SourceError(f"{source}: does not exist; get {module.WHAT_TO_GET}, and give its path with --source")
         return write(out_dir, source)
     if not fetch:
-        raise SourceError(f"{name}: no source given; get {module.WHAT_TO_GET}, and give its path as the source")
+        raise SourceError(f"{name}: no source given; get {module.WHAT_TO_GET}, and give its path with --source{_OR_FETCH if chosen.wheel else ''}")
     if not chosen.wheel:
-        raise SourceError(f"{name}: cannot be fetched; get {module.WHAT_TO_GET}, and give its path as the source")
+        raise SourceError(f"{name}: cannot be fetched; get {module.WHAT_TO_GET}, and give its path with --source")
     with tempfile.TemporaryDirectory() as folder:
         return write(out_dir, fetch_wheel(chosen.wheel, Path(folder)))
 
@@ -77,4 +80,4 @@ def _run(command: list[str], requirement: str) -> None:
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         detail = ((run.stderr or run.stdout).strip().splitlines() or [f"exit status {run.returncode}"])[-1]
-        raise SourceError(f"could not fetch {requirement}: {detail}; download it by other means and give its path as the source")
+        raise SourceError(f"could not fetch {requirement}: {detail}; download it by other means and give its path with --source")

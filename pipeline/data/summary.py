@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from components.settings import SettingsError
 
-class SourceError(ValueError):
+
+class SourceError(SettingsError):
     """A source that cannot be used: what, what was got, what was expected, what to do."""
 
 

@@ -39,7 +39,7 @@ def test_the_compiled_job_has_every_node_with_image_and_entry_point(cloud_settin
     executors = json.loads(text)["pipelineSpec"]["deploymentSpec"]["executors"].values()
     assert all(executor["container"]["command"][:2] == ["env", "TF_USE_LEGACY_KERAS=1"] for executor in executors)
     assert "trainer.run_retrieval.run_fn" in text
-    assert str(Path.home()) + "/" not in text and str(Path(__file__).parents[2]) not in text
+    assert f'"{Path.home()}/' not in text and str(Path(__file__).parents[2]) not in text
 
 
 @pytest.mark.slow
