@@ -10,7 +10,6 @@ from trainer.data import ItemTable, Sequences
 from trainer.retrieval import Validation, targets_and_history, train
 from trainer.run_retrieval import build
 
-
 LEAN = {"modalities": ("tags", "embedding_given"), "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0)}
 LONG_ENOUGH = {"epochs": 15, "patience": 15, "learning_rate": 0.02, "metric": "HR@1"}
 
