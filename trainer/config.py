@@ -46,6 +46,7 @@ class RetrievalConfig:
 
     loss: Literal["profile_cosine", "softmax", "full_softmax"] = "profile_cosine"
     sharpness: float = 1.0  # power of the scores in profile_cosine; above 1 the top of the list counts more
+    activity_power: float = 0.0  # in profile_cosine, users weigh as their number of targets to this power; 0 = all alike
     temperature: float = 0.1  # of the softmax losses
     negatives: int = 1024  # uniform negatives a step beside those of the batch (softmax)
     log_q: bool = True  # correct the logits for how often an item is sampled (softmax)

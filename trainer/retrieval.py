@@ -50,7 +50,7 @@ class Retrieval(tfrs.Model):
         own = given * tf.reduce_sum(directions * vectors, -1)  # unit directions: an item's own contribution is its weight, times its gain
         predicted = tf.matmul(profile, vectors, transpose_b=True) - own
         target = _spread(inputs["items"], inputs["weights"] * tf.cast(inputs["positives"], tf.float32), shape)
-        return losses.profile_cosine(predicted, target, self.config.sharpness)
+        return losses.profile_cosine(predicted, target, self.config.sharpness, self.config.activity_power)
 
     def _softmax_loss(self, vectors, inputs, training):
         history, there = self._history(vectors, inputs)

@@ -68,3 +68,11 @@ def test_profile_cosine_with_a_sharpness_compares_powers():
     predicted, target = np.array([[1.0, 2.0, -3.0]], np.float32), np.array([[0.0, 1.0, 0.0]], np.float32)
     # Squares (1, 4, 0): cosine 4 / sqrt(17); plain scores would give 2 / sqrt(5).
     assert float(losses.profile_cosine(predicted, target, sharpness=2.0)) == pytest.approx(2 - 2 * 4 / 17**0.5, abs=1e-5)
+
+
+def test_profile_cosine_weighs_users_by_their_targets_to_a_power():
+    predicted = np.array([[1.0, 1.0, 1.0, 1.0, 0.0], [3.0, 4.0, 0.0, 0.0, 0.0]], np.float32)
+    target = np.array([[1.0, 1.0, 1.0, 1.0, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0]], np.float32)
+    # Four targets, met: distance 0, weight 2 at power 1/2. One target, cosine 4 / 5: distance 0.4, weight 1.
+    assert float(losses.profile_cosine(predicted, target, activity_power=0.5)) == pytest.approx((2 * 0.0 + 1 * 0.4) / 3, abs=1e-5)
+    assert float(losses.profile_cosine(predicted, target)) == pytest.approx(0.2, abs=1e-5)

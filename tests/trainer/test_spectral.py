@@ -54,7 +54,7 @@ def test_a_profile_adds_directions_whatever_their_gain(tiny):
 
 @pytest.mark.parametrize("gains", [[0.5, 0.5, 0.5], [0.9, 0.5, 0.2]])
 def test_an_item_does_not_predict_itself(tiny, gains):
-    """Three orthogonal items, one chosen: less its own contribution nothing is predicted; the target, of length 1, is all of the distance."""
+    """Of three orthogonal items one is chosen: less its own contribution nothing is predicted, so all of the unit target is missed."""
     config = dataclasses.replace(tiny.CONFIG, embedding_dim=4, item_gain=True, loss="profile_cosine")
     user = ProfileTower(tiny.DATA.event_rules, config)
     user.direction_prior.assign([0.0] * 3)
