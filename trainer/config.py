@@ -41,14 +41,20 @@ class RetrievalConfig:
     sequence_heads: int = 2
     history_dropout: float = 0.3  # share of a history that a training step of the profile tower does not see
 
+    item_gain: bool = False  # a learned gain for each warm item as a candidate; `docs/decisions/0010-retrieval-model.md`
+    spectral_start: bool = True  # where items have no content, their vectors start at the singular vectors of the interactions
+
     loss: Literal["profile_cosine", "softmax", "full_softmax"] = "profile_cosine"
+    sharpness: float = 1.0  # power of the scores in profile_cosine; above 1 the top of the list counts more
+    activity_power: float = 0.0  # in profile_cosine, users weigh as their number of targets to this power; 0 = all alike
     temperature: float = 0.1  # of the softmax losses
     negatives: int = 1024  # uniform negatives a step beside those of the batch (softmax)
     log_q: bool = True  # correct the logits for how often an item is sampled (softmax)
     targets_per_step: int = 1024  # interactions predicted in a step (softmax losses)
     items_per_step: int = 4096  # a catalogue up to this size is encoded whole in a step, of a larger one the batch's items and a sample
 
-    learning_rate: float = 3e-3
+    learning_rate: float = 3e-3  # at the start
+    cosine_decay: bool = False  # let the rate fall to a fiftieth over `epochs`, along a cosine
     weight_decay: float = 1e-2
     dropout: float = 0.1  # on the content before it becomes an item vector
     epochs: int = 40  # at most
@@ -65,6 +71,10 @@ class RetrievalConfig:
             raise ValueError("loss: profile_cosine trains the profile tower only; the sequence tower takes softmax or full_softmax")
         if self.encoder.width % self.encoder.heads:
             raise ValueError(f"encoder.width: got {self.encoder.width}, expected a multiple of encoder.heads ({self.encoder.heads})")
+        if not self.sharpness > 0:
+            raise ValueError(f"sharpness: got {self.sharpness}, expected a power above 0")
+        if self.item_gain and self.embedding_dim < 2:
+            raise ValueError("item_gain: needs an embedding_dim of at least 2, one dimension holds the gain")
         kind, _, cutoff = self.metric.partition("@")
         if kind not in ("R", "NDCG", "HR", "MRR") or not cutoff.isdigit() or int(cutoff) < 1:
             raise ValueError(f"metric: got {self.metric!r}, expected R@k, NDCG@k, HR@k or MRR@k")

@@ -7,15 +7,21 @@ import tensorflow_recommenders as tfrs
 from trainer.keras import tf
 
 
-def profile_cosine(predicted, target):
+def profile_cosine(predicted, target, sharpness: float = 1.0, activity_power: float = 0.0):
     """Squared distance between the unit profiles after a ReLU, mean over users: 2 - 2 cos (Vančura et al., ELSA, RecSys 2022).
 
     predicted: float [B, C], scores with the user's own contribution to each item taken away; target: float [B, C], >= 0.
+    sharpness: power of the scores above zero before they are compared; above 1 the highest scores, the top of a list, weigh more.
+    activity_power: a user weighs as much as their number of targets to this power; 0 = all alike.
     A user without a target does not count.
     """
-    predicted = tf.math.l2_normalize(tf.nn.relu(predicted), -1, epsilon=1e-9)
+    predicted = tf.nn.relu(predicted)
+    if sharpness != 1:
+        predicted = (predicted + 1e-6) ** sharpness  # the slope of a power below 1 has no bound at 0
+    predicted = tf.math.l2_normalize(predicted, -1, epsilon=1e-9)
     distance = tf.reduce_sum((predicted - tf.math.l2_normalize(target, -1, epsilon=1e-9)) ** 2, -1)
-    counts = tf.cast(tf.reduce_any(target > 0, -1), distance.dtype)
+    counts = tf.reduce_sum(tf.cast(target > 0, distance.dtype), -1)
+    counts = tf.where(counts > 0, tf.maximum(counts, 1.0) ** activity_power, 0.0)
     return tf.reduce_sum(distance * counts) / tf.maximum(tf.reduce_sum(counts), 1.0)
 
 

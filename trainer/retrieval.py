@@ -45,10 +45,12 @@ class Retrieval(tfrs.Model):
             share = self.config.history_dropout
             weights *= tf.cast(tf.random.uniform(tf.shape(weights)) >= share, tf.float32)
         given = _spread(inputs["items"], weights, shape)  # [B, C]
-        profile = tf.matmul(given, vectors) + self.user_tower.prior  # [B, D]
-        predicted = tf.matmul(profile, vectors, transpose_b=True) - given  # unit vectors: an item's own contribution is its weight
+        directions = self.user_tower.directions(vectors)
+        profile = tf.matmul(given, directions) + self.user_tower.prior  # [B, D]
+        own = given * tf.reduce_sum(directions * vectors, -1)  # unit directions: an item's own contribution is its weight, times its gain
+        predicted = tf.matmul(profile, vectors, transpose_b=True) - own
         target = _spread(inputs["items"], inputs["weights"] * tf.cast(inputs["positives"], tf.float32), shape)
-        return losses.profile_cosine(predicted, target)
+        return losses.profile_cosine(predicted, target, self.config.sharpness, self.config.activity_power)
 
     def _softmax_loss(self, vectors, inputs, training):
         history, there = self._history(vectors, inputs)
@@ -138,7 +140,11 @@ def train(
 ) -> tf.keras.callbacks.History:
     """Fit the model until the validation metric no longer grows; the best epoch's weights stay. The tower has prepared the table."""
     config = model.config
-    optimizer = tf.keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
+    rate = config.learning_rate
+    if config.cosine_decay:
+        steps = -(-int((np.diff(train_split.splits) > 0).sum()) // config.batch_size) * config.epochs
+        rate = tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, steps, alpha=0.02)
+    optimizer = tf.keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=_NOT_DECAYED)
     model.compile(optimizer=optimizer)
     longest = config.history_length if config.user_tower == "sequence" else None

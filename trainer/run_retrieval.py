@@ -18,6 +18,7 @@ from trainer.data import ItemTable, Sequences
 from trainer.export import export
 from trainer.keras import tf
 from trainer.retrieval import Retrieval, train
+from trainer.spectral import positive_matrix, spectral_vectors
 from trainer.towers import ItemTower, user_tower
 
 
@@ -59,6 +60,9 @@ def build(table: ItemTable, train_split: Sequences, data: DataConfig, config: Re
     warm = np.flatnonzero(counts)
     item_tower = ItemTower(table, [table.item_ids[row] for row in warm], config, name="item_tower")
     item_tower.prepare(table, fit_on=warm)
+    if config.spectral_start and not item_tower.encoders:
+        chosen = positive_matrix(train_split, len(table))[:, warm]
+        item_tower.start_at(spectral_vectors(chosen, config.embedding_dim - config.item_gain, config.seed))
     return Retrieval(item_tower, user_tower(data.event_rules, config), counts / counts.sum(), config)
 
 

@@ -52,15 +52,18 @@ class ItemTower(tf.keras.layers.Layer):
         if self.encoders:
             self.fusion = Fusion(len(self.encoders), config.modality_dropout, config.encoder)
             self.dropout = tf.keras.layers.Dropout(config.dropout)
-            self.project = tf.keras.layers.Dense(config.embedding_dim, use_bias=False)
+            self.project = tf.keras.layers.Dense(config.embedding_dim - config.item_gain, use_bias=False)
         self.use_own = config.use_item_id or not self.encoders
         if self.use_own:
             self.row_of_id = tf.keras.layers.StringLookup(
                 vocabulary=[item_id.decode() for item_id in warm_ids] or ["-"], num_oov_indices=1
             )  # 0 = not a warm item
+            dim = config.embedding_dim - config.item_gain
             self.own = tf.keras.layers.Embedding(
-                len(warm_ids) + 1, config.embedding_dim, embeddings_initializer=tf.keras.initializers.RandomNormal(stddev=0.05)
+                len(warm_ids) + 1, dim, embeddings_initializer=tf.keras.initializers.RandomNormal(stddev=0.05)
             )
+            if config.item_gain:
+                self.gain_logits = self.add_weight("gain_logits", [len(warm_ids) + 1], initializer="zeros")  # row 0: all cold items
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -75,15 +78,16 @@ class ItemTower(tf.keras.layers.Layer):
         features = {name: _pixels(name, value) for name, value in features.items()}
         content, _ = self.content(features, training=training)
         if not self.use_own:
-            return content
+            return content if not self.config.item_gain else with_gain(content, tf.fill([tf.shape(content)[0]], COLD_GAIN))
         row = features["own_row"] if "own_row" in features else self.row_of_id(features["item_id"])
         own = self.own(row)
         if training and self.config.id_dropout > 0:
             row = tf.where(tf.random.uniform(tf.shape(row)) < self.config.id_dropout, tf.zeros_like(row), row)
             own = self.own(row)
-        if content is None:
-            return tf.math.l2_normalize(own, -1)
-        return tf.math.l2_normalize(content + own * tf.cast(row > 0, tf.float32)[:, None], -1)
+        if content is not None:
+            own = content + own * tf.cast(row > 0, tf.float32)[:, None]
+        direction = tf.math.l2_normalize(own, -1)
+        return with_gain(direction, tf.sigmoid(tf.gather(self.gain_logits, row))) if self.config.item_gain else direction
 
     def content(self, features, training=None):
         """The unit content vector [B, D] (None where the catalogue has no content), and what each token was trusted with [B, M]."""
@@ -108,6 +112,11 @@ class ItemTower(tf.keras.layers.Layer):
         if self.use_own:
             table.arrays["own_row"] = self.row_of_id(tf.constant(table.item_ids)).numpy()
 
+    def start_at(self, vectors: np.ndarray) -> None:
+        """Place the warm items: unit vectors, float32 [number of warm ids, dimensions of the own vectors], in the order of the ids."""
+        self.own.build(None)
+        self.own.embeddings.assign(np.concatenate([np.zeros_like(vectors[:1]), vectors]))
+
     def encode(self, table: ItemTable) -> np.ndarray:
         """Unit vectors of all items of a prepared table: float32 [N, D]."""
         parts = [np.arange(start, min(start + _ENCODE_BATCH, len(table))) for start in range(0, len(table), _ENCODE_BATCH)]
@@ -116,6 +125,19 @@ class ItemTower(tf.keras.layers.Layer):
     @tf.function(reduce_retracing=True)
     def _encode(self, features):
         return self(features, training=False)
+
+
+COLD_GAIN = 0.5  # where no item has a gain of its own: all are equal, so only similarity of items sees it
+
+
+def with_gain(directions, gains):
+    """Unit vectors whose dot product with a user that is 0 in the last dimension is gain times similarity.
+
+    directions: float [B, D - 1], unit norm; gains: float [B], from 0 to 1. Returns [B, D], unit norm: the last dimension holds the rest
+    (Bachrach et al., RecSys 2014).
+    """
+    rest = tf.sqrt(tf.maximum(1.0 - gains**2, 1e-12))
+    return tf.concat([directions * gains[:, None], rest[:, None]], -1)
 
 
 class ProfileTower(tf.keras.layers.Layer):
@@ -128,7 +150,21 @@ class ProfileTower(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         start = [0.0, 1.0, *(rule.weight if rule.positive else 0.0 for rule in rules.values())]
         self.gains = self.add_weight("gains", [len(start)], initializer=tf.keras.initializers.Constant(start))
-        self.prior = self.add_weight("prior", [config.embedding_dim], initializer=tf.keras.initializers.RandomNormal(stddev=0.01))
+        self.has_gain = config.item_gain
+        dim = config.embedding_dim - config.item_gain
+        self.direction_prior = self.add_weight("prior", [dim], initializer=tf.keras.initializers.RandomNormal(stddev=0.01))
+
+    @property
+    def prior(self):
+        """What is known of a user without a history: float [D]."""
+        return tf.pad(self.direction_prior, [[0, int(self.has_gain)]])
+
+    def directions(self, vectors):
+        """Item vectors [..., D] as parts of a profile: without their gain, 0 in its dimension; a zero vector stays zero."""
+        if not self.has_gain:
+            return vectors
+        directions = tf.math.l2_normalize(vectors[..., :-1], -1)
+        return tf.concat([directions, tf.zeros_like(vectors[..., -1:])], -1)
 
     def weights_of(self, history):
         """How much each interaction counts: float [B, L]; 0 where padded."""
@@ -136,7 +172,7 @@ class ProfileTower(tf.keras.layers.Layer):
 
     def call(self, history, training=None):
         """history: `vectors` [B, L, D] (zeros where padded), `events` int [B, L], `age_s` [B, L] -> unit vector [B, D]."""
-        total = tf.einsum("bl,bld->bd", self.weights_of(history), history["vectors"])
+        total = tf.einsum("bl,bld->bd", self.weights_of(history), self.directions(history["vectors"]))
         return tf.math.l2_normalize(total + self.prior, -1)
 
     def before_each(self, history, ordered, training=None):
@@ -144,7 +180,7 @@ class ProfileTower(tf.keras.layers.Layer):
 
         ordered: bool [B].
         """
-        parts = self.weights_of(history)[..., None] * history["vectors"]
+        parts = self.weights_of(history)[..., None] * self.directions(history["vectors"])
         others = tf.where(ordered[:, None, None], tf.cumsum(parts, 1, exclusive=True), tf.reduce_sum(parts, 1, keepdims=True) - parts)
         return tf.math.l2_normalize(others + self.prior, -1)
 

@@ -62,3 +62,17 @@ def test_sampled_softmax_corrects_for_sampling_and_masks_accidental_hits():
 def test_sampling_probability_mixes_popularity_and_chance():
     got = losses.sampling_probability(np.array([0.5, 0.0], np.float32), num_items=10, num_targets=3, num_uniform=1)
     np.testing.assert_allclose(got, [(3 * 0.5 + 0.1) / 4, 0.1 / 4], atol=1e-6)
+
+
+def test_profile_cosine_with_a_sharpness_compares_powers():
+    predicted, target = np.array([[1.0, 2.0, -3.0]], np.float32), np.array([[0.0, 1.0, 0.0]], np.float32)
+    # Squares (1, 4, 0): cosine 4 / sqrt(17); plain scores would give 2 / sqrt(5).
+    assert float(losses.profile_cosine(predicted, target, sharpness=2.0)) == pytest.approx(2 - 2 * 4 / 17**0.5, abs=1e-5)
+
+
+def test_profile_cosine_weighs_users_by_their_targets_to_a_power():
+    predicted = np.array([[1.0, 1.0, 1.0, 1.0, 0.0], [3.0, 4.0, 0.0, 0.0, 0.0]], np.float32)
+    target = np.array([[1.0, 1.0, 1.0, 1.0, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0]], np.float32)
+    # Four targets, met: distance 0, weight 2 at power 1/2. One target, cosine 4 / 5: distance 0.4, weight 1.
+    assert float(losses.profile_cosine(predicted, target, activity_power=0.5)) == pytest.approx((2 * 0.0 + 1 * 0.4) / 3, abs=1e-5)
+    assert float(losses.profile_cosine(predicted, target)) == pytest.approx(0.2, abs=1e-5)
