@@ -277,20 +277,14 @@ class Recommender(tf.Module):
 
 
 def cold_start_scores(recent_popularity: np.ndarray, published_at_s: np.ndarray) -> np.ndarray:
-    """The order for people we know nothing of: what is popular now, mixed with what is new (reciprocal ranks, Cormack et al., 2009).
+    """The order for people we know nothing of: what is popular now, and among equals the newest.
 
-    recent_popularity: float [N], higher = more taken lately. published_at_s: float [N], NaN where unknown: no bonus then.
-    Returns float32 [N], finite, higher first; equal scores keep the order of the index.
+    recent_popularity: float [N], higher = more taken lately. published_at_s: float [N], NaN where unknown: as the oldest.
+    Returns float32 [N], finite, 1 for the first place, 1/2 for the second and so on; equal items share a place.
     """
-    popular = 1 / (60 + _ranks(recent_popularity))
-    new = np.where(np.isnan(published_at_s), 0, 1 / (60 + _ranks(np.nan_to_num(published_at_s, nan=-np.inf))))
-    return (popular + new).astype(np.float32)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """1 for the highest; equal values share the best of their ranks."""
-    ordered = np.sort(-np.asarray(values, np.float64))
-    return np.searchsorted(ordered, -np.asarray(values, np.float64)) + 1
+    keys = np.stack([-np.asarray(recent_popularity, np.float64), -np.nan_to_num(published_at_s, nan=-np.inf)])
+    _, place = np.unique(keys, axis=1, return_inverse=True)
+    return (1 / (1 + place.ravel())).astype(np.float32)
 
 
 def _lookup(table: tf.lookup.StaticHashTable, names: tf.Tensor) -> tf.Tensor:

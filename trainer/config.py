@@ -30,10 +30,11 @@ class RetrievalConfig:
     embedding_dim: int = 64  # D, of item and user vectors
     modalities: tuple[str, ...] = ()  # content that the item tower may use; empty = all that the catalogue has
     use_attributes: bool = True  # domain, creator, declared categories and numbers
-    use_item_id: bool = True  # a vector of its own for each item with training events, added to the content
-    id_dropout: float = 0.5  # share of items whose own vector is left out of a training step: content learns to stand alone
     modality_dropout: float = 0.1  # chance that a modality is hidden from a training step, never all of an item's
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    content_epochs: int = 12  # at most, of the encoders over the items, once behaviour is learned; 0 leaves the linear map alone
+    content_patience: int = 3  # epochs without a smaller error on items held out before the encoders stop
+    content_learning_rate: float = 1e-3
 
     user_tower: Literal["profile", "sequence"] = "profile"
     history_length: int = 100  # most recent interactions that the sequence tower sees
@@ -42,7 +43,7 @@ class RetrievalConfig:
     history_dropout: float = 0.3  # share of a history that a training step of the profile tower does not see
 
     item_gain: bool = False  # a learned gain for each warm item as a candidate; `docs/decisions/0010-retrieval-model.md`
-    spectral_start: bool = True  # where items have no content, their vectors start at the singular vectors of the interactions
+    spectral_start: bool = True  # item vectors start at the singular vectors of the interactions
 
     loss: Literal["profile_cosine", "softmax", "full_softmax"] = "profile_cosine"
     sharpness: float = 1.0  # power of the scores in profile_cosine; above 1 the top of the list counts more
@@ -64,7 +65,7 @@ class RetrievalConfig:
     seed: int = 7
 
     def __post_init__(self) -> None:
-        for name in ("id_dropout", "modality_dropout", "history_dropout", "dropout"):
+        for name in ("modality_dropout", "history_dropout", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected a share from 0 to below 1")
         if self.user_tower == "sequence" and self.loss == "profile_cosine":

@@ -13,6 +13,7 @@ import tensorflow_recommenders as tfrs
 
 from trainer import losses, metrics
 from trainer.config import RetrievalConfig
+from trainer.content import fit_content
 from trainer.data import ItemTable, Sequences, as_dataset, training_batches
 from trainer.keras import tf
 from trainer.towers import ItemTower
@@ -21,7 +22,9 @@ _NOT_DECAYED = ["gains", "prior", "bias", "gamma", "beta", "trust"]  # weights t
 
 
 class Retrieval(tfrs.Model):
-    """An item tower and a user tower, trained together: every item vector in a step, in histories and as candidate, comes from one pass."""
+    """An item tower and a user tower, trained together on behaviour: every item vector in a step, in histories and as candidate, comes from
+    one pass over the items' own vectors. Content learns from those afterwards.
+    """
 
     def __init__(self, item_tower: ItemTower, user_tower: tf.keras.layers.Layer, item_share: np.ndarray, config: RetrievalConfig):
         """item_share: float [N], each item's share of the training targets."""
@@ -32,7 +35,7 @@ class Retrieval(tfrs.Model):
 
     def compute_loss(self, inputs, training=False):
         """inputs: a batch of `trainer.data.training_batches`. Returns a scalar."""
-        vectors = self.item_tower(inputs["features"], training=training)  # [C, D]
+        vectors = self.item_tower(inputs["features"], training=training, own_only=True)  # [C, D]
         if self.config.loss == "profile_cosine":
             return self._profile_loss(vectors, inputs, training)
         return self._softmax_loss(vectors, inputs, training)
@@ -98,11 +101,10 @@ class Validation(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            logs[f"val_{self.metric}"] = self.value()
+            logs[f"val_{self.metric}"] = self.value(self.model.item_tower.encode_own(self.table))
 
-    def value(self, candidates: np.ndarray | None = None) -> float:
-        """The metric's mean over users; candidates: bool [N], where only some items are to be ranked."""
-        vectors = self.model.item_tower.encode(self.table)
+    def value(self, vectors: np.ndarray, candidates: np.ndarray | None = None) -> float:
+        """The metric's mean over users; vectors: float32 [N, D]; candidates: bool [N], where only some items are to be ranked."""
         cutoff = int(self.metric.partition("@")[2])
         result = metrics.evaluate(
             lambda rows: user_vectors(self.model, self.sequences, vectors, rows) @ vectors.T,
@@ -138,7 +140,9 @@ def targets_and_history(sequences: Sequences, num_items: int) -> tuple[sp.csr_ma
 def train(
     model: Retrieval, train_split: Sequences, eval_split: Sequences, table: ItemTable, log_dir: Path | None = None, verbose: int = 2
 ) -> tf.keras.callbacks.History:
-    """Fit the model until the validation metric no longer grows; the best epoch's weights stay. The tower has prepared the table."""
+    """Fit own vectors and user tower until the validation metric no longer grows (the best epoch's weights stay), then the content, then
+    how far the content is to be trusted beside behaviour. The tower has prepared the table.
+    """
     config = model.config
     rate = config.learning_rate
     if config.cosine_decay:
@@ -146,9 +150,11 @@ def train(
         rate = tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, steps, alpha=0.02)
     optimizer = tf.keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=_NOT_DECAYED)
+    for layer in model.item_tower.content_layers:
+        layer.trainable = False  # behaviour first
     model.compile(optimizer=optimizer)
     longest = config.history_length if config.user_tower == "sequence" else None
-    batches = training_batches(train_split, table, model.item_tower.inputs, config.batch_size, config.items_per_step, longest, config.seed)
+    batches = training_batches(train_split, table, ("own_row",), config.batch_size, config.items_per_step, longest, config.seed)
     callbacks: list[tf.keras.callbacks.Callback] = []
     if len(eval_split):
         monitor = f"val_{config.metric}"
@@ -156,7 +162,25 @@ def train(
         callbacks = [Validation(eval_split, table, config.metric), stop]
     if log_dir is not None:
         callbacks.append(tf.keras.callbacks.TensorBoard(str(log_dir), write_graph=False))
-    return model.fit(as_dataset(batches), epochs=config.epochs, callbacks=callbacks, verbose=verbose)
+    history = model.fit(as_dataset(batches), epochs=config.epochs, callbacks=callbacks, verbose=verbose)
+    for layer in model.item_tower.content_layers:
+        layer.trainable = True
+    if model.item_tower.encoders:
+        history.content = fit_content(model.item_tower, table, np.flatnonzero(table.arrays["own_row"]), config)
+        if len(eval_split):
+            _choose_shrinkage(model, table, callbacks[0])
+    return history
+
+
+SHRINKAGES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # listeners for whom content counts as much as behaviour
+
+
+def _choose_shrinkage(model: Retrieval, table: ItemTable, validation: Validation) -> None:
+    values = []
+    for shrinkage in SHRINKAGES:
+        model.item_tower.shrinkage.assign(shrinkage)
+        values.append(validation.value(model.item_tower.encode(table)))
+    model.item_tower.shrinkage.assign(SHRINKAGES[int(np.argmax(np.nan_to_num(values)))])
 
 
 def _spread(items, values, shape):

@@ -58,9 +58,9 @@ def build(table: ItemTable, train_split: Sequences, data: DataConfig, config: Re
         raise ValueError("the train split has no positive interaction with an item of the catalogue; see event_rules and the rejects")
     tf.keras.utils.set_random_seed(config.seed)
     warm = np.flatnonzero(counts)
-    item_tower = ItemTower(table, [table.item_ids[row] for row in warm], config, name="item_tower")
+    item_tower = ItemTower(table, [table.item_ids[row] for row in warm], counts[warm].tolist(), config, name="item_tower")
     item_tower.prepare(table, fit_on=warm)
-    if config.spectral_start and not item_tower.encoders:
+    if config.spectral_start:
         chosen = positive_matrix(train_split, len(table))[:, warm]
         item_tower.start_at(spectral_vectors(chosen, config.embedding_dim - config.item_gain, config.seed))
     return Retrieval(item_tower, user_tower(data.event_rules, config), counts / counts.sum(), config)

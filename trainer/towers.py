@@ -18,6 +18,7 @@ from trainer.data import UNKNOWN_EVENT, ItemTable
 from trainer.encoders.audio import AudioEncoder, audio_statistics
 from trainer.encoders.fusion import Fusion
 from trainer.encoders.given import AttributeEncoder, EmbeddingEncoder
+from trainer.encoders.linear import LinearContent
 from trainer.encoders.text import TagEncoder, TextEncoder
 from trainer.encoders.video import VideoEncoder, video_statistics
 from trainer.keras import tf
@@ -31,13 +32,15 @@ _ENCODE_BATCH = 64
 class ItemTower(tf.keras.layers.Layer):
     """Content, and for items that training has seen a vector of their own beside it.
 
-    vector = unit(unit(content) + own): the own part is regularised towards zero, so an item is placed by its content alone as long as
-    nobody has played it, and by its listeners the more, the more of them there are. In training the own part is dropped for a random
-    share of the items, so content alone keeps the same scale and place as both together (Volkovs et al., DropoutNet, 2017).
+    vector = unit(c own + (1 - c) content), c = n / (n + shrinkage) for an item with n listeners: nobody has played it, so its content
+    places it; the more have, the more their choice does. Own vectors are learned from behaviour, content from own vectors
+    (`trainer.content`; docs/decisions/0011-content-from-behaviour.md).
     """
 
-    def __init__(self, table: ItemTable, warm_ids: Sequence[bytes], config: RetrievalConfig, **kwargs):
-        """table: its vocabularies and modalities decide what is built. warm_ids: items with training events, which get a vector."""
+    def __init__(self, table: ItemTable, warm_ids: Sequence[bytes], listeners: Sequence[int], config: RetrievalConfig, **kwargs):
+        """table: its vocabularies and modalities decide what is built. warm_ids: items with training events, which get a vector; listeners:
+        how many events each of them has.
+        """
         super().__init__(**kwargs)
         self.config = config
         unknown = set(config.modalities) - set(table.modalities)
@@ -49,21 +52,20 @@ class ItemTower(tf.keras.layers.Layer):
         if attributes is not None:
             self.encoders[ATTRIBUTES] = attributes
         self.tokens = tuple(self.encoders)
+        dim = config.embedding_dim - config.item_gain
         if self.encoders:
+            self.linear = LinearContent(*_linear_sources(self.encoders, table), dim)
             self.fusion = Fusion(len(self.encoders), config.modality_dropout, config.encoder)
             self.dropout = tf.keras.layers.Dropout(config.dropout)
-            self.project = tf.keras.layers.Dense(config.embedding_dim - config.item_gain, use_bias=False)
-        self.use_own = config.use_item_id or not self.encoders
-        if self.use_own:
-            self.row_of_id = tf.keras.layers.StringLookup(
-                vocabulary=[item_id.decode() for item_id in warm_ids] or ["-"], num_oov_indices=1
-            )  # 0 = not a warm item
-            dim = config.embedding_dim - config.item_gain
-            self.own = tf.keras.layers.Embedding(
-                len(warm_ids) + 1, dim, embeddings_initializer=tf.keras.initializers.RandomNormal(stddev=0.05)
-            )
-            if config.item_gain:
-                self.gain_logits = self.add_weight("gain_logits", [len(warm_ids) + 1], initializer="zeros")  # row 0: all cold items
+            self.project = tf.keras.layers.Dense(dim, use_bias=False, kernel_initializer="zeros")
+        self.row_of_id = tf.keras.layers.StringLookup(
+            vocabulary=[item_id.decode() for item_id in warm_ids] or ["-"], num_oov_indices=1
+        )  # 0 = not a warm item
+        self.own = tf.keras.layers.Embedding(len(warm_ids) + 1, dim, embeddings_initializer=tf.keras.initializers.RandomNormal(stddev=0.05))
+        self.listeners = tf.constant([0.0, *listeners], tf.float32)
+        self.shrinkage = self.add_weight("shrinkage", [], initializer="zeros", trainable=False)
+        if config.item_gain:
+            self.gain_logits = self.add_weight("gain_logits", [len(warm_ids) + 1], initializer="zeros")  # row 0: all cold items
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -71,37 +73,54 @@ class ItemTower(tf.keras.layers.Layer):
         names = [name for encoder in self.encoders.values() for name in encoder.inputs]
         names += [f"has_{name}" for name in self.modalities]
         names += [f"{name}_statistics" for name in self.modalities if name in STATISTICS]
-        return tuple(names) + (("own_row",) if self.use_own else ())
+        return (*names, "own_row")
 
-    def call(self, features, training=None):
-        """features: the contract's, batched (uint8 arrays also as one string an item), or a prepared table's -> unit vectors [B, D]."""
-        features = {name: _pixels(name, value) for name, value in features.items()}
-        content, _ = self.content(features, training=training)
-        if not self.use_own:
-            return content if not self.config.item_gain else with_gain(content, tf.fill([tf.shape(content)[0]], COLD_GAIN))
+    @property
+    def content_layers(self) -> list[tf.keras.layers.Layer]:
+        """The content path beside the linear map."""
+        return [*self.encoders.values(), self.fusion, self.project] if self.encoders else []
+
+    @property
+    def content_weights(self) -> list[tf.Variable]:
+        """What training changes in the content path beside the linear map."""
+        return [weight for layer in self.content_layers for weight in layer.trainable_weights]
+
+    def call(self, features, training=None, own_only: bool = False):
+        """features: the contract's, batched (uint8 arrays also as one string an item), or a prepared table's -> unit vectors [B, D].
+
+        own_only: behaviour alone; items without a vector of their own are then zero.
+        """
         row = features["own_row"] if "own_row" in features else self.row_of_id(features["item_id"])
-        own = self.own(row)
-        if training and self.config.id_dropout > 0:
-            row = tf.where(tf.random.uniform(tf.shape(row)) < self.config.id_dropout, tf.zeros_like(row), row)
-            own = self.own(row)
-        if content is not None:
-            own = content + own * tf.cast(row > 0, tf.float32)[:, None]
-        direction = tf.math.l2_normalize(own, -1)
+        is_warm = tf.cast(row > 0, tf.float32)[:, None]
+        direction = tf.math.l2_normalize(self.own(row), -1) * is_warm
+        if self.encoders and not own_only:
+            content, _ = self.content(features, training=training)
+            listeners = tf.gather(self.listeners, row)
+            trust = tf.math.divide_no_nan(listeners, listeners + self.shrinkage)[:, None]
+            direction = tf.math.l2_normalize(trust * direction + (1 - trust) * content, -1)
         return with_gain(direction, tf.sigmoid(tf.gather(self.gain_logits, row))) if self.config.item_gain else direction
 
     def content(self, features, training=None):
-        """The unit content vector [B, D] (None where the catalogue has no content), and what each token was trusted with [B, M]."""
-        if not self.encoders:
-            return None, None
+        """The unit content vector [B, D], and what each token was trusted with [B, M]."""
+        raw, gates = self.raw_content(features, training=training)
+        return tf.math.l2_normalize(raw, -1), gates
+
+    def raw_content(self, features, training=None):
+        """The content vector [B, D] before it is made unit: the linear map and what the encoders add to it; and the gates [B, M]."""
+        features = {name: _pixels(name, value) for name, value in features.items()}
+        for name in self.modalities:
+            if name in STATISTICS and f"{name}_statistics" not in features:
+                features[f"{name}_statistics"] = STATISTICS[name](*(features[column] for column in self.encoders[name].inputs))
         tokens = tf.stack([encoder(features, training=training) for encoder in self.encoders.values()], 1)  # [B, M, W]
         there = [features[f"has_{name}"] > 0 for name in self.modalities]
         if ATTRIBUTES in self.encoders:
             there.append(tf.ones_like(there[0]) if there else tf.ones([tf.shape(tokens)[0]], tf.bool))
         pooled, gates = self.fusion(tokens, tf.stack(there, 1), training=training)
-        return tf.math.l2_normalize(self.project(self.dropout(pooled, training=training)), -1), gates
+        return self.linear(features) + self.project(self.dropout(pooled, training=training)), gates
 
     def prepare(self, table: ItemTable, fit_on: np.ndarray) -> None:
         """Add the media statistics and `own_row` to the table, once, and measure every scale on the items `fit_on` int [R]."""
+        table.arrays["own_row"] = self.row_of_id(tf.constant(table.item_ids)).numpy()
         for name in self.modalities:
             if name in STATISTICS:
                 table.arrays[f"{name}_statistics"] = _statistics(name, table, self.encoders[name].inputs)
@@ -109,13 +128,22 @@ class ItemTower(tf.keras.layers.Layer):
                 names = [column for column in self.inputs if column.startswith(name)]
                 having = fit_on[table.arrays[f"has_{name}"][fit_on] > 0]
                 self.encoders[name].fit(table.take(having, names))
-        if self.use_own:
-            table.arrays["own_row"] = self.row_of_id(tf.constant(table.item_ids)).numpy()
+        if self.encoders:
+            self.linear.fit_scale(table.take(fit_on, self.inputs))
+            self.raw_content(_tensors(table.take(fit_on[:1], self.inputs)))  # builds every layer
 
     def start_at(self, vectors: np.ndarray) -> None:
         """Place the warm items: unit vectors, float32 [number of warm ids, dimensions of the own vectors], in the order of the ids."""
         self.own.build(None)
         self.own.embeddings.assign(np.concatenate([np.zeros_like(vectors[:1]), vectors]))
+
+    def own_vectors(self, table: ItemTable, rows: np.ndarray) -> np.ndarray:
+        """Unit own vectors of warm items, without their gain: float32 [R, D]."""
+        return tf.math.l2_normalize(self.own(tf.constant(table.arrays["own_row"][rows])), -1).numpy()
+
+    def encode_own(self, table: ItemTable) -> np.ndarray:
+        """`encode` by behaviour alone; items that nobody has played are zero."""
+        return self({"own_row": tf.constant(table.arrays["own_row"])}, training=False, own_only=True).numpy()
 
     def encode(self, table: ItemTable) -> np.ndarray:
         """Unit vectors of all items of a prepared table: float32 [N, D]."""
@@ -281,6 +309,21 @@ def _attributes(table: ItemTable, config: RetrievalConfig) -> AttributeEncoder |
     known = {name: table.vocabulary_sizes[name.removesuffix("_id")] for name in columns if table.arrays[name].any()}
     has_numbers = bool(table.arrays["numeric_present"].any())
     return AttributeEncoder(known, has_numbers, config.encoder, name=ATTRIBUTES) if known or has_numbers else None
+
+
+def _linear_sources(encoders: Mapping[str, tf.keras.layers.Layer], table: ItemTable) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Blocks of the linear map -> (feature, size of its vocabulary or 0), and -> the feature that says whether it is there."""
+    sources: dict[str, tuple[str, int]] = {}
+    flags: dict[str, str | None] = {}
+    for name, encoder in encoders.items():
+        for column in encoder.inputs if name == ATTRIBUTES else encoder.inputs[:1]:
+            if column == "numeric_present":
+                continue
+            block = column if name == ATTRIBUTES else name
+            vocabulary = {"text": "words", "tags": "tags"}.get(name) or (column.removesuffix("_id") if column.endswith("_id") else "")
+            sources[block] = (f"{name}_statistics" if name in STATISTICS else column, table.vocabulary_sizes[vocabulary] if vocabulary else 0)
+            flags[block] = None if name == ATTRIBUTES else f"has_{name}"
+    return sources, flags
 
 
 def _statistics(name: str, table: ItemTable, inputs: Sequence[str]) -> np.ndarray:

@@ -173,10 +173,10 @@ def test_small_catalogues(model, kind, num_items):
     assert ids == [f"i{row}" for row in expected]
 
 
-def test_cold_start_mixes_popular_and_new():
-    """Popularity 9, 5, 5, 0; the last item is the newest, the first has no date."""
+def test_cold_start_is_what_is_popular_then_what_is_new():
+    """Popularity 9, 5, 5, 0; of the two equal ones the later comes first; the first has no date and needs none."""
     scores = recommender_lib.cold_start_scores(np.array([9.0, 5, 5, 0]), np.array([np.nan, 10.0, 20.0, 30.0]))
-    np.testing.assert_allclose(scores, [1 / 61, 1 / 62 + 1 / 63, 1 / 62 + 1 / 62, 1 / 64 + 1 / 61], rtol=1e-6)
+    np.testing.assert_allclose(scores, [1, 1 / 3, 1 / 2, 1 / 4], rtol=1e-6)
 
 
 def test_ids_that_cannot_be_a_line_are_refused(model):
