@@ -321,7 +321,10 @@ def _linear_sources(encoders: Mapping[str, tf.keras.layers.Layer], table: ItemTa
                 continue
             block = column if name == ATTRIBUTES else name
             vocabulary = {"text": "words", "tags": "tags"}.get(name) or (column.removesuffix("_id") if column.endswith("_id") else "")
-            sources[block] = (f"{name}_statistics" if name in STATISTICS else column, table.vocabulary_sizes[vocabulary] if vocabulary else 0)
+            sources[block] = (
+                f"{name}_statistics" if name in STATISTICS else column,
+                table.vocabulary_sizes[vocabulary] if vocabulary else 0,
+            )
             flags[block] = None if name == ATTRIBUTES else f"has_{name}"
     return sources, flags
 

@@ -56,7 +56,9 @@ def prepare(name: str, out_dir: Path, source: Path | None = None, seed: int = 0,
             raise SourceError(f"{source}: does not exist; get {module.WHAT_TO_GET}, and give its path with --source")
         return write(out_dir, source)
     if not fetch:
-        raise SourceError(f"{name}: no source given; get {module.WHAT_TO_GET}, and give its path with --source{_OR_FETCH if chosen.wheel else ''}")
+        raise SourceError(
+            f"{name}: no source given; get {module.WHAT_TO_GET}, and give its path with --source{_OR_FETCH if chosen.wheel else ''}"
+        )
     if not chosen.wheel:
         raise SourceError(f"{name}: cannot be fetched; get {module.WHAT_TO_GET}, and give its path with --source")
     with tempfile.TemporaryDirectory() as folder:

@@ -123,7 +123,7 @@ class TestRetrievalEvaluator:
     def test_the_table(self, data, index, tmp_path):
         """Ours knows the groups, so it beats popularity and random on warm and on cold items."""
         blessing, report = evaluate(data, tmp_path, data["good"], index)
-        assert {row["contender"] for row in report["rows"]} == {"ours", "popularity", "random", "item_knn"}
+        assert {row["contender"] for row in report["rows"]} == {"ours", "popularity", "random", "item_knn", "text_knn"}
         slices = {"all", "warm items", "cold items", "cold items among cold", "active users", "new users", "domain film", "domain music"}
         assert {row["slice"] for row in report["rows"]} == slices
         assert {"R@5", "NDCG@10", "HR@10", "MRR@5", "coverage@10", "gini@10"} <= {row["metric"] for row in report["rows"]}

@@ -58,7 +58,7 @@ def test_an_item_does_not_predict_itself(tiny, gains):
     config = dataclasses.replace(tiny.CONFIG, embedding_dim=4, item_gain=True, loss="profile_cosine")
     user = ProfileTower(tiny.DATA.event_rules, config)
     user.direction_prior.assign([0.0] * 3)
-    model = Retrieval(lambda features, training: with_gain(tf.eye(3), tf.constant(gains)), user, np.ones(3) / 3, config)
+    model = Retrieval(lambda features, **_: with_gain(tf.eye(3), tf.constant(gains)), user, np.ones(3) / 3, config)
     batch = {
         "features": {}, "items": tf.constant([[0]]), "events": tf.ones([1, 1], tf.int32), "age_s": tf.zeros([1, 1]),
         "weights": tf.ones([1, 1]), "positives": tf.ones([1, 1], tf.bool),

@@ -15,6 +15,8 @@ def tower(table, train_split, tiny) -> ItemTower:
     tower = build(table, train_split, tiny.DATA, tiny.CONFIG).item_tower
     for weight in tower.trainable_weights:  # away from the start, where much is zero
         weight.assign(weight + tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.3))
+    tower.linear.kernel.assign(tf.random.stateless_normal(tower.linear.kernel.shape, [3, 4], stddev=0.3))
+    tower.shrinkage.assign(5.0)  # content and behaviour both count
     return tower
 
 
