@@ -28,7 +28,7 @@ def build_bundle(
     """Write both SavedModels and prove them (serving.export).
 
     sequence_folders: split -> folder, of train, eval and test: all that is known of people is stored. items_folder: item examples.
-    exact_path: for stock TensorFlow Serving. scann_path: over the index as it was built and measured: for a small catalogue the exact one, copied.
+    exact_path: for stock TensorFlow Serving. scann_path: over the index as measured; for a small catalogue the exact one, copied.
     settings: a ServingConfig as JSON. Returns counts for the log. Raises ExportError where an export does not hold.
     """
     config = from_json(ServingConfig, settings)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 import tensorflow_recommenders as tfrs
+from tqdm import tqdm
 
 from trainer import losses, metrics
 from trainer.config import RetrievalConfig
@@ -116,6 +117,20 @@ class Validation(tf.keras.callbacks.Callback):
         return result.mean(self.metric)
 
 
+class ProgressBar(tf.keras.callbacks.Callback):
+    """A bar over the epochs on a terminal, with the loss and the validation metric beside it."""
+
+    def on_train_begin(self, logs=None):
+        self.bar = tqdm(total=self.params["epochs"], unit="epoch", desc="behaviour", disable=None, leave=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.set_postfix({name: f"{value:.4f}" for name, value in (logs or {}).items() if name == "loss" or name.startswith("val_")})
+        self.bar.update()
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
+
+
 def user_vectors(model: Retrieval, sequences: Sequences, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The users' vectors [B, D] from the history of their split."""
     history = sequences.padded(rows, history_only=True)
@@ -138,7 +153,7 @@ def targets_and_history(sequences: Sequences, num_items: int) -> tuple[sp.csr_ma
 
 
 def train(
-    model: Retrieval, train_split: Sequences, eval_split: Sequences, table: ItemTable, log_dir: Path | None = None, verbose: int = 2
+    model: Retrieval, train_split: Sequences, eval_split: Sequences, table: ItemTable, log_dir: Path | None = None, verbose: int = 1
 ) -> tf.keras.callbacks.History:
     """Fit own vectors and user tower until the validation metric no longer grows (the best epoch's weights stay), then the content, then
     how far the content is to be trusted beside behaviour. The tower has prepared the table.
@@ -160,9 +175,11 @@ def train(
         monitor = f"val_{config.metric}"
         stop = tf.keras.callbacks.EarlyStopping(monitor, mode="max", patience=config.patience, restore_best_weights=True)
         callbacks = [Validation(eval_split, table, config.metric), stop]
+    if verbose:
+        callbacks.append(ProgressBar())
     if log_dir is not None:
         callbacks.append(tf.keras.callbacks.TensorBoard(str(log_dir), write_graph=False))
-    history = model.fit(as_dataset(batches), epochs=config.epochs, callbacks=callbacks, verbose=verbose)
+    history = model.fit(as_dataset(batches), epochs=config.epochs, callbacks=callbacks, verbose=0)
     for layer in model.item_tower.content_layers:
         layer.trainable = True
     if model.item_tower.encoders:

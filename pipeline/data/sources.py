@@ -31,9 +31,6 @@ SOURCES = {
 }
 
 
-_OR_FETCH = ", or have it fetched with --fetch"
-
-
 def prepare(name: str, out_dir: Path, source: Path | None = None, seed: int = 0, fetch: bool = False) -> Summary:
     """Write the tables of a source, or leave them as they are where the same data is already there.
 
@@ -56,9 +53,8 @@ def prepare(name: str, out_dir: Path, source: Path | None = None, seed: int = 0,
             raise SourceError(f"{source}: does not exist; get {module.WHAT_TO_GET}, and give its path with --source")
         return write(out_dir, source)
     if not fetch:
-        raise SourceError(
-            f"{name}: no source given; get {module.WHAT_TO_GET}, and give its path with --source{_OR_FETCH if chosen.wheel else ''}"
-        )
+        or_fetch = ", or have it fetched with --fetch" if chosen.wheel else ""
+        raise SourceError(f"{name}: no source given; get {module.WHAT_TO_GET}, and give its path with --source{or_fetch}")
     if not chosen.wheel:
         raise SourceError(f"{name}: cannot be fetched; get {module.WHAT_TO_GET}, and give its path with --source")
     with tempfile.TemporaryDirectory() as folder:

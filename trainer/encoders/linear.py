@@ -23,7 +23,7 @@ class LinearContent(tf.keras.layers.Layer):
     """
 
     def __init__(self, sources: Mapping[str, tuple[str, int]], flags: Mapping[str, str | None], dim: int, **kwargs):
-        """sources: block -> (feature, 0 for numbers or the size of its vocabulary). flags: block -> its has_ feature, None = always there."""
+        """sources: block -> (feature, 0 for numbers or its vocabulary's size). flags: block -> its has_ feature, None = always there."""
         super().__init__(**kwargs)
         self.sources, self.flags, self.dim = dict(sources), dict(flags), dim
 
