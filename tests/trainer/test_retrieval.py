@@ -37,7 +37,8 @@ def test_checkerboard_users_get_the_withheld_item(table, train_split, eval_split
     validation = Validation(eval_split, table, "HR@1")
     validation.set_model(model)
     assert validation.value(model.item_tower.encode(table)) >= 0.9
-    assert np.mean(history["loss"][-3:]) < np.mean(history["loss"][:3])
+    if "items_per_step" not in WAYS[way]:  # with other candidates in each step, the losses of two steps are not of one kind
+        assert np.mean(history["loss"][-3:]) < np.mean(history["loss"][:3])
 
 
 def test_an_item_nobody_played_is_placed_by_its_content(item_file, tiny, tmp_path):

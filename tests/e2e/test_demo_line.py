@@ -1,0 +1,171 @@
+"""The whole line on a small made world: a TFX run, a server, plain clients with the same answers, and a second run from the cache."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {
+    "name": "tiny",
+    "retrieval": {"embedding_dim": 8, "epochs": 3, "content_epochs": 0, "encoder": {"width": 8, "heads": 2}},
+    "evaluation": {"min_gain_over_popularity": -1.0, "max_loss_to_last": 1.0},
+    "references": "world/truth.npz",
+}
+
+
+def zhiyin(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {"PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": "1", "PATH": "/usr/bin:/bin", "HOME": str(cwd)}
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+
+
+def plain(array: np.ndarray) -> list:
+    """An array as JSON takes it."""
+    return np.char.decode(array.astype("S"), "utf-8").tolist() if array.dtype == object else array.tolist()
+
+
+def ran(output: str) -> dict[str, bool]:
+    """Stage -> whether it was answered from the cache."""
+    stages = [text.split("] ")[1].split() for text in output.splitlines() if text.startswith("  [")]
+    return {words[0]: words[1] == "cached" for words in stages}
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the line has run once, on a world of 40 items."""
+    from pipeline.data.demo import DemoConfig, write_demo
+
+    folder = tmp_path_factory.mktemp("line")
+    write_demo(folder / "world", DemoConfig(seed=1, num_items=40, num_people=60, num_events=1500))
+    settings = SETTINGS | {
+        "data": {
+            "catalogue": {"path": "world/catalogue.csv"},
+            "events": {"path": "world/events.csv"},
+            "media_root": "world",
+            "max_reject_share": 0.2,
+        }
+    }
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(settings))
+    done = zhiyin("run", "--config", "tiny.yaml", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "first.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+class TestLine:
+    def test_every_stage_says_what_it_did_and_the_last_line_where_the_result_is(self, line: Path) -> None:
+        lines = (line / "first.txt").read_text().splitlines()
+        assert sum(text.startswith("  [") for text in lines) == 20
+        assert "rejects: empty_file 1, not_media 1" in (line / "first.txt").read_text()
+        assert "linear on true traits" in (line / "first.txt").read_text()
+        assert lines[-1].startswith("model in ") and "NDCG@10" in lines[-1]
+
+    def test_the_second_run_is_all_cache_hits(self, line: Path) -> None:
+        done = zhiyin("run", "--config", "tiny.yaml", cwd=line)
+        assert len(ran(done.stdout)) == 20 and all(ran(done.stdout).values()), done.stdout
+
+    def test_plain_clients_get_the_answers_of_the_model_in_process(self, line: Path) -> None:
+        """C36, C38 to C40: known, unknown and empty-history users, batch and single, over gRPC with the stubs alone and REST with curl."""
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+        from serving import export
+        from serving.model_server.config import ModelSettings, ServerConfig
+        from serving.model_server.server import start
+
+        base = line / "runs" / "tiny" / "serving" / "tiny"
+        (version,) = (path for path in base.iterdir() if path.name.isdigit())
+        users, history = ["u0001", "u0002", "nobody", ""], ["i0003", "i0007"]
+        width = len(history)
+        inputs = {
+            "user_id": tf.constant(users),
+            "history_ids": tf.constant([[""] * width] * 3 + [history]),
+            "history_events": tf.fill([4, width], ""),
+            "history_age_s": tf.zeros([4, width]),
+            "exclude_ids": tf.fill([4, 1], "i0001"),
+            "domain": tf.fill([4], ""),
+            "k": tf.fill([4], 5),
+        }
+        expected = export.load(str(version)).signatures["recommend"](**inputs)
+        with start(ServerConfig(models=(ModelSettings("tiny", str(base)),), grpc_port=0, rest_port=0)) as server:
+            for rows in (slice(0, 4), slice(0, 1), slice(2, 3), slice(3, 4)):
+                request = predict_pb2.PredictRequest()
+                request.model_spec.name, request.model_spec.signature_name = "tiny", "recommend"
+                for name, value in inputs.items():
+                    request.inputs[name].CopyFrom(tf.make_tensor_proto(value[rows]))
+                with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+                    response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
+                assert list(response.outputs["item_ids"].string_val) == expected["item_ids"].numpy()[rows].ravel().tolist()
+                np.testing.assert_allclose(response.outputs["scores"].float_val, expected["scores"].numpy()[rows].ravel(), atol=1e-5)
+            body = {name: plain(value.numpy()) for name, value in inputs.items()}
+            answer = json.loads(self._curl(server.rest_port, {"signature_name": "recommend", "inputs": body}))["outputs"]
+            assert [[item.encode() for item in row] for row in answer["item_ids"]] == expected["item_ids"].numpy().tolist()
+            np.testing.assert_allclose(answer["scores"], expected["scores"].numpy(), atol=1e-5)
+            assert answer["fallback"] == [False, False, True, False]
+            refused = json.loads(
+                self._curl(server.rest_port, {"signature_name": "recommend_user", "instances": [{"user_id": "u", "k": 0}]})
+            )
+            assert "k must be at least 1" in refused["error"]
+
+    def _curl(self, port: int, body: dict) -> str:
+        curl = shutil.which("curl") or pytest.skip("curl is not installed")
+        url = f"http://127.0.0.1:{port}/v1/models/tiny:predict"
+        return subprocess.run([curl, "-s", "-d", "@-", url], input=json.dumps(body), capture_output=True, text=True, check=True).stdout
+
+    def test_bulk_and_single_answers_agree_and_a_stranger_is_told_so(self, line: Path) -> None:
+        done = zhiyin("recommend", "--config", "tiny.yaml", "--all-users", "--k", "3", "--output", "lists.csv", cwd=line)
+        assert done.returncode == 0, done.stderr
+        rows = [text.split(",") for text in (line / "lists.csv").read_text().splitlines()]
+        assert rows[0] == ["user_id", "rank", "item_id", "score"]
+        user = rows[1][0]
+        single = zhiyin("recommend", "--config", "tiny.yaml", "--user", user, "--k", "3", cwd=line).stdout
+        assert [text.split()[2] for text in single.splitlines()] == [row[2] for row in rows[1:4]]
+        assert "nothing is known of 'nobody'" in zhiyin("recommend", "--config", "tiny.yaml", "--user", "nobody", cwd=line).stdout
+
+    def test_similar_names_an_unknown_item(self, line: Path) -> None:
+        assert len(zhiyin("similar", "--config", "tiny.yaml", "--item", "i0003", "--k", "4", cwd=line).stdout.splitlines()) == 5
+        unknown = zhiyin("similar", "--config", "tiny.yaml", "--item", "nope", cwd=line)
+        assert unknown.returncode == 2 and "no item 'nope'" in unknown.stderr
+
+    def test_a_changed_medium_reruns_what_depends_on_it_and_nothing_else(self, line: Path) -> None:
+        medium = next(path for path in sorted((line / "world" / "media").iterdir()) if path.suffix == ".wav")
+        content = medium.read_bytes()
+        medium.write_bytes(content[: len(content) // 2])
+        done = zhiyin("run", "--config", "tiny.yaml", cwd=line)
+        assert done.returncode == 0, done.stderr
+        stages = ran(done.stdout)
+        assert {name for name, cached in stages.items() if not cached} >= {
+            "MediaFeatures",
+            "ItemTransform",
+            "RetrievalTrainer",
+            "Recommender",
+        }
+        assert {name for name, cached in stages.items() if cached} >= {
+            "CatalogGen",
+            "EventGen",
+            "DataGate",
+            "EventTransform",
+            "Interactions",
+        }
+
+    def test_a_failed_run_exits_with_1_stage_and_cause(self, line: Path) -> None:
+        settings = yaml.safe_load((line / "tiny.yaml").read_text())
+        (line / "broken.csv").write_text("user;item\n1;2\n")
+        settings["data"]["events"] = {"path": "broken.csv"}
+        (line / "broken.yaml").write_text(yaml.safe_dump(settings | {"name": "broken"}))
+        done = zhiyin("run", "--config", "broken.yaml", cwd=line)
+        assert done.returncode == 1
+        assert done.stderr.strip().splitlines()[-1].startswith("zhiyin: EventGen failed:") and "broken.csv" in done.stderr
+        assert not (line / "runs" / "broken" / "serving").exists()
