@@ -103,8 +103,9 @@ def export(
     tf.saved_model.save(towers, folder, signatures=towers.signatures(model.config.embedding_dim))
     rows = np.linspace(0, len(table) - 1, min(len(table), 8)).astype(int)
     restored = tf.saved_model.load(folder).signatures
-    vectors = restored["item_tower"](**item_request(table, rows, data))["vector"].numpy()
-    _compare(vectors, model.item_tower(_dense(table, rows, model), training=False).numpy(), "item_tower", folder)
+    items = item_request(table, rows, data)
+    vectors = restored["item_tower"](**items)["vector"].numpy()
+    _compare(vectors, tf.function(towers.encode_item)(**items)["vector"].numpy(), "item_tower", folder)
     request = user_request(vectors, events)
     _compare(restored["user_tower"](**request)["vector"].numpy(), towers.encode_user(**request)["vector"].numpy(), "user_tower", folder)
 
@@ -126,10 +127,6 @@ def user_request(vectors: np.ndarray, events: Sequence[str]) -> Mapping[str, tf.
         "history_events": tf.constant(names),
         "history_age_s": tf.zeros(history.shape[:2]),
     }
-
-
-def _dense(table: ItemTable, rows: np.ndarray, model: Retrieval) -> dict[str, tf.Tensor]:
-    return {name: tf.constant(array) for name, array in table.take(rows, model.item_tower.inputs).items()}
 
 
 def _compare(got: np.ndarray, expected: np.ndarray, signature: str, folder: str) -> None:
