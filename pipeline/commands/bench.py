@@ -62,7 +62,7 @@ def _section(name: str, result: dict[str, Any]) -> str:
     goals = importlib.import_module(f"benchmarks.{name}").GOALS
     for row in result["rows"]:
         interval = f"{_number(row['low'])} – {_number(row['high'])}" if row.get("low") is not None else ""
-        goal = next((_judged(goal, row, result["rows"]) for goal in goals if _is_for(goal, row)), "")
+        goal = "; ".join(_judged(goal, row, result["rows"]) for goal in goals if _is_for(goal, row))
         cells = (row["case"], row["contender"], row["metric"], _number(row["value"]), interval, str(row.get("runs", "")), goal)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
