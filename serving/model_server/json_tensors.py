@@ -223,9 +223,11 @@ def _flat_floats(values: list[Any], kinds: set[type], dtype: tf.DType, where: st
     infinite = np.isinf(array)
     for index in np.flatnonzero(infinite):
         as_float(values[index], where)
-    if dtype == tf.float32 and (np.abs(array[~infinite]) > np.finfo(np.float32).max).any():
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype.as_numpy_dtype)
+    if np.isinf(converted[~infinite]).any():  # after rounding: the largest float32 in its own digits is a little above itself
         raise invalid(f"{where}: Cannot convert a number beyond {np.finfo(np.float32).max} to float32 without loss of precision")
-    return array.astype(dtype.as_numpy_dtype)
+    return converted
 
 
 def _check_kinds(values: list[Any], kinds: set[type], expected: set[type], dtype: tf.DType, where: str) -> None:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -48,6 +48,7 @@ def test_strings_keep_every_byte_both_ways(array):
 
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(JSON_DTYPES).flatmap(lambda dtype: hnp.arrays(dtype, SHAPES)))
+@example(np.array(np.finfo(np.float32).max))
 def test_json_round_trips_exactly(array):
     tensor = tf.constant(array)
     printed = json_tensors.dump({"v": json_tensors.from_tensor(tensor, "v")})
