@@ -23,3 +23,9 @@ class ItemIndex(Artifact):
     """Item vectors, their ids and the index report: `vectors.npy`, `item_ids.json`, `report.json`."""
 
     TYPE_NAME = "zhiyin_artifacts.ItemIndex"
+
+
+class EncoderWeights(Artifact):
+    """Pretrained weights of the content encoders: `weights.npz`, an array for each weight, and `report.json`."""
+
+    TYPE_NAME = "zhiyin_artifacts.EncoderWeights"

@@ -78,7 +78,7 @@ class Feature:
 
 
 TEXT_TOKENS = 48  # words of title and description, in that order
-TAG_SLOTS = 16
+TAG_SLOTS = 64
 
 AUDIO_SEGMENTS = 3  # spread evenly over the track
 AUDIO_FRAMES = 300  # a segment: 3 s at 10 ms a frame
@@ -130,9 +130,18 @@ def item_features(data: DataConfig) -> tuple[Feature, ...]:
                 Feature(f"has_embedding_{name}", "int64", (), "0 or 1"),
             )
         ),
+        *(
+            feature
+            for name, length in data.pieces.items()
+            for feature in (
+                Feature(f"pieces_{name}", "int64", (length,), "ids of the encoder's own vocabulary, -1 where padded"),
+                Feature(f"has_pieces_{name}", "int64", (), "0 or 1"),
+            )
+        ),
     )
 
 
 def modalities(data: DataConfig) -> tuple[str, ...]:
     """The content modalities of an item, in the order in which fusion sees them."""
-    return ("text", "tags", "audio", "video", *(f"embedding_{name}" for name in data.embeddings))
+    given = (*(f"embedding_{name}" for name in data.embeddings), *(f"pieces_{name}" for name in data.pieces))
+    return ("text", "tags", "audio", "video", *given)

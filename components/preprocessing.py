@@ -60,6 +60,7 @@ def items(inputs: Mapping[str, Any], custom_config: Mapping[str, str]) -> Tensor
         **_numeric(inputs, data),
         **_media(inputs),
         **_embeddings(inputs, data),
+        **_pieces(inputs, data),
     }
     assert outputs.keys() == {feature.name for feature in item_features(data)}, sorted(outputs)
     return outputs
@@ -153,6 +154,15 @@ def _embeddings(inputs: Mapping[str, Any], data: DataConfig) -> Tensors:
         values = inputs[f"embedding_{name}"]
         outputs[f"embedding_{name}"] = _dense(values, dim, 0.0)
         outputs[f"has_embedding_{name}"] = _single(_ones(values, tf.int64), 0)
+    return outputs
+
+
+def _pieces(inputs: Mapping[str, Any], data: DataConfig) -> Tensors:
+    outputs: Tensors = {}
+    for name, length in data.pieces.items():
+        values = inputs[f"pieces_{name}"]
+        outputs[f"pieces_{name}"] = _dense(values, length, -1)
+        outputs[f"has_pieces_{name}"] = _single(_ones(values, tf.int64), 0)
     return outputs
 
 

@@ -25,12 +25,14 @@ _FEATURE_TYPES = {"string": schema_pb2.BYTES, "uint8": schema_pb2.BYTES, "int64"
 
 
 def catalogue_schema(data: DataConfig) -> schema_pb2.Schema:
-    """The schema of catalogue examples and of item examples, in which the media features are optional."""
+    """The schema of catalogue examples and of item examples, in which the media features and what encoders add are optional."""
     schema = schema_pb2.Schema()
     for column in catalogue_columns(data):
         _add_column(schema, column)
     for feature in AUDIO_FEATURES + VIDEO_FEATURES:
         _add_feature(schema, feature)
+    for name, length in data.pieces.items():
+        _add_feature(schema, Feature(f"pieces_{name}", "int64", (length,), "ids"))
     for flag in ("has_audio", "has_video"):
         _add_feature(schema, Feature(flag, "int64", (), "0 or 1")).int_domain.CopyFrom(schema_pb2.IntDomain(min=0, max=1))
     return schema

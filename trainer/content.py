@@ -9,11 +9,16 @@ import hashlib
 
 import numpy as np
 
+from trainer.adversarial import Adversary, harden
+from trainer.augment import l2_penalty
 from trainer.config import RetrievalConfig
 from trainer.data import ItemTable
+from trainer.encoders.tuned import LayerwiseAdamW
 from trainer.keras import tf
+from trainer.strategy import deal, global_sum
 from trainer.towers import ItemTower
 
+_TARGETS = "targets"  # beside the features of a step
 _BATCH = 64  # items a step
 _HELD_OUT = 0.2  # share of the items that decides when the encoders stop
 _MOST_ITEMS = 20_000  # items that the content is fitted on
@@ -25,27 +30,30 @@ def fit_content(tower: ItemTower, table: ItemTable, warm: np.ndarray, config: Re
 
     First the linear map in closed form, then the encoders on what it leaves over, for as many epochs as help on items held out (by hash of
     their id): none, where the catalogue is too small for them. warm: int [R], rows with an own vector.
-    Returns the mean squared error on held-out items of the linear map alone and of both, and the encoders' epochs.
+    Returns the mean squared error on held-out items of the linear map alone and of both, and the encoders' epochs. With an adversary,
+    errors are halfway to those on what it moves.
     """
     warm = warm[np.linspace(0, len(warm) - 1, min(len(warm), _MOST_ITEMS)).astype(int)]
     targets = tower.own_vectors(table, warm)
     is_held_out = np.array([_share(table.item_ids[row]) < _HELD_OUT for row in warm])
     report = {"linear": float("nan"), "with_encoders": float("nan"), "epochs": 0.0}
     if config.content_epochs and min(is_held_out.sum(), (~is_held_out).sum()) >= _MIN_ITEMS:
-        _solve(tower, table, warm[~is_held_out], targets[~is_held_out])
-        before = [variable.numpy() for variable in tower.content_weights]
-        errors = [_error(tower, table, warm[is_held_out], targets[is_held_out])]
+        _solve(tower, table, warm[~is_held_out], targets[~is_held_out], config)
+        learned = [variable for variable, _ in tower.content_rates]
+        before = [variable.numpy() for variable in learned]
+        objective = tf.function(_objective(tower, config), reduce_retracing=True)
+        errors = [_error(objective, tower, table, warm[is_held_out], targets[is_held_out])]
         step = _step(tower, config)
         for epoch in range(config.content_epochs):
             _epoch(step, tower, table, warm[~is_held_out], targets[~is_held_out], config.seed + epoch)
-            errors.append(_error(tower, table, warm[is_held_out], targets[is_held_out]))
+            errors.append(_error(objective, tower, table, warm[is_held_out], targets[is_held_out]))
             if epoch + 1 - int(np.argmin(errors)) >= config.content_patience:
                 break
-        for variable, value in zip(tower.content_weights, before):
+        for variable, value in zip(learned, before):
             variable.assign(value)
         best = int(np.argmin(errors))
         report = {"linear": errors[0], "with_encoders": errors[best], "epochs": float(best)}
-    _solve(tower, table, warm, targets)
+    _solve(tower, table, warm, targets, config)
     if report["epochs"]:
         step = _step(tower, config)
         for epoch in range(int(report["epochs"])):
@@ -53,36 +61,55 @@ def fit_content(tower: ItemTower, table: ItemTable, warm: np.ndarray, config: Re
     return report
 
 
-def _solve(tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.ndarray) -> None:
+def _solve(tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.ndarray, config: RetrievalConfig) -> None:
     tower.linear.solve(_features(tower, table, rows), targets)
+    if config.adversary:
+        batches = [np.arange(start, min(start + _BATCH, len(rows))) for start in range(0, len(rows), _BATCH)]
+        harden(tower, config.adversary, [(_features(tower, table, rows[part]), targets[part]) for part in batches])
+
+
+def _objective(tower: ItemTower, config: RetrievalConfig):
+    """A function of features, targets and `training` -> [B]: the squared error, with an adversary halfway to that on what it moves."""
+
+    def errors(features, targets, training=False):
+        return tf.reduce_sum((tower.raw_content(features, training=training)[0] - targets) ** 2, -1)
+
+    if config.adversary is None:
+        return errors
+    adversary = Adversary(tower, config.adversary, errors)
+    return lambda features, targets, training=False: (
+        (errors(features, targets, training) + errors(adversary(features, targets), targets, training)) / 2
+    )
 
 
 def _step(tower: ItemTower, config: RetrievalConfig):
-    optimizer = tf.keras.optimizers.AdamW(config.content_learning_rate, weight_decay=config.weight_decay)
-    optimizer.build(tower.content_weights)
+    objective = _objective(tower, config)
+    strategy = tf.distribute.get_strategy()
+    optimizer = LayerwiseAdamW(tower.content_rates, config.weight_decay)
 
-    @tf.function(reduce_retracing=True)
-    def step(features, targets):
+    def replica_step(batch):
         with tf.GradientTape() as tape:
-            raw, _ = tower.raw_content(features, training=True)
-            loss = tf.reduce_mean(tf.reduce_sum((raw - targets) ** 2, -1))
-        gradients = tape.gradient(loss, tower.content_weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        optimizer.apply_gradients(zip(gradients, tower.content_weights))
+            errors = objective(batch, batch[_TARGETS], training=True)
+            loss = tf.reduce_sum(errors) / global_sum(tf.ones_like(errors))
+            if config.encoder.l2:
+                loss += l2_penalty(optimizer.variables, config.encoder.l2) / strategy.num_replicas_in_sync
+        gradients = tape.gradient(loss, optimizer.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        optimizer.apply_gradients(gradients)
 
-    return step
+    return tf.function(lambda batch: strategy.run(replica_step, args=(batch,)), reduce_retracing=True)
 
 
 def _epoch(step, tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.ndarray, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(rows))
     for start in range(0, len(order), _BATCH):
         chosen = np.sort(order[start : start + _BATCH])
-        step(_features(tower, table, rows[chosen]), tf.constant(targets[chosen]))
+        step(deal({**table.take(rows[chosen], tower.inputs), _TARGETS: targets[chosen]}))
 
 
-def _error(tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.ndarray) -> float:
+def _error(objective, tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.ndarray) -> float:
     parts = [slice(start, start + _BATCH) for start in range(0, len(rows), _BATCH)]
-    raw = np.concatenate([tower.raw_content(_features(tower, table, rows[part]), training=False)[0].numpy() for part in parts])
-    return float(((raw - targets) ** 2).sum(-1).mean())
+    errors = [objective(_features(tower, table, rows[part]), tf.constant(targets[part])).numpy() for part in parts]
+    return float(np.concatenate(errors).mean())
 
 
 def _features(tower: ItemTower, table: ItemTable, rows: np.ndarray) -> dict[str, tf.Tensor]:

@@ -116,7 +116,7 @@ def packets(media: Media, stream: Any) -> Iterator[Packet]:
         yield from media.container.demux(stream)
     except MemoryError:
         raise
-    except (av.error.FFmpegError, OSError, ValueError):
+    except (av.error.FFmpegError, OSError, ValueError, IndexError):  # PyAV knows the streams at opening; damaged FLV may show more later
         return  # what follows the damage cannot be found
 
 

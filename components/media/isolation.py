@@ -8,18 +8,21 @@ import signal
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from components.contract import AUDIO_FEATURES, VIDEO_FEATURES
+from components.media.audio import AudioSegments
 from components.media.containers import Source
 from components.media.errors import Crashed, DecoderUnavailable, OutOfMemory, TimedOut, media_error
 from components.media.extract import MediaArrays
 
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 60.0  # a loaded machine takes its time to start Python
 GRACE_S = 5.0  # the child ends itself at its limit; after this much more it is ended from here
@@ -52,16 +55,26 @@ class Decoder:
 
         Raises MediaError, TimedOut, OutOfMemory and Crashed among them; DecoderUnavailable where the child cannot run at all.
         """
+        return self._ask(b"B" + source if isinstance(source, bytes) else b"P" + os.fsencode(source), self._media_arrays)
+
+    def segments(self, path: str) -> AudioSegments:
+        """As `components.media.audio.sample_segments` of a local path; raises what `extract` does."""
+        return self._ask(b"S" + os.fsencode(path), self._audio_segments)
+
+    def _ask(self, request: bytes, answer: Callable[[dict], T]) -> T:
         if self._process is None or self._served >= ITEMS_PER_WORKER or self._process.poll() is not None:
             self.close()
             self._start()
         assert self._connection is not None
         self._served += 1
         try:
-            self._connection.send_bytes(b"B" + source if isinstance(source, bytes) else b"P" + os.fsencode(source))
+            self._connection.send_bytes(request)
             if not self._connection.poll(self._limits.time_s + GRACE_S):
                 raise TimedOut(f"more than {self._limits.time_s:g} s")
-            return self._answer(json.loads(self._connection.recv_bytes()))
+            header = json.loads(self._connection.recv_bytes())
+            if "reason" in header:
+                raise media_error(header["reason"], header["detail"])
+            return answer(header)
         except (TimedOut, OutOfMemory):  # what is left of the process is stuck, or full
             self.close()
             raise
@@ -81,9 +94,14 @@ class Decoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _answer(self, header: dict) -> MediaArrays:
-        if "reason" in header:
-            raise media_error(header["reason"], header["detail"])
+    def _audio_segments(self, header: dict) -> AudioSegments:
+        assert self._connection is not None
+        waveforms, num_samples, starts_s = (
+            np.frombuffer(self._connection.recv_bytes(), dtype) for dtype in (np.float32, np.int64, np.float32)
+        )
+        return AudioSegments(waveforms.reshape(len(num_samples), -1), num_samples, starts_s, header["duration_s"])
+
+    def _media_arrays(self, header: dict) -> MediaArrays:
         assert self._connection is not None
         arrays: dict = {feature.name: None for feature in (*AUDIO_FEATURES, *VIDEO_FEATURES)}
         present = (AUDIO_FEATURES if header["audio"] else ()) + (VIDEO_FEATURES if header["video_num_frames"] else ())

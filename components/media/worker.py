@@ -1,6 +1,7 @@
 """The decoder's own process: reads requests, answers with arrays or a reason. Started by `isolation.Decoder`, never imported by it.
 
-A request is one message: b"P" and a path, or b"B" and the bytes of the file. An answer is a JSON message, then one message an array.
+A request is one message: b"P" and a path, or b"B" and the bytes of the file, for the stored features; b"S" and a path for segments of the
+sound. An answer is a JSON message, then one message an array.
 Nothing here is unpickled on either side: what comes out of a decoder that met a hostile file is plain numbers.
 """
 
@@ -13,6 +14,11 @@ import resource
 import signal
 import sys
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from components.media.audio import AudioSegments
+    from components.media.extract import MediaArrays
 
 PARENT_CHECK_S = 5.0
 
@@ -24,6 +30,7 @@ def main(descriptor: int, time_limit_s: float, memory_limit_bytes: int) -> None:
     try:
         import av
 
+        from components.media.audio import sample_segments
         from components.media.errors import MediaError, OutOfMemory
         from components.media.extract import extract
     except (ImportError, OSError) as error:
@@ -39,27 +46,35 @@ def main(descriptor: int, time_limit_s: float, memory_limit_bytes: int) -> None:
     connection.send_bytes(json.dumps({"ready": av.ffmpeg_version_info}).encode())
     while _wait(connection, parent):
         request = connection.recv_bytes()
-        source = os.fsdecode(request[1:]) if request[:1] == b"P" else request[1:]
+        source = request[1:] if request[:1] == b"B" else os.fsdecode(request[1:])
         # The kernel ends this process when time is up, also when the parent is gone or the decoder never returns.
         signal.setitimer(signal.ITIMER_REAL, time_limit_s)
         try:
-            arrays = extract(source)
+            header, arrays = _segments(sample_segments(source)) if request[:1] == b"S" else _features(extract(source))
         except MemoryError as error:
             _refuse(connection, OutOfMemory(f"more than {memory_limit_bytes >> 20} MiB: {error}"))
         except MediaError as error:
             _refuse(connection, error)
         else:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            header = {
-                "audio": arrays.has_audio,
-                "video_num_frames": arrays.video_num_frames,
-                "duration_s": arrays.duration_s,
-                "damage": arrays.damage,
-            }
             connection.send_bytes(json.dumps(header).encode())
-            for array in (arrays.audio_log_mel, arrays.audio_num_frames, arrays.video_frames, arrays.video_times_s):
-                if array is not None:
-                    connection.send_bytes(array.tobytes())
+            for array in arrays:
+                connection.send_bytes(array.tobytes())
+
+
+def _features(found: MediaArrays) -> tuple[dict, list]:
+    header = {
+        "audio": found.has_audio,
+        "video_num_frames": found.video_num_frames,
+        "duration_s": found.duration_s,
+        "damage": found.damage,
+    }
+    arrays = (found.audio_log_mel, found.audio_num_frames, found.video_frames, found.video_times_s)
+    return header, [array for array in arrays if array is not None]
+
+
+def _segments(found: AudioSegments) -> tuple[dict, list]:
+    return {"duration_s": found.duration_s}, [found.waveforms, found.num_samples, found.starts_s]
 
 
 def _refuse(connection: Connection, error) -> None:

@@ -9,6 +9,7 @@ import keras_nlp
 import numpy as np
 
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, LOG_MEL_CEILING, LOG_MEL_FLOOR
+from trainer.augment import spec_augment
 from trainer.config import EncoderConfig
 from trainer.encoders.blocks import Standardise, Summary, keep_some, masked_mean
 from trainer.keras import tf
@@ -35,6 +36,7 @@ class AudioEncoder(tf.keras.layers.Layer):
             raise ValueError(
                 f"audio patches: got {self.patch_frames} frames x {self.patch_mels} mels, expected divisors of {AUDIO_FRAMES}, {AUDIO_MELS}"
             )
+        self.cell_size = self.patch_frames * self.patch_mels
         self.keep_tokens = config.keep_tokens
         self.standardise = Standardise()
         self.standardise_mels = Standardise()
@@ -44,31 +46,41 @@ class AudioEncoder(tf.keras.layers.Layer):
         self.summary = Summary(config)
         self.dropout = tf.keras.layers.Dropout(config.dropout)
         self.has_blocks = config.layers > 0
+        self.masks = (config.frequency_mask_mels, config.time_mask_frames)
 
     def call(self, features, training=None):
+        leading = self.leading(features, training=training)
+        if not self.has_blocks:
+            return leading
+        cells, mask = self.cells(features, training=training)
+        patches, mask = keep_some(self.place(self.project_patches(cells)), mask, self.keep_tokens, training)
+        return self.summary(leading, patches, mask, training=training)
+
+    def leading(self, features, training=None):
+        """The statistics as a token [B, W]."""
         statistics = features.get("audio_statistics")
         if statistics is None:
             statistics = audio_statistics(features["audio_log_mel"], features["audio_num_frames"])
-        leading = self.project_statistics(self.dropout(self.standardise(statistics), training=training))
-        if not self.has_blocks:
-            return leading
-        patches, mask = self.patches(features)
-        patches, mask = keep_some(patches, mask, self.keep_tokens, training)
-        return self.summary(leading, patches, mask, training=training)
+        return self.project_statistics(self.dropout(self.standardise(statistics), training=training))
 
-    def patches(self, features):
-        """Patch tokens [B, P, W] and their mask [B, P]."""
+    def cells(self, features, training=None):
+        """Standardised log-mel of each patch [B, P, frames * mels], and which patches there are [B, P]. Masked at random in training."""
         valid = _valid(features["audio_num_frames"])  # [B, S, F, 1]
-        mels = self.standardise_mels(_log_mel(features["audio_log_mel"])) * valid
+        mels = self.standardise_mels(_log_mel(features["audio_log_mel"]))
+        if training and any(self.masks):
+            mels = spec_augment(mels, *self.masks)
         times, bands = AUDIO_FRAMES // self.patch_frames, AUDIO_MELS // self.patch_mels
+        cells = tf.reshape(mels * valid, [-1, AUDIO_SEGMENTS, times, self.patch_frames, bands, self.patch_mels])
+        cells = tf.transpose(cells, [0, 1, 2, 4, 3, 5])
         num_patches = AUDIO_SEGMENTS * times * bands
-        mels = tf.reshape(mels, [-1, AUDIO_SEGMENTS, times, self.patch_frames, bands, self.patch_mels])
-        mels = tf.reshape(tf.transpose(mels, [0, 1, 2, 4, 3, 5]), [-1, times * bands, self.patch_frames * self.patch_mels])
-        tokens = self.project_patches(mels)
-        tokens = tf.reshape(tokens + self.positions(tokens), [-1, num_patches, tokens.shape[-1]])
         started = valid[:, :, :: self.patch_frames, 0] > 0  # a patch counts from its first frame on
         mask = tf.reshape(tf.repeat(started, bands, axis=2), [-1, num_patches])
-        return tokens, mask
+        return tf.reshape(cells, [-1, num_patches, self.cell_size]), mask
+
+    def place(self, tokens):
+        """Tokens [B, P, W] with the position of their patch within its segment."""
+        segments = tf.reshape(tokens, [-1, tokens.shape[1] // AUDIO_SEGMENTS, tokens.shape[-1]])
+        return tf.reshape(segments + self.positions(segments), [-1, *tokens.shape[1:]])
 
     def fit(self, features: dict[str, np.ndarray]) -> None:
         """Measure the scale of statistics and mel bins on items that have audio; features as in `call`, with `audio_statistics`."""
@@ -80,7 +92,7 @@ class AudioEncoder(tf.keras.layers.Layer):
 def audio_statistics(log_mel, num_frames):
     """What an ear notes in passing: timbre, its changes, loudness, and how strongly the onsets repeat at each lag.
 
-    log_mel: uint8 [B, S, F, M] on the contract's scale; num_frames: int64 [B, S]. Returns float32 [B, 3 M + L + 9], finite throughout.
+    log_mel: uint8 [B, S, F, M] on the contract's scale; num_frames: int64 [B, S]. Returns float32 [B, E], finite throughout.
     """
     mels, valid = _log_mel(log_mel), _valid(num_frames)
     mean = masked_mean(mels, valid, [1, 2])  # [B, M]
@@ -103,7 +115,61 @@ def audio_statistics(log_mel, num_frames):
     repeats = _onset_autocorrelation(tf.reduce_mean(tf.nn.relu(change), -1, keepdims=True), both)  # [B, L]
     beat = tf.boolean_mask(repeats, _BEAT, axis=1)
     tempo = tf.reduce_sum(tf.nn.softmax(12 * beat, -1) * tf.constant(np.log2(LAGS[_BEAT] * FRAME_S), tf.float32), -1, keepdims=True)
-    return tf.concat([mean, deviation, flux, curve_mean, curve_deviation, repeats, tempo], -1)
+    return tf.concat([mean, deviation, flux, curve_mean, curve_deviation, *_timbre(mels, loudness, valid), repeats, tempo], -1)
+
+
+CEPSTRUM = 20  # coefficients of the spectral envelope, the level among them
+ROLL_OFFS = (0.25, 0.5, 0.75, 0.85, 0.95)  # shares of the energy
+BANDS = (10, 10, 10, 10, 12, 12)  # mel bins each, about an octave
+assert sum(BANDS) == AUDIO_MELS
+
+
+def _timbre(mels, loudness, valid):
+    """The shape of the spectrum whatever its level: cepstrum, where its energy lies, its slope, peaks and valleys.
+
+    As time goes, and weighted by how loud a moment is, since a fading note has another colour than a struck one. List of [B, E].
+    Sources: Davis & Mermelstein, 1980 (cepstrum); Peeters, 2004 (spectral shape); Jiang et al., 2002 (spectral contrast).
+    """
+    loudest = tf.reduce_max(tf.where(valid > 0, loudness, LOG_MEL_FLOOR), [1, 2], keepdims=True)
+    heard = tf.exp(tf.minimum(loudness - loudest, 0.0)) * valid  # [B, S, F, 1], 1 at the loudest moment
+
+    cepstrum = tf.matmul(mels, tf.constant(_DCT))[..., 1:]
+    cepstrum_mean = masked_mean(cepstrum[..., :13], valid, [1, 2])
+    cepstrum_deviation = tf.sqrt(masked_mean((cepstrum[..., :13] - cepstrum_mean[:, None, None]) ** 2, valid, [1, 2]) + 1e-6)
+
+    power = tf.exp(2 * mels)
+    share = power / tf.reduce_sum(power, -1, keepdims=True)
+    bins = tf.linspace(0.0, 1.0, AUDIO_MELS)
+    centroid = tf.reduce_sum(share * bins, -1, keepdims=True)
+    spread = tf.sqrt(tf.reduce_sum(share * (bins - centroid) ** 2, -1, keepdims=True))
+    below = tf.cumsum(share, -1)
+    roll_offs = tf.stack([tf.reduce_mean(tf.cast(below < part, tf.float32), -1) for part in ROLL_OFFS], -1)
+    energy = tf.concat([centroid, spread, roll_offs], -1)
+
+    level = tf.reduce_mean(mels, -1, keepdims=True)
+    slope = tf.reduce_mean((mels - level) * tf.constant(_LOG_HZ), -1, keepdims=True)
+    ordered = [tf.sort(band, axis=-1) for band in tf.split(mels, BANDS, -1)]
+    peaks = tf.stack([tf.reduce_mean(band[..., -2:], -1) for band in ordered], -1)
+    valleys = tf.stack([tf.reduce_mean(band[..., :2], -1) for band in ordered], -1)
+    top = tf.reduce_max(mels, -1, keepdims=True)
+    shape = tf.concat([slope, top - level, peaks - tf.reduce_max(peaks, -1, keepdims=True), peaks - valleys], -1)
+    return [
+        cepstrum_mean,
+        cepstrum_deviation,
+        masked_mean(energy, valid, [1, 2]),
+        *(_weighted_mean(curve, heard) for curve in (cepstrum, energy, shape)),
+    ]
+
+
+def _weighted_mean(values, weights):
+    return tf.reduce_sum(values * weights, [1, 2]) / (tf.reduce_sum(weights, [1, 2]) + 1e-6)
+
+
+_COSINES = np.cos(np.pi * (np.arange(AUDIO_MELS)[:, None] + 0.5) * np.arange(CEPSTRUM) / AUDIO_MELS)
+_DCT = (_COSINES / np.sqrt(AUDIO_MELS / 2)).astype(np.float32)
+_MEL_STEPS = (np.arange(AUDIO_MELS) + 1) / (AUDIO_MELS + 1)
+_LOG_HZ = np.log(700 * np.expm1(_MEL_STEPS * np.log1p(8000 / 700)))  # of the bins' centres, from their even spacing on the mel scale
+_LOG_HZ = (_LOG_HZ - _LOG_HZ.mean()).astype(np.float32)
 
 
 def _onset_autocorrelation(onsets, valid):

@@ -20,6 +20,7 @@ class Standardise(tf.keras.layers.Layer):
     def build(self, input_shape):
         self.mean = self.add_weight("mean", input_shape[-1:], initializer="zeros", trainable=False)
         self.inverse_deviation = self.add_weight("inverse_deviation", input_shape[-1:], initializer="ones", trainable=False)
+        super().build(input_shape)  # says that it is built: `fit` may come before the first call, which must not build anew
 
     def fit(self, rows: np.ndarray) -> None:
         """Measure float [R, E]; nothing changes where there are no rows."""
@@ -31,6 +32,11 @@ class Standardise(tf.keras.layers.Layer):
         varies = deviation > 1e-6 * np.maximum(np.abs(rows).max(0), 1e-3)
         self.mean.assign(rows.mean(0))
         self.inverse_deviation.assign(np.where(varies, 1 / np.where(varies, deviation, 1), 0))
+
+    def size(self):
+        """Root mean square of a value, as measured."""
+        deviation = tf.math.divide_no_nan(1.0, self.inverse_deviation)
+        return tf.sqrt(tf.reduce_mean(self.mean**2 + deviation**2))
 
     def call(self, inputs):
         return tf.clip_by_value((inputs - self.mean) * self.inverse_deviation, -STANDARDISED_LIMIT, STANDARDISED_LIMIT)
@@ -49,11 +55,15 @@ class Summary(tf.keras.layers.Layer):
 
     def call(self, summary, tokens, mask, training=None):
         """summary: [B, W]; tokens: [B, P, W]; mask: bool [B, P], False where there is no token."""
+        return self.refine(summary, tokens, mask, training=training)[:, 0]
+
+    def refine(self, summary, tokens, mask, training=None):
+        """As `call`, but every refined token: [B, 1 + P, W], the summary first."""
         tokens = tf.concat([summary[:, None], tokens], 1)  # [B, 1 + P, W]
         mask = tf.concat([tf.ones_like(mask[:, :1]), mask], 1)
         for block in self.blocks:
             tokens = block(tokens, padding_mask=mask, training=training)
-        return tokens[:, 0]
+        return tokens
 
 
 def transformer_blocks(count: int, config: EncoderConfig) -> list[tf.keras.layers.Layer]:

@@ -19,18 +19,24 @@ class LinearContent(tf.keras.layers.Layer):
     """Blocks of columns, one a modality, each standardised and of one length -> [B, D].
 
     A block is a media's statistics, an embedding, numbers, or which of a vocabulary's ids an item has. What is missing is 0, and a column
-    says whether the block is there, so missing is not average.
+    says whether the block is there, so missing is not average. `<block>_presence` [B, V], where it is given, is added to which ids there
+    are (`trainer.adversarial`).
     """
 
     def __init__(self, sources: Mapping[str, tuple[str, int]], flags: Mapping[str, str | None], dim: int, **kwargs):
         """sources: block -> (feature, 0 for numbers or its vocabulary's size). flags: block -> its has_ feature, None = always there."""
         super().__init__(**kwargs)
         self.sources, self.flags, self.dim = dict(sources), dict(flags), dim
+        self.chosen: tuple[list[float], float] = ([1.0] * len(sources), 1.0)  # weight of each block and penalty of the last `solve`
 
     @property
     def blocks(self) -> tuple[str, ...]:
         """The names of the blocks, in the order of their columns."""
         return tuple(self.sources)
+
+    def columns_of(self, block: str) -> int:
+        """How many columns a block has beside its flag."""
+        return int(getattr(self, f"{block}_mean").shape[0])
 
     def fit_scale(self, features: Mapping[str, np.ndarray]) -> None:
         """Measure mean and deviation of every column on the items that have the block."""
@@ -69,7 +75,7 @@ class LinearContent(tf.keras.layers.Layer):
         Strength of the penalty and weight of each block are chosen by the error on the item left out (Allen's PRESS, 1974).
         """
         designs = [block.numpy().astype(np.float64) for block in self.design(features)]
-        weights, penalty = choose_ridge(designs, targets)
+        weights, penalty = self.chosen = choose_ridge(designs, targets)
         full = np.concatenate([*(block * weight for block, weight in zip(designs, weights)), np.ones((len(targets), 1))], 1)
         kernel = full.T @ np.linalg.solve(full @ full.T + penalty * np.eye(len(full)), targets)
         scales = np.concatenate([*(np.full(block.shape[1], weight) for block, weight in zip(designs, weights)), [1.0]])
@@ -81,7 +87,7 @@ class LinearContent(tf.keras.layers.Layer):
         if size:
             ids = values[:, None] if values.shape.rank == 1 else values
             held = tf.reduce_max(tf.one_hot(ids, min(size, MOST_IDS)), 1)  # [B, V]; ids beyond the most frequent are nowhere
-            raw = held[:, 1:]  # 0 is no id
+            raw = held[:, 1:] + features.get(f"{name}_presence", 0.0)  # 0 is no id
             there = tf.cast(tf.reduce_any(ids > 0, 1), tf.float32)
         else:
             raw = tf.cast(values, tf.float32)

@@ -10,46 +10,64 @@ import keras_nlp
 from components.contract import TEXT_TOKENS
 from trainer.config import EncoderConfig
 from trainer.encoders.blocks import Summary, bag, embedding, near_zero
+from trainer.encoders.fusion import hide_some
 from trainer.keras import tf
 
 
 class TextEncoder(tf.keras.layers.Layer):
-    """A Transformer over the words of an item, led by their bag: `text_tokens` int64 [B, T], 0 = no word -> [B, W]."""
+    """A Transformer over the words of an item, led by their bag: `text_tokens` int64 [B, T], 0 = no word -> [B, W].
+
+    `text_shift` float [B, T, W], where it is given, is added to the words' vectors (`trainer.adversarial`).
+    """
 
     inputs = ("text_tokens",)
 
     def __init__(self, vocabulary_size: int, config: EncoderConfig, **kwargs):
         super().__init__(**kwargs)
-        self.words = embedding(vocabulary_size, config)
+        self.vectors = embedding(vocabulary_size, config)
         self.positions = keras_nlp.layers.PositionEmbedding(TEXT_TOKENS, initializer=near_zero())
         self.project = tf.keras.layers.Dense(config.width, use_bias=False)
         self.summary = Summary(config)
         self.dropout = tf.keras.layers.Dropout(config.dropout)
         self.has_blocks = config.layers > 0
+        self.drop_words = config.drop_words
 
     def call(self, features, training=None):
-        words = features["text_tokens"]
-        longest = tf.reduce_max(tf.reduce_sum(tf.cast(words > 0, tf.int32), 1))  # words stand first, so the rest is padding for all
-        words = words[:, : tf.maximum(longest, 1)]
+        words = trimmed(features["text_tokens"])
         mask = words > 0
-        vectors = self.words(words)  # [B, T, W]
+        if training and self.drop_words > 0:
+            mask = hide_some(mask, self.drop_words)
+        vectors = self.vectors(words)  # [B, T, W]
+        if "text_shift" in features:
+            vectors += features["text_shift"][:, : tf.shape(words)[1]]
+        return self.read(vectors, mask, training=training)[:, 0]
+
+    def read(self, vectors, mask, training=None):
+        """Word vectors [B, T, W] where mask [B, T] says so -> refined tokens [B, 1 + T, W], the item's first (it alone without blocks)."""
         leading = self.dropout(self.project(bag(vectors, mask)), training=training)
         if not self.has_blocks:
-            return leading
-        return self.summary(leading, vectors + self.positions(vectors), mask, training=training)
+            return leading[:, None]
+        return self.summary.refine(leading, vectors + self.positions(vectors), mask, training=training)
+
+
+def trimmed(words):
+    """Word ids int [B, T] without the columns that are padding for all: words stand first, and one column always stays."""
+    longest = tf.reduce_max(tf.reduce_sum(tf.cast(words > 0, tf.int32), 1))
+    return words[:, : tf.maximum(longest, 1)]
 
 
 class TagEncoder(tf.keras.layers.Layer):
-    """A bag of tags: `tag_ids` int64 [B, G], 0 = no tag -> [B, W]."""
+    """A bag of tags: `tag_ids` int64 [B, G], 0 = no tag -> [B, W]. `tags_shift` float [B, G, W], as `text_shift` of TextEncoder."""
 
     inputs = ("tag_ids",)
 
     def __init__(self, vocabulary_size: int, config: EncoderConfig, **kwargs):
         super().__init__(**kwargs)
-        self.tags = embedding(vocabulary_size, config)
+        self.vectors = embedding(vocabulary_size, config)
         self.project = tf.keras.layers.Dense(config.width, use_bias=False)
         self.dropout = tf.keras.layers.Dropout(config.dropout)
 
     def call(self, features, training=None):
         tags = features["tag_ids"]
-        return self.dropout(self.project(bag(self.tags(tags), tags > 0)), training=training)
+        vectors = self.vectors(tags) + features.get("tags_shift", 0.0)
+        return self.dropout(self.project(bag(vectors, tags > 0)), training=training)

@@ -11,6 +11,7 @@ import numpy as np
 from components.contract import VIDEO_HEIGHT, VIDEO_KEY_FRAMES, VIDEO_WIDTH
 from trainer.config import EncoderConfig
 from trainer.encoders.blocks import Standardise, Summary, keep_some, masked_mean
+from trainer.encoders.fusion import hide_some
 from trainer.keras import tf
 
 HUES = 12  # bins around the colour circle
@@ -31,6 +32,7 @@ class VideoEncoder(tf.keras.layers.Layer):
         self.pixels = config.video_patch_pixels
         if VIDEO_HEIGHT % self.pixels or VIDEO_WIDTH % self.pixels:
             raise ValueError(f"video_patch_pixels: got {self.pixels}, expected a divisor of {VIDEO_HEIGHT} and {VIDEO_WIDTH}")
+        self.cell_size = self.pixels * self.pixels * 3
         self.keep_tokens = config.keep_tokens
         self.standardise = Standardise()
         self.project_statistics = tf.keras.layers.Dense(config.width)
@@ -40,30 +42,41 @@ class VideoEncoder(tf.keras.layers.Layer):
         self.summary = Summary(config)
         self.dropout = tf.keras.layers.Dropout(config.dropout)
         self.has_blocks = config.layers > 0
+        self.drop_frames = config.drop_frames
 
     def call(self, features, training=None):
+        leading = self.leading(features, training=training)
+        if not self.has_blocks:
+            return leading
+        cells, mask = self.cells(features, training=training)
+        patches, mask = keep_some(self.place(self.project_patches(cells)), mask, self.keep_tokens, training)
+        return self.summary(leading, patches, mask, training=training)
+
+    def leading(self, features, training=None):
+        """The statistics as a token [B, width]."""
         statistics = features.get("video_statistics")
         if statistics is None:
             statistics = video_statistics(features["video_frames"], features["video_times_s"], features["video_num_frames"])
-        leading = self.project_statistics(self.dropout(self.standardise(statistics), training=training))
-        if not self.has_blocks:
-            return leading
-        patches, mask = self.patches(features)
-        patches, mask = keep_some(patches, mask, self.keep_tokens, training)
-        return self.summary(leading, patches, mask, training=training)
+        return self.project_statistics(self.dropout(self.standardise(statistics), training=training))
 
-    def patches(self, features):
-        """Patch tokens [B, P, width] and their mask [B, P]."""
+    def cells(self, features, training=None):
+        """Pixels of each patch, -1 to 1: [B, P, pixels * pixels * 3], and which of them are there [B, P]; some frames not in training."""
         frames = tf.cast(features["video_frames"], tf.float32) / 127.5 - 1
         rows, columns = VIDEO_HEIGHT // self.pixels, VIDEO_WIDTH // self.pixels
         frames = tf.reshape(frames, [-1, VIDEO_KEY_FRAMES, rows, self.pixels, columns, self.pixels, 3])
         cells = tf.transpose(frames, [0, 1, 2, 4, 3, 5, 6])
-        tokens = self.project_patches(tf.reshape(cells, [-1, rows * columns, self.pixels * self.pixels * 3]))
-        tokens = tf.reshape(tokens + self.space(tokens), [-1, VIDEO_KEY_FRAMES, rows * columns, tokens.shape[-1]])
-        tokens += self.time(tokens[:, :, 0])[:, :, None]
         valid = tf.range(VIDEO_KEY_FRAMES, dtype=tf.int64) < tf.cast(features["video_num_frames"], tf.int64)[:, None]
-        num_patches = VIDEO_KEY_FRAMES * rows * columns
-        return tf.reshape(tokens, [-1, num_patches, tokens.shape[-1]]), tf.repeat(valid, rows * columns, axis=1)
+        if training and self.drop_frames > 0:
+            valid = hide_some(valid, self.drop_frames)
+        cells = tf.reshape(cells, [-1, VIDEO_KEY_FRAMES * rows * columns, self.cell_size])
+        return cells, tf.repeat(valid, rows * columns, axis=1)
+
+    def place(self, tokens):
+        """Tokens [B, P, width] with the position of their patch in its frame, and of its frame in the order of time."""
+        frames = tf.reshape(tokens, [-1, VIDEO_KEY_FRAMES, tokens.shape[1] // VIDEO_KEY_FRAMES, tokens.shape[-1]])
+        frames += self.space(frames[:, 0])[:, None]
+        frames += self.time(frames[:, :, 0])[:, :, None]
+        return tf.reshape(frames, [-1, *tokens.shape[1:]])
 
     def fit(self, features: dict[str, np.ndarray]) -> None:
         """Measure the scale of the statistics on items that have video; features as in `call`, with `video_statistics`."""
@@ -71,7 +84,7 @@ class VideoEncoder(tf.keras.layers.Layer):
 
 
 def video_statistics(frames, times_s, num_frames):
-    """What an eye notes in passing: colours, light, edges and their directions, layout, and how much moves.
+    """What an eye notes in passing: colours, light, edges, their directions and bends, layout, and how much moves.
 
     frames: uint8 [B, K, H, W, 3]; times_s: float [B, K]; num_frames: int64 [B]. Returns float32 [B, E], finite throughout.
     """
@@ -84,6 +97,7 @@ def video_statistics(frames, times_s, num_frames):
         _hues(pixels),
         *(_edges(light, scale) for scale in (1, 2, 4)),
         _layout(light),
+        *_shapes(light),
     ]
     steady = masked_mean(tf.concat(parts, -1), valid[..., None], 1)
     return tf.concat([steady, _motion(pixels, times_s, valid)], -1)
@@ -116,6 +130,72 @@ def _layout(light):
     cells = tf.reshape(light, [-1, VIDEO_KEY_FRAMES, GRID, VIDEO_HEIGHT // GRID, GRID, VIDEO_WIDTH // GRID])
     cells = tf.reshape(tf.reduce_mean(cells, [3, 5]), [-1, VIDEO_KEY_FRAMES, GRID * GRID])
     return cells - tf.reduce_mean(cells, -1, keepdims=True)
+
+
+LIGHT_LEVELS = np.arange(-1.0, 3.5, 0.5, dtype=np.float32)  # deviations from a picture's mean light
+
+
+def _shapes(light):
+    """What is drawn, however strong its contrast: shares of light levels, and at three scales how sharp, bent, cornered and aligned the
+    edges are. List of [B, K, E].
+
+    Bends are the curvature of lines of equal light, corners the smaller eigenvalue of the structure tensor (Shi & Tomasi, 1994).
+    """
+    mean, deviation = tf.reduce_mean(light, [2, 3], keepdims=True), tf.math.reduce_std(light, [2, 3], keepdims=True)
+    picture = (light - mean) / (deviation + 0.02)
+    levels = tf.reduce_mean(tf.exp(-(((picture[..., None] - LIGHT_LEVELS) / 0.4) ** 2)), [2, 3])
+    scales = [picture, _blurred(picture, 1), _blurred(picture, 3)]
+    return [levels, *(_edge_shapes(scale) for scale in scales)]
+
+
+def _edge_shapes(picture):
+    down, across = _slopes(picture)
+    square = across**2 + down**2 + 1e-8
+    strength = tf.sqrt(square)
+    average = lambda values: tf.reduce_mean(values, [2, 3])  # noqa: E731
+    log_average = lambda values: tf.math.log(average(values) + 1e-6)  # noqa: E731
+    total, total_square = average(strength) + 1e-6, average(square) + 1e-6
+
+    (yy, yx), (_, xx) = _slopes(down), _slopes(across)
+    bend = (xx * down**2 - 2 * yx * across * down + yy * across**2) / (square + 0.01)
+    corner_area = [_blurred(part, 2) for part in (across**2, down**2, across * down)]
+    trace = corner_area[0] + corner_area[1]
+    difference = tf.sqrt((corner_area[0] - corner_area[1]) ** 2 + 4 * corner_area[2] ** 2 + 1e-12)
+    corner = tf.maximum((trace - difference) / 2, 0.0)
+    whole = [average(part) for part in corner_area]
+    aligned = tf.sqrt((whole[0] - whole[1]) ** 2 + 4 * whole[2] ** 2 + 1e-12) / (whole[0] + whole[1] + 1e-6)
+    return tf.stack(
+        [
+            log_average(tf.sqrt(strength)),
+            tf.math.log(total),
+            tf.math.log(total_square),
+            log_average(square**2),
+            log_average(tf.abs(bend)) - tf.math.log(total),
+            log_average(bend**2) - tf.math.log(total_square),
+            average(bend) / total,
+            log_average(tf.abs(xx + yy)) - tf.math.log(total),
+            log_average(tf.abs(xx * yy - yx**2)) - tf.math.log(total_square),
+            log_average(difference) - log_average(trace),
+            log_average(corner) - log_average(trace),
+            log_average(tf.sqrt(corner + 1e-8)),
+            aligned,
+        ],
+        -1,
+    )
+
+
+def _slopes(picture):
+    """Half the difference of the neighbours, the rim repeated outwards: (down, across), each [B, K, H, W]."""
+    padded = tf.pad(picture, [[0, 0], [0, 0], [1, 1], [1, 1]], "SYMMETRIC")
+    return (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2, (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
+
+
+def _blurred(picture, times: int):
+    """A box of 3 x 3 pixels, so many times: near a Gaussian with a variance of two thirds each."""
+    flat = tf.reshape(picture, [-1, VIDEO_HEIGHT, VIDEO_WIDTH, 1])
+    for _ in range(times):
+        flat = tf.nn.avg_pool2d(flat, 3, 1, "SAME")
+    return tf.reshape(flat, tf.shape(picture))
 
 
 def _motion(pixels, times_s, valid):

@@ -1,0 +1,96 @@
+"""Pretrained encoders as plain functions of batches, for Beam: what `components.frozen_encoders` calls by its dotted path.
+
+B items, S segments of a track, N samples of a segment, E dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from components.media.audio import AudioSegments
+from components.media.spectrogram import SAMPLE_RATE_HZ
+from components.pretrained_config import PretrainedConfig
+from components.settings import from_json
+from trainer.encoders.folders import local_folder
+from trainer.encoders.log_mel import log_mel
+from trainer.encoders.pretrained import sentence_encoder
+from trainer.encoders.stored_graphs import Model, checkpoint, saved_model
+from trainer.keras import tf
+
+_HEARD_SAMPLES = 3 * SAMPLE_RATE_HZ  # of a segment; contract segments are a little longer
+
+
+def load(settings: str) -> Callable[[Sequence], dict[str, np.ndarray]]:
+    """The encoder that a PretrainedConfig (as JSON) names: a batch of texts or of AudioSegments -> the features that it adds to each.
+
+    `embedding_<name>` float32 [B, E]; of a text encoder that is tuned also `pieces_<name>` int64 [B, tune.tokens], -1 where padded.
+    Raises ValueError where the model is not there, is not of its kind, or gives vectors of another length than it should.
+    """
+    config = from_json(PretrainedConfig, settings)
+    encode = TextEncoder(config) if config.kind == "text" else AudioEncoder(config)
+    if encode.dim != config.dim:
+        raise ValueError(f"encoder {config.name}: got vectors of {encode.dim} numbers, expected dim = {config.dim}")
+    return encode
+
+
+class TextEncoder:
+    """A sentence encoder over what it is given to read."""
+
+    def __init__(self, config: PretrainedConfig):
+        self._config, self._encoder = config, sentence_encoder(config.path)
+        self.dim = self._encoder.dim
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Texts -> the features of each."""
+        name, tune, batch = self._config.name, self._config.tune, tf.constant(list(texts))
+        features = {f"embedding_{name}": self._encoder(batch)["vector"].numpy()}
+        if tune is not None:
+            pieces = self._encoder.tokeniser.pieces(batch, tune.tokens)
+            features[f"pieces_{name}"] = tf.cast(pieces, tf.int64).to_tensor(-1, shape=[None, tune.tokens]).numpy()
+        return features
+
+
+class AudioEncoder:
+    """An audio model over the segments of a track; the track's vector is the mean over them, each weighed by how much of it is sound."""
+
+    def __init__(self, config: PretrainedConfig):
+        self._config = config
+        with local_folder(config.path) as folder:
+            self._model: Model = (
+                checkpoint(folder, config.input, config.output, config.constants)
+                if config.kind == "audio_checkpoint"
+                else saved_model(folder, config.signature, config.output)
+            )
+        self.dim = self._vectors([np.zeros(_HEARD_SAMPLES, np.float32)]).shape[1]
+
+    def __call__(self, tracks: Sequence[AudioSegments]) -> dict[str, np.ndarray]:
+        """Tracks with some sound in them -> the features of each."""
+        pieces = [
+            (row, min(int(count), _HEARD_SAMPLES), segment[: int(count)])
+            for row, track in enumerate(tracks)
+            for segment, count in zip(track.waveforms, track.num_samples)
+            if count
+        ]
+        owners, weights = (np.array([piece[place] for piece in pieces]) for place in (0, 1))
+        vectors = self._vectors([sound for _, _, sound in pieces])
+        sums = np.zeros((len(tracks), vectors.shape[1]))
+        np.add.at(sums, owners, vectors * weights[:, None])
+        means = sums / np.bincount(owners, weights, len(tracks))[:, None]
+        return {f"embedding_{self._config.name}": means.astype(np.float32)}
+
+    def _vectors(self, sounds: Sequence[np.ndarray]) -> np.ndarray:
+        """float32 [R, E], one a sound."""
+        vectors = np.asarray(self._model(tf.constant(np.stack([self._heard(sound) for sound in sounds]))), np.float32)
+        if vectors.ndim != 2:
+            raise ValueError(f"encoder {self._config.name}: got an output of shape {vectors.shape}, expected a vector a segment")
+        return vectors
+
+    def _heard(self, sound: np.ndarray) -> np.ndarray:
+        """What the model hears of a segment's sound, which is repeated where it is too short."""
+        waveform = np.resize(sound, _HEARD_SAMPLES) if len(sound) < _HEARD_SAMPLES else sound[:_HEARD_SAMPLES]
+        if self._config.hears == "waveform":
+            return waveform
+        mels = log_mel(waveform, self._config.spectrogram)
+        return np.resize(mels, (self._config.spectrogram.frames, mels.shape[1]))  # a window longer than 3 s hears them again
