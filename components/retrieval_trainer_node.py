@@ -1,4 +1,4 @@
-"""TFX Trainer with one more input: the transformed items, beside the sequences that it trains on."""
+"""TFX Trainer with more inputs: the transformed items, beside the sequences that it trains on, and pretrained encoders where there are."""
 
 from typing import Any
 
@@ -9,24 +9,35 @@ from tfx.proto import trainer_pb2 as proto
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.utils import json_utils
 
+import zhiyin_artifacts
+
 ITEMS_KEY = "items"
+USERS_KEY = "users"
+WEIGHTS_KEY = "encoder_weights"
 
 
 class RetrievalTrainerSpec(standard_component_specs.TrainerSpec):
-    """TrainerSpec and the channel `items`."""
+    """TrainerSpec and the channels `items`; where the tower knows more of users than histories, `users`; where encoders are pretrained on
+    the catalogue, `encoder_weights`.
+    """
 
     INPUTS = {
         **standard_component_specs.TrainerSpec.INPUTS,
         ITEMS_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        USERS_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
+        WEIGHTS_KEY: component_spec.ChannelParameter(type=zhiyin_artifacts.EncoderWeights, optional=True),
     }
 
 
 class RetrievalTrainerExecutor(executor.GenericExecutor):
-    """Hands the location of the items to `run_fn` as `custom_config['items']`."""
+    """Hands the locations of its further inputs to `run_fn` in `custom_config`: `items`, and `encoder_weights` where there are any."""
 
     def _GetFnArgs(self, input_dict, output_dict, exec_properties):
         fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
-        fn_args.custom_config = {**(fn_args.custom_config or {}), ITEMS_KEY: artifact_utils.get_split_uri(input_dict[ITEMS_KEY], "train")}
+        places = {key: artifact_utils.get_split_uri(input_dict[key], "train") for key in (ITEMS_KEY, USERS_KEY) if input_dict.get(key)}
+        if input_dict.get(WEIGHTS_KEY):
+            places[WEIGHTS_KEY] = artifact_utils.get_single_uri(input_dict[WEIGHTS_KEY])
+        fn_args.custom_config = {**(fn_args.custom_config or {}), **places}
         return fn_args
 
 
@@ -46,6 +57,8 @@ class RetrievalTrainer(base_component.BaseComponent):
         train_args: proto.TrainArgs | None = None,
         eval_args: proto.EvalArgs | None = None,
         hyperparameters: types.BaseChannel | None = None,
+        users: types.BaseChannel | None = None,
+        encoder_weights: types.BaseChannel | None = None,
     ):
         """run_fn: dotted path of a function of FnArgs. custom_config: JSON-able, part of the cache key."""
         super().__init__(
@@ -54,6 +67,8 @@ class RetrievalTrainer(base_component.BaseComponent):
                 items=items,
                 transform_graph=transform_graph,
                 hyperparameters=hyperparameters,
+                users=users,
+                encoder_weights=encoder_weights,
                 train_args=train_args or proto.TrainArgs(),
                 eval_args=eval_args or proto.EvalArgs(),
                 run_fn=run_fn,

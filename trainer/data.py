@@ -5,8 +5,10 @@ N items, U users, n interactions, B users of a batch, L longest history of a bat
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from trainer.keras import tf
 PADDING = 0  # code of an event that is not there
 UNKNOWN_EVENT = 1  # code of an event that the rules do not name; the named ones follow in their order
 _PARSE_BATCH = 256
+_COUNTED_AT_ONCE = 1_000_000
 _NUMPY = {"int64": np.int64, "float32": np.float32, "uint8": np.uint8, "string": np.bytes_}
 
 
@@ -77,6 +80,16 @@ class ItemTable:
         return cls.open(folder)
 
     @classmethod
+    def of_ids(cls, pattern: str) -> ItemTable:
+        """The transformed items without any feature, for what is learned from behaviour alone. Raises ValueError where there are none."""
+        spec = {"item_id": tf.io.FixedLenFeature([], tf.string)}
+        batches = _records(record_files(pattern)).batch(_PARSE_BATCH).map(lambda batch: tf.io.parse_example(batch, spec))
+        item_ids = [item_id for batch in batches.as_numpy_iterator() for item_id in batch["item_id"].tolist()]
+        if not item_ids:
+            raise ValueError(f"no items in {pattern}")
+        return cls({}, item_ids, {}, ())
+
+    @classmethod
     def open(cls, folder: Path) -> ItemTable:
         """The table that `build` wrote."""
         spec = json.loads((folder / "spec.json").read_text())
@@ -102,46 +115,61 @@ class Sequences:
     times_s: np.ndarray  # int64 [n], 0 where unknown
     weights: np.ndarray  # float32 [n]
     positives: np.ndarray  # bool [n]
+    values: np.ndarray  # float32 [n], NaN where absent
     num_history: np.ndarray  # int64 [U], the first so many are history, the rest belong to the split
     ordered: np.ndarray  # bool [U], False = a set without time
+    known_rows: np.ndarray | None = None  # int32 [U], rows of `trainer.known_users`; None = nothing is known beside histories
 
     def __len__(self) -> int:
         return len(self.user_ids)
 
     @classmethod
-    def read(cls, patterns: Sequence[str], item_index: Mapping[bytes, int], events: Sequence[str]) -> Sequences:
-        """Read sequence examples. Interactions with items that the table lacks are left out; events: the names in the rules, in order."""
+    def read(cls, patterns: Sequence[str], item_index: Mapping[bytes, int], events: Sequence[str], folder: Path | None = None) -> Sequences:
+        """Read sequence examples, one user in memory at a time; with a folder, the interactions are then mapped from files in it.
+
+        Interactions with items that the table lacks are left out; events: the names in the rules, in order.
+        """
         codes = {name.encode(): code for code, name in enumerate(events, UNKNOWN_EVENT + 1)}
         files = [path for pattern in patterns for path in record_files(pattern)]
         users: list[bytes] = []
-        columns: dict[str, list[np.ndarray]] = {name: [] for name in ("items", "events", "times_s", "weights", "positives")}
         lengths, num_history, ordered = [0], [], []
-        for record in _records(files).as_numpy_iterator():
-            example = tf.train.Example.FromString(record).features.feature
-            rows = np.array([item_index.get(item, -1) for item in example["item_ids"].bytes_list.value], np.int32)
-            known = rows >= 0
-            times = np.array(example["timestamps_s"].int64_list.value, np.int64)
-            users.append(example["user_id"].bytes_list.value[0])
-            columns["items"].append(rows[known])
-            columns["events"].append(
-                np.array([codes.get(event, UNKNOWN_EVENT) for event in example["events"].bytes_list.value], np.int32)[known]
-            )
-            columns["times_s"].append((times if len(times) else np.zeros(len(rows), np.int64))[known])
-            columns["weights"].append(np.array(example["weights"].float_list.value, np.float32)[known])
-            columns["positives"].append(np.array(example["positives"].int64_list.value, bool)[known])
-            lengths.append(int(known.sum()))
-            num_history.append(int(known[: example["num_history"].int64_list.value[0]].sum()))
-            ordered.append(bool(example["ordered"].int64_list.value[0]))
-        dtypes = {"items": np.int32, "events": np.int32, "times_s": np.int64, "weights": np.float32, "positives": bool}
-        flat = {name: np.concatenate([np.zeros(0, dtypes[name]), *parts]).astype(dtypes[name]) for name, parts in columns.items()}
+        with _Columns(folder) as columns:
+            for record in _records(files).as_numpy_iterator():
+                example = tf.train.Example.FromString(record).features.feature
+                rows = np.array([item_index.get(item, -1) for item in example["item_ids"].bytes_list.value], np.int32)
+                known = rows >= 0
+                times = np.array(example["timestamps_s"].int64_list.value, np.int64)
+                kinds = np.array([codes.get(event, UNKNOWN_EVENT) for event in example["events"].bytes_list.value], np.int32)
+                columns.append(
+                    items=rows[known],
+                    events=kinds[known],
+                    times_s=(times if len(times) else np.zeros(len(rows), np.int64))[known],
+                    weights=np.array(example["weights"].float_list.value, np.float32)[known],
+                    positives=np.array(example["positives"].int64_list.value, bool)[known],
+                    values=np.array(example["values"].float_list.value, np.float32)[known],
+                )
+                users.append(example["user_id"].bytes_list.value[0])
+                lengths.append(int(known.sum()))
+                num_history.append(int(known[: example["num_history"].int64_list.value[0]].sum()))
+                ordered.append(bool(example["ordered"].int64_list.value[0]))
+            flat = columns.arrays()
         return cls(users, np.cumsum(lengths), **flat, num_history=np.array(num_history, np.int64), ordered=np.array(ordered, bool))
+
+    def blocks(self, most_interactions: int) -> Iterator[np.ndarray]:
+        """The rows of all users, in ascending blocks with at most so many interactions together, or one user with more."""
+        start = 0
+        while start < len(self):
+            stop = int(np.searchsorted(self.splits, self.splits[start] + most_interactions, "right")) - 1
+            stop = min(max(stop, start + 1), len(self))
+            yield np.arange(start, stop)
+            start = stop
 
     def padded(self, rows: np.ndarray, history_only: bool = False, longest: int | None = None) -> dict[str, np.ndarray]:
         """The interactions of some users as rectangles, oldest first, padded at the end.
 
         rows: int [B]. history_only: the history of the split alone. longest: keep the most recent so many.
         Returns [B, L]: `items` (-1 = padding), `events` (0 = padding), `age_s` (before the last one, or before the split begins),
-        `weights`, `positives`; and `ordered` [B].
+        `weights`, `positives`, `values` (NaN = none); and [B]: `ordered`, `users` (rows of `trainer.known_users`).
         """
         starts, stops = self.splits[rows], self.splits[rows + 1]
         ends = starts + self.num_history[rows] if history_only else stops
@@ -163,48 +191,63 @@ class Sequences:
             "age_s": np.where(inside & (times > 0), np.maximum(requests[:, None] - times, 0), 0).astype(np.float32),
             "weights": pick(self.weights, 0),
             "positives": pick(self.positives, False),
+            "values": pick(self.values, np.nan),
             "ordered": self.ordered[rows],
+            "users": np.zeros(len(rows), np.int32) if self.known_rows is None else self.known_rows[rows],
         }
 
     def counts(self, num_items: int) -> np.ndarray:
         """Positive interactions of each item, int64 [N]."""
-        return np.bincount(self.items[self.positives], minlength=num_items)
+        total = np.zeros(num_items, np.int64)
+        for start in range(0, len(self.items), _COUNTED_AT_ONCE):
+            part = slice(start, start + _COUNTED_AT_ONCE)
+            total += np.bincount(self.items[part][self.positives[part]], minlength=num_items)
+        return total
 
 
-def training_batches(
-    sequences: Sequences, table: ItemTable, names: Sequence[str], batch_size: int, items_per_step: int, longest: int | None, seed: int
-) -> Callable[[], Iterator[dict[str, Any]]]:
-    """A function that gives one epoch of batches: users shuffled, with the candidates of the step and their features.
+class _Columns:
+    """Columns of interactions that grow: in memory, or as files in a folder, which are then mapped."""
 
-    `candidates` int32 [C]: the whole catalogue where it has at most `items_per_step` items, else the batch's items and a uniform
-    sample, in ascending order. `items` of the batch are positions in `candidates` (-1 = padding). `features`: name -> [C, ...].
-    """
-    generator = np.random.default_rng(seed)
-    users = np.flatnonzero(np.diff(sequences.splits) > 0)
-    whole = len(table) <= items_per_step
+    dtypes = {
+        "items": np.int32,
+        "events": np.int32,
+        "times_s": np.int64,
+        "weights": np.float32,
+        "positives": np.bool_,
+        "values": np.float32,
+    }
 
-    def epoch() -> Iterator[dict[str, Any]]:
-        order = generator.permutation(users)
-        for start in range(0, len(order), batch_size):
-            batch = sequences.padded(order[start : start + batch_size], longest=longest)
-            candidates = np.arange(len(table), dtype=np.int32) if whole else _sample(batch["items"], len(table), items_per_step, generator)
-            positions = np.searchsorted(candidates, batch["items"]).astype(np.int32)
-            batch["items"] = np.where(batch["items"] >= 0, positions, -1).astype(np.int32)
-            yield {**batch, "candidates": candidates, "features": table.take(candidates, names)}
+    def __init__(self, folder: Path | None):
+        self._folder, self._stack = folder, ExitStack()
 
-    return epoch
+    def __enter__(self) -> _Columns:
+        if self._folder:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        self._sinks: dict[str, Any] = {
+            name: self._stack.enter_context((self._folder / name).open("wb") if self._folder else io.BytesIO()) for name in self.dtypes
+        }
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def append(self, **arrays: np.ndarray) -> None:
+        for name, array in arrays.items():
+            self._sinks[name].write(array.tobytes())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The columns as read-only arrays."""
+        if not self._folder:
+            return {name: np.frombuffer(self._sinks[name].getvalue(), dtype) for name, dtype in self.dtypes.items()}
+        for sink in self._sinks.values():
+            sink.flush()
+        is_empty = not (self._folder / "items").stat().st_size
+        return {name: np.zeros(0, dtype) if is_empty else np.memmap(self._folder / name, dtype, "r") for name, dtype in self.dtypes.items()}
 
 
-def as_dataset(epoch: Callable[[], Iterator[dict[str, Any]]]) -> tf.data.Dataset:
-    """Batches as a tf.data.Dataset that reads ahead; every dimension but the features' own may change from step to step."""
-    first = next(iter(epoch()))
-
-    def spec(array: np.ndarray, fixed: int) -> tf.TensorSpec:
-        return tf.TensorSpec([None] * (array.ndim - fixed) + list(array.shape[array.ndim - fixed :]), array.dtype)
-
-    signature = {name: spec(array, 0) for name, array in first.items() if name != "features"}
-    signature["features"] = {name: spec(array, array.ndim - 1) for name, array in first["features"].items()}
-    return tf.data.Dataset.from_generator(epoch, output_signature=signature).prefetch(2)
+def records_of(pattern: str) -> Iterator[bytes]:
+    """The serialized examples of a pattern or of a folder."""
+    return _records(record_files(pattern)).as_numpy_iterator()
 
 
 def record_files(pattern: str) -> list[str]:
@@ -231,9 +274,3 @@ def _as_array(feature: Feature, values: np.ndarray) -> np.ndarray:
     size = int(np.prod(feature.shape))
     empty = bytes(size)
     return np.frombuffer(b"".join(value or empty for value in values), np.uint8).reshape(len(values), *feature.shape)
-
-
-def _sample(items: np.ndarray, num_items: int, count: int, generator: np.random.Generator) -> np.ndarray:
-    own = np.unique(items[items >= 0])
-    extra = generator.integers(0, num_items, max(count - len(own), 0))
-    return np.union1d(own, extra).astype(np.int32)

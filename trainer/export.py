@@ -14,8 +14,10 @@ import numpy as np
 from components.config import DataConfig
 from components.contract import Feature, item_features
 from trainer.data import PADDING, UNKNOWN_EVENT, ItemTable
+from trainer.explanations import history_parts
 from trainer.keras import tf
 from trainer.retrieval import Retrieval
+from trainer.user_towers import rows_of
 
 TOLERANCE = 1e-5  # between the model in memory and the one read back
 
@@ -50,6 +52,9 @@ class Towers(tf.Module):
         functions = {
             "item_tower": tf.function(self.encode_item).get_concrete_function(**item),
             "user_tower": tf.function(self.encode_user).get_concrete_function(**user),
+            "explain_user": tf.function(self.explain_user).get_concrete_function(
+                **user, item_vectors=tf.TensorSpec([None, None, embedding_dim], tf.float32, "item_vectors")
+            ),
         }
         if self.transform is not None:
             raw = {name: raw_tensor_spec(name, spec) for name, spec in self._raw_spec.items()}
@@ -62,9 +67,18 @@ class Towers(tf.Module):
 
     def encode_user(self, user_id, history_vectors, history_events, history_age_s):
         """A history of item vectors -> `vector` [B, D]."""
+        return {"vector": self.user_tower(self._history(user_id, history_vectors, history_events, history_age_s), training=False)}
+
+    def explain_user(self, user_id, history_vectors, history_events, history_age_s, item_vectors):
+        """A history and some items [B, M, D] -> `parts` [B, M, L] of their scores, and the `rest` [B, M]."""
+        history = self._history(user_id, history_vectors, history_events, history_age_s)
+        parts, rest = history_parts(self.user_tower, history, item_vectors)
+        return {"parts": parts, "rest": rest}
+
+    def _history(self, user_id, history_vectors, history_events, history_age_s):
         events = tf.where(tf.reduce_any(history_vectors != 0, -1), self.event_codes.lookup(history_events), PADDING)
-        history = {"vectors": history_vectors, "events": events, "age_s": history_age_s}
-        return {"vector": self.user_tower(history, training=False)}
+        users = rows_of(self.user_tower, user_id)
+        return {"vectors": history_vectors, "events": events, "age_s": history_age_s, "users": users}
 
     def encode_raw_item(self, **raw):
         """The raw features of items, an absent value as its default (`raw_tensor_spec`) -> `vector` [B, D]."""

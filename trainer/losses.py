@@ -1,10 +1,14 @@
-"""Training objectives. B users, C candidates, Q targets (interactions to be predicted), D embedding_dim."""
+"""Training objectives: of several replicas, each gives its share of the mean over the whole batch.
+
+B users, C candidates, Q targets (interactions to be predicted), D embedding_dim.
+"""
 
 from __future__ import annotations
 
 import tensorflow_recommenders as tfrs
 
 from trainer.keras import tf
+from trainer.strategy import global_sum
 
 
 def profile_cosine(predicted, target, sharpness: float = 1.0, activity_power: float = 0.0):
@@ -22,7 +26,7 @@ def profile_cosine(predicted, target, sharpness: float = 1.0, activity_power: fl
     distance = tf.reduce_sum((predicted - tf.math.l2_normalize(target, -1, epsilon=1e-9)) ** 2, -1)
     counts = tf.reduce_sum(tf.cast(target > 0, distance.dtype), -1)
     counts = tf.where(counts > 0, tf.maximum(counts, 1.0) ** activity_power, 0.0)
-    return tf.reduce_sum(distance * counts) / tf.maximum(tf.reduce_sum(counts), 1.0)
+    return tf.reduce_sum(distance * counts) / tf.maximum(global_sum(counts), 1.0)
 
 
 def full_softmax(queries, candidates, targets, weights, temperature: float):
@@ -32,16 +36,39 @@ def full_softmax(queries, candidates, targets, weights, temperature: float):
     """
     logits = tf.matmul(queries, candidates, transpose_b=True) / temperature  # [Q, C]
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
-    return tf.reduce_sum(losses * weights) / tf.maximum(tf.reduce_sum(weights), 1e-6)
+    return tf.reduce_sum(losses * weights) / tf.maximum(global_sum(weights), 1e-6)
 
 
-def sampled_softmax(temperature: float) -> tfrs.tasks.Retrieval:
+def sampled_softmax(temperature: float, hard_negatives: int = 0) -> tfrs.tasks.Retrieval:
     """The TFRS retrieval task: in-batch and extra negatives, no accidental hits, log-Q where probabilities are given (Yi et al., 2019).
 
+    hard_negatives: of all negatives only so many with the highest logits count for each target; 0 = all.
     Called with query_embeddings [Q, D], candidate_embeddings [Q + extra, D] whose first Q rows are the targets, candidate_ids,
     candidate_sampling_probability, sample_weight; gives the weighted sum over targets.
     """
-    return tfrs.tasks.Retrieval(temperature=temperature, remove_accidental_hits=True)
+    return tfrs.tasks.Retrieval(temperature=temperature, remove_accidental_hits=True, num_hard_negatives=hard_negatives or None)
+
+
+def rating_mse(predicted, values, weights):
+    """Squared error on ratings, weighted mean over the interactions that have one.
+
+    predicted, values: float [B, L], values NaN where there is no rating; weights: float [B, L].
+    """
+    is_rated = tf.math.is_finite(values)
+    weights = tf.where(is_rated, weights, 0.0)
+    errors = tf.where(is_rated, predicted - values, 0.0)
+    return tf.reduce_sum(errors**2 * weights) / tf.maximum(global_sum(weights), 1e-6)
+
+
+def recency(age_s, half_life_days: float):
+    """How much an interaction counts for its age: 1 at age 0 or where the age is unknown (0), half of it for each half-life.
+
+    age_s: float, seconds. Returns the same shape.
+    """
+    return 0.5 ** (age_s / (half_life_days * SECONDS_A_DAY))
+
+
+SECONDS_A_DAY = 86_400.0
 
 
 def sampling_probability(target_share, num_items: int, num_targets, num_uniform):

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from trainer.keras import tf
 from trainer.ranking_config import RankingConfig
-from trainer.ranking_features import POSITIONS, Encoder
+from trainer.ranking_features import FITTED, POSITIONS, Encoder
 
 
 class FieldVectors(tf.keras.layers.Layer):
@@ -66,12 +66,16 @@ class LogisticRegression(tf.keras.Model):
         place = inputs["position"]
         if training:
             place = tf.where(tf.random.uniform(tf.shape(place)) < self.config.position_dropout, 0, place)
-        return self.bias + tf.reduce_sum(self.first_order(inputs), 1) + self.place(place) + self.higher_order(inputs, training)
+        return self.of_fields(self.fields(inputs), training) + self.place(place)
 
-    def higher_order(self, inputs, training):
-        """What is added to the first order: [R, O]."""
-        del inputs, training
-        return 0.0
+    def fields(self, inputs):
+        """The vectors of the fields, [R, F, width] each: of the first order, then of what is above it."""
+        return [self.first_order(inputs)]
+
+    def of_fields(self, fields, training):
+        """What the fields' vectors say: logits float32 [R, O], but for the place in the list."""
+        del training
+        return self.bias + tf.reduce_sum(fields[0], 1)
 
 
 class FactorizationMachine(LogisticRegression):
@@ -84,13 +88,11 @@ class FactorizationMachine(LogisticRegression):
         self.vectors = FieldVectors(encoder, config.embedding_dim)
         self.heads = self.add_weight("heads", [config.embedding_dim, self.num_objectives], initializer="ones")
 
-    def higher_order(self, inputs, training):
-        return self.of_vectors(self.vectors(inputs), training)
+    def fields(self, inputs):
+        return [*super().fields(inputs), self.vectors(inputs)]
 
-    def of_vectors(self, vectors, training):
-        """What the fields' vectors [R, F, W] say: [R, O]."""
-        del training
-        return pairwise(vectors) @ self.heads
+    def of_fields(self, fields, training):
+        return super().of_fields(fields, training) + pairwise(fields[1]) @ self.heads
 
 
 class DeepFM(FactorizationMachine):
@@ -105,8 +107,8 @@ class DeepFM(FactorizationMachine):
             layers += [tf.keras.layers.Dense(units, activation="relu"), tf.keras.layers.Dropout(config.dropout)]
         self.deep = tf.keras.Sequential([*layers, tf.keras.layers.Dense(self.num_objectives)])
 
-    def of_vectors(self, vectors, training):
-        return super().of_vectors(vectors, training) + self.deep(vectors, training=training)
+    def of_fields(self, fields, training):
+        return super().of_fields(fields, training) + self.deep(fields[1], training=training)
 
 
 def train_ranker(
@@ -134,8 +136,7 @@ def train_ranker(
     callbacks = [tf.keras.callbacks.EarlyStopping("val_loss", patience=config.patience, restore_best_weights=True)]
     if log_dir is not None:
         callbacks.append(tf.keras.callbacks.TensorBoard(log_dir, write_graph=False))
-    hidden = encoded(encoder, valid[0]) | {"position": np.zeros(len(valid[1]), np.int32)}
-    held_out = tf.data.Dataset.from_tensor_slices((hidden, valid[1])).batch(8192)
+    held_out = tf.data.Dataset.from_tensor_slices((as_served(encoder, valid[0]), valid[1])).batch(8192)
     model.fit(rows, epochs=config.epochs, validation_data=held_out, callbacks=callbacks, verbose=0)
     return model
 
@@ -149,10 +150,15 @@ def encoded(encoder: Encoder, features: dict[str, np.ndarray]) -> dict[str, np.n
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def as_served(encoder: Encoder, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`encoded`, with what is not known when serving hidden: the place in the list, and whether retrieval was fitted on the target."""
+    places = np.zeros(len(features["time_s"]), np.int32)
+    return encoded(encoder, features | {FITTED: places.astype(np.int64)}) | {"position": places}
+
+
 def logits_as_served(model: LogisticRegression, encoder: Encoder, features: dict[str, np.ndarray]) -> np.ndarray:
-    """Logits [R, O] with the place in the list hidden."""
-    inputs = encoded(encoder, features) | {"position": np.zeros(len(features["time_s"]), np.int32)}
-    return model.predict(tf.data.Dataset.from_tensor_slices(inputs).batch(8192), verbose=0)
+    """Logits [R, O] of features as they are when serving."""
+    return model.predict(tf.data.Dataset.from_tensor_slices(as_served(encoder, features)).batch(8192), verbose=0)
 
 
 def fit_platt(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

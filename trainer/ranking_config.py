@@ -14,9 +14,9 @@ class RankingConfig:
 
     targets_per_user: int = 8  # most recent train interactions of a person that become queries
     negatives_from_list: int = 10  # other items of a query, drawn evenly from retrieval's list at that time
-    negatives_from_catalogue: int = 2  # and from all items
-    skipped_per_query: int = 1  # and the person's latest items that were no success
-    max_train_examples: int = 40_000  # what goes beyond is thinned out by query
+    negatives_from_catalogue: int = 1  # and from all items
+    held_out_share: float = 0.25  # of the people of the eval split: training stops and probabilities are calibrated by them
+    max_train_examples: int = 40_000  # what goes beyond is thinned out by query; at most half is what retrieval was not fitted on
     max_eval_examples: int = 12_000
     max_test_examples: int = 4_000  # TFMA takes seconds a thousand
 
@@ -34,9 +34,10 @@ class RankingConfig:
 
     weights: dict[str, float] = field(default_factory=dict)  # of the objectives in the utility; the event rules' own where not named
     min_auc: float = 0.55  # of the broadest success, on the test split: below it the ranker is not used
+    max_auc_loss_to_last: float = 0.005  # how much lower than the last blessed ranker's it may be on the same examples
 
     def __post_init__(self) -> None:
-        for name in ("dropout", "position_dropout"):
+        for name in ("dropout", "position_dropout", "held_out_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected a share from 0 to below 1")
         if not 0.5 <= self.min_auc < 1:

@@ -19,6 +19,8 @@ HISTORY_SLICE = "history"  # of these two; no feature, but a slice of the evalua
 LONG_FROM = 20  # interactions
 VECTORS = ("user_vector", "item_vector")
 POSITION = "position"
+FITTED = "fitted"
+PAIR_NUMBERS = ("max_similarity", "mean_similarity", "latest_similarity", "domain_share", "creator_share")
 COUNTED = ("age_s", "recency_s", "popularity")  # told by the doubling
 UNKNOWN_S = -1.0  # of a time
 POSITIONS = (1, 2, 3, 5, 10, 20, 50, 100, 200)  # places in retrieval's list from which a bucket starts
@@ -41,9 +43,11 @@ def ranking_features(data: DataConfig, dim: int) -> tuple[Feature, ...]:
         Feature("item_vector", "float32", (dim,), "unit norm"),
         Feature("max_similarity", "float32", (), "largest cosine of the item to a recent one of the person's, 0 without history"),
         Feature("mean_similarity", "float32", (), "mean cosine to the recent ones"),
+        Feature("latest_similarity", "float32", (), "mean cosine to the very latest ones"),
         Feature("domain_share", "float32", (), "share of the recent ones in the item's domain"),
         Feature("creator_share", "float32", (), "share of the recent ones by the item's creator"),
         Feature(POSITION, "int64", (), "place in retrieval's list from 1 on, 0 unknown or beyond it"),
+        Feature(FITTED, "int64", (), "1 where retrieval was fitted on the target, so that the tower vectors know it; 0 when serving"),
     )
 
 
@@ -82,13 +86,16 @@ class Encoder(tf.Module):
     Vocabularies and scales are those of the training rows.
     """
 
-    def __init__(self, features: dict[str, np.ndarray], min_count: int):
-        """features: training rows as `ranking_features` names them."""
+    def __init__(self, features: dict[str, np.ndarray], min_count: int, event_names: Sequence[str], numeric: Sequence[str]):
+        """features: training rows as `ranking_features` names them. event_names: the event rules' kinds. numeric: the declared numbers."""
         super().__init__()
         names = {"domain": features["domain"], "creator": features["creator"]}
         names |= {f"category_{column}": features["categories"][:, column] for column in range(features["categories"].shape[1])}
         self._tables = {name: _table(values, min_count) for name, values in names.items()}
-        self.sizes = [*(int(table.size()) + 1 for table in self._tables.values()), *[_BUCKETS] * len(COUNTED), 25, 8, _BUCKETS]
+        self.sizes = [*(int(table.size()) + 1 for table in self._tables.values()), *[_BUCKETS] * len(COUNTED), 25, 8, _BUCKETS, 2]
+        events = [f"{name}_{what}" for what in ("count", "share") for name in event_names]
+        dense_names = [*PAIR_NUMBERS, "similarity", "log_popularity", *events, "duration", *numeric]
+        self.field_names = [*self._tables, *COUNTED, "hour", "weekday", "history_length", FITTED, *dense_names, "towers"]
         self._offsets = tf.constant(np.concatenate([[0], np.cumsum(self.sizes)[:-1]]), tf.int32)
         dense = self._dense({name: tf.constant(values) for name, values in features.items() if values.dtype != object}).numpy()
         is_there = ~np.isnan(dense)
@@ -111,6 +118,7 @@ class Encoder(tf.Module):
         ids.append(tf.where(is_known, 1 + tf.cast(features["time_s"] % _DAY_S // 3600, tf.int32), 0))
         ids.append(tf.where(is_known, 1 + tf.cast((day + 3) % 7, tf.int32), 0))  # 1970 began on a Thursday; 1 = Monday
         ids.append(_doubling(tf.reduce_sum(features["history_counts"], 1)))
+        ids.append(tf.cast(features[FITTED], tf.int32))
         dense = (self._dense(features) - self._mean) / self._scale
         return {
             "ids": tf.stack(ids, 1) + self._offsets,
@@ -121,7 +129,7 @@ class Encoder(tf.Module):
 
     def _dense(self, features):
         """Numbers before scaling, NaN where absent: float32 [R, G]."""
-        pair = [features[name] for name in ("max_similarity", "mean_similarity", "domain_share", "creator_share")]
+        pair = [features[name] for name in PAIR_NUMBERS]
         pair.append(tf.reduce_sum(features["user_vector"] * features["item_vector"], 1))
         counts = tf.math.log1p(features["history_counts"])
         share = features["history_counts"] / tf.maximum(tf.reduce_sum(features["history_counts"], 1, keepdims=True), 1.0)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
+from typing import BinaryIO
+
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import ArpackError, LinearOperator, svds
 
 from trainer.data import Sequences
+
+_INTERACTIONS_AT_ONCE = 2_000_000
+_DENSE_CELLS = 20_000_000  # users x items that a dense decomposition may have
 
 
 def spectral_vectors(chosen: sp.spmatrix, dim: int, seed: int) -> np.ndarray:
@@ -18,12 +24,24 @@ def spectral_vectors(chosen: sp.spmatrix, dim: int, seed: int) -> np.ndarray:
     Returns float32 [N, dim], unit norm. Source: the low-rank optimum of a linear autoencoder (Shen et al., GF-CF, CIKM 2021).
     """
     per_user, per_item = (np.maximum(np.asarray(chosen.sum(axis)).ravel(), 1.0) for axis in (1, 0))
-    normalised = (sp.diags(per_user**-0.5) @ chosen @ sp.diags(per_item**-0.5)).astype(np.float64)
+    of_user, of_item = per_user**-0.5, per_item**-0.5
+    normalised = LinearOperator(  # the product of three matrices, without a copy of the large one
+        chosen.shape,
+        matvec=lambda items: of_user * (chosen @ (of_item * items.ravel())),
+        rmatvec=lambda users: of_item * (chosen.T @ (of_user * users.ravel())),
+        dtype=np.float64,
+    )
     random = np.random.default_rng(seed)
     vectors = random.normal(scale=0.1 / np.sqrt(dim), size=(chosen.shape[1], dim))
     rank = min(dim, min(chosen.shape) - 1)
     if rank > 0:
-        _, values, directions = svds(normalised, k=rank, v0=random.uniform(size=min(chosen.shape)))
+        try:
+            _, values, directions = svds(normalised, k=rank, v0=random.uniform(size=min(chosen.shape)))
+        except ArpackError:  # few events: many equal values, among which its iteration finds no way on
+            if np.prod(chosen.shape, dtype=np.int64) > _DENSE_CELLS:
+                raise
+            dense = of_user[:, None] * chosen.toarray() * of_item
+            values, directions = (part[:rank] for part in np.linalg.svd(dense, full_matrices=False)[1:])
         spectral = directions.T * values
         length = np.linalg.norm(spectral, axis=1, keepdims=True)
         vectors[:, :rank] += np.where(length > 1e-6, spectral / np.maximum(length, 1e-6), 0.0)
@@ -31,9 +49,26 @@ def spectral_vectors(chosen: sp.spmatrix, dim: int, seed: int) -> np.ndarray:
 
 
 def positive_matrix(sequences: Sequences, num_items: int) -> sp.csr_matrix:
-    """The positive interactions of the split, float32 [U, N], 1 where there is one or more."""
-    users = np.repeat(np.arange(len(sequences)), np.diff(sequences.splits))[sequences.positives]
-    items = sequences.items[sequences.positives]
-    matrix = sp.csr_matrix((np.ones(len(items), np.float32), (users, items)), (len(sequences), num_items))
-    matrix.data[:] = 1
-    return matrix
+    """The positive interactions of the split, float64 [U, N], 1 where there is one or more; its entries are mapped from a file."""
+    lengths = [np.zeros(1, np.int64)]
+    with tempfile.TemporaryFile() as items_file, tempfile.TemporaryFile() as ones_file:
+        for users in sequences.blocks(_INTERACTIONS_AT_ONCE):
+            first, last = sequences.splits[users[0]], sequences.splits[users[-1] + 1]
+            rows = np.repeat(np.arange(len(users)), np.diff(sequences.splits[users[0] : users[-1] + 2]))
+            is_positive = sequences.positives[first:last]
+            pairs = np.unique(rows[is_positive] * num_items + sequences.items[first:last][is_positive])
+            (pairs % num_items).astype(np.int32).tofile(items_file)
+            np.ones(len(pairs)).tofile(ones_file)
+            lengths.append(np.bincount(pairs // num_items, minlength=len(users)))
+        starts = np.cumsum(np.concatenate(lengths))
+        if starts[-1] == 0:
+            return sp.csr_matrix((len(sequences), num_items))
+        columns, ones = (_mapped(file, dtype) for file, dtype in ((items_file, np.int32), (ones_file, np.float64)))
+    if starts[-1] <= np.iinfo(np.int32).max:
+        starts = starts.astype(np.int32)  # of the type of the columns, so that neither is copied
+    return sp.csr_matrix((ones, columns, starts), (len(sequences), num_items), copy=False)
+
+
+def _mapped(file: BinaryIO, dtype: type) -> np.ndarray:
+    file.flush()
+    return np.memmap(file, dtype, "r")

@@ -1,0 +1,113 @@
+"""The batches of a training run.
+
+N items, B users of a batch, L longest history of a batch, C candidates of a step.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from trainer.data import ItemTable, Sequences
+from trainer.keras import tf
+
+
+class TrainingBatches:
+    """Users in a new order each epoch, with the candidates of the step and their features.
+
+    A batch is a function of its place, so training can go on from anywhere, and every worker deals the same cards.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequences,
+        table: ItemTable,
+        names: Sequence[str],
+        batch_size: int,
+        items_per_step: int,
+        longest: int | None,
+        seed: int,
+        few_shapes: bool = False,
+    ):
+        """names: the features of the candidates. batch_size: users of a step, of all replicas together. longest: keep the most recent so
+        many interactions. few_shapes: fill up with padding, so that a compiler meets B alone, and L as powers of two.
+        """
+        self.sequences, self.table, self.names = sequences, table, tuple(names)
+        self.batch_size, self.items_per_step, self.longest, self.seed = batch_size, items_per_step, longest, seed
+        self.users = np.flatnonzero(np.diff(sequences.splits) > 0)
+        self.steps_per_epoch = -(-len(self.users) // batch_size)
+        self._few_shapes = few_shapes
+        self._order = (-1, self.users)
+        whole = np.arange(len(table), dtype=np.int32)
+        self._whole = (whole, table.take(whole, self.names)) if len(table) <= items_per_step else None
+
+    def at(self, epoch: int, step: int, part: int = 0, parts: int = 1) -> dict[str, Any]:
+        """One batch, or one replica's part of it.
+
+        `candidates` int32 [C]: the whole catalogue where it has at most `items_per_step` items, else the items of the whole batch and a
+        uniform sample, in ascending order. `items` [B, L] are positions in `candidates` (-1 = padding). `features`: name -> [C, ...].
+        The rest is as in `Sequences.padded`.
+        """
+        users = self._shuffled(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
+        batch = self.sequences.padded(users[part::parts], longest=self.longest)
+        if self._whole:
+            candidates, features = self._whole
+        else:
+            everything = batch if parts == 1 else self.sequences.padded(users, longest=self.longest)
+            generator = np.random.default_rng([self.seed, epoch, step])
+            candidates = _sample(everything["items"], len(self.table), self.items_per_step, generator)
+            features = self.table.take(candidates, self.names)
+        positions = np.searchsorted(candidates, batch["items"])
+        batch["items"] = np.where(batch["items"] >= 0, positions, -1).astype(np.int32)
+        if self._few_shapes:
+            batch = _filled_up(batch, -(-self.batch_size // parts))
+        return {**batch, "candidates": candidates, "features": features}
+
+    def dataset(self, epoch: int, step: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+        """The parts of this worker's replicas, one after the other, from a place on and without end; it reads ahead.
+
+        Every dimension but the features' own may change from step to step.
+        """
+        parts = context.num_replicas_in_sync
+        local = parts // context.num_input_pipelines
+        first = context.input_pipeline_id * local
+
+        def stream() -> Iterator[dict[str, Any]]:
+            for place in itertools.count(epoch * self.steps_per_epoch + step):
+                for part in range(first, first + local):
+                    yield self.at(*divmod(place, self.steps_per_epoch), part, parts)
+
+        example = self.at(epoch, step)
+        signature = {name: _spec(array, 0) for name, array in example.items() if name != "features"}
+        signature["features"] = {name: _spec(array, array.ndim - 1) for name, array in example["features"].items()}
+        return tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(2 * local)
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        known, order = self._order
+        if known != epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.users)
+            self._order = (epoch, order)
+        return order
+
+
+def _filled_up(batch: dict[str, np.ndarray], users: int) -> dict[str, np.ndarray]:
+    given, longest = batch["items"].shape
+    wanted = 1 << (longest - 1).bit_length()
+    empty = {"items": -1}
+    return {
+        name: np.pad(array, [(0, users - given), (0, wanted - longest)][: array.ndim], constant_values=empty.get(name, 0))
+        for name, array in batch.items()
+    }
+
+
+def _spec(array: np.ndarray, fixed: int) -> tf.TensorSpec:
+    return tf.TensorSpec([None] * (array.ndim - fixed) + list(array.shape[array.ndim - fixed :]), array.dtype)
+
+
+def _sample(items: np.ndarray, num_items: int, count: int, generator: np.random.Generator) -> np.ndarray:
+    own = np.unique(items[items >= 0])
+    extra = generator.integers(0, num_items, max(count - len(own), 0))
+    return np.union1d(own, extra).astype(np.int32)
