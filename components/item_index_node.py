@@ -24,19 +24,21 @@ def ItemIndex(
     index: OutputArtifact[zhiyin_artifacts.ItemIndex],
     serving: Parameter[str],
     code: Parameter[str],
+    signature: Parameter[str] = "item_tower",
     build: Parameter[str] = "serving.item_index.build_item_index",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Encode every transformed item, build the index and measure it on the users of the split `train`.
+    """Encode every item, build the index and measure it on the users of the split `train`.
 
-    serving: a ServingConfig as JSON. code: fingerprint of our code, for the cache. build: dotted path of the function that builds.
+    items: transformed for the signature `item_tower`, item examples for `encode_item`. serving: a ServingConfig as JSON.
+    code: fingerprint of our code, for the cache. build: dotted path of the function that builds.
     Raises what `build` raises, RecallError above all.
     """
     model_path = path_utils.serving_model_path(model.uri)
     encoded = f"{index.uri}/encoded"
     with beam_pipeline as pipeline:
         read = beam.io.ReadFromTFRecord(f"{artifact_utils.get_split_uri([items], 'train')}/*")
-        _ = pipeline | "ReadItems" >> read | WriteItemVectors(model_path, f"{encoded}/part")
+        _ = pipeline | "ReadItems" >> read | WriteItemVectors(model_path, f"{encoded}/part", signature)
     item_ids, vectors = read_item_vectors(f"{encoded}/part")
     tf.io.gfile.rmtree(encoded)
     users = artifact_utils.get_split_uri([sequences], "train")

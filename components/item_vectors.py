@@ -1,4 +1,4 @@
-"""Item vectors from transformed items, by Beam's RunInference over a SavedModel's signature."""
+"""Item vectors from items, transformed or raw, by Beam's RunInference over a SavedModel's signature."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 _ITEMS_AT_ONCE = 64
-_SIGNATURE = "item_tower"
+_ABSENT = {tf.string: "", tf.float32: np.nan, tf.int64: -1}  # in lists of free length; as `encode_item` documents it
 
 
 class ItemTower(ModelHandler):
-    """Runs `item_tower` of the SavedModel at `path` over serialized transformed items; gives (item id, float32 [D]) pairs."""
+    """Runs a signature of the SavedModel at `path` over serialized items of its kind; gives (item id, float32 [D]) pairs.
 
-    def __init__(self, path: str):
+    signature: `item_tower` takes transformed items, `encode_item` item examples.
+    """
+
+    def __init__(self, path: str, signature: str):
         super().__init__()
-        self._path = path
+        self._path, self._signature = path, signature
 
     def load_model(self) -> Any:
         loaded = tf.saved_model.load(self._path)
-        tower = loaded.signatures[_SIGNATURE]
+        tower = loaded.signatures[self._signature]
         tower.owner = loaded  # the variables live as long as what loaded them
         return tower
 
@@ -31,26 +34,27 @@ class ItemTower(ModelHandler):
         self, batch: Sequence[bytes], model: Any, inference_args: dict[str, Any] | None = None
     ) -> Iterable[tuple[bytes, np.ndarray]]:
         specs = model.structured_input_signature[1]
-        features = {name: _feature(spec) for name, spec in specs.items()} | {"item_id": tf.io.FixedLenFeature([], tf.string)}
+        features = {name: _feature(spec) for name, spec in specs.items()}
         parsed = tf.io.parse_example(tf.constant(list(batch)), features)
-        vectors = model(**{name: parsed[name] for name in specs})["vector"].numpy()
-        return list(zip(parsed["item_id"].numpy(), vectors))
+        inputs = {name: _dense(parsed[name]) for name in specs}
+        ids = tf.io.parse_example(tf.constant(list(batch)), {"item_id": tf.io.FixedLenFeature([], tf.string)})["item_id"]
+        return list(zip(ids.numpy(), model(**inputs)["vector"].numpy()))
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         return {"min_batch_size": _ITEMS_AT_ONCE, "max_batch_size": _ITEMS_AT_ONCE}
 
 
 class WriteItemVectors(beam.PTransform):
-    """Serialized transformed items -> one gzipped record an item: a tf.Example with `item_id` and `vector`."""
+    """Serialized items -> one gzipped record an item: a tf.Example with `item_id` and `vector`. signature: see `ItemTower`."""
 
-    def __init__(self, model_path: str, target: str):
+    def __init__(self, model_path: str, target: str, signature: str = "item_tower"):
         super().__init__()
-        self._model_path, self._target = model_path, target
+        self._model_path, self._target, self._signature = model_path, target, signature
 
     def expand(self, items: beam.PCollection) -> Any:
         return (
             items
-            | "EncodeItems" >> RunInference(ItemTower(self._model_path))
+            | "EncodeItems" >> RunInference(ItemTower(self._model_path, self._signature))
             | "FormatVectors" >> beam.Map(_vector_record)
             | "WriteVectors" >> beam.io.WriteToTFRecord(self._target, file_name_suffix=".gz")
         )
@@ -73,9 +77,15 @@ def read_item_vectors(target: str) -> tuple[list[str], np.ndarray]:
     return [item_id.decode() for item_id in item_ids], np.stack([vectors[item_id] for item_id in item_ids])
 
 
-def _feature(spec: tf.TensorSpec) -> tf.io.FixedLenFeature:
+def _feature(spec: tf.TensorSpec) -> tf.io.FixedLenFeature | tf.io.RaggedFeature:
+    if spec.shape.as_list() == [None, None]:
+        return tf.io.RaggedFeature(spec.dtype)
     # Arrays of uint8 travel as bytes and are absent where the item has no such medium.
     return tf.io.FixedLenFeature(spec.shape[1:], spec.dtype, "" if spec.dtype == tf.string else None)
+
+
+def _dense(values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+    return values.to_tensor(_ABSENT[values.dtype]) if isinstance(values, tf.RaggedTensor) else values
 
 
 def _vector_record(pair: tuple[bytes, np.ndarray]) -> bytes:

@@ -3,10 +3,11 @@
 import json
 
 from absl import logging
+from tfx.components.util import model_utils
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import Examples, Model
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 from tfx.utils import path_utils
 
 import zhiyin_artifacts
@@ -19,17 +20,27 @@ def Recommender(
     index: InputArtifact[zhiyin_artifacts.ItemIndex],
     items: InputArtifact[Examples],
     sequences: InputArtifact[Examples],
+    ranker: InputArtifact[Model],
+    ranker_blessing: InputArtifact[ModelBlessing],
     exact: OutputArtifact[Model],
     scann: OutputArtifact[Model],
     serving: Parameter[str],
+    data: Parameter[str],
+    ranking: Parameter[str],
+    withdrawn: Parameter[str],
     code: Parameter[str],
     build: Parameter[str] = "serving.bundle.build_bundle",
 ) -> None:
     """Export the answer twice: `exact` for stock TensorFlow Serving, `scann` over the index as it was built.
 
-    items: item examples (not transformed). serving: a ServingConfig as JSON. code: fingerprint of our code, for the cache.
+    items: item examples (not transformed). ranker: used where `ranker_blessing` says so, else the order is that of retrieval.
+    serving, data, ranking: ServingConfig, DataConfig and RankingConfig as JSON. withdrawn: ids that are never shown, a JSON
+    list. code: fingerprint of our code, for the cache.
     build: dotted path of the function that exports. Raises what `build` raises, ExportError above all.
     """
+    is_blessed = model_utils.is_model_blessed(ranker_blessing)
+    if not is_blessed:
+        logging.warning("recommender: the ranker is not blessed, so items stay in the order of retrieval")
     counts = function_at(build)(
         path_utils.serving_model_path(model.uri),
         index.uri,
@@ -38,5 +49,9 @@ def Recommender(
         path_utils.serving_model_dir(exact.uri),
         path_utils.serving_model_dir(scann.uri),
         serving,
+        path_utils.serving_model_path(ranker.uri) if is_blessed else None,
+        data,
+        ranking,
+        json.loads(withdrawn),
     )
     logging.info("recommender: %s", json.dumps(counts))

@@ -14,16 +14,22 @@ class IndexConfig:
     exact_below: int = 2000  # items
     candidates: int = 200  # items that ScaNN hands on to the rules; recall is measured here too
     num_leaves: int = 0  # ScaNN partitions; 0 = the square root of the number of items
-    leaves_to_search: int = 0  # 0 = the fewest that reach `min_recall` when measured, from a third of the leaves on
-    reorder: int = 0  # approximate candidates that are scored exactly; 0 = ten times `candidates`
+    leaves_to_search: int = 0  # 0 = the fewest that reach `min_recall` when measured
+    reorder: int = 0  # approximate candidates that are scored exactly; 0 = the fewest that do, of ten times `candidates` at most
     min_recall: float = 0.95  # below this, at 10 or at `candidates`, an index is not published
     measured_queries: int = 500  # user vectors that recall is measured on
+    free_rows: int = 1000  # items that can be added to the answer between two builds
+    refresh_from: int = 500  # so many items added since the build: `zhiyin add` then runs the refresh
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_recall <= 1:
             raise ValueError(f"min_recall: got {self.min_recall}, expected a share between 0 and 1")
         if self.candidates < 10:
             raise ValueError(f"candidates: got {self.candidates}, expected at least 10")
+        if self.refresh_from < 1:
+            raise ValueError(f"refresh_from: got {self.refresh_from}, expected at least 1")
+        if self.free_rows < 0:
+            raise ValueError(f"free_rows: got {self.free_rows}, expected 0 or more")
         if self.num_leaves == 1:
             raise ValueError("num_leaves: ScaNN with one leaf answers every query with item 0; leave it at 0 or take at least 2")
 

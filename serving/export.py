@@ -18,6 +18,7 @@ from serving.recommender import Recommender
 
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # exist only in the process that made them
 _FRESH_PROCESS_S = 300
+LIMITS = ("max_per_creator", "max_item_age_s", "time_s")
 
 
 class MissingPackageError(ImportError):
@@ -45,7 +46,7 @@ def export(
         tf.saved_model.save(recommender, path, signatures=signatures, options=SAVE_OPTIONS)
         if python_ops := ops_of(path) & _PYTHON_OPS:
             raise ExportError(f"{path}: holds {', '.join(sorted(python_ops))}, which no other process can run")
-        replay.record(path, replay.in_process(signatures), requests_for(people, items, raw_items))
+        replay.record(path, replay.in_process(signatures), requests_for(people, items, raw_items, recommender.num_objectives))
         loaded = load(path)
         counts[path] = replay.compare(path, replay.in_process(loaded.signatures))
     in_a_fresh_process(list(recommenders))
@@ -98,7 +99,7 @@ def in_a_fresh_process(paths: Sequence[str]) -> None:
 
 
 def requests_for(
-    people: Sequence[str], items: Sequence[str], raw_items: Mapping[str, tf.Tensor]
+    people: Sequence[str], items: Sequence[str], raw_items: Mapping[str, tf.Tensor], num_objectives: int
 ) -> Iterator[tuple[str, Mapping[str, tf.Tensor]]]:
     """Requests for every signature: people known, new, and with a history given; a batch, and the first of it alone.
 
@@ -113,12 +114,26 @@ def requests_for(
         "history_age_s": tf.zeros([batch, 2]),
     }
     k = tf.range(batch, dtype=tf.int32) + 10
-    page = history | {"exclude_ids": tf.fill([batch, 1], items[0]), "domain": tf.fill([batch], ""), "k": k}
+    page = history | {
+        "exclude_ids": tf.fill([batch, 1], items[0]),
+        "allow_ids": tf.fill([batch, 1], ""),
+        "domain": tf.fill([batch], ""),
+        "k": k,
+        "objective_weights": tf.zeros([batch, num_objectives]),
+        "diversity": tf.constant([0.0, 0.3] * (batch // 2) + [0.0] * (batch % 2)),
+        "max_per_creator": tf.constant([0, 2] * (batch // 2) + [0] * (batch % 2)),
+        "max_item_age_s": tf.zeros([batch], tf.int64),
+        "explore_share": tf.constant([0.0, 0.2] * (batch // 2) + [0.0] * (batch % 2)),
+        "seed": tf.range(batch),
+        "time_s": tf.zeros([batch], tf.int64),
+    }
     batches: dict[str, Mapping[str, tf.Tensor]] = {
         "serving_default": page,
         "recommend": page,
         "recommend_user": {"user_id": history["user_id"], "k": k},
-        "similar": {"item_id": tf.constant([*items[:5], "no such item"]), "k": tf.fill([len(items[:5]) + 1], 10)},
+        "similar": {"item_id": tf.constant([*items, "no such item"][:batch])}
+        | {name: page[name][: len(items) + 1] for name in ("exclude_ids", "allow_ids", "domain", "k", *LIMITS)},
+        "explain": history | {name: page[name] for name in ("objective_weights", "time_s")} | {"item_ids": tf.constant([[*items]] * batch)},
         "encode_user": history,
         "encode_item": raw_items,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from serving.config import IndexConfig
 MIN_SCANN_ITEMS = 16  # product quantisation needs a point for each of its 16 centres; with one item ScaNN ends the process
 _MIN_LEAVES_TO_SEARCH = 10
 _QUERIES_AT_ONCE = 64
+_TIMED_QUERIES = 200
 SAVE_OPTIONS = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
 
 
@@ -77,7 +79,7 @@ class ScannIndex(tf.Module):
 
         num_items = len(vectors)
         num_leaves = config.num_leaves or max(2, math.isqrt(num_items))
-        leaves_to_search = min(num_leaves, config.leaves_to_search or max(_MIN_LEAVES_TO_SEARCH, math.ceil(num_leaves / 3)))
+        leaves_to_search = min(num_leaves, config.leaves_to_search or max(_MIN_LEAVES_TO_SEARCH, math.ceil(num_leaves / 20)))
         reorder = min(num_items, config.reorder or 10 * config.candidates)
         candidates = min(num_items, config.candidates)
         searcher = (
@@ -144,19 +146,40 @@ def build_index(vectors: np.ndarray, item_ids: Sequence[str], config: IndexConfi
     return ScannIndex.build(vectors, config)
 
 
-def widen_until(index: ScannIndex, queries: np.ndarray, target: float) -> list[dict[str, float]]:
-    """Let the index search as few of its leaves as reach the recall `target` at 10 and at its candidates; all of them if none does.
+def tune(index: ScannIndex, queries: np.ndarray, target: float) -> list[dict[str, float]]:
+    """Let the index search as few of its leaves, then score as few items exactly, as reach the recall `target` at 10 and at its candidates.
 
-    queries: float32 [Q, D] of the kind that will be asked. Returns the curve that was measured, a point for each number of leaves tried.
+    All leaves where none does. queries: float32 [Q, D] of the kind that will be asked.
+    Returns the curve that was measured: a point for each setting tried, with its queries a second, asked one by one.
     """
     curve = []
-    while True:
-        point = {"leaves_to_search": float(index.leaves_to_search)}
-        point |= {f"recall@{k}": measure_recall(index, queries, k) for k in (10, index.candidates)}
-        curve.append(point)
-        if index.leaves_to_search == index.num_leaves or min(list(point.values())[1:]) >= target:
-            return curve
+
+    def measure() -> bool:
+        started = time.perf_counter()
+        recalls = {f"recall@{k}": measure_recall(index, queries, k) for k in (10, index.candidates)}
+        settings = {"leaves_to_search": float(index.leaves_to_search), "reorder": float(index.reorder)}
+        curve.append({**settings, **recalls, "qps": queries_per_second(index, queries), "seconds": time.perf_counter() - started})
+        return min(recalls.values()) >= target
+
+    while not measure() and index.leaves_to_search < index.num_leaves:
         index.leaves_to_search = min(index.num_leaves, math.ceil(1.4 * index.leaves_to_search))
+    while index.reorder > index.candidates:
+        enough, index.reorder = index.reorder, max(index.candidates, index.reorder // 2)
+        if not measure():
+            index.reorder = enough
+            break
+    return curve
+
+
+def queries_per_second(index: Index, queries: np.ndarray, k: int = 10) -> float:
+    """How many queries float32 [Q, D] are answered in a second of processor time, one after the other, k items each."""
+    search = tf.function(index.search, input_signature=[tf.TensorSpec([None, queries.shape[1]]), tf.TensorSpec([], tf.int32)])
+    rows = [tf.constant(queries[row : row + 1], tf.float32) for row in range(min(len(queries), _TIMED_QUERIES))]
+    search(rows[0], k)
+    started = time.process_time()
+    for row in rows:
+        search(row, k)
+    return len(rows) / (time.process_time() - started)
 
 
 def save_index(index: Index, folder: str, item_ids: Sequence[str], report: dict) -> None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from components.settings import from_json
 from serving.config import ServingConfig
-from serving.index import ScannIndex, build_index, measure_recall, save_index, widen_until
+from serving.index import ScannIndex, build_index, measure_recall, save_index, tune
 from serving.people import read_people, user_vectors
 
 
@@ -36,8 +36,8 @@ def build_item_index(
     queries = user_vectors(tower, index, people, config.history_length, config.index.measured_queries)
     del model
     report: dict[str, Any] = {"build_seconds": round(build_s, 3), "queries": len(queries)}
-    if isinstance(index, ScannIndex) and not config.index.leaves_to_search:
-        report["curve"] = widen_until(index, queries, config.index.min_recall)
+    if isinstance(index, ScannIndex) and not (config.index.leaves_to_search or config.index.reorder):
+        report["curve"] = tune(index, queries, config.index.min_recall)
     depths = sorted({10, config.index.candidates})
     report["recall"] = {str(k): measure_recall(index, queries, k) for k in depths}
     for k, recall in report["recall"].items():

@@ -13,11 +13,12 @@ import tensorflow as tf
 
 from components.config import DataConfig
 from serving.index import Index
+from serving.shelf import Shelf
 from trainer.ranking_features import UNKNOWN_S
 
 PER_REQUEST = ("history_counts", "recency_s", "time_s", "user_vector")  # features that all candidates of a request share
 PER_ITEM = ("domain", "creator", "categories", "numeric", "item_vector")  # features that an item has in every request
-RECENT = 50  # interactions that an item is compared with
+RECENT, LATEST = 50, 5  # interactions that an item is compared with
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,15 @@ class ItemFacts:
     categories: np.ndarray
     numeric: np.ndarray
     published_at_s: np.ndarray
+
+    def padded(self, rows: int) -> ItemFacts:
+        """With so many rows more of which nothing is known."""
+
+        def longer(values: np.ndarray, fill) -> np.ndarray:
+            return np.concatenate([values, np.full((rows, *values.shape[1:]), fill, values.dtype)])
+
+        texts = (longer(part, b"") for part in (self.domains, self.creators, self.categories))
+        return ItemFacts(*texts, *(longer(part, np.nan) for part in (self.numeric, self.published_at_s)))
 
 
 def read_facts(folder: str, item_ids: Sequence[str], data: DataConfig) -> ItemFacts:
@@ -70,7 +80,7 @@ def codes_of(names: np.ndarray) -> np.ndarray:
 class PairFeatures(tf.Module):
     """The features of every candidate of every request, from constants of the items."""
 
-    def __init__(self, facts: ItemFacts, index: Index, event_names: Sequence[str]):
+    def __init__(self, facts: ItemFacts, index: Index | Shelf, event_names: Sequence[str]):
         """index: holds the vectors float32 [N, D]. event_names: the event rules' kinds, in their order."""
         super().__init__()
         self._event_names = list(event_names)
@@ -82,7 +92,7 @@ class PairFeatures(tf.Module):
         self._index = index
 
     def __call__(self, query, items, events, age_s, candidates, popularity, time_s):
-        """Features by name, each [B, C, ...], but for `position`, which the caller knows.
+        """Features by name, each [B, C, ...], but for `position` and `fitted`, which the caller knows.
 
         query: float32 [B, D]. items: int32 [B, H] positions, oldest first, -1 where padded on the right; events string, age_s float32
         [B, H]. candidates: int32 [B, C], valid positions. popularity: float32 [B, C]. time_s: int64 [B], 0 unknown.
@@ -112,6 +122,7 @@ class PairFeatures(tf.Module):
         codes, recent_codes = tf.gather(self._codes, candidates), tf.gather(self._codes, recent)
         same = [(codes[:, :, None, at] == recent_codes[:, None, :, at]) & (codes[:, :, None, at] >= 0) for at in range(2)]
         shares = [tf.reduce_sum(tf.cast(part, tf.float32) * weight[:, None], 2) for part in same]
+        latest = weight[:, :LATEST] / tf.maximum(tf.reduce_sum(weight[:, :LATEST], 1, keepdims=True), 1e-9)
         highest = tf.reduce_max(tf.where(is_recent[:, None], cosines, -2.0), 2)
         return per_request | {
             "domain": strings[:, :, 0],
@@ -123,6 +134,7 @@ class PairFeatures(tf.Module):
             "item_vector": vectors,
             "max_similarity": tf.where(highest < -1.5, 0.0, highest),
             "mean_similarity": tf.reduce_sum(cosines * weight[:, None], 2),
+            "latest_similarity": tf.reduce_sum(cosines[:, :, :LATEST] * latest[:, None], 2),
             "domain_share": shares[0],
             "creator_share": shares[1],
         }

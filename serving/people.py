@@ -14,8 +14,8 @@ import numpy as np
 import scipy.sparse as sp
 import tensorflow as tf
 
+from serving.histories import Histories
 from serving.index import Index
-from serving.recommender import Histories
 
 SPLITS = ("train", "eval", "test")
 _USERS_AT_ONCE = 256
@@ -170,6 +170,17 @@ def read_item_facts(folder: str, item_ids: Sequence[str]) -> tuple[list[str], np
         facts |= dict(zip(parsed["item_id"].numpy(), zip(parsed["domain"].numpy(), times)))
     rows = [facts[item_id.encode()] for item_id in item_ids]
     return [domain.decode() for domain, _ in rows], np.array([time for _, time in rows], np.float64)
+
+
+def read_item_owners(folder: str) -> dict[bytes, tuple[str, str]]:
+    """domain and creator of item examples by item id, "" where absent."""
+    names = ("item_id", "domain", "creator")
+    owners: dict[bytes, tuple[str, str]] = {}
+    for batch in _batches(folder):
+        parsed = tf.io.parse_example(batch, {name: tf.io.FixedLenFeature([], tf.string, "") for name in names})
+        columns = [parsed[name].numpy() for name in names]
+        owners |= {item_id: (domain.decode(), creator.decode()) for item_id, domain, creator in zip(*columns)}
+    return owners
 
 
 def read_item_words(folder: str, item_ids: Sequence[str]) -> list[list[str]]:

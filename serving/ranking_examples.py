@@ -1,14 +1,17 @@
 """Sequences, retrieval model and index -> ranking examples. The RankingExamples node calls `write_ranking_examples`.
 
-A query is an interaction of a person at its time: the item taken stands beside others of retrieval's list at that time, some of the whole
-catalogue, and what the person lately took without success. Q queries, C candidates of a query, N items.
+A query is an interaction of a person at its time: the item taken, liked or skipped, stands beside others of retrieval's list at that time
+and some of the whole catalogue. Retrieval was fitted on the interactions of the train split, so there the taken
+item looks more alike to the person than it ever will when serving. Training therefore sees two kinds of queries and a feature that tells
+them apart: of the train split (all seasons of the catalogue), and of the eval split (what retrieval has not seen). Some people of the eval
+split are held out of training: by them it is stopped and calibrated. Q queries, C candidates of a query, N items.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +24,7 @@ from serving.index import load_index
 from serving.pair_features import PER_ITEM, PER_REQUEST, ItemFacts, PairFeatures, read_facts
 from serving.people import SPLITS, People, encode_users, latest, read_people, select
 from trainer.ranking_config import RankingConfig, labels_of
-from trainer.ranking_features import HISTORY_SLICE, LONG_FROM, LONG_HISTORY, POSITION, QUERY_ID, SHORT_HISTORY, label_key
+from trainer.ranking_features import FITTED, HISTORY_SLICE, LONG_FROM, LONG_HISTORY, POSITION, QUERY_ID, SHORT_HISTORY, label_key
 
 _QUERIES_AT_ONCE = 256
 
@@ -41,6 +44,7 @@ class Queries:
     stops: np.ndarray
     later: list[np.ndarray]
     ids: list[str]
+    fitted: bool  # whether retrieval was fitted on the targets
 
 
 class Popularity:
@@ -91,35 +95,59 @@ def write_ranking_examples(
     popularity = Popularity(latest(list(splits.values())), splits["train"], len(item_ids))
     facts = read_facts(items_folder, item_ids, rules_of)
     features = PairFeatures(facts, index, list(rules_of.event_rules))
-    limits = {"train": config.max_train_examples, "eval": config.max_eval_examples, "test": config.max_test_examples}
     written = {}
-    for split, people in splits.items():
-        per_query = 1 + config.negatives_from_list + config.negatives_from_catalogue + config.skipped_per_query
-        queries = queries_of(people, split, rules_of, config, limits[split] // per_query)
-        query_vectors = encode_users(model.signatures["user_tower"], vectors, queries.people, queries.stops, history_length)
+    for split, parts in queries_by_split(splits, rules_of, config).items():
         tf.io.gfile.makedirs(folders[split])
         written[split] = 0
         with tf.io.TFRecordWriter(f"{folders[split]}/data_tfrecord-00000-of-00001.gz", "GZIP") as writer:
-            for example in _examples(
-                queries, query_vectors, vectors, features, facts, popularity, rules_of, config, history_length, candidates
-            ):
-                writer.write(example)
-                written[split] += 1
+            for queries in parts:
+                query_vectors = encode_users(model.signatures["user_tower"], vectors, queries.people, queries.stops, history_length)
+                for example in _examples(
+                    queries, query_vectors, vectors, features, facts, popularity, rules_of, config, history_length, candidates
+                ):
+                    writer.write(example)
+                    written[split] += 1
     logging.info("ranking examples: %s", written)
     return written
 
 
-def queries_of(people: People, split: str, data: DataConfig, config: RankingConfig, limit: int) -> Queries:
+def queries_by_split(splits: Mapping[str, People], data: DataConfig, config: RankingConfig) -> dict[str, list[Queries]]:
+    """What the ranker trains on (half of it what retrieval was not fitted on, if there is so much), is stopped by, and is judged by.
+
+    Without an eval split, people are held out of the train split.
+    """
+    per_query = 1 + config.negatives_from_list + config.negatives_from_catalogue
+
+    def is_held_out(user_id: str) -> bool:
+        digest = hashlib.blake2b(f"{config.seed}:held out:{user_id}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") < config.held_out_share * 2**64
+
+    limit = config.max_train_examples // per_query
+    unfitted = queries_of(splits["eval"], "eval", data, config, limit // 2, lambda user_id: not is_held_out(user_id))
+    source = "eval" if len(unfitted.ids) else "train"
+    fitted = queries_of(
+        splits["train"], "train", data, config, limit - len(unfitted.ids), lambda user_id: source == "eval" or not is_held_out(user_id)
+    )
+    return {
+        "train": [queries for queries in (fitted, unfitted) if len(queries.ids)],
+        "eval": [queries_of(splits[source], source, data, config, config.max_eval_examples // per_query, is_held_out)],
+        "test": [queries_of(splits["test"], "test", data, config, config.max_test_examples // per_query)],
+    }
+
+
+def queries_of(
+    people: People, split: str, data: DataConfig, config: RankingConfig, limit: int, keeps: Callable[[str], bool] = lambda user_id: True
+) -> Queries:
     """The interactions of a split that become queries.
 
     In train the last `targets_per_user` of each person's later half, in eval and test those of the split itself; only where something
-    came before, and at most `limit` of them, thinned out by a digest of their name.
+    came before, and at most `limit` of them, thinned out by a digest of their name. keeps: tells by their id whose.
     """
     lengths = np.diff(people.splits)
     first = np.maximum(lengths // 2, lengths - config.targets_per_user) if split == "train" else people.num_history
     chosen = []
     for user, user_id in enumerate(people.user_ids):
-        for stop in range(max(int(first[user]), 1), int(lengths[user])):
+        for stop in range(max(int(first[user]), 1), int(lengths[user])) if keeps(user_id) else ():
             name = f"{user_id}\n{stop}"
             chosen.append((hashlib.blake2b(f"{config.seed}:{split}:{name}".encode(), digest_size=8).digest(), user, stop, name))
     chosen = sorted(sorted(chosen)[:limit], key=lambda query: query[1:3])
@@ -134,6 +162,7 @@ def queries_of(people: People, split: str, data: DataConfig, config: RankingConf
         stops=stops,
         later=[people.items[row + 1 : people.splits[user + 1]] for row, user in zip(at, users)],
         ids=[query[3] for query in chosen],
+        fitted=split == "train",
     )
 
 
@@ -179,7 +208,7 @@ def _examples(
         )
         arrays = {name: value.numpy() for name, value in batch.items()}
         for number, (row, (items, places)) in enumerate(zip(rows, chosen)):
-            slices = {QUERY_ID: queries.ids[row].encode(), HISTORY_SLICE: _history_slice(queries.stops[row])}
+            slices = {QUERY_ID: queries.ids[row].encode(), HISTORY_SLICE: _history_slice(queries.stops[row]), FITTED: int(queries.fitted)}
             of_request = _serialized({name: arrays[name][number, 0] for name in PER_REQUEST} | slices)
             for column, (item, place) in enumerate(zip(items, places)):
                 if item not in of_item:
@@ -218,8 +247,7 @@ def _candidates(
     drawn = [generator.choice(in_list, min(config.negatives_from_list, len(in_list)), replace=False)]
     is_free[drawn[0]] = False
     rest = generator.integers(0, len(scores), config.negatives_from_catalogue)
-    failed = before[~people.positives[start:end]][::-1][: config.skipped_per_query]
-    others = np.concatenate([*drawn, rest[is_free[rest]], failed[failed != target]])
+    others = np.concatenate([*drawn, rest[is_free[rest]]])
     _, firsts = np.unique(others, return_index=True)
     items = np.concatenate([[target], others[np.sort(firsts)]]).astype(np.int32)
     return items, place[items]

@@ -1,94 +1,72 @@
-"""The one call: from a person's history to a page of items. The only file with tf.function signatures.
+"""The one call: from a person's history to a page of items. The only file with tf.function signatures of the answer.
 
-B requests, L interactions of a request, H most recent known ones, E exclusions, N items, D dimensions, K the longest list asked for.
+B requests, L interactions of a request, H most recent known ones, E exclusions, A allowed items, N items, D dimensions, C candidates, O
+objectives, K the longest list asked for.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from serving import checks
+from serving.candidates import Candidates, Request, Rules, rows_of
 from serving.config import ServingConfig
-from serving.index import ExactIndex, Index, pad_to
-
-MAX_K = 10_000  # a longer list is a mistake in the request, not a page
-_ANY_DOMAIN, _UNKNOWN_DOMAIN, _NO_DOMAIN = -1, -2, -3
-_NO_NAME = "\0"
-_SCORES_AT_ONCE = 2**25  # float32 scores of one exact step: 128 MiB
+from serving.explainer import Explainer
+from serving.histories import Histories, History, KnownPeople
+from serving.index import pad_to
+from serving.orders import Order, RetrievalOrder
+from serving.rerank import NEW_PERSON, REASONS, Wishes, choose
+from serving.shelf import ANY_TIME, Shelf
+from serving.vocabularies import Vocabularies
 
 _Strings = tf.TensorSpec([None], tf.string)
 _StringLists = tf.TensorSpec([None, None], tf.string)
+_Floats = tf.TensorSpec([None], tf.float32)
 _FloatLists = tf.TensorSpec([None, None], tf.float32)
 _Ints = tf.TensorSpec([None], tf.int32)
+_Times = tf.TensorSpec([None], tf.int64)
+_ITEM = {name: tf.TensorSpec([None], tf.string, name) for name in ("item_id", "domain", "creator")}
 
 
-@dataclass(frozen=True)
-class Histories:
-    """What the people known at training time did, so that `user_id` alone is a full request.
+class _Asked(NamedTuple):
+    """A batch of requests on the way to their pages."""
 
-    splits: int64 [U + 1], the bounds of each user's rows in the others. items: int32 [T] positions, oldest first.
-    events: int32 [T], which of `event_names`. age_s: float32 [T], seconds before the last event of the data, 0 where unknown.
-    """
-
-    user_ids: Sequence[str]
-    splits: np.ndarray
-    items: np.ndarray
-    events: np.ndarray
-    age_s: np.ndarray
-    event_names: Sequence[str]
+    request: Request
+    history: History
+    time_s: tf.Tensor  # int64 [B]
+    weights: tf.Tensor  # float32 [B, O]
+    wishes: Wishes
+    k: tf.Tensor  # int32 [B]
 
 
-@dataclass(frozen=True)
-class Catalogue:
-    """What the answer needs to know of the items, in the order of the index.
+class _Page(NamedTuple):
+    """The places of the pages, [B, K, ...]; position -1 beyond the last."""
 
-    domains: "" where an item has none. cold_start: float32 [N], the score of each item for people we know nothing of.
-    """
-
-    item_ids: Sequence[str]
-    domains: Sequence[str]
-    cold_start: np.ndarray
+    positions: tf.Tensor
+    scores: tf.Tensor
+    probabilities: tf.Tensor
+    reasons: tf.Tensor
 
 
 class Recommender(tf.Module):
-    """Candidates from the index, minus what was seen or excluded, for every request of a batch on its own.
+    """Candidates from the index, minus what was seen or excluded, in the order of their utility, for every request of a batch on its own.
 
-    model: the loaded retrieval model, with signatures `user_tower` and `encode_item` (docs/architecture.md).
-    Raises ValueError where ids cannot be a line of a vocabulary file, or the parts are not of the same items.
+    model: the loaded retrieval model, with signatures `user_tower`, `explain_user` and `encode_item` (docs/architecture.md). order: how
+    candidates become a page.
     """
 
-    def __init__(self, model, index: Index, catalogue: Catalogue, histories: Histories, config: ServingConfig):
+    def __init__(self, model, shelf: Shelf, histories: Histories, config: ServingConfig, order: Order | None = None):
         super().__init__()
-        lengths = {index.num_items, len(catalogue.item_ids), len(catalogue.domains), len(catalogue.cold_start)}
-        if len(lengths) > 1:
-            raise ValueError(f"index, item ids, domains and cold-start scores are of different catalogues: {sorted(lengths)} items")
-        if not np.isfinite(catalogue.cold_start).all():
-            raise ValueError("cold-start scores must be finite")
-        self._model, self._index = model, index
+        self._model, self._shelf = model, shelf
+        self._order = order or RetrievalOrder()
         self._user_tower, self._encode_item = (model.signatures[name] for name in ("user_tower", "encode_item"))
-        self._history_length = config.history_length
-        domain_names = sorted(set(catalogue.domains) - {""})
-        self._vocabularies = tempfile.mkdtemp(prefix="zhiyin-vocabularies-")  # until the SavedModel has its copies
-        weakref.finalize(self, shutil.rmtree, self._vocabularies, ignore_errors=True)
-        self._item_positions = self._line_numbers(catalogue.item_ids, "item_ids.txt")
-        self._user_rows = self._line_numbers(histories.user_ids, "user_ids.txt")
-        self._domain_codes = self._line_numbers(domain_names, "domains.txt")
-        code_of = {name: code for code, name in enumerate(domain_names)} | {"": _NO_DOMAIN}
-        self._item_ids = _fixed(np.array(list(catalogue.item_ids), object), tf.string)  # [N]
-        self._domains = _fixed([code_of[name] for name in catalogue.domains], tf.int32)  # [N]
-        self._cold_start = _fixed(catalogue.cold_start, tf.float32)  # [N]
-        self._splits = _fixed(histories.splits, tf.int64)  # [U + 1]
-        self._history_items = _fixed(histories.items, tf.int32)  # [T]
-        self._history_events = _fixed(histories.events, tf.int32)  # [T]
-        self._history_age_s = _fixed(histories.age_s, tf.float32)  # [T]
-        self._event_names = _fixed(np.array([*histories.event_names, ""], object), tf.string)
+        self._explainer = Explainer(model.signatures["explain_user"], shelf, self._order)
+        self._num_candidates = config.index.candidates
+        self._candidates = Candidates(shelf)
+        self._people = KnownPeople(histories, shelf, Vocabularies(self), config.history_length)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The signatures of the SavedModel; `recommend` is the default one too."""
@@ -98,182 +76,238 @@ class Recommender(tf.Module):
             "recommend": self.recommend.get_concrete_function(),
             "recommend_user": self.recommend_user.get_concrete_function(),
             "similar": self.similar.get_concrete_function(),
+            "explain": self.explain.get_concrete_function(),
+            "add_items": self.add_items.get_concrete_function(
+                vector=tf.TensorSpec([None, self._shelf.vectors.shape[1]], tf.float32, "vector"), **_ITEM
+            ),
+            "withdraw_items": self.withdraw_items.get_concrete_function(),
             "encode_user": self.encode_user.get_concrete_function(),
             "encode_item": tf.function(lambda **features: self._encode_item(**features)).get_concrete_function(**raw_item),
         }
 
-    @tf.function(input_signature=[_Strings, _StringLists, _StringLists, _FloatLists, _StringLists, _Strings, _Ints])
-    def recommend(self, user_id, history_ids, history_events, history_age_s, exclude_ids, domain, k):
+    @property
+    def num_objectives(self) -> int:
+        """O."""
+        return self._order.num_objectives
+
+    @tf.function(
+        input_signature=[
+            *(_Strings, _StringLists, _StringLists, _FloatLists, _StringLists, _StringLists, _Strings, _Ints),
+            *(_FloatLists, _Floats, _Ints, _Times, _Floats, _Ints, _Times),
+        ]
+    )
+    def recommend(
+        self,
+        user_id,
+        history_ids,
+        history_events,
+        history_age_s,
+        exclude_ids,
+        allow_ids,
+        domain,
+        k,
+        objective_weights,
+        diversity,
+        max_per_creator,
+        max_item_age_s,
+        explore_share,
+        seed,
+        time_s,
+    ):
         """A page for each person.
 
         user_id: string [B], "" or unknown = a new person. history_ids: string [B, L], oldest first; "" and unknown ids do not count;
         a history without any known id is replaced by the one known from training. history_events: string [B, L], "" = unknown.
         history_age_s: float32 [B, L], seconds ago, 0 = unknown. exclude_ids: string [B, E], "" and unknown ids do not count.
-        domain: string [B], "" = any. k: int32 [B], 1 to MAX_K.
-        Returns item_ids string [B, K], best first, "" beyond `count`; scores float32 [B, K], 0 there; count int32 [B], fewer than k only
-        where fewer are eligible; fallback bool [B], true where nothing is known of the person (or the model has no finite vector): the
-        list is then that of new people. K is the largest k asked for.
-        Nothing of the histories, given or known, is in the list. Raises INVALID_ARGUMENT where k or the shapes are wrong.
+        allow_ids: string [B, A], nothing else may be shown; a row of "" = anything. domain: string [B], "" = any. k: int32 [B], 1 to
+        `checks.MAX_K`. objective_weights: float32 [B, O], in the order of the kinds' names; a row of zeros (or no column) = the configured
+        weights. diversity: float32 [B], 0 to 1 (serving.rerank). max_per_creator: int32 [B], 0 = any number. max_item_age_s: int64 [B],
+        only what was published within so many seconds before `time_s`; 0 = anything, also without a date. explore_share: float32 [B], 0 to
+        1, the chance of each place to go to a candidate drawn with `seed`, int32 [B]. time_s: int64 [B], seconds since 1970, 0 = the time
+        of the last event known.
+        Returns item_ids string [B, K], best first, "" beyond `count`; scores float32 [B, K], the utility, 0 there; probabilities float32
+        [B, K, O]; reasons string [B, K] (serving.rerank.REASONS); count int32 [B], fewer than k only where fewer are eligible; fallback
+        bool [B], true where nothing is known of the person (or the model has no finite vector): the list is then that of new people, its
+        scores those of the list; widened bool [B], true where the cap of a creator used the candidates up and all items were searched for
+        the best of each creator. K is the largest k asked for.
+        Nothing of the histories, given or known, is in the list. Raises INVALID_ARGUMENT where a value or the shapes are wrong.
         """
-        request = self._history(user_id, history_ids, history_events, history_age_s)
-        query = self._encode(user_id, request)
-        fallback = (request["length"] == 0) | ~tf.reduce_all(tf.math.is_finite(query), 1)
-        check = tf.debugging.assert_equal(tf.shape(exclude_ids)[0], tf.shape(user_id)[0], "exclude_ids must have a row for each user_id")
-        with tf.control_dependencies([check]):
-            exclude_ids = tf.identity(exclude_ids)
-        hidden = tf.concat([request["seen"], _lookup(self._item_positions, exclude_ids)], 1)  # [B, H']
-        return self._answer(query, fallback, hidden, domain, k) | {"fallback": fallback}
+        history = self._people.history(user_id, history_ids, history_events, history_age_s)
+        query = self._encode(user_id, history)
+        is_finite = tf.reduce_all(tf.math.is_finite(query), 1)
+        batch = tf.shape(user_id)[0]
+        required = [
+            *checks.of_k(k, domain, batch),
+            checks.row_for_each("exclude_ids", exclude_ids, batch),
+            checks.row_for_each("allow_ids", allow_ids, batch),
+            *checks.of_weights(objective_weights, self.num_objectives, batch),
+            *(checks.value_for_each(name, values, batch) for name, values in (("diversity", diversity), ("explore_share", explore_share))),
+            checks.value_for_each("seed", seed, batch),
+            *checks.of_limits(max_per_creator, max_item_age_s, time_s, batch),
+            checks.is_share("diversity", diversity),
+            checks.is_share("explore_share", explore_share),
+        ]
+        with tf.control_dependencies(required):
+            width = tf.maximum(tf.reduce_max(k), 0)  # the maximum of no request at all is the smallest int32
+            weights = pad_to(objective_weights, self.num_objectives, 0.0)
+            exclude_ids, allow_ids = tf.identity(exclude_ids), tf.identity(allow_ids)
+            wishes = Wishes(*map(tf.identity, (diversity, max_per_creator, explore_share, seed)))
+            time_s = tf.where(time_s > 0, time_s, self._shelf.now_s)
+        rules = self._rules(history.seen, exclude_ids, allow_ids, domain, wishes.of_creator, max_item_age_s, time_s)
+        request = Request(tf.where(is_finite[:, None], query, 0.0), (history.length == 0) | ~is_finite, rules)
+        asked = _Asked(request, history, time_s, weights, wishes, k)
+        page, widened = self._pages(asked, width, self._order)
+        shown = (page.positions >= 0) & (tf.range(width)[None] < k[:, None])
+        return self._listed(page.positions, page.scores, shown) | {
+            "probabilities": tf.where(shown[:, :, None], page.probabilities, 0.0),
+            "reasons": tf.where(shown, tf.gather(tf.constant(REASONS), page.reasons), ""),
+            "fallback": request.fallback,
+            "widened": widened,
+        }
 
     @tf.function(input_signature=[_Strings, _Ints])
     def recommend_user(self, user_id, k):
-        """`recommend` for people known from training, by their id alone: no history given, nothing excluded, any domain."""
+        """`recommend` for people known from training, by their id alone, everything else at the value that says nothing."""
         batch = tf.shape(user_id)[0]
-        strings, ages = tf.fill([batch, 0], ""), tf.zeros([batch, 0])
-        return self.recommend(user_id, strings, strings, ages, strings, tf.fill([batch], ""), k)
+        strings, floats, zeros = tf.fill([batch, 0], ""), tf.zeros([batch, 0]), tf.zeros([batch])
+        none, any_domain = tf.zeros([batch], tf.int32), tf.fill([batch], "")
+        whenever = tf.zeros([batch], tf.int64)
+        page = self.recommend(
+            *(user_id, strings, strings, floats, strings, strings, any_domain, k),
+            *(floats, zeros, none, whenever, zeros, none, whenever),
+        )
+        return {name: page[name] for name in ("item_ids", "scores", "count", "fallback")}
 
-    @tf.function(input_signature=[_Strings, _Ints])
-    def similar(self, item_id, k):
-        """The items nearest to an item, by cosine, without itself.
+    @tf.function(input_signature=[_Strings, _StringLists, _StringLists, _Strings, _Ints, _Ints, _Times, _Times])
+    def similar(self, item_id, exclude_ids, allow_ids, domain, k, max_per_creator, max_item_age_s, time_s):
+        """The items nearest to an item, by cosine, without itself, under the rules of `recommend`.
 
-        item_id: string [B]; an unknown one has none. k: int32 [B]. Returns item_ids, scores and count as `recommend`.
+        item_id: string [B]; an unknown one has none. The rest, and item_ids, scores, count and widened: as `recommend`.
         """
-        position = _lookup(self._item_positions, item_id)  # [B]
-        query = tf.gather(self._index.vectors, tf.maximum(position, 0))
+        position = self._shelf.positions(item_id)  # [B]
         is_known = position >= 0
-        no_fallback = tf.zeros_like(is_known)
-        answer = self._answer(query, no_fallback, position[:, None], tf.fill(tf.shape(item_id), ""), k)
-        return {
-            "item_ids": tf.where(is_known[:, None], answer["item_ids"], ""),
-            "scores": tf.where(is_known[:, None], answer["scores"], 0.0),
-            "count": tf.where(is_known, answer["count"], 0),
-        }
+        batch = tf.shape(item_id)[0]
+        required = [
+            *checks.of_k(k, domain, batch),
+            checks.row_for_each("exclude_ids", exclude_ids, batch),
+            checks.row_for_each("allow_ids", allow_ids, batch),
+            *checks.of_limits(max_per_creator, max_item_age_s, time_s, batch),
+        ]
+        with tf.control_dependencies(required):
+            width = tf.maximum(tf.reduce_max(k), 0)
+            exclude_ids, allow_ids = tf.identity(exclude_ids), tf.identity(allow_ids)
+            time_s = tf.where(time_s > 0, time_s, self._shelf.now_s)
+        rules = self._rules(position[:, None], exclude_ids, allow_ids, domain, max_per_creator, max_item_age_s, time_s)
+        query = tf.gather(self._shelf.vectors, tf.maximum(position, 0))
+        nobody, nothing = History.empty(batch), tf.zeros([batch])
+        wishes = Wishes(nothing, max_per_creator, nothing, tf.zeros([batch], tf.int32))
+        asked = _Asked(Request(query, tf.zeros_like(is_known), rules), nobody, time_s, tf.zeros([batch, 0]), wishes, k)
+        page, widened = self._pages(asked, width, RetrievalOrder())
+        shown = (page.positions >= 0) & (tf.range(width)[None] < k[:, None]) & is_known[:, None]
+        return self._listed(page.positions, page.scores, shown) | {"widened": widened & is_known}
+
+    @tf.function
+    def add_items(self, item_id, vector, domain, creator):
+        """Show items that came after the index was built, from the next request on (serving.shelf.Shelf.add).
+
+        item_id, domain, creator: string [B], "" where an item has no domain or creator. vector: float32 [B, D], as `encode_item` gives it.
+        Returns position int32 [B]. What is added lives in this server's memory: docs/serving.md says how it outlives it.
+        """
+        return {"position": self._shelf.add(item_id, vector, domain, creator)}
+
+    @tf.function(input_signature=[_Strings])
+    def withdraw_items(self, item_id):
+        """Show items no more, from the next request on. item_id: string [B]. Returns known bool [B]."""
+        return {"known": self._shelf.withdraw(item_id)}
 
     @tf.function(input_signature=[_Strings, _StringLists, _StringLists, _FloatLists])
     def encode_user(self, user_id, history_ids, history_events, history_age_s):
         """The person's vector float32 [B, D], from the same inputs as `recommend`."""
-        return {"vector": self._encode(user_id, self._history(user_id, history_ids, history_events, history_age_s))}
+        return {"vector": self._encode(user_id, self._people.history(user_id, history_ids, history_events, history_age_s))}
 
-    def _line_numbers(self, names: Sequence[str], filename: str) -> tf.lookup.StaticHashTable:
-        """A table from name to its line in the asset: 0 for unknown names, then the names. TensorFlow refuses an empty file or line."""
-        unusable = [name for name in names if not name or set(name) & {"\n", "\r", _NO_NAME}]
-        if unusable or len(set(names)) != len(names):
-            raise ValueError(f"{filename}: ids must be distinct, not empty and on one line; got {unusable[:3] or 'repeated ids'}")
-        path = Path(self._vocabularies, filename)
-        path.write_text("".join(f"{name}\n" for name in [_NO_NAME, *names]), "utf-8")
-        initializer = tf.lookup.TextFileInitializer(
-            str(path), tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
-        )
-        return tf.lookup.StaticHashTable(initializer, 0)
+    @tf.function(input_signature=[_Strings, _StringLists, _StringLists, _FloatLists, _StringLists, _FloatLists, _Times])
+    def explain(self, user_id, history_ids, history_events, history_age_s, item_ids, objective_weights, time_s):
+        """What the scores of some items are made of; item_ids: string [B, M], the rest: as `recommend`.
 
-    def _history(self, user_id, history_ids, history_events, history_age_s):
-        """The most recent known interactions, right-padded: items [B, H] (-1), events, age_s, length [B]; seen [B, *] is all of them."""
-        shape = tf.shape(history_ids)
-        checks = [
-            tf.debugging.assert_equal(shape[0], tf.shape(user_id)[0], "history_ids must have a row for each user_id"),
-            tf.debugging.assert_equal(tf.shape(history_events), shape, "history_events must have the shape of history_ids"),
-            tf.debugging.assert_equal(tf.shape(history_age_s), shape, "history_age_s must have the shape of history_ids"),
-        ]
-        with tf.control_dependencies(checks):
-            given = _lookup(self._item_positions, tf.identity(history_ids))
-        is_known = given >= 0
-        given_rows = [tf.ragged.boolean_mask(values, is_known) for values in (given, history_events, history_age_s)]
-        rows = _lookup(self._user_rows, user_id)
-        starts, stops = (tf.gather(self._splits, tf.where(rows >= 0, rows + end, 0)) for end in (0, 1))
-        at = tf.ragged.range(starts, stops)
-        events = tf.gather(self._event_names, tf.gather(self._history_events, at))
-        stored_rows = [tf.gather(self._history_items, at), events, tf.gather(self._history_age_s, at)]
-        is_given = tf.reduce_any(is_known, 1)
-        fills = (-1, "", 0.0)
-        recent = []
-        for given_row, stored_row, fill in zip(given_rows, stored_rows, fills):
-            pair = [row[:, -self._history_length :].to_tensor(fill) for row in (given_row, stored_row)]
-            width = tf.maximum(tf.maximum(tf.shape(pair[0])[1], tf.shape(pair[1])[1]), 1)
-            recent.append(tf.where(is_given[:, None], *(pad_to(values, width, fill) for values in pair)))
-        items, events, age_s = recent
-        age_s = tf.where(tf.math.is_finite(age_s), tf.maximum(age_s, 0.0), 0.0)
-        seen = tf.concat([given, stored_rows[0].to_tensor(-1)], 1)
-        return {"items": items, "events": events, "age_s": age_s, "length": tf.reduce_sum(tf.cast(items >= 0, tf.int32), 1), "seen": seen}
+        Returns `history_ids` string [B, H], the interactions that count, oldest first, and what `serving.explainer.Explainer` does.
+        """
+        history = self._people.history(user_id, history_ids, history_events, history_age_s)
+        batch = tf.shape(user_id)[0]
+        required = [checks.row_for_each("item_ids", item_ids, batch), *checks.of_weights(objective_weights, self.num_objectives, batch)]
+        required.append(checks.value_for_each("time_s", time_s, batch))
+        with tf.control_dependencies(required):
+            weights = pad_to(objective_weights, self.num_objectives, 0.0)
+            time_s = tf.where(time_s > 0, time_s, self._shelf.now_s)
+        query, positions = self._encode(user_id, history), self._shelf.positions(item_ids)
+        explained = self._explainer(user_id, query, history, self._history_vectors(history), positions, time_s, weights)
+        names = tf.where(history.items >= 0, self._shelf.item_ids(history.items), "")
+        return explained | {"history_ids": names}
 
-    def _encode(self, user_id, history):
-        is_there = history["items"] >= 0
-        vectors = tf.gather(self._index.vectors, tf.maximum(history["items"], 0)) * tf.cast(is_there, tf.float32)[:, :, None]
-        events, age_s = history["events"], history["age_s"]
-        encoded = self._user_tower(user_id=user_id, history_vectors=vectors, history_events=events, history_age_s=age_s)
+    def _encode(self, user_id, history: History):
+        vectors = self._history_vectors(history)
+        encoded = self._user_tower(user_id=user_id, history_vectors=vectors, history_events=history.events, history_age_s=history.age_s)
         return encoded["vector"]
 
-    def _answer(self, query, fallback, hidden, domain, k):
-        """The page: query float32 [B, D], fallback bool [B], hidden int32 [B, H] positions (-1 = none), domain string [B], k int32 [B]."""
-        batch = tf.shape(query)[0]
-        checks = [
-            tf.debugging.assert_positive(k, "k must be at least 1"),
-            tf.debugging.assert_less_equal(k, MAX_K, f"k must be at most {MAX_K}"),
-            tf.debugging.assert_equal(tf.shape(k)[0], batch, "k must have one value for each request"),
-            tf.debugging.assert_equal(tf.shape(domain)[0], batch, "domain must have one value for each request"),
-        ]
-        with tf.control_dependencies(checks):
-            width = tf.maximum(tf.reduce_max(k), 0)  # the maximum of no request at all is the smallest int32
-            hidden = pad_to(hidden, tf.shape(hidden)[1] + 1, -1)  # never without a column: an empty one cannot be gathered from
-        code = _lookup(self._domain_codes, domain)
-        code = tf.where(domain == "", _ANY_DOMAIN, tf.where(code < 0, _UNKNOWN_DOMAIN, code))
-        scores, positions = self._search(query, fallback, hidden, code, width, k)
-        shown = (positions >= 0) & (tf.range(width)[None] < k[:, None])
+    def _history_vectors(self, history: History):
+        is_there = tf.cast(history.items >= 0, tf.float32)
+        return tf.gather(self._shelf.vectors, tf.maximum(history.items, 0)) * is_there[:, :, None]
+
+    def _rules(self, hidden, exclude_ids, allow_ids, domain, of_creator, max_item_age_s, time_s) -> Rules:
+        return Rules(
+            hidden=_never_empty(tf.concat([hidden, self._shelf.positions(exclude_ids)], 1)),
+            allowed=_never_empty(self._shelf.positions(allow_ids)),
+            is_limited=tf.reduce_any(allow_ids != "", 1),
+            domain=self._shelf.domain_codes(domain),
+            published_from_s=tf.where(max_item_age_s > 0, time_s - max_item_age_s, ANY_TIME),
+            of_creator=of_creator,
+        )
+
+    def _wanted(self, width):
+        """How many candidates a page of `width` is made from; with ScaNN more than its rules are likely to take away."""
+        return tf.maximum(self._num_candidates, width if self._shelf.approximate is None else 2 * width)
+
+    def _pages(self, asked: _Asked, width, order: Order) -> tuple[_Page, tf.Tensor]:
+        """The pages, and which needed more candidates than the index gives because of the cap of a creator."""
+        wanted = self._wanted(width)
+        scores, positions = self._candidates.search(asked.request, wanted, asked.k)
+        page = self._page(asked, scores, positions, width, order)
+        found = tf.reduce_sum(tf.cast(page.positions >= 0, tf.int32), 1)
+        is_short = (asked.wishes.of_creator > 0) & (found < asked.k) & (wanted < self._shelf.num_rows)
+
+        def widen():
+            rows = tf.where(is_short)
+            part = rows_of(asked, rows)
+            best = self._candidates.search_all(part.request, wanted, cap_creators=True)
+            again = self._page(part, best[0], best[1], width, order)
+            return tf.nest.map_structure(lambda old, new: tf.tensor_scatter_nd_update(old, rows, new), page, again)
+
+        return tf.cond(tf.reduce_any(is_short), widen, lambda: page), is_short
+
+    def _page(self, asked: _Asked, scores, positions, width, order: Order) -> _Page:
+        """The page from candidates: scores float32, positions int32 [B, C]."""
+        query, fallback, _ = asked.request
+        utility, probabilities = order(scores, positions, query, asked.history, asked.time_s, asked.weights)
+        utility = tf.where(fallback[:, None], scores, utility)
+        items = tf.maximum(positions, 0)
+        vectors, creators = tf.gather(self._shelf.vectors, items), tf.gather(self._shelf.creators, items)
+        columns, chosen_by = choose(utility, positions, vectors, creators, asked.wishes, width)
+        at = tf.maximum(columns, 0)
+        placed = [tf.gather(values, at, batch_dims=1) for values in (positions, utility, probabilities)]
+        usual = tf.where(fallback, NEW_PERSON, order.reason)[:, None]
+        reasons = tf.where(chosen_by >= 0, chosen_by, usual)
+        return _Page(tf.where(columns >= 0, placed[0], -1), placed[1], placed[2], reasons)
+
+    def _listed(self, positions, scores, shown):
         return {
-            "item_ids": tf.where(shown, tf.gather(self._item_ids, tf.maximum(positions, 0)), ""),
+            "item_ids": tf.where(shown, self._shelf.item_ids(positions), ""),
             "scores": tf.where(shown, scores, 0.0),
             "count": tf.reduce_sum(tf.cast(shown, tf.int32), 1),
         }
 
-    def _search(self, query, fallback, hidden, domain, width, k):
-        """The best eligible items: scores and positions [B, width], -1 beyond them."""
-        if isinstance(self._index, ExactIndex):
-            return self._search_all(query, fallback, hidden, domain, width)
-        wanted = tf.minimum(tf.maximum(self._index.candidates, 2 * width), self._index.num_items)
-        scores, positions = self._index.search(tf.where(fallback[:, None], 0.0, query), wanted)  # [B, C]
-        ordered = tf.sort(hidden, 1)
-        ordered = tf.concat([ordered, tf.fill([tf.shape(hidden)[0], 1], self._index.num_items)], 1)  # so that each search ends somewhere
-        at = tf.searchsorted(ordered, positions)
-        is_hidden = tf.gather(ordered, at, batch_dims=1) == positions
-        fits = (domain[:, None] == _ANY_DOMAIN) | (tf.gather(self._domains, tf.maximum(positions, 0)) == domain[:, None])
-        eligible = (positions >= 0) & ~is_hidden & fits
-        order = tf.argsort(tf.cast(~eligible, tf.int32), 1, stable=True)[:, :width]  # the eligible first, still best first
-        scores, positions = (
-            pad_to(tf.gather(tf.where(eligible, values, fill), order, batch_dims=1), width, fill)
-            for values, fill in ((scores, -np.inf), (positions, -1))
-        )
-        found = tf.reduce_sum(tf.cast(positions >= 0, tf.int32), 1)
-        short = tf.where(fallback | (found < k))  # [S, 1]: rules left too few, so all items are scored
-        query, fallback, hidden, domain = (tf.gather_nd(values, short) for values in (query, fallback, hidden, domain))
-        all_scores, all_positions = self._search_all(query, fallback, hidden, domain, width)
-        return (
-            tf.tensor_scatter_nd_update(scores, short, all_scores),
-            tf.tensor_scatter_nd_update(positions, short, all_positions),
-        )
 
-    def _search_all(self, query, fallback, hidden, domain, width):
-        """`_search` over every item, in steps of so many rows that memory stays flat."""
-        batch, num_items = tf.shape(query)[0], self._index.num_items
-        step = max(1, _SCORES_AT_ONCE // num_items)
-        num_steps = tf.maximum((batch + step - 1) // step, 1)
-        scores = tf.TensorArray(tf.float32, num_steps, infer_shape=False, element_shape=[None, None])
-        positions = tf.TensorArray(tf.int32, num_steps, infer_shape=False, element_shape=[None, None])
-        for number in tf.range(num_steps):
-            rows = slice(number * step, (number + 1) * step)
-            best = self._best_of_all(query[rows], fallback[rows], hidden[rows], domain[rows], width)
-            scores, positions = scores.write(number, best[0]), positions.write(number, best[1])
-        shape = [batch, width]
-        return tf.reshape(scores.concat(), shape), tf.reshape(positions.concat(), shape)
-
-    def _best_of_all(self, query, fallback, hidden, domain, width):
-        scores = tf.matmul(query, self._index.vectors, transpose_b=True)  # [B, N]
-        scores = tf.where(fallback[:, None], self._cold_start[None], scores)
-        fits = (domain[:, None] == _ANY_DOMAIN) | (self._domains[None] == domain[:, None])
-        scores = tf.where(fits, scores, -np.inf)
-        at = tf.where(hidden >= 0)  # [S, 2]
-        cells = tf.stack([at[:, 0], tf.cast(tf.gather_nd(hidden, at), tf.int64)], 1)
-        scores = tf.tensor_scatter_nd_update(scores, cells, tf.fill([tf.shape(at)[0]], -np.inf))
-        scores, positions = tf.math.top_k(scores, tf.minimum(width, self._index.num_items))
-        positions = tf.where(scores == -np.inf, -1, positions)
-        return pad_to(scores, width, -np.inf), pad_to(positions, width, -1)
+def _never_empty(positions):
+    """With a column more, of none: an empty one cannot be gathered from."""
+    return pad_to(positions, tf.shape(positions)[1] + 1, -1)
 
 
 def cold_start_scores(recent_popularity: np.ndarray, published_at_s: np.ndarray) -> np.ndarray:
@@ -285,12 +319,3 @@ def cold_start_scores(recent_popularity: np.ndarray, published_at_s: np.ndarray)
     keys = np.stack([-np.asarray(recent_popularity, np.float64), -np.nan_to_num(published_at_s, nan=-np.inf)])
     _, place = np.unique(keys, axis=1, return_inverse=True)
     return (1 / (1 + place.ravel())).astype(np.float32)
-
-
-def _lookup(table: tf.lookup.StaticHashTable, names: tf.Tensor) -> tf.Tensor:
-    """Places of names in their list, int32, -1 for unknown ones."""
-    return tf.cast(table.lookup(names), tf.int32) - 1
-
-
-def _fixed(values, dtype: tf.DType) -> tf.Variable:
-    return tf.Variable(tf.constant(values, dtype), trainable=False)

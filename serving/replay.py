@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 TOLERANCE = 1e-5  # between scores that should be the same
-_RECORDED = "assets.extra/tf_serving_warmup_requests"
+RECORDED = "assets.extra/tf_serving_warmup_requests"
 
 Call = Callable[[str, Mapping[str, tf.Tensor]], Mapping[str, np.ndarray]]  # signature, inputs -> outputs
 
@@ -23,24 +23,35 @@ class ReplayError(RuntimeError):
 
 def record(path: str, call: Call, requests: Iterable[tuple[str, Mapping[str, tf.Tensor]]]) -> None:
     """Answer (signature, inputs) pairs with `call` and keep both inside the SavedModel at `path`."""
-    target = f"{path}/{_RECORDED}"
+    target = f"{path}/{RECORDED}"
     tf.io.gfile.makedirs(target.rpartition("/")[0])
     with tf.io.TFRecordWriter(target) as writer:
         for signature, inputs in requests:
-            log = prediction_log_pb2.PredictionLog()
-            for name, tensor in inputs.items():
-                log.predict_log.request.inputs[name].CopyFrom(tf.make_tensor_proto(tensor))
-            for name, array in call(signature, inputs).items():
-                log.predict_log.response.outputs[name].CopyFrom(tf.make_tensor_proto(array))
-            log.predict_log.request.model_spec.signature_name = signature
-            writer.write(log.SerializeToString())
+            writer.write(log_of(signature, inputs, call(signature, inputs)).SerializeToString())
+
+
+def log_of(signature: str, inputs: Mapping[str, tf.Tensor], outputs: Mapping[str, np.ndarray]) -> prediction_log_pb2.PredictionLog:
+    """A request with its answer as TensorFlow Serving records them."""
+    log = prediction_log_pb2.PredictionLog()
+    for name, tensor in inputs.items():
+        log.predict_log.request.inputs[name].CopyFrom(tf.make_tensor_proto(tensor))
+    for name, array in outputs.items():
+        log.predict_log.response.outputs[name].CopyFrom(tf.make_tensor_proto(array))
+    log.predict_log.request.model_spec.signature_name = signature
+    return log
 
 
 def recorded(path: str) -> Iterator[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]]:
     """The recorded requests and answers of the SavedModel at `path`."""
-    for entry in tf.data.TFRecordDataset(f"{path}/{_RECORDED}").as_numpy_iterator():
-        log = prediction_log_pb2.PredictionLog.FromString(entry).predict_log
+    for record, _ in records(path):
+        log = prediction_log_pb2.PredictionLog.FromString(record).predict_log
         yield log.request, log.response
+
+
+def records(path: str) -> Iterator[tuple[bytes, str]]:
+    """What is recorded at `path` as it lies there, with the name of the signature."""
+    for record in tf.data.TFRecordDataset(f"{path}/{RECORDED}").as_numpy_iterator():
+        yield record, prediction_log_pb2.PredictionLog.FromString(record).predict_log.request.model_spec.signature_name
 
 
 def compare(path: str, call: Call) -> int:

@@ -39,7 +39,7 @@ def validate(models: Mapping[str, str]) -> dict[str, int]:
         with _served(folder, list(models)) as ports:
             compared = {}
             for name, path in models.items():
-                over_grpc = replay.compare(path, _call_by_grpc(name, ports["grpc"]))
+                over_grpc = replay.compare(path, call_by_grpc(name, ports["grpc"]))
                 compared[name] = over_grpc + replay.compare(path, _call_by_rest(name, ports["rest"], path))
             return compared
 
@@ -70,7 +70,8 @@ def _served(folder: str, names: list[str]) -> Iterator[dict[str, int]]:
             server.stdout.close()
 
 
-def _call_by_grpc(name: str, port: int) -> replay.Call:
+def call_by_grpc(name: str, port: int) -> replay.Call:
+    """Asks the model of that name on this machine; raises RuntimeError with code and message where it refuses."""
     options = [("grpc.max_receive_message_length", _LARGEST_MESSAGE), ("grpc.max_send_message_length", _LARGEST_MESSAGE)]
 
     def call(signature: str, inputs: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:

@@ -1,10 +1,9 @@
-"""What the server serves and how, as frozen settings; and the reading of TF Serving's two text-proto configuration files."""
+"""What the server serves and how, as frozen settings; and the reading of TF Serving's text-proto configuration files."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from serving.model_server.errors import invalid
@@ -30,8 +29,18 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
+class BatchingConfig:
+    """How requests of one signature are run together. Names and defaults are TF Serving's."""
+
+    max_batch_size: int = 1000  # rows of a batch
+    batch_timeout_s: float = 0.0  # how long a request may wait for others while a thread is free; 0: only for a thread
+    max_enqueued_batches: int = 10  # that wait, of each signature; a request that would need another is refused
+    num_batch_threads: int = os.cpu_count() or 1  # batches that run at once
+
+
+@dataclass(frozen=True)
 class ServerConfig:
-    """A whole server. Defaults are TF Serving's, except `host` and `max_queued_requests`, which it does not have."""
+    """A whole server. Defaults are TF Serving's, except `host`, `max_queued_requests` and `drain_s`, which it does not have."""
 
     models: tuple[ModelSettings, ...]
     host: str = "127.0.0.1"
@@ -43,10 +52,15 @@ class ServerConfig:
     grpc_max_threads: int = 4 * (os.cpu_count() or 1)
     rest_num_threads: int = 4 * (os.cpu_count() or 1)
     rest_timeout_s: float = 30.0
+    batching: BatchingConfig | None = None  # None: every request runs alone
+    num_processes: int = 1  # that share the ports, each with all models
+    intra_op_threads: int = 0  # of TensorFlow, within one op; 0: a thread a core
+    inter_op_threads: int = 0  # of TensorFlow, for ops that do not wait for each other; 0: a thread a core
     max_queued_requests: int = 256  # waiting for a thread, on each of the two ports; more are refused
     max_num_load_retries: int = 5  # with the interval, how long the start waits for every model's newest version
     load_retry_interval_s: float = 60.0
-    shutdown_grace_s: float = 30.0  # how long running requests may finish after SIGTERM
+    drain_s: float = 0.0  # after SIGTERM, how long everything is answered but health, which says NOT_SERVING
+    shutdown_grace_s: float = 30.0  # and then, how long running requests may finish
 
 
 def models_from_proto(config: ModelServerConfig) -> tuple[ModelSettings, ...]:
@@ -71,7 +85,9 @@ def read_model_config(path: str) -> tuple[ModelSettings, ...]:
     """
     from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-    return models_from_proto(_parse_text(path, ModelServerConfig()))
+    from serving.model_server.text_protos import read_text
+
+    return models_from_proto(read_text(path, ModelServerConfig()))
 
 
 def read_prometheus_path(path: str) -> str | None:
@@ -79,10 +95,30 @@ def read_prometheus_path(path: str) -> str | None:
 
     Raises ServingError (INVALID_ARGUMENT) naming the file and what is wrong with it.
     """
-    prometheus = _parse_text(path, _monitoring_config()).prometheus_config
+    from serving.model_server.text_protos import MonitoringConfig, read_text
+
+    prometheus = read_text(path, MonitoringConfig()).prometheus_config
     if not prometheus.enable:
         return None
     return prometheus.path or "/monitoring/prometheus/metrics"
+
+
+def read_batching_config(path: str) -> BatchingConfig:
+    """The four numbers of a --batching_parameters_file; what it leaves out keeps its default.
+
+    Raises ServingError (INVALID_ARGUMENT) naming the file and what is wrong with it.
+    """
+    from serving.model_server.text_protos import BatchingParameters, read_text
+
+    parameters = read_text(path, BatchingParameters())
+    given = {field.name: value.value for field, value in parameters.ListFields()}
+    timeout_micros = given.pop("batch_timeout_micros", 0)
+    for name, value in given.items():
+        if value < 1:
+            raise invalid(f"{path}: {name}: got {value}, expected 1 or more")
+    if timeout_micros < 0:
+        raise invalid(f"{path}: batch_timeout_micros: got {timeout_micros}, expected 0 or more")
+    return BatchingConfig(batch_timeout_s=timeout_micros / 1e6, **given)
 
 
 def _model_from_proto(model: ModelConfig) -> ModelSettings:
@@ -107,34 +143,3 @@ def _model_from_proto(model: ModelConfig) -> ModelSettings:
         specific_versions=tuple(policy.specific.versions),
         labels=dict(model.version_labels),
     )
-
-
-def _parse_text(path: str, message):
-    from google.protobuf import text_format
-
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise invalid(f"cannot read {path}: {error}") from error
-    try:
-        return text_format.Parse(text, message)
-    except text_format.ParseError as error:
-        raise invalid(f"{path} is not a {message.DESCRIPTOR.name} in text form: {error}") from error
-
-
-def _monitoring_config():
-    """An empty MonitoringConfig. The published stubs leave its .proto out, so its two messages are described here."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    kinds = descriptor_pb2.FieldDescriptorProto
-    package = "zhiyin.model_server"
-    file = descriptor_pb2.FileDescriptorProto(name="zhiyin/monitoring_config.proto", package=package, syntax="proto3")
-    prometheus = file.message_type.add(name="PrometheusConfig")
-    prometheus.field.add(name="enable", number=1, type=kinds.TYPE_BOOL, label=kinds.LABEL_OPTIONAL)
-    prometheus.field.add(name="path", number=2, type=kinds.TYPE_STRING, label=kinds.LABEL_OPTIONAL)
-    file.message_type.add(name="MonitoringConfig").field.add(
-        name="prometheus_config", number=1, type=kinds.TYPE_MESSAGE, label=kinds.LABEL_OPTIONAL, type_name=f".{package}.PrometheusConfig"
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.MessageFactory(pool).GetPrototype(pool.FindMessageTypeByName(f"{package}.MonitoringConfig"))()

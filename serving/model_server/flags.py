@@ -6,8 +6,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.model_server.config import ModelSettings, ServerConfig, read_model_config, read_prometheus_path
-from serving.model_server.errors import ServingError
+from serving.model_server.config import (
+    BatchingConfig,
+    ModelSettings,
+    ServerConfig,
+    read_batching_config,
+    read_model_config,
+    read_prometheus_path,
+)
+from serving.model_server.errors import ServingError, invalid
 
 EXAMPLE = """example:
   python -m serving.model_server --port=8500 --rest_api_port=8501 --model_name=music --model_base_path=/models/music
@@ -29,6 +36,7 @@ def parse_flags(argv: Sequence[str]) -> ServerConfig:
         else:
             models = (ModelSettings(flags.model_name, _absolute(flags.model_base_path)),)
         prometheus_path = read_prometheus_path(flags.monitoring_config_file) if flags.monitoring_config_file else None
+        batching = _batching(flags.enable_batching, flags.batching_parameters_file)
     except ServingError as error:
         parser.error(error.message)
     for model in models:
@@ -48,6 +56,11 @@ def parse_flags(argv: Sequence[str]) -> ServerConfig:
         max_queued_requests=flags.max_queued_requests,
         max_num_load_retries=flags.max_num_load_retries,
         load_retry_interval_s=flags.load_retry_interval_micros / 1e6,
+        batching=batching,
+        num_processes=flags.num_processes,
+        intra_op_threads=flags.tensorflow_intra_op_parallelism,
+        inter_op_threads=flags.tensorflow_inter_op_parallelism,
+        drain_s=flags.drain_seconds,
     )
 
 
@@ -94,7 +107,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--max_num_load_retries", type=int, default=default.max_num_load_retries, help="retries at the start (default %(default)s)")
     add("--load_retry_interval_micros", type=int, default=60_000_000, help="between two tries to load a version (default %(default)s)")
+    add(
+        "--enable_batching",
+        type=_boolean,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="BOOL",
+        help="run waiting requests of one signature together",
+    )
+    add("--batching_parameters_file", default="", help="BatchingParameters in text form: how many rows, how long to wait, how many batches")
+    add("--num_processes", type=_positive, default=default.num_processes, help="processes that share the ports (default %(default)s)")
+    add("--tensorflow_intra_op_parallelism", type=_count, default=0, help="threads within one op; 0 means one a core (default)")
+    add("--tensorflow_inter_op_parallelism", type=_count, default=0, help="threads for independent ops; 0 means one a core (default)")
+    add(
+        "--drain_seconds",
+        type=_count,
+        default=0,
+        help="after SIGTERM, how long everything is still answered while health says NOT_SERVING (default %(default)s)",
+    )
     return parser
+
+
+def _batching(enabled: bool, file: str) -> BatchingConfig | None:
+    if not enabled:
+        if file:
+            raise invalid("--batching_parameters_file needs --enable_batching")
+        return None
+    return read_batching_config(file) if file else BatchingConfig()
 
 
 def _absolute(path: str) -> str:
@@ -110,7 +150,15 @@ def _boolean(text: str) -> bool:
 
 
 def _positive(text: str) -> int:
+    return _at_least(1, text)
+
+
+def _count(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"got {value}, expected 1 or more")
+    if value < least:
+        raise argparse.ArgumentTypeError(f"got {value}, expected {least} or more")
     return value

@@ -14,9 +14,10 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigResponse
 
 from serving.model_server import describe, inference
 from serving.model_server.config import ServerConfig, models_from_proto
-from serving.model_server.errors import ServingError, invalid
+from serving.model_server.errors import ServingError, failed_precondition, invalid
+from serving.model_server.health import Health
 from serving.model_server.metrics import Metrics
-from serving.model_server.signatures import Run
+from serving.model_server.run import Run
 from serving.model_server.versions import Manager
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ MAX_MESSAGE_BYTES = 2**31 - 1  # gRPC's own limit of 4 MiB is too small for tens
 class GrpcServer:
     """Both services on one port, answering from `__init__` on; `stop` lets running calls finish."""
 
-    def __init__(self, config: ServerConfig, manager: Manager, metrics: Metrics) -> None:
+    def __init__(self, config: ServerConfig, manager: Manager, metrics: Metrics, health: Health) -> None:
         """Raises OSError where the port is taken."""
         self._pool = futures.ThreadPoolExecutor(config.grpc_max_threads, thread_name_prefix="grpc")
         self._server = grpc.server(
@@ -35,12 +36,13 @@ class GrpcServer:
             options=[
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.so_reuseport", 0),  # a second server on the port is an error, not half of the requests
+                ("grpc.so_reuseport", int(config.num_processes > 1)),  # else a second server on the port would get half of the requests
             ],
             maximum_concurrent_rpcs=config.grpc_max_threads + config.max_queued_requests,  # beyond: RESOURCE_EXHAUSTED
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(manager, metrics), self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(manager), self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(manager, config.num_processes), self._server)
+        health.add_to(self._server)
         try:
             self.port: int = self._server.add_insecure_port(f"{config.host}:{config.grpc_port}")
         except RuntimeError as error:
@@ -85,7 +87,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 raise invalid("Missing ModelSpec")
             run = Run()
             # gRPC calls back when the call ends in any way: its deadline, its caller, or our answer, which nothing can cancel.
-            if not context.add_callback(run.cancel):
+            if not context.add_callback(run.cancel) or context.time_remaining() == 0:
                 raise ServingError(grpc.StatusCode.CANCELLED, "the call ended before its turn came")
             with self._manager.serving(request.model_spec) as model:
                 return answer(model, request, run)
@@ -103,8 +105,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """GetModelStatus and HandleReloadConfigRequest."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, num_processes: int) -> None:
         self._manager = manager
+        self._num_processes = num_processes
 
     def GetModelStatus(self, request, context):
         try:
@@ -116,6 +119,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     def HandleReloadConfigRequest(self, request, context):
         try:
+            if self._num_processes > 1:
+                raise failed_precondition(f"one of {self._num_processes} processes cannot reload for all; start anew with another file")
             if request.config.WhichOneof("config") != "model_config_list":
                 raise invalid("only a config with a model_config_list can be loaded")
             models = models_from_proto(request.config)

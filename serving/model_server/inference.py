@@ -15,7 +15,8 @@ from tensorflow_serving.apis.regression_pb2 import RegressionRequest, Regression
 from serving.model_server import tensors
 from serving.model_server.errors import failed_precondition, invalid
 from serving.model_server.loader import LoadedModel
-from serving.model_server.signatures import DEFAULT_NAME, Run, Signature
+from serving.model_server.run import Run
+from serving.model_server.signatures import DEFAULT_NAME, Signature
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"

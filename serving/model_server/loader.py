@@ -13,6 +13,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.framework import op_def_registry
 
+from serving.model_server.batching import Batcher
 from serving.model_server.errors import ServingError, failed_precondition, from_code, not_found
 from serving.model_server.signatures import DEFAULT_NAME, Signature
 
@@ -32,11 +33,12 @@ class LoadedModel:
     signature_defs: dict[str, SignatureDef]  # as saved, for metadata
     signatures: dict[str, Signature]  # those that can be called
     root: Any  # the loaded object: owns the variables, tables and assets
+    is_one_of_many: bool = False  # other processes serve it too, and would not see a change made here
 
     def signature(self, name: str) -> Signature:
         """The signature called `name`; the empty name is the default one.
 
-        Raises ServingError (FAILED_PRECONDITION) naming those there are.
+        Raises ServingError (FAILED_PRECONDITION) naming those there are, or where it would change this copy of many.
         """
         found = self.signatures.get(name or DEFAULT_NAME)
         if found is None:
@@ -44,11 +46,13 @@ class LoadedModel:
                 f"Serving signature key {name or DEFAULT_NAME!r} not found in model {self.name!r} version {self.version}; "
                 f"it has: {sorted(self.signatures)}"
             )
+        if self.is_one_of_many and found.changes_state:
+            raise failed_precondition(f"{found.name!r} would change one of several processes; all read warm-up requests")
         return found
 
 
-def load_model(name: str, version: int, path: str) -> LoadedModel:
-    """The SavedModel in folder `path`, all of it or an error: a copy still under way raises.
+def load_model(name: str, version: int, path: str, batcher: Batcher | None = None) -> LoadedModel:
+    """The SavedModel in folder `path`, all of it or an error: a copy still under way raises. batcher: of its signatures' requests.
 
     Raises ServingError with what is missing or broken: NOT_FOUND where there is no SavedModel (yet), FAILED_PRECONDITION where a
     custom op's package cannot be imported, TensorFlow's own code where it fails.
@@ -65,7 +69,7 @@ def load_model(name: str, version: int, path: str) -> LoadedModel:
     signatures = {}
     for key, function in root.signatures.items():
         try:
-            signatures[key] = Signature(key, definitions[key], function)
+            signatures[key] = Signature(key, definitions[key], function, batcher)
         except ServingError as error:
             log.warning("model %r version %d: %s; it is left out", name, version, error.message)
     return LoadedModel(name, version, definitions, signatures, root)

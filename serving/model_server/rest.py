@@ -22,7 +22,7 @@ from serving.model_server import describe, inference, json_examples, json_tensor
 from serving.model_server.config import ServerConfig
 from serving.model_server.errors import ServingError, invalid
 from serving.model_server.metrics import Metrics
-from serving.model_server.signatures import Run
+from serving.model_server.run import Run
 from serving.model_server.storage import MAX_VERSION
 from serving.model_server.versions import Manager
 

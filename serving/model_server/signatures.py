@@ -10,39 +10,40 @@ from grpc import StatusCode
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.python.eager import context as eager_context
 from tensorflow.python.eager import execute
-from tensorflow.python.eager.cancellation import CancellationManager
 
 from serving.model_server import tensors
+from serving.model_server.batching import Batcher
 from serving.model_server.errors import ServingError, from_code, invalid
+from serving.model_server.run import Run
 
 DEFAULT_NAME = "serving_default"
-
-
-class Run:
-    """One request's run, which its deadline or its caller may cancel, from any thread and at any time."""
-
-    def __init__(self) -> None:
-        self.manager = CancellationManager()
-        self.cancelled = False  # by `cancel`; the manager calls itself cancelled when an op has failed, too
-
-    def cancel(self) -> None:
-        """Stop the graph as soon as its next op allows; nothing happens where it has ended."""
-        self.cancelled = True
-        self.manager.start_cancel()
+# What changes a variable or a table; reading ops have other beginnings.
+_WRITES = (
+    "Assign",
+    "ResourceScatter",
+    "ResourceApply",
+    "ResourceSparseApply",
+    "LookupTableInsert",
+    "LookupTableRemove",
+    "LookupTableImport",
+)
 
 
 class Signature:
     """A named function from tensors to tensors.
 
-    inputs: name -> dtype, in the order of the graph's arguments. outputs: names, in the order of its results.
+    inputs: name -> dtype, in the order of the graph's arguments. outputs: names, in the order of its results. changes_state: whether a
+    call changes the model; such calls are not batched, so that each counts once.
     """
 
-    def __init__(self, name: str, definition: SignatureDef, function) -> None:
-        """function: what `tf.saved_model.load(...).signatures[name]` gives.
+    def __init__(self, name: str, definition: SignatureDef, function, batcher: Batcher | None = None) -> None:
+        """function: what `tf.saved_model.load(...).signatures[name]` gives. batcher: runs requests together; None: each runs alone.
 
         Raises ServingError (UNIMPLEMENTED) where inputs or outputs are not plain tensors.
         """
         self.name = name
+        self.changes_state = _writes(function)
+        self._batcher = None if self.changes_state else batcher
         self.method_name = definition.method_name
         self.inputs = {key: tf.dtypes.as_dtype(definition.inputs[key].dtype) for key in function._arg_keywords if key in definition.inputs}
         self.outputs = tuple(sorted(function.structured_outputs))
@@ -80,8 +81,12 @@ class Signature:
     def __call__(self, inputs: Mapping[str, tf.Tensor], run: Run) -> dict[str, tf.Tensor]:
         """All outputs by name. `inputs` must be this signature's (`check_inputs`) and of its dtypes.
 
-        Raises ServingError: the failing op's own code and message; CANCELLED where `run` was cancelled.
+        Raises ServingError: the failing op's own code and message; CANCELLED where `run` was cancelled; what `Batcher.run` adds.
         """
+        return self.alone(inputs, run) if self._batcher is None else self._batcher.run(self, inputs, run)
+
+    def alone(self, inputs: Mapping[str, tf.Tensor], run: Run) -> dict[str, tf.Tensor]:
+        """As a call, in this thread and with nobody else's inputs."""
         arguments = [inputs[name] if name in inputs else self._defaults[name] for name in self.inputs]
         try:
             values = execute.execute_with_cancellation(
@@ -97,3 +102,9 @@ class Signature:
                 raise ServingError(StatusCode.CANCELLED, "the request was cancelled while it ran") from error
             raise from_code(error.error_code, error.message) from error
         return dict(zip(self.outputs, values))
+
+
+def _writes(function) -> bool:
+    graph = function.graph.as_graph_def()
+    nodes = itertools.chain(graph.node, *(inner.node_def for inner in graph.library.function))
+    return any(node.op.startswith(_WRITES) for node in nodes)

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import logging
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from grpc import StatusCode
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
+from serving.model_server.batching import Batcher
 from serving.model_server.config import ModelSettings, ServerConfig
 from serving.model_server.errors import ServingError, failed_precondition, invalid, not_found
 from serving.model_server.loader import LoadedModel, load_model
 from serving.model_server.storage import Storage, fingerprint
-from serving.model_server.warmup import warm_up
+from serving.model_server.warmup import requests_state, warm_up
 
 log = logging.getLogger(__name__)
 
 START_POLL_S = 0.2  # between two looks while the start waits for the first versions
 
 
-@dataclass
+@dataclasses.dataclass
 class Version:
     """One version of one model, from its first attempt to load on; it stays listed when it has ended."""
 
@@ -36,6 +37,7 @@ class Version:
     in_flight: int = 0  # requests that hold the model
     tried_s: float = 0.0  # monotonic time of the last failed attempt
     tried_files: tuple = ()  # what the folder held then
+    warmed_by: tuple = ()  # the state of the file of warm-up requests that were run
 
 
 class Manager:
@@ -48,6 +50,7 @@ class Manager:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._storage = Storage()
+        self._batcher = Batcher(config.batching) if config.batching else None
         self._settings: dict[str, ModelSettings] = {}
         self._labels: dict[str, dict[str, int]] = {}
         self._versions: dict[str, dict[int, Version]] = {}
@@ -86,6 +89,8 @@ class Manager:
         with self._change_lock:
             for name in self._versions:
                 self._retire(name, list(self._versions[name]))
+        if self._batcher is not None:
+            self._batcher.close()
 
     def reload(self, models: tuple[ModelSettings, ...]) -> None:
         """Serve exactly `models` from now on; returns when each has a version to serve.
@@ -202,6 +207,8 @@ class Manager:
     def _load(self, name: str, number: int, path: str, retry: bool) -> None:
         version = self._versions.setdefault(name, {}).get(number)
         if version is not None:
+            if version.state == ModelVersionStatus.AVAILABLE:
+                self._warm_again(name, version, path)
             if version.state in (ModelVersionStatus.AVAILABLE, ModelVersionStatus.UNLOADING):
                 return
             overdue = time.monotonic() - version.tried_s >= self._config.load_retry_interval_s
@@ -213,8 +220,10 @@ class Manager:
             self._versions[name][number] = fresh
         started_s = time.monotonic()
         try:
-            model = load_model(name, number, path)
+            model = load_model(name, number, path, self._batcher)
+            fresh.warmed_by = requests_state(path)
             num_requests = warm_up(model, path)
+            model = dataclasses.replace(model, is_one_of_many=self._config.num_processes > 1)
         except ServingError as error:
             log.warning("model %r version %d is not served: %s", name, number, error.message)
             with self._lock:
@@ -223,6 +232,18 @@ class Manager:
         with self._lock:
             fresh.state, fresh.model = ModelVersionStatus.AVAILABLE, model
         log.info("model %r version %d: loaded in %.1f s, %d warm-up requests", name, number, time.monotonic() - started_s, num_requests)
+
+    def _warm_again(self, name: str, version: Version, path: str) -> None:
+        """Run the warm-up requests anew where their file has changed: a model may keep there what changed in it since it was exported."""
+        state = requests_state(path)
+        if state == version.warmed_by or version.model is None:
+            return
+        version.warmed_by = state
+        model = dataclasses.replace(version.model, is_one_of_many=False)  # every process reads the file
+        try:
+            log.info("model %r version %d: %d warm-up requests that have changed", name, version.number, warm_up(model, path))
+        except ServingError as error:
+            log.warning("model %r version %d: changed warm-up requests: %s", name, version.number, error.message)
 
     def _retire(self, name: str, numbers: list[int]) -> None:
         """New requests no longer get these versions; each ends with its last request."""

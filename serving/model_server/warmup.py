@@ -10,7 +10,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from serving.model_server import inference
 from serving.model_server.errors import from_code, invalid
 from serving.model_server.loader import LoadedModel
-from serving.model_server.signatures import Run
+from serving.model_server.run import Run
 
 FILE = "assets.extra/tf_serving_warmup_requests"  # TFRecords of PredictionLog
 MAX_RECORDS = 1000
@@ -40,6 +40,15 @@ def warm_up(model: LoadedModel, path: str) -> int:
         else:
             raise invalid(f"{file}: got a {kind} in record {num_records}, expected a predict, classify or regress log")
     return num_records
+
+
+def requests_state(path: str) -> tuple:
+    """Changes when the file of warm-up requests of the version in folder `path` does; empty where there is none."""
+    file = f"{path}/{FILE}"
+    if not tf.io.gfile.exists(file):
+        return ()
+    status = tf.io.gfile.stat(file)
+    return (status.mtime_nsec, status.length)
 
 
 def _records(file: str) -> Iterator[bytes]:

@@ -1,0 +1,125 @@
+"""Several processes on the same ports: the kernel gives each new connection to one of them (SO_REUSEPORT)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+
+from serving.model_server.config import ServerConfig
+
+log = logging.getLogger(__name__)
+
+_SPAWN = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+
+
+class Workers:
+    """Processes that each run a whole server, started again where one ends unasked."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._alive: dict[BaseProcess, connection.Connection] = {}
+        self._stopping = threading.Event()
+
+    def run(self) -> int:
+        """Serve until `stop`. Returns the exit code: 0, or 1 where a process could not start or not stop."""
+        with _reserved(self._config) as config:
+            for _ in range(config.num_processes):
+                self._start(config)
+            started = all(map(self._is_ready, list(self._alive)))
+            if started:
+                log.info("%d processes: gRPC on %s:%d, REST on %s", config.num_processes, config.host, config.grpc_port,
+                         config.rest_port or "no port")  # fmt: skip
+            while started and not self._stopping.is_set():
+                for sentinel in connection.wait([process.sentinel for process in self._alive], timeout=0.2):
+                    self._replace(sentinel, config)
+            return self._end() if started else self._end() or 1
+
+    def stop(self) -> None:
+        """Let every process drain and end."""
+        self._stopping.set()
+
+    def _start(self, config: ServerConfig) -> BaseProcess:
+        ours, theirs = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=_work, args=(config, theirs))
+        process.start()
+        theirs.close()
+        self._alive[process] = ours
+        return process
+
+    def _is_ready(self, process: BaseProcess) -> bool:
+        """Wait until the process listens; False where it ends before that, or everything does."""
+        while not self._stopping.is_set():
+            if self._alive[process].poll(0.2):
+                try:
+                    return bool(self._alive[process].recv())
+                except EOFError:
+                    return False
+        return False
+
+    def _replace(self, sentinel: object, config: ServerConfig) -> None:
+        process = next(process for process in self._alive if process.sentinel == sentinel)
+        process.join()
+        if self._stopping.is_set():
+            return
+        log.error("process %d ended with exit code %s; another takes its place", process.pid, process.exitcode)
+        self._alive.pop(process).close()
+        if not self._is_ready(self._start(config)):
+            self._stopping.set()
+
+    def _end(self) -> int:
+        for process in self._alive:
+            process.terminate()
+        for process, ours in self._alive.items():
+            process.join()
+            ours.close()
+        return int(any(process.exitcode for process in self._alive))
+
+
+@contextlib.contextmanager
+def _reserved(config: ServerConfig) -> Iterator[ServerConfig]:
+    """The configuration with its free ports chosen, and both ports kept from others.
+
+    Raises OSError where a port is taken.
+    """
+    with contextlib.ExitStack() as stack:
+        ports = {}
+        for name in ("grpc_port", "rest_port"):
+            port = getattr(config, name)
+            if port is None:
+                continue
+            with socket.socket() as probe:  # without SO_REUSEPORT, so that nobody else's server is joined
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((config.host, port))
+            held = stack.enter_context(socket.socket())
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            held.bind((config.host, port))  # it never listens, so it gets no connection
+            ports[name] = held.getsockname()[1]
+        yield replace(config, **ports)
+
+
+def _work(config: ServerConfig, parent: connection.Connection) -> None:
+    """One process: serve until SIGTERM, or until the parent is gone."""
+    from serving.model_server.server import serve
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
+    stop = threading.Event()
+
+    def watch() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            parent.recv()  # nothing is ever sent: it returns when the parent has ended
+        stop.set()
+
+    def ready() -> None:
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())  # before this it just ends the process: there is nothing to drain
+        parent.send(True)
+        threading.Thread(target=watch, daemon=True).start()
+
+    raise SystemExit(serve(config, stop, ready))
