@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from components.settings import SettingsError
 from pipeline.config import Config
+
+if TYPE_CHECKING:
+    from serving.changes import Item
 
 USERS_AT_ONCE = 256
 
@@ -30,13 +33,12 @@ class ServedModel:
 
     def __init__(self, config: Config):
         """Raises SettingsError where nothing has been pushed yet."""
-        versions = [folder for folder in (config.serving_path / config.name).glob("*") if folder.name.isdigit()]
-        if not versions:
-            raise SettingsError(f"no model has been pushed under {config.serving_path / config.name}; run the pipeline first")
-        from serving import export
+        self.path = newest_version(config.serving_path / config.name)
+        from serving import changes, export
 
-        self.path = max(versions, key=lambda folder: int(folder.name))
         self._signatures = export.load(str(self.path)).signatures
+        self._changes = changes.read(str(self.path))
+        changes.apply(self._signatures, self._changes)
 
     def recommend(self, user_ids: Sequence[str], k: int) -> Iterator[Answer]:
         """A list for each person, from what training knew of them."""
@@ -44,20 +46,69 @@ class ServedModel:
 
     def similar(self, item_id: str, k: int) -> Answer:
         """The items nearest to one."""
-        (answer,) = self._answers("similar", "item_id", [item_id], k)
+        import tensorflow as tf
+
+        nothing = {name: tf.constant([[]], tf.string) for name in ("exclude_ids", "allow_ids")} | {"domain": tf.constant([""])}
+        nothing |= {"max_per_creator": tf.constant([0])}
+        nothing |= {name: tf.constant([0], tf.int64) for name in ("max_item_age_s", "time_s")}
+        (answer,) = self._answers("similar", "item_id", [item_id], k, nothing)
         return answer
+
+    def explain(self, user_id: str, item_id: str) -> dict[str, Any]:
+        """The outputs of the signature `explain` for one item (docs/architecture.md), without their batch. SettingsError: no such item."""
+        import tensorflow as tf
+
+        if item_id not in set(self.ids("item")) | set(self._changes.added):
+            raise SettingsError(f"--item: the model knows no item {item_id!r}")
+        nothing, no_numbers = tf.fill([1, 0], ""), tf.zeros([1, 0])
+        inputs = {"user_id": tf.constant([user_id]), "item_ids": tf.constant([[item_id]]), "time_s": tf.zeros([1], tf.int64)}
+        inputs |= {"history_ids": nothing, "history_events": nothing, "history_age_s": no_numbers, "objective_weights": no_numbers}
+        return {name: value.numpy()[0] for name, value in self._signatures["explain"](**inputs).items()}
 
     def ids(self, kind: str) -> list[str]:
         """The `user` or `item` ids that the model knows."""
         lines = (self.path / "assets" / f"{kind}_ids.txt").read_text(encoding="utf-8").split("\n")
         return lines[1:-1]  # the first line stands for what is unknown, the last is empty
 
-    def _answers(self, signature: str, name: str, keys: Sequence[str], k: int) -> Iterator[Answer]:
+    def encode(self, folder: str) -> dict[str, Item]:
+        """The items in a folder of item examples, by id, as they can be added to the answer."""
+        from serving.changes import Item
+        from serving.people import raw_items, read_item_owners
+
+        encoder = self._signatures["encode_item"]
+        vectors: dict[bytes, np.ndarray] = {}
+        for ids, inputs in raw_items(encoder, folder):
+            vectors |= dict(zip(ids, encoder(**inputs)["vector"].numpy()))
+        return {item_id.decode(): Item(vectors[item_id], *owners) for item_id, owners in read_item_owners(folder).items()}
+
+    def add(self, items: Mapping[str, Item]) -> None:
+        """Show these items too, in this process. Raises RuntimeError where the model cannot take them."""
+        import tensorflow as tf
+
+        from serving import changes
+
+        state = changes.Changes()
+        state.add(items)
+        try:
+            changes.apply(self._signatures, state)
+        except tf.errors.InvalidArgumentError as error:
+            said = " ".join(error.message.split())
+            reason = said.partition("assertion failed: [")[2].partition("]")[0]  # the rest is where in the graph
+            raise RuntimeError(f"version {self.path.name} cannot take the items: {reason or said}") from error
+
+    def items(self, item_ids: Sequence[str]) -> dict[str, Item]:
+        """What can be said of items that are in the index already: that they are shown."""
+        from serving.changes import Item
+
+        size = self._signatures["add_items"].structured_input_signature[1]["vector"].shape[1]
+        return {item_id: Item(np.zeros(size, np.float32)) for item_id in item_ids}
+
+    def _answers(self, signature: str, name: str, keys: Sequence[str], k: int, others: Mapping[str, Any] | None = None) -> Iterator[Answer]:
         import tensorflow as tf
 
         for start in range(0, len(keys), USERS_AT_ONCE):
             batch = list(keys[start : start + USERS_AT_ONCE])
-            answer = self._signatures[signature](**{name: tf.constant(batch), "k": tf.fill([len(batch)], k)})
+            answer = self._signatures[signature](**{name: tf.constant(batch), "k": tf.fill([len(batch)], k)}, **(others or {}))
             arrays: dict[str, Any] = {output: value.numpy() for output, value in answer.items()}
             for row, key in enumerate(batch):
                 count = int(arrays["count"][row])
@@ -67,6 +118,14 @@ class ServedModel:
                     scores=[float(score) for score in arrays["scores"][row, :count]],
                     fallback=bool(arrays["fallback"][row]) if "fallback" in arrays else False,
                 )
+
+
+def newest_version(folder: Path) -> Path:
+    """The newest version in a served model's folder. Raises SettingsError where nothing has been pushed yet."""
+    versions = [version for version in folder.glob("*") if version.name.isdigit()]
+    if not versions:
+        raise SettingsError(f"no model has been pushed under {folder}; run the pipeline first")
+    return max(versions, key=lambda version: int(version.name))
 
 
 def titles(config: Config, item_ids: set[str]) -> dict[str, str]:

@@ -48,6 +48,16 @@ def parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", "run the pipeline of a configuration", "./zhiyin run --config configs/movielens_100k.yaml")
     _add_config(run)
 
+    tune = _command(
+        commands,
+        "tune",
+        "search better settings of the retrieval model",
+        "./zhiyin tune --config configs/movielens_100k.yaml --trials 30 --seconds 1200",
+    )
+    _add_config(tune)
+    tune.add_argument("--trials", type=int, help="trainings at most (default: tuning.trials, 20)")
+    tune.add_argument("--seconds", type=float, help="of all trials together (default: tuning.seconds, 1800)")
+
     data = _command(
         commands,
         "data",
@@ -82,6 +92,43 @@ def parser() -> argparse.ArgumentParser:
     similar.add_argument("--item", metavar="ID", required=True)
     similar.add_argument("--k", type=int, default=10, help="items (default 10)")
 
+    explain = _command(
+        commands, "explain", "why an item, or why not: what each part adds to its scores", "./zhiyin explain --user u0007 --item i0042"
+    )
+    _add_config(explain, DEMO_CONFIG)
+    explain.add_argument("--user", metavar="ID", required=True)
+    explain.add_argument("--item", metavar="ID", required=True)
+    explain.add_argument("--top", type=int, default=5, help="parts of each kind (default 5)")
+
+    adding = _command(
+        commands,
+        "add",
+        "show new items at once, before the next run",
+        "./zhiyin add --config configs/demo.yaml --catalogue new.csv --server localhost:8500",
+    )
+    _add_config(adding, DEMO_CONFIG)
+    adding.add_argument("--catalogue", type=Path, required=True, help="a table with the columns of the catalogue; media as there")
+    _add_servers(adding)
+
+    withdrawing = _command(
+        commands,
+        "withdraw",
+        "show items no more, at once and for good",
+        "./zhiyin withdraw --config configs/demo.yaml --item i0042 --server localhost:8500",
+    )
+    _add_config(withdrawing, DEMO_CONFIG)
+    withdrawing.add_argument("--item", metavar="ID", action="append", required=True, help="may be given several times")
+    withdrawing.add_argument("--restore", action="store_true", help="show them again")
+    _add_servers(withdrawing)
+
+    refresh = _command(
+        commands,
+        "refresh",
+        "new catalogue and events, same model: features, vectors, index, push; no training",
+        "./zhiyin refresh --config configs/movielens_100k.yaml",
+    )
+    _add_config(refresh)
+
     compiling = _command(
         commands,
         "compile",
@@ -95,6 +142,7 @@ def parser() -> argparse.ArgumentParser:
     bench = _command(commands, "bench", "run a benchmark with its peers, or render the table", "./zhiyin bench media --data-dir music/")
     bench.add_argument("name", nargs="?", help="a module of benchmarks/")
     bench.add_argument("--data-dir", type=Path)
+    bench.add_argument("--case", nargs="+", default=[], help="of a benchmark with cases, these alone; the stored rows of others stay")
     bench.add_argument("--table", action="store_true", help="render benchmarks/README.md from the stored results")
 
     _command(commands, "check", "lint, types, import contracts", "./zhiyin check")
@@ -111,6 +159,16 @@ def _command(commands: argparse._SubParsersAction, name: str, about: str, exampl
 def _add_config(command: argparse.ArgumentParser, default: Path | None = None) -> None:
     command.add_argument(
         "--config", type=Path, default=default, required=default is None, help="YAML" + (" (default: the demo's)" if default else "")
+    )
+
+
+def _add_servers(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        action="append",
+        default=[],
+        help="gRPC of a running server to tell, may be given several times; one that starts later knows by itself",
     )
 
 

@@ -35,6 +35,11 @@ def check(config: Config, output: Path) -> None:
             faults.append(f"{setting} is not set")
         elif not is_remote(place):
             faults.append(f"{setting}: {place!r} is a path on this machine; a container cannot see it, give a gs:// address")
+    faults += [
+        f"encoders: {encoder.name}: {encoder.path!r} is a relative path; give a gs:// address or a folder of the image"
+        for encoder in config.encoders
+        if not is_remote(encoder.path) and not encoder.path.startswith("/")
+    ]
     if faults:
         raise SettingsError("; ".join(faults))
 
@@ -53,15 +58,20 @@ def compile_pipeline(config: Config, output: Path, fingerprint: str) -> dict[str
     places = dags.Places(
         serving=config.deploy.serving_root.rstrip("/"),
         blessed=f"{config.deploy.pipeline_root.rstrip('/')}/blessed",
+        checkpoints=f"{config.deploy.pipeline_root.rstrip('/')}/checkpoints",
+        tuning="",
         catalogue_fingerprint=fingerprint,
         events_fingerprint=fingerprint,
+        users_fingerprint=fingerprint,
         media_fingerprint=fingerprint,
+        knows_last_ranker=False,
+        encoders_fingerprint=fingerprint,
     )
     nodes = dags.train(config, places)
     dags.resolve_functions(nodes)
     resources = _resources(config)
     for node in nodes:
-        if node.id == "RetrievalTrainer":
+        if node.id in ("Pretraining", "RetrievalTrainer", "RetrievalTuner"):
             node.with_platform_config(resources)
     pipeline = Pipeline(
         pipeline_name=config.name,

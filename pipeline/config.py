@@ -9,9 +9,13 @@ from pathlib import Path
 import yaml
 
 from components.config import DataConfig, TableConfig
+from components.pretrained_config import Encoders, PretrainedConfig
 from components.settings import SettingsError, from_mapping
 from serving.config import EvaluationConfig, ServingConfig
-from trainer.config import RetrievalConfig
+from trainer.config import PretrainingConfig, RetrievalConfig
+from trainer.engine_config import EngineConfig
+from trainer.ranking_config import RankingConfig, utility_weights
+from trainer.tuning_config import TuningConfig
 
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")  # what Kubeflow accepts
 
@@ -37,9 +41,14 @@ class Config:
     name: str  # of the pipeline and of the served model: lower case letters, digits, dashes
     data: DataConfig
     evaluation: EvaluationConfig  # no default: what blesses a model is for its owner to say
+    encoders: tuple[PretrainedConfig, ...] = ()  # pretrained models that add an embedding to the items; docs/encoders.md
     work_dir: str = ""  # artifacts, metadata, served versions; runs/<name> where empty
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    pretraining: PretrainingConfig | None = None  # of the content encoders on the catalogue alone; the node is there where this is
+    ranking: RankingConfig = field(default_factory=RankingConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
+    tuning: TuningConfig | None = None  # with it, a RetrievalTuner stands before the trainer
+    engine: EngineConfig = field(default_factory=EngineConfig)
     deploy: DeployConfig = field(default_factory=DeployConfig)
     references: str = ""  # truth of a made world (`zhiyin data demo` writes it): adds the references to the report
 
@@ -48,6 +57,24 @@ class Config:
             raise ValueError(
                 f"name: got {self.name!r}, expected {PIPELINE_NAME.pattern} (lower case letters, digits and dashes, 128 at most)"
             )
+
+        taken = sorted({encoder.name for encoder in self.encoders} & set(self.data.embeddings))
+        if taken:
+            raise ValueError(f"encoders: the catalogue has an embedding named {', '.join(taken)} already")
+        if self.data.pieces:
+            raise ValueError("data.pieces: not a setting of its own; a tuned encoder in `encoders` sets it")
+        Encoders(self.encoders)  # names a name that comes twice
+        utility_weights(self.data.event_rules, self.ranking)  # names an objective without a rule
+
+        if self.tuning:
+            self.tuning.space_of(self.retrieval)
+
+    @property
+    def item_data(self) -> DataConfig:
+        """`data` as the nodes after FrozenEncoders see it: what encoders add are columns like others."""
+        encoders = Encoders(self.encoders)
+        pieces = {encoder.name: encoder.tune.tokens for encoder in encoders.tuned if encoder.tune}
+        return replace(self.data, embeddings={**self.data.embeddings, **encoders.embeddings}, pieces=pieces)
 
     @property
     def work_path(self) -> Path:
@@ -91,6 +118,7 @@ def localised(config: Config) -> Config:
             users=_absolute(data.users) if data.users else None,
             media_root=_absolute_path(data.media_root) if data.media_root else "",
         ),
+        encoders=tuple(replace(encoder, path=_absolute_path(encoder.path)) for encoder in config.encoders),
         references=_absolute_path(config.references) if config.references else "",
     )
 

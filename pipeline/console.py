@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -49,6 +50,10 @@ def _account(stage: Stage) -> str:
             return text
         if (report := _read(folder / "report.json")) is not None:
             return report.get("headline", "")
+        if (folder / "eval_config.json").is_file():  # TFMA's
+            from pipeline.ranking_evaluation import verdict
+
+            return verdict(str(folder))
     return ""
 
 
@@ -64,6 +69,11 @@ def quiet_libraries() -> None:
     absl.logging.set_verbosity(absl.logging.FATAL)  # a failed node is told once, by us
     for name in ("apache_beam", "tensorflow", "tensorflow_transform", "root", "h5py", "google", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    atexit.register(_quiet_teardown)
+
+
+def _quiet_teardown() -> None:
+    sys.unraisablehook = lambda unraisable: None  # TensorFlow's functions outlive the modules that their __del__ needs
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

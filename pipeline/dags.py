@@ -2,99 +2,64 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
-from tfx.components.example_validator.component import ExampleValidator
-from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.components.evaluator.component import Evaluator
+from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.proto import pusher_pb2, transform_pb2
+from tfx.dsl.components.common.importer import Importer
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
+from tfx.types.channel import BaseChannel, Channel
+from tfx.types.standard_artifacts import Model, ModelBlessing
 from tfx.utils import import_utils
 
-from components.curated_schema_node import CuratedSchema
-from components.data_gate_node import DataGate
-from components.interactions_node import Interactions
 from components.item_index_node import ItemIndex
-from components.media_features_node import MediaFeatures
+from components.last_ranker import LastBlessedRanker
 from components.model_pusher_node import ModelPusher
+from components.pretrained_config import Encoders
+from components.pretraining_node import Pretraining
+from components.ranking_examples_node import RankingExamples
 from components.recommender_node import Recommender
 from components.retrieval_evaluator_node import RetrievalEvaluator
 from components.retrieval_trainer_node import RetrievalTrainer
+from components.retrieval_tuner_node import RetrievalTuner
 from components.serving_validator_node import ServingValidator
 from components.settings import to_json
 from components.table_gen_node import TableGen
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
+from pipeline.ingest import Places, ingest
+from pipeline.ranking_evaluation import eval_config
 
 RETRIEVAL_RUN_FN = "trainer.run_retrieval.run_fn"
+RANKING_RUN_FN = "trainer.run_ranking.run_fn"
 ITEM_PREPROCESSING_FN = "components.preprocessing.items"
 EVENT_PREPROCESSING_FN = "components.preprocessing.events"
 ALL_ROWS = transform_pb2.SplitsConfig(analyze=["train"], transform=["train"])
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where a run leaves what outlives it, and the state of the files that it reads."""
+class Trained:
+    """Where the parts of the model that is served lie."""
 
-    serving: str  # folder that holds a folder of versions for each served model
-    blessed: str  # folder with the record of the last blessed model
-    catalogue_fingerprint: str
-    events_fingerprint: str
-    media_fingerprint: str
+    model: str
+    ranker: str
+    ranker_blessing: str
+    ranker_is_blessed: bool
 
 
 def train(config: Config, places: Places) -> list[BaseNode]:
     """Everything, from the tables and the media files to a pushed model."""
     data = config.data
-    gen_code = code_fingerprint("components.table_gen_node")
+    read = ingest(config, places)
 
-    catalogue = TableGen(
-        table="catalogue",
-        data=to_json(data.only("catalogue", "numeric", "categorical", "embeddings", "max_reject_share")),
-        fingerprint=places.catalogue_fingerprint,
-        code=gen_code,
-    ).with_id("CatalogGen")
-
-    events = TableGen(
-        table="events", data=to_json(data.only("events", "max_reject_share")), fingerprint=places.events_fingerprint, code=gen_code
-    ).with_id("EventGen")
-
-    catalogue_statistics = StatisticsGen(examples=catalogue.outputs["examples"]).with_id("CatalogStatistics")
-    event_statistics = StatisticsGen(examples=events.outputs["examples"]).with_id("EventStatistics")
-
-    schema_code = code_fingerprint("components.curated_schema_node")
-    columns = to_json(data.only("numeric", "categorical", "embeddings"))
-    catalogue_schema = CuratedSchema(table="catalogue", data=columns, code=schema_code).with_id("CatalogSchema")
-    event_schema = CuratedSchema(table="events", data=to_json(data.only("event_rules")), code=schema_code).with_id("EventSchema")
-
-    catalogue_anomalies = ExampleValidator(
-        statistics=catalogue_statistics.outputs["statistics"], schema=catalogue_schema.outputs["schema"]
-    ).with_id("CatalogValidator")
-    event_anomalies = ExampleValidator(statistics=event_statistics.outputs["statistics"], schema=event_schema.outputs["schema"]).with_id(
-        "EventValidator"
-    )
-
-    gate = DataGate(
-        catalogue_anomalies=catalogue_anomalies.outputs["anomalies"],
-        event_anomalies=event_anomalies.outputs["anomalies"],
-        catalogue_rejects=catalogue.outputs["rejects"],
-        event_rejects=events.outputs["rejects"],
-        max_reject_share=data.max_reject_share,
-        code=code_fingerprint("components.data_gate_node"),
-    )
-
-    media = MediaFeatures(
-        catalogue=catalogue.outputs["examples"],
-        media_root=data.media_root,
-        max_reject_share=data.max_reject_share,
-        fingerprint=places.media_fingerprint,
-        code=code_fingerprint("components.media_features_node"),
-    )
-    media.add_upstream_node(gate)
-
+    columns = to_json(config.item_data.only("numeric", "categorical", "embeddings", "pieces"))
     items = Transform(
-        examples=media.outputs["examples"],
-        schema=catalogue_schema.outputs["schema"],
+        examples=read.items,
+        schema=read.catalogue_schema,
         preprocessing_fn=ITEM_PREPROCESSING_FN,
         splits_config=ALL_ROWS,
         disable_statistics=True,
@@ -102,31 +67,70 @@ def train(config: Config, places: Places) -> list[BaseNode]:
     ).with_id("ItemTransform")
 
     event_transform = Transform(
-        examples=events.outputs["examples"],
-        schema=event_schema.outputs["schema"],
+        examples=read.events,
+        schema=read.event_schema,
         preprocessing_fn=EVENT_PREPROCESSING_FN,
         splits_config=ALL_ROWS,
         disable_statistics=True,
         custom_config={"code": code_fingerprint(EVENT_PREPROCESSING_FN)},
     ).with_id("EventTransform")
-    event_transform.add_upstream_node(gate)
+    event_transform.add_upstream_node(read.gate)
 
-    interactions = Interactions(
-        events=events.outputs["examples"],
-        catalogue=catalogue.outputs["examples"],
-        data=to_json(data.only("event_rules", "split", "max_reject_share")),
-        code=code_fingerprint("components.interactions_node"),
+    pretraining = []
+    if config.pretraining:
+        pretraining = [
+            Pretraining(
+                items=items.outputs["transformed_examples"],
+                transform_graph=items.outputs["transform_graph"],
+                data=columns,
+                encoder=to_json(config.retrieval.encoder),
+                pretraining=to_json(config.pretraining),
+                code=code_fingerprint("components.pretraining_node"),
+            )
+        ]
+    retrieval_settings = {
+        "data": to_json(data.only("event_rules")),
+        "retrieval": to_json(config.retrieval),
+        "engine": to_json(config.engine),
+    }
+    tuner = (
+        RetrievalTuner(
+            sequences=read.sequences,
+            items=items.outputs["transformed_examples"],
+            **retrieval_settings,
+            tuning=to_json(config.tuning),
+            storage_dir=places.tuning,
+            code=code_fingerprint("components.retrieval_tuner_node"),
+        )
+        if config.tuning
+        else None
     )
-    interactions.add_upstream_node(gate)
+
+    users = None
+    if config.retrieval.use_user_features and data.users:
+        users = TableGen(
+            table="users",
+            data=to_json(data.only("users", "user_numeric", "user_categorical", "max_reject_share")),
+            fingerprint=places.users_fingerprint,
+            code=code_fingerprint("components.table_gen_node"),
+        ).with_id("UserGen")
 
     retrieval = RetrievalTrainer(
-        examples=interactions.outputs["sequences"],
+        examples=read.sequences,
         items=items.outputs["transformed_examples"],
+        users=users.outputs["examples"] if users else None,
         transform_graph=items.outputs["transform_graph"],
+        encoder_weights=pretraining[0].outputs["weights"] if pretraining else None,
         run_fn=RETRIEVAL_RUN_FN,
+        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
         custom_config={
-            "data": to_json(data.only("numeric", "categorical", "embeddings", "event_rules")),
-            "retrieval": to_json(config.retrieval),
+            **retrieval_settings,
+            "data": to_json(
+                config.item_data.only("numeric", "categorical", "embeddings", "pieces", "event_rules", "user_numeric", "user_categorical")
+            ),
+            "tuned": to_json(Encoders(Encoders(config.encoders).tuned)),
+            "encoders_fingerprint": places.encoders_fingerprint,
+            "checkpoints": f"{places.checkpoints}/RetrievalTrainer",
             "code": code_fingerprint(RETRIEVAL_RUN_FN),
         },
     )
@@ -135,7 +139,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
     index = ItemIndex(
         model=retrieval.outputs["model"],
         items=items.outputs["transformed_examples"],
-        sequences=interactions.outputs["sequences"],
+        sequences=read.sequences,
         serving=serving,
         code=code_fingerprint("components.item_index_node"),
     )
@@ -143,20 +147,62 @@ def train(config: Config, places: Places) -> list[BaseNode]:
     evaluator = RetrievalEvaluator(
         model=retrieval.outputs["model"],
         index=index.outputs["index"],
-        items=media.outputs["examples"],
-        sequences=interactions.outputs["sequences"],
+        items=read.items,
+        sequences=read.sequences,
         settings=to_json(config.evaluation),
         history_length=config.serving.history_length,
         blessed_dir=places.blessed,
         code=code_fingerprint("components.retrieval_evaluator_node"),
     )
 
+    ranking = to_json(config.ranking)
+    facts = to_json(data.only("numeric", "categorical", "event_rules"))
+    ranking_examples = RankingExamples(
+        model=retrieval.outputs["model"],
+        index=index.outputs["index"],
+        items=read.items,
+        sequences=read.sequences,
+        data=facts,
+        ranking=ranking,
+        history_length=config.serving.history_length,
+        candidates=config.serving.index.candidates,
+        code=code_fingerprint("components.ranking_examples_node"),
+    )
+
+    ranker = Trainer(
+        examples=ranking_examples.outputs["examples"],
+        run_fn=RANKING_RUN_FN,
+        custom_config={"data": facts, "ranking": ranking, "engine": to_json(config.engine), "code": code_fingerprint(RANKING_RUN_FN)},
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+    ).with_id("RankingTrainer")
+
+    last_ranker = Resolver(
+        strategy_class=LastBlessedRanker,
+        model=Channel(type=Model, producer_component_id=ranker.id),
+        model_blessing=Channel(type=ModelBlessing),
+        current=ranker.outputs["model"],
+    ).with_id("LastBlessedRanker")
+
+    ranking_evaluator = Evaluator(
+        examples=ranking_examples.outputs["examples"],
+        example_splits=["test"],
+        model=ranker.outputs["model"],
+        baseline_model=last_ranker.outputs["model"] if places.knows_last_ranker else None,
+        eval_config=eval_config(data, config.ranking),
+    ).with_id("RankingEvaluator")
+
     recommender = Recommender(
         model=retrieval.outputs["model"],
         index=index.outputs["index"],
-        items=media.outputs["examples"],
-        sequences=interactions.outputs["sequences"],
+        items=read.items,
+        sequences=read.sequences,
+        ranker=ranker.outputs["model"],
+        ranker_blessing=ranking_evaluator.outputs["blessing"],
         serving=serving,
+        data=facts,
+        ranking=ranking,
+        withdrawn=json.dumps(places.withdrawn),
         code=code_fingerprint("components.recommender_node"),
     )
 
@@ -166,22 +212,77 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         code=code_fingerprint("components.serving_validator_node"),
     )
 
-    pushers = [
+    pushers = _pushers(config, places, recommender, validator, evaluator.outputs["blessing"])
+
+    return [
+        *(*read.nodes, items, event_transform),
+        *([users] if users else []),
+        *([tuner] if tuner else []),
+        *pretraining,
+        *(retrieval, index, evaluator, ranking_examples, ranker),
+        *([last_ranker] if places.knows_last_ranker else []),
+        *(ranking_evaluator, recommender, validator, *pushers),
+    ]
+
+
+def refresh(config: Config, places: Places, trained: Trained) -> list[BaseNode]:
+    """New catalogue and events under the model that is served: features, vectors, index, answer, push. Nothing is trained."""
+    read = ingest(config, places)
+
+    model = Importer(source_uri=trained.model, artifact_type=Model).with_id("TrainedRetrieval")
+    ranker = Importer(source_uri=trained.ranker, artifact_type=Model).with_id("TrainedRanker")
+    blessing = Importer(
+        source_uri=trained.ranker_blessing, artifact_type=ModelBlessing, custom_properties={"blessed": int(trained.ranker_is_blessed)}
+    ).with_id("TrainedRankerBlessing")
+
+    serving = to_json(config.serving)
+    index = ItemIndex(
+        model=model.outputs["result"],
+        items=read.items,
+        sequences=read.sequences,
+        signature="encode_item",
+        serving=serving,
+        code=code_fingerprint("components.item_index_node"),
+    )
+
+    recommender = Recommender(
+        model=model.outputs["result"],
+        index=index.outputs["index"],
+        items=read.items,
+        sequences=read.sequences,
+        ranker=ranker.outputs["result"],
+        ranker_blessing=blessing.outputs["result"],
+        serving=serving,
+        data=to_json(config.data.only("numeric", "categorical", "event_rules")),
+        ranking=to_json(config.ranking),
+        withdrawn=json.dumps(places.withdrawn),
+        code=code_fingerprint("components.recommender_node"),
+    )
+
+    validator = ServingValidator(
+        exact=recommender.outputs["exact"],
+        scann=recommender.outputs["scann"],
+        code=code_fingerprint("components.serving_validator_node"),
+    )
+
+    pushers = _pushers(config, places, recommender, validator, model_blessing=None)
+
+    return [*read.nodes, model, ranker, blessing, index, recommender, validator, *pushers]
+
+
+def _pushers(
+    config: Config, places: Places, recommender: BaseNode, validator: BaseNode, model_blessing: BaseChannel | None
+) -> list[BaseNode]:
+    return [
         ModelPusher(
             model=recommender.outputs[kind],
-            model_blessing=evaluator.outputs["blessing"],
+            model_blessing=model_blessing,
             infra_blessing=validator.outputs["blessing"],
             push_destination=pusher_pb2.PushDestination(
                 filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=f"{places.serving}/{served_name(config.name, kind)}")
             ),
         ).with_id(f"{kind.capitalize()}Pusher")
         for kind in ("exact", "scann")
-    ]
-
-    return [
-        *(catalogue, events, catalogue_statistics, event_statistics, catalogue_schema, event_schema),
-        *(catalogue_anomalies, event_anomalies, gate, media, items, event_transform, interactions),
-        *(retrieval, index, evaluator, recommender, validator, *pushers),
     ]
 
 

@@ -47,11 +47,17 @@ class Stage:
 
 
 def run_locally(
-    nodes: list[BaseNode], name: str, work_path: Path, on_start: Callable[[str, int, int], None], on_done: Callable[[Stage], None]
+    nodes: list[BaseNode],
+    name: str,
+    work_path: Path,
+    on_start: Callable[[str, int, int], None],
+    on_done: Callable[[Stage], None],
+    last: str = "",
 ) -> dict[str, Stage]:
     """Run the nodes in order, with caching, metadata in SQLite under `work_path`; returns the stages by node id.
 
-    on_start is told (node id, its number from 1, their count); on_done the finished Stage.
+    on_start is told (node id, its number from 1, their count); on_done the finished Stage. last: a node's id; it and what must come before
+    it are run, and nothing else.
     Raises StageFailed at the first node that fails; a later call goes on from the cache.
     """
     work_path.mkdir(parents=True, exist_ok=True)
@@ -66,7 +72,7 @@ def run_locally(
         metadata_connection_config=connection,
         beam_pipeline_args=[],  # not empty would make each Beam node build a source distribution of TFX first
     )
-    runner = _LocalRunner(on_start, on_done)
+    runner = _LocalRunner(on_start, on_done, last)
     with _one_run_at_a_time(work_path):
         runner.run(pipeline)
     return runner.stages
@@ -75,17 +81,18 @@ def run_locally(
 class _LocalRunner(IrBasedRunner):
     """TFX's LocalDagRunner with an account of each node."""
 
-    def __init__(self, on_start: Callable[[str, int, int], None], on_done: Callable[[Stage], None]):
+    def __init__(self, on_start: Callable[[str, int, int], None], on_done: Callable[[Stage], None], last: str):
         self.stages: dict[str, Stage] = {}
-        self._on_start, self._on_done = on_start, on_done
+        self._on_start, self._on_done, self._last = on_start, on_done, last
 
     def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None) -> None:
         runtime_parameter_utils.substitute_runtime_parameter(pipeline, {"pipeline-run-id": datetime.datetime.now().isoformat()})
         deployment = runner_utils.extract_local_deployment_config(pipeline)
         connection = getattr(deployment.metadata_connection_config, deployment.metadata_connection_config.WhichOneof("connection_config"))
-        for number, node in enumerate(pipeline.nodes, start=1):
+        nodes = _leading_to(self._last, pipeline) if self._last else pipeline.nodes
+        for number, node in enumerate(nodes, start=1):
             node_id = node.pipeline_node.node_info.id
-            self._on_start(node_id, number, len(pipeline.nodes))
+            self._on_start(node_id, number, len(nodes))
             started = time.monotonic()
             try:
                 execution = launcher.Launcher(
@@ -100,9 +107,20 @@ class _LocalRunner(IrBasedRunner):
                 raise StageFailed(node_id, error) from error
             seconds = time.monotonic() - started
             cached, outputs = _recorded(connection, execution.execution_id)
-            stage = Stage(node_id, number, len(pipeline.nodes), seconds, cached, outputs)
+            stage = Stage(node_id, number, len(nodes), seconds, cached, outputs)
             self.stages[node_id] = stage
             self._on_done(stage)
+
+
+def _leading_to(node_id: str, pipeline: pipeline_pb2.Pipeline) -> list[pipeline_pb2.Pipeline.PipelineOrNode]:
+    """The node and every other that must have run before it, in their order."""
+    needs = {node.pipeline_node.node_info.id: node.pipeline_node.upstream_nodes for node in pipeline.nodes}
+    found: set[str] = set()
+    waiting = [node_id]
+    while waiting:
+        found.add(node := waiting.pop())
+        waiting += needs[node]
+    return [node for node in pipeline.nodes if node.pipeline_node.node_info.id in found]
 
 
 def _recorded(connection: metadata_store_pb2.ConnectionConfig, execution_id: int) -> tuple[bool, dict[str, list[Artifact]]]:
@@ -111,6 +129,24 @@ def _recorded(connection: metadata_store_pb2.ConnectionConfig, execution_id: int
         (execution,) = handle.store.get_executions_by_id([execution_id])
         outputs = execution_lib.get_output_artifacts(handle, execution_id)
     return execution.last_known_state == metadata_store_pb2.Execution.CACHED, dict(outputs)
+
+
+def inputs_of_served(work_path: Path, name: str) -> dict[str, Artifact]:
+    """What the answer that was pushed last was made of: the inputs of its Recommender node, by their names; nothing before a push."""
+    connection = metadata_store_pb2.ConnectionConfig()
+    connection.sqlite.filename_uri = str(work_path / "metadata.sqlite")
+    connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+    with metadata.Metadata(connection) as handle:
+        context = handle.store.get_context_by_type_and_name("node", f"{name}.ExactPusher")
+        executions = handle.store.get_executions_by_context(context.id) if context else []
+        for pusher in sorted(executions, key=lambda execution: -execution.id):
+            outputs = execution_lib.get_output_artifacts(handle, pusher.id)
+            if any(artifact.get_int_custom_property("pushed") for artifact in outputs.get("pushed_model", ())):
+                (answer,) = execution_lib.get_input_artifacts(handle, pusher.id)["model"]
+                events = handle.store.get_events_by_artifact_ids([answer.id])
+                maker = max(event.execution_id for event in events if event.type == metadata_store_pb2.Event.OUTPUT)
+                return {key: artifacts[0] for key, artifacts in execution_lib.get_input_artifacts(handle, maker).items()}
+    return {}
 
 
 @contextmanager

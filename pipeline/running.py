@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from components.config import TableConfig
 from components.settings import SettingsError
+from pipeline import shown
 from pipeline.config import Config, is_remote, localised
 from pipeline.console import StageLines, quiet_libraries
 
 if TYPE_CHECKING:
+    from pipeline.dags import Trained
     from pipeline.runners import Stage
 
 
@@ -21,11 +23,47 @@ def train(config: Config) -> dict[str, Stage]:
 
     Raises SettingsError where an input is not there, StageFailed (a RuntimeError) at the first node that fails.
     """
+    return _run(config)
+
+
+def tune(config: Config) -> dict[str, Any]:
+    """Run the DAG as far as its RetrievalTuner; returns what that found: `best`, `value`, `start_value`, `trials`.
+
+    Raises as `train` does.
+    """
+    stage = _run(config, "RetrievalTuner")["RetrievalTuner"]
+    return json.loads((stage.uri("tuner_results") / "tuner_results.json").read_text(encoding="utf-8"))
+
+
+def refresh(config: Config) -> dict[str, Stage]:
+    """Run the refresh DAG on the model that was pushed last; returns its stages by node id.
+
+    Raises SettingsError where nothing has been pushed; else as `train`.
+    """
+    from pipeline.dags import Trained
+
+    nothing = SettingsError(f"no model has been pushed by the pipeline {config.name}; run it first")
+    if not (config.work_path / "metadata.sqlite").is_file():
+        raise nothing
+    quiet_libraries()
+    from pipeline.runners import inputs_of_served
+
+    parts = inputs_of_served(config.work_path, config.name)
+    if not parts:
+        raise nothing
+    is_blessed = bool(parts["ranker_blessing"].get_int_custom_property("blessed"))
+    return _run(config, trained=Trained(parts["model"].uri, parts["ranker"].uri, parts["ranker_blessing"].uri, is_blessed))
+
+
+def _run(config: Config, last: str = "", trained: Trained | None = None) -> dict[str, Stage]:
     config = localised(config)
     for setting, table in (("data.catalogue.path", config.data.catalogue), ("data.events.path", config.data.events)):
         _require(setting, table)
     if config.data.media_root and not is_remote(config.data.media_root) and not Path(config.data.media_root).is_dir():
         raise SettingsError(f"data.media_root: there is no folder {config.data.media_root}")
+    for encoder in config.encoders:
+        if not is_remote(encoder.path) and not Path(encoder.path).is_dir():
+            raise SettingsError(f"encoders: {encoder.name}: there is no folder {encoder.path}")
     quiet_libraries()
     from components.artifacts import file_fingerprint  # these import TFX: seconds
     from pipeline import dags
@@ -35,14 +73,24 @@ def train(config: Config) -> dict[str, Stage]:
     places = dags.Places(
         serving=str(config.serving_path),
         blessed=str(config.work_path / "blessed"),
+        checkpoints=str(config.work_path / "checkpoints"),
+        tuning=str(config.work_path / "tuning"),
         catalogue_fingerprint=file_fingerprint([config.data.catalogue.path]),
         events_fingerprint=file_fingerprint([config.data.events.path]),
+        users_fingerprint=file_fingerprint([config.data.users.path]) if config.data.users else "",
         media_fingerprint=file_fingerprint([f"{media_root}/**"]) if media_root else "",
+        encoders_fingerprint=file_fingerprint([f"{encoder.path}/**" for encoder in config.encoders]),
+        withdrawn=tuple(shown.withdrawn(config)),
     )
-    nodes = dags.train(config, places)
+    nodes = dags.refresh(config, places, trained) if trained else dags.train(config, places)
     dags.resolve_functions(nodes)
     lines = StageLines()
-    return run_locally(nodes, config.name, config.work_path, lines.start, lines.done)
+    before = shown.newest(config)
+    came_before = shown.added(before)
+    stages = run_locally(nodes, config.name, config.work_path, lines.start, lines.done, last)
+    if shown.newest(config) != before:
+        shown.carry_over(config, before if trained else None, came_before)
+    return stages
 
 
 def evaluation(stages: dict[str, Stage]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """`zhiyin bench`: one benchmark with its peers, its rows as JSON, and the table of all of them.
 
-A benchmark is a module of `benchmarks/` with `run(data_dir) -> rows` and `GOALS`. A row is {"case", "contender", "metric", "value", "low",
-"high", "runs"}; a goal {"case", "metric", "at_least" or "at_most": number, "of": contender whose value the number multiplies, where it is a
-ratio}.
+A benchmark is a module of `benchmarks/` with `run(data_dir) -> rows` and `GOALS`; with cases that can be run alone, `run(data_dir, cases)`,
+and with a picture, `draw(rows, path)`. A row is {"case", "contender", "metric", "value", "low", "high", "runs"}; a goal {"case", "metric",
+"at_least" or "at_most": number, "of": contender whose value the number multiplies, where it is a ratio}.
 """
 
 from __future__ import annotations
@@ -33,11 +33,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name not in names():
         raise SettingsError(f"benchmark: got {arguments.name!r}, expected one of {', '.join(names())}")
     started = time.monotonic()
-    rows = importlib.import_module(f"benchmarks.{arguments.name}").run(arguments.data_dir)
+    module, path = importlib.import_module(f"benchmarks.{arguments.name}"), RESULTS / f"{arguments.name}.json"
+    if arguments.case:
+        rows = module.run(arguments.data_dir, arguments.case)
+        stored = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+        rows = [row for row in stored if row["case"] not in arguments.case] + rows
+    else:
+        rows = module.run(arguments.data_dir)
     result = {"benchmark": arguments.name, "command": _command(arguments), "commit": _commit(), "cores": os.cpu_count(), "rows": rows}
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{arguments.name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if hasattr(module, "draw"):
+        module.draw(rows, path.with_suffix(".svg"))
     print(_section(arguments.name, result))
     print(f"{len(rows)} rows in {path.relative_to(ROOT)} after {time.monotonic() - started:.0f} s")
     return 0
@@ -46,18 +53,20 @@ def run(arguments: argparse.Namespace) -> int:
 def names() -> list[str]:
     """The benchmarks there are: modules and packages of `benchmarks/` that say how they are run."""
     found = [*BENCHMARKS.glob("*.py"), *BENCHMARKS.glob("*/__init__.py")]
-    modules = [path.parent.name if path.name == "__init__.py" else path.stem for path in found if path != BENCHMARKS / "__init__.py"]
-    return sorted(modules)
+    runnable = [path for path in found if "\ndef run(" in path.read_text(encoding="utf-8")]
+    return sorted(path.parent.name if path.name == "__init__.py" else path.stem for path in runnable)
 
 
 def render() -> str:
-    """All stored results as one page, goals beside values, misses included."""
+    """All stored results as one page, goals beside values, misses included, pictures where there are some."""
     sections = [_section(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(RESULTS.glob("*.json"))]
     return "\n".join([*HEADER, *sections])
 
 
 def _section(name: str, result: dict[str, Any]) -> str:
     lines = [f"## {name}", "", f"`{result['command']}` at {result['commit']}, {result['cores']} cores", ""]
+    if (RESULTS / f"{name}.svg").is_file():
+        lines += [f"![{name}](results/{name}.svg)", ""]
     lines += ["| case | contender | metric | value | 95 % | runs | goal |", "| --- | --- | --- | ---: | --- | ---: | --- |"]
     goals = importlib.import_module(f"benchmarks.{name}").GOALS
     for row in result["rows"]:

@@ -1,0 +1,42 @@
+"""`zhiyin explain`: what each interaction, modality and field adds to an item's scores for a person."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from pipeline import answers
+from pipeline import config as configuration
+from pipeline.console import quiet_libraries
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask the newest pushed model; the largest parts of each kind, with what is left as the rest."""
+    quiet_libraries()
+    config = configuration.load(arguments.config)
+    why = answers.ServedModel(config).explain(arguments.user, arguments.item)
+    history = [name.decode() for name in why["history_ids"]]
+    titles = answers.titles(config, {arguments.item, *filter(None, history)})
+    print(f"{arguments.item}  {titles[arguments.item]}, for {arguments.user}\n")
+    by_item = [f"{name}  {titles[name]}" if name else "" for name in history]
+    _print("similarity to the taste", why["score"][0], by_item, why["history_parts"][0], why["history_rest"][0], arguments.top)
+    modalities = [name.decode() for name in why["item_part_names"]]
+    if len(modalities) > 1:
+        _print("the same by what the item is", why["score"][0], modalities, why["item_parts"][0], 0.0, arguments.top)
+    fields = [name.decode() for name in why["field_names"]]
+    if fields:
+        _print("utility by the ranker", why["utility"][0], fields, why["field_parts"][0], why["field_rest"][0], arguments.top)
+    if not any(history):
+        print(f"nothing is known of {arguments.user!r}: new people get what is popular lately")
+    return 0
+
+
+def _print(what: str, total: float, names: list[str], parts: np.ndarray, rest: float, top: int) -> None:
+    """A line for each of the largest parts, whatever their sign; the rest is everything else, so that the lines add up."""
+    order = np.argsort(-np.abs(parts), kind="stable")[:top]
+    shown = [place for place in order if names[place] and parts[place]]
+    print(f"{what}: {total:.4f}")
+    for place in shown:
+        print(f"  {parts[place]:+.4f}  {names[place]}")
+    print(f"  {rest + parts.sum() - parts[shown].sum():+.4f}  the rest\n")

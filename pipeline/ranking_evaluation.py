@@ -1,0 +1,60 @@
+"""How TFMA judges the ranker: metrics of each objective, slices, the thresholds that decide, and the verdict in words."""
+
+from __future__ import annotations
+
+import json
+
+import tensorflow_model_analysis as tfma
+
+from components.config import DataConfig
+from trainer.ranking_config import RankingConfig, broadest_success
+from trainer.ranking_features import HISTORY_SLICE, QUERY_ID, label_key
+
+SIGNATURE = "serve_examples"
+
+
+def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
+    """AUC, log loss, calibration and counts of each objective, NDCG of the broadest success within queries.
+
+    Blessed where the AUC of the broadest success is at least `min_auc` (undefined, because there is one class only, is below), and at most
+    `max_auc_loss_to_last` lower than that of the last blessed ranker on the same examples; without one the first alone counts.
+    """
+    gate = broadest_success(data.event_rules)
+    options = tfma.EvalConfig()
+    options.model_specs.add(signature_name=SIGNATURE, label_keys={name: label_key(name) for name in data.event_rules})
+    for slicing in ([], [HISTORY_SLICE], ["domain"]):
+        options.slicing_specs.add(feature_keys=slicing)
+    for name in data.event_rules:
+        spec = options.metrics_specs.add(output_names=[name])
+        for metric in ("AUC", "BinaryCrossEntropy", "Calibration", "ExampleCount"):
+            added = spec.metrics.add(class_name=metric)
+            if (metric, name) == ("AUC", gate):
+                added.threshold.value_threshold.lower_bound.value = config.min_auc
+                added.threshold.change_threshold.absolute.value = -config.max_auc_loss_to_last
+                added.threshold.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
+    ndcg = options.metrics_specs.add(output_names=[gate], query_key=QUERY_ID)
+    ndcg.metrics.add(class_name="NDCG", config=json.dumps({"gain_key": label_key(gate), "top_k_list": [10]}))
+    return options
+
+
+def verdict(folder: str) -> str:
+    """What an evaluation written with `eval_config` decided, with the numbers: the ranker's AUC and the last blessed one's."""
+    decision = tfma.load_validation_result(folder)
+    settings = tfma.load_eval_result(folder).config
+    results = {spec.is_baseline: tfma.load_eval_result(folder, model_name=spec.name) for spec in settings.model_specs}
+    (gate,) = (spec.output_names[0] for spec in settings.metrics_specs if any(metric.HasField("threshold") for metric in spec.metrics))
+    values = {is_baseline: _auc(result, gate) for is_baseline, result in results.items()}
+    (threshold,) = (metric.threshold for spec in settings.metrics_specs for metric in spec.metrics if metric.HasField("threshold"))
+    text = f"AUC of {gate} {values[False]} (at least {threshold.value_threshold.lower_bound.value:g})"
+    if True in values:
+        text += f", of the last blessed ranker {values[True]} (at most {-threshold.change_threshold.absolute.value:g} lower)"
+    else:
+        text += ", no ranker to compare with was blessed before"
+    return f"{'blessed' if decision.validation_ok else 'not blessed, so retrieval orders the list'}: {text}"
+
+
+def _auc(result: tfma.EvalResult, gate: str) -> str:
+    for key, metrics in result.slicing_metrics:
+        if key == ():
+            return f"{next(iter(metrics[gate].values()))['auc']['doubleValue']:.4f}"
+    raise ValueError("the evaluation holds no metrics of all examples together")
