@@ -5,6 +5,7 @@ Cost on two cores: minutes for the linear contenders on all cases. The data: see
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,15 @@ GOALS: list[dict[str, Any]] = [
 ]
 
 
-def run(data_dir: Path | None) -> list[dict[str, Any]]:
-    """All cases with all contenders; finished parts of an earlier run are taken from `.zhiyin/bench/quality`."""
+def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The rows of some cases, or of all, with all contenders; finished parts of an earlier run are taken from `.zhiyin/bench/quality`."""
     from benchmarks.quality.bench import run_cases
 
-    return run_cases(data_dir)
+    return run_cases(data_dir, cases)
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """The stored rows as a picture."""
+    from benchmarks.quality import plot
+
+    plot.draw(rows, GOALS, path)

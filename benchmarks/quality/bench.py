@@ -10,22 +10,25 @@ import json
 import multiprocessing
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.quality import BEST_PEER
-from benchmarks.quality.contenders import SEEDS, Contender, Scored, Settings, peers_for
+from benchmarks.quality.contenders import Contender, Scored, Settings, peers_for
 from benchmarks.quality.loaders import CASES, WHAT_TO_GET
+from benchmarks.quality.neural import neural_peers
+from benchmarks.quality.ours import ours
 from benchmarks.quality.splits import Split, Stage
 from components.settings import SettingsError
-from trainer import baselines, metrics
+from trainer import metrics
 
-KEPT = Path(__file__).parents[2] / ".zhiyin" / "bench" / "quality"
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / ".zhiyin" / "bench" / "quality"
 OURS = "ours"
 Row = dict[str, Any]
 
@@ -36,54 +39,91 @@ class Outcome:
 
     values: dict[str, np.ndarray]  # metric -> float [V of all splits], each user's mean over the runs
     spread: dict[str, float]  # metric -> standard deviation of the runs' means; of one run: 0
-    settings: list[dict[str, Any]]  # chosen, a split each
-    costs: dict[str, float]  # seconds, peak_mb, parameters of the last run
+    settings: Sequence[Settings]  # chosen, a split each
+    costs: dict[str, float]  # seconds, cpu_seconds, peak_mb, parameters: mean over the runs
     runs: int
 
 
-def run_cases(data_dir: Path | None, names: Sequence[str] = tuple(CASES)) -> list[Row]:
-    """The rows of all named cases.
+def run_cases(data_dir: Path | None, names: Sequence[str] = ()) -> list[Row]:
+    """The rows of the named cases, or of all.
 
-    Raises SettingsError if there is no data, SourceError if it lacks a file.
+    Raises SettingsError if there is no data or no such case, SourceError if a file is missing.
     """
-    if data_dir is None or not data_dir.is_dir():
-        raise SettingsError(f"--data-dir: got {data_dir}, expected {WHAT_TO_GET}")
     rows: list[Row] = []
-    for name in names:
-        splits = CASES[name](data_dir)
-        outcomes = {contender.name: _kept_or_run(splits, place) for place, contender in enumerate(peers_for(splits[0]))}
+    for name, splits in splits_of(data_dir, names or tuple(CASES)):
+        contenders = [all_for(split) for split in splits]
+        outcomes = {per_split[0].name: run_contender(list(zip(splits, per_split))) for per_split in zip(*contenders)}
         rows += case_rows(name, outcomes)
     return rows
 
 
+def splits_of(data_dir: Path | None, names: Sequence[str]) -> Iterator[tuple[str, list[Split]]]:
+    """Each named case with its splits. Raises as `run_cases`."""
+    if data_dir is None or not data_dir.is_dir():
+        raise SettingsError(f"--data-dir: got {data_dir}, expected {WHAT_TO_GET}")
+    if unknown := set(names) - set(CASES):
+        raise SettingsError(f"--case: got {', '.join(sorted(unknown))}, expected some of {', '.join(CASES)}")
+    for name in names:
+        yield name, CASES[name](data_dir)
+
+
+def all_for(split: Split) -> list[Contender]:
+    """Ours first, then its peers; ids alone place no cold item, so the neural ones stay out of cold cases."""
+    is_cold = not split.test.train[:, split.test.candidates].nnz
+    return [ours(split), *peers_for(split), *([] if is_cold else neural_peers(split))]
+
+
 def run_contender(per_split: Sequence[tuple[Split, Contender]]) -> Outcome:
-    """Choose the settings and run the test, on each split of a case."""
+    """Choose the settings and run the test, on each split of a case. What was finished before is read, not run."""
     parts: list[list[dict[str, np.ndarray]]] = []  # [split][run]
-    chosen: list[dict[str, Any]] = []
-    costs: dict[str, float] = {}
-    for split, contender in per_split:
-        settings = choose(split, contender)
+    chosen: list[Settings] = []
+    costs: list[dict[str, float]] = []
+    for number, (split, contender) in enumerate(per_split):
+        folder = KEPT / split.case / contender.name.replace(" ", "_")
+        key = _key(split, contender)
+        settings = _kept(folder / f"settings-{number}", key, lambda: (choose(split, contender), {}))[0]  # noqa: B023  (called at once)
         chosen.append(settings)
         parts.append([])
-        for seed in range(SEEDS if contender.by_chance else 1):
-            scored, costs = _in_own_process(contender, split.test, settings, seed)
-            parts[-1].append(per_user(split, split.test, scored.scores))
+        for seed in range(contender.runs):
+            spent, values = _kept(
+                folder / f"run-{number}-{seed}",
+                f"{key}{json.dumps(settings, sort_keys=True)}",
+                lambda: _test(split, contender, settings, seed),  # noqa: B023
+            )
+            parts[-1].append(values)
+            costs.append(spent)
     names = list(parts[0][0])
     values = {name: np.concatenate([np.mean([run[name] for run in runs], axis=0) for runs in parts]) for name in names}
     run_means = {name: np.mean([[run[name].mean() for run in runs] for runs in parts], axis=0) for name in names}
-    return Outcome(values, {name: float(np.std(means)) for name, means in run_means.items()}, chosen, costs, sum(map(len, parts)))
+    spread = {name: float(np.std(means)) for name, means in run_means.items()}
+    first, name = next(iter(values)), per_split[0][1].name
+    print(f"{per_split[0][0].case}: {name}: {first} {values[first].mean():.4f}, {costs[-1]['cpu_seconds']:.1f} s, {chosen}", flush=True)
+    return Outcome(values, spread, chosen, {name: float(np.mean([cost[name] for cost in costs])) for name in costs[0]}, len(costs))
 
 
 def choose(split: Split, contender: Contender) -> dict[str, Any]:
-    """The settings with the best first metric on validation; the first of equals."""
+    """The settings with the best first metric on validation, the first of equals, and what that run found."""
     trials = contender.trials()
-    if len(trials) == 1:
+    needs_epochs = contender.stops_early and split.test.watch is None
+    if len(trials) == 1 and not needs_epochs:
         return trials[0]
-    qualities = []
-    for settings in trials:
+    print(f"{split.case}: {contender.name}: {len(trials)} settings", flush=True)
+    outcomes = _in_own_process(_tried, split, contender)
+    best = int(np.argmax([quality for quality, _ in outcomes]))
+    return {**trials[best], **outcomes[best][1]}
+
+
+def _tried(split: Split, contender: Contender) -> list[tuple[float, Settings]]:
+    outcomes = []
+    for settings in contender.trials():
         scored = contender.score(split.validation, settings, 0)
-        qualities.append(per_user(split, split.validation, scored.scores)[split.metrics[0]].mean())
-    return trials[int(np.argmax(qualities))]
+        outcomes.append((per_user(split, split.validation, scored.scores)[split.metrics[0]].mean(), scored.found))
+    return outcomes
+
+
+def _test(split: Split, contender: Contender, settings: Settings, seed: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    scored, costs = _in_own_process(_timed, contender, split.test, settings, seed)
+    return costs, per_user(split, split.test, scored.scores)
 
 
 def per_user(split: Split, stage: Stage, scores: np.ndarray) -> dict[str, np.ndarray]:
@@ -100,24 +140,29 @@ def per_user(split: Split, stage: Stage, scores: np.ndarray) -> dict[str, np.nda
 
 def case_rows(case: str, outcomes: dict[str, Outcome]) -> list[Row]:
     """The rows of one case: every contender, the best peer, and where ours is among them its lead over that peer."""
-    rows = [row for name, outcome in outcomes.items() for row in _outcome_rows(case, name, outcome)]
+    rows = [row for name, outcome in outcomes.items() for row in outcome_rows(case, name, outcome)]
     first = next(iter(next(iter(outcomes.values())).values))
     peers = {name: outcome for name, outcome in outcomes.items() if name != OURS}
     best = max(peers, key=lambda name: peers[name].values[first].mean())
-    rows += [row for row in _outcome_rows(case, f"{BEST_PEER} ({best})", peers[best]) if row["metric"] in peers[best].values]
+    rows += [row for row in outcome_rows(case, f"{BEST_PEER} ({best})", peers[best]) if row["metric"] in peers[best].values]
     if OURS in outcomes:
-        for metric, values in outcomes[OURS].values.items():
-            lead = metrics.paired_bootstrap(values, peers[best].values[metric])
-            rows.append(_row(case, OURS, f"{metric} above {BEST_PEER}", lead.value, outcomes[OURS].runs, lead.low, lead.high))
+        rows += lead_rows(case, OURS, outcomes[OURS], peers[best], f"above {BEST_PEER}")
     return rows
 
 
-def _outcome_rows(case: str, contender: str, outcome: Outcome) -> list[Row]:
+def lead_rows(case: str, contender: str, outcome: Outcome, other: Outcome, what: str) -> list[Row]:
+    """How far each metric is above another contender's, over the same users."""
+    leads = {metric: metrics.paired_bootstrap(values, other.values[metric]) for metric, values in outcome.values.items()}
+    return [_row(case, contender, f"{metric} {what}", lead.value, outcome.runs, lead.low, lead.high) for metric, lead in leads.items()]
+
+
+def outcome_rows(case: str, contender: str, outcome: Outcome) -> list[Row]:
+    """The rows of one contender: metrics with intervals, their spread over runs, and the costs."""
     rows = []
     for metric, values in outcome.values.items():
         interval = metrics.bootstrap(values)
         rows.append(_row(case, contender, metric, interval.value, outcome.runs, interval.low, interval.high))
-        rows[-1]["settings"] = outcome.settings
+        rows[-1]["settings"] = [dict(settings) for settings in outcome.settings]
         if outcome.spread[metric]:
             rows.append(_row(case, contender, f"{metric} spread of runs", outcome.spread[metric], outcome.runs))
     rows += [_row(case, contender, cost, value, 1) for cost, value in outcome.costs.items()]
@@ -128,65 +173,57 @@ def _row(case: str, contender: str, metric: str, value: float, runs: int, low: f
     return {"case": case, "contender": contender, "metric": metric, "value": value, "low": low, "high": high, "runs": runs}
 
 
-def _in_own_process(contender: Contender, stage: Stage, settings: Settings, seed: int) -> tuple[Scored, dict[str, float]]:
-    """A run whose peak memory is its own."""
+def _in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls it where peak memory and processor time are its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        scored, seconds = pool.submit(_timed, contender, stage, settings, seed).result()
-    return scored, {"seconds": seconds, "peak_mb": float(scored.peak_mb or 0.0), "parameters": float(scored.parameters)}
+        return pool.submit(function, *arguments).result()
 
 
-def _timed(contender: Contender, stage: Stage, settings: Settings, seed: int) -> tuple[Scored, float]:
-    start = time.monotonic()
+def _timed(contender: Contender, stage: Stage, settings: Settings, seed: int) -> tuple[Scored, dict[str, float]]:
+    start, cpu_start = time.monotonic(), _cpu_s()
     scored = contender.score(stage, settings, seed)
-    seconds = time.monotonic() - start
     own_peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return (scored if scored.peak_mb is not None else replace(scored, peak_mb=own_peak_mb)), seconds
+    return scored, {
+        "seconds": time.monotonic() - start,
+        "cpu_seconds": _cpu_s() - cpu_start,
+        "peak_mb": float(own_peak_mb if scored.peak_mb is None else scored.peak_mb),
+        "parameters": float(scored.parameters),
+    }
 
 
-def _kept_or_run(splits: Sequence[Split], place: int) -> Outcome:
-    per_split = [(split, peers_for(split)[place]) for split in splits]
-    case, contender = splits[0].case, per_split[0][1]
-    key = _key(splits, contender)
-    path = KEPT / case / f"{contender.name.replace(' ', '_')}.npz"
-    outcome = _read(path, key)
-    if outcome is None:
-        print(f"{case}: {contender.name}, {len(contender.trials())} settings", flush=True)
-        outcome = run_contender(per_split)
-        _write(path, key, outcome)
-    first, values = next(iter(outcome.values.items()))
-    print(f"{case}: {contender.name}: {first} {values.mean():.4f}, {outcome.costs['seconds']:.1f} s, {outcome.settings}", flush=True)
-    return outcome
+def _cpu_s() -> float:
+    """Processor seconds of this process and of those it has waited for."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in spent)
 
 
-def _key(splits: Sequence[Split], contender: Contender) -> str:
+def _key(split: Split, contender: Contender) -> str:
     """Changes with the code, the data and the contender's knobs: what was kept under another key is not used."""
     digest = hashlib.blake2b(digest_size=16)
-    code = [*sorted(Path(__file__).parent.rglob("*.py")), *sorted(Path(__file__).parent.rglob("*.txt"))]
-    for path in (*code, Path(metrics.__file__), Path(baselines.__file__)):
-        digest.update(path.read_bytes())
-    digest.update(json.dumps([contender.name, dict(contender.grid), contender.by_chance]).encode())
-    for split in splits:
-        for stage in (split.validation, split.test):
-            for pairs in (stage.train, stage.history, stage.hidden, stage.truth):
-                digest.update(pairs.indptr.tobytes() + pairs.indices.tobytes())
-        for name, vectors in split.content.items():
-            digest.update(name.encode() + vectors.tobytes())
+    for path in (*contender.code, "benchmarks/quality/splits.py", "trainer/metrics.py"):
+        digest.update((ROOT / path).read_bytes())
+    digest.update(json.dumps([contender.name, dict(contender.grid)]).encode())
+    for stage in (split.validation, split.test):
+        for pairs in (stage.train, stage.history, stage.hidden, stage.truth):
+            digest.update(pairs.indptr.tobytes() + pairs.indices.tobytes())
+    for name, vectors in split.content.items():
+        digest.update(name.encode() + vectors.tobytes())
     return digest.hexdigest()
 
 
-def _write(path: Path, key: str, outcome: Outcome) -> None:
+def _kept(
+    path: Path, key: str, make: Callable[[], tuple[dict[str, Any], dict[str, np.ndarray]]]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What `make` gave under this key, from `path`.npz where it was finished before."""
+    path = path.with_name(f"{path.name}.npz")
+    if path.is_file():
+        with np.load(path) as kept:
+            about = json.loads(str(kept["about"]))
+            if about["key"] == key:
+                return about["what"], {name: kept[name] for name in kept.files if name != "about"}
+    what, arrays = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"key": key, "spread": outcome.spread, "settings": outcome.settings, "costs": outcome.costs, "runs": outcome.runs}
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, about=np.array(json.dumps(about)), **outcome.values)
+    np.savez(partial, about=np.array(json.dumps({"key": key, "what": what})), **arrays)
     partial.rename(path)
-
-
-def _read(path: Path, key: str) -> Outcome | None:
-    if not path.is_file():
-        return None
-    with np.load(path) as kept:
-        about = json.loads(str(kept["about"]))
-        if about.pop("key") != key:
-            return None
-        return Outcome(values={name: kept[name] for name in kept.files if name != "about"}, **about)
+    return what, arrays

@@ -29,6 +29,7 @@ class Scored:
     scores: np.ndarray  # float32 [U, N]
     parameters: int = 0  # numbers that were learned
     peak_mb: float | None = None  # of the process, where it was one of its own
+    found: Mapping[str, Any] = field(default_factory=dict)  # settings that the run found, like the epoch at which it stopped
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Contender:
     name: str  # with the library's version, where it comes from one
     score: Callable[[Stage, Settings, int], Scored]  # stage, settings, seed; picklable
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # knob -> values
-    by_chance: bool = False  # runs differ with the seed
+    runs: int = 1  # with seeds of their own, where chance has a part
+    code: tuple[str, ...] = ("benchmarks/quality/contenders.py", "trainer/baselines.py")  # kept results of other code are not used
+    stops_early: bool = False  # finds its number of epochs on validation, so that always comes first
 
     def trials(self) -> list[dict[str, Any]]:
         """The settings to try: the whole grid, or as many of it as everybody may try, drawn without repetition."""
@@ -67,10 +70,11 @@ def peers_for(split: Split) -> list[Contender]:
             f"iALS (implicit {environments.version('ials', 'implicit')})",
             score_ials,
             {"factors": (64, 128), "regularization_and_alpha": IALS_PAIRS},
-            by_chance=True,
+            runs=SEEDS,
+            code=(*Contender.code, *environments.code("ials")),
         ),
     ]
-    return [Contender("random", score_random, by_chance=True), *([] if is_cold else by_ids), *by_content]
+    return [Contender("random", score_random, runs=SEEDS), *([] if is_cold else by_ids), *by_content]
 
 
 def score_random(stage: Stage, settings: Settings, seed: int) -> Scored:

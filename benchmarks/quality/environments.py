@@ -1,7 +1,7 @@
 """Peers that need libraries of their own: each in an environment made from pinned requirements, never in the product's.
 
-A worker is `python workers/NAME.py FOLDER`: it reads `train.npz`, `history.npz` (scipy CSR [U, N]) and `settings.json`, and writes
-`scores.npy` (float32 [U, N]) and `report.json` (parameters, peak_mb).
+A worker is `python workers/NAME.py FOLDER`: it reads `train.npz`, `history.npz`, and where the stage has them `times.npz` and `watch.npz`
+(scipy CSR [U, N]), and `settings.json`; it writes `scores.npy` (float32 [U, N]) and `report.json` (parameters, peak_mb, found settings).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.quality.contenders import Scored
 
 HERE = Path(__file__).parent
+PYTHON = {"neural": "python3.11"}  # where the product's own version has no wheels of what is pinned
 ENVIRONMENTS = HERE.parents[1] / ".zhiyin" / "bench" / "environments"
 
 
@@ -39,12 +40,13 @@ def score_in(name: str, stage: Stage, settings: Mapping[str, Any], seed: int) ->
 
     with tempfile.TemporaryDirectory() as folder_name:
         folder = Path(folder_name)
-        sp.save_npz(folder / "train.npz", stage.train, compressed=False)
-        sp.save_npz(folder / "history.npz", stage.history, compressed=False)
+        for matrix, pairs in (("train", stage.train), ("history", stage.history), ("times", stage.times_s), ("watch", stage.watch)):
+            if pairs is not None:
+                sp.save_npz(folder / f"{matrix}.npz", pairs, compressed=False)
         (folder / "settings.json").write_text(json.dumps({**settings, "seed": seed}))
         _call([str(ensure(name)), str(HERE / "workers" / f"{name}.py"), str(folder)], f"worker {name}")
         report = json.loads((folder / "report.json").read_text())
-        return Scored(np.load(folder / "scores.npy"), report["parameters"], report["peak_mb"])
+        return Scored(np.load(folder / "scores.npy"), report["parameters"], report["peak_mb"], report.get("found", {}))
 
 
 def ensure(name: str) -> Path:
@@ -56,10 +58,25 @@ def ensure(name: str) -> Path:
     python = environment / "bin" / "python"
     if not ready.exists():
         shutil.rmtree(environment, ignore_errors=True)
-        _call([sys.executable, "-m", "venv", str(environment)], f"environment {name}")
+        _call([_python_for(name), "-m", "venv", str(environment)], f"environment {name}")
         _call([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)], f"environment {name}")
         ready.touch()
     return python
+
+
+def _python_for(name: str) -> str:
+    wanted = PYTHON.get(name)
+    if wanted is None:
+        return sys.executable
+    found = shutil.which(wanted)
+    if found is None:
+        raise RuntimeError(f"environment {name}: needs {wanted} on the path, beside the product's own Python")
+    return found
+
+
+def code(name: str) -> tuple[str, ...]:
+    """What a worker's results depend on, as paths inside the project."""
+    return tuple(f"benchmarks/quality/{path}" for path in ("environments.py", f"requirements/{name}.txt", f"workers/{name}.py"))
 
 
 def version(name: str, package: str) -> str:
@@ -72,7 +89,10 @@ def version(name: str, package: str) -> str:
 
 def _call(command: list[str], what: str) -> None:
     # One BLAS thread: the libraries bring their own threads, and two pools on one machine slow each other down.
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OPENBLAS_NUM_THREADS": "1"}
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if run.returncode:
         raise RuntimeError(f"{what} failed: " + " | ".join((run.stderr or run.stdout).strip().splitlines()[-3:]))

@@ -37,7 +37,7 @@ def lfm(data_dir: Path) -> list[Split]:
     shape = (users.max() + 1, items.max() + 1)
     train, valid, test = (matrix(users[parts == part], items[parts == part], shape) for part in ("train", "valid", "test"))
     everything = np.ones(shape[1], bool)
-    stages = [Stage(train, train, train, truth, everything) for truth in (valid, test)]
+    stages = [Stage(train, train, train, truth, everything, watch=valid) for truth in (valid, test)]
     return [Split("LFM", stages[0], stages[1], ("R@20", "NDCG@20"), content, tags)]
 
 
@@ -63,8 +63,8 @@ def ml100k_r(data_dir: Path) -> list[Split]:
     return [
         Split(
             "ML100K-R",
-            Stage(train, train, train, valid, everything),
-            Stage(train, train, sp.csr_matrix(train + valid), test, everything),
+            Stage(train, train, train, valid, everything, watch=valid),
+            Stage(train, train, sp.csr_matrix(train + valid), test, everything, watch=valid),
             ("NDCG@10",),
         )
     ]
@@ -92,14 +92,12 @@ def ml100k_t(data_dir: Path) -> list[Split]:
     known = sp.csr_matrix(train + valid)
     times = matrix(users, items, shape, times_s)
     everything = np.ones(shape[1], bool)
-    return [
-        Split(
-            "ML100K-T",
-            Stage(train, train, train, valid, everything, sp.csr_matrix(times.multiply(train))),
-            Stage(train, known, known, test, everything, sp.csr_matrix(times.multiply(known))),
-            ("NDCG@10", "HR@10"),
-        )
-    ]
+
+    def stage(history: sp.csr_matrix, truth: sp.csr_matrix) -> Stage:
+        request_s = times.multiply(truth).max(1).toarray().ravel().astype(np.int64)
+        return Stage(train, history, history, truth, everything, sp.csr_matrix(times.multiply(history)), request_s, valid)
+
+    return [Split("ML100K-T", stage(train, valid), stage(known, test), ("NDCG@10", "HR@10"))]
 
 
 def tfrs_a(data_dir: Path) -> list[Split]:
@@ -127,7 +125,7 @@ CASES: dict[str, Callable[[Path], list[Split]]] = {
 def _with_carved_validation(case: str, train: sp.csr_matrix, truth: sp.csr_matrix, metrics: tuple[str, ...]) -> Split:
     rest, taken = carve(train, VALIDATION_SHARE, seed=1)
     everything = np.ones(train.shape[1], bool)
-    return Split(case, Stage(rest, rest, rest, taken, everything), Stage(train, train, train, truth, everything), metrics)
+    return Split(case, Stage(rest, rest, rest, taken, everything, watch=taken), Stage(train, train, train, truth, everything), metrics)
 
 
 def _tfrs(case: str, data_dir: Path, hide_seen: bool) -> Split:

@@ -23,6 +23,8 @@ class Stage:
     truth: sp.csr_matrix  # to be found
     candidates: np.ndarray  # bool [N], what is ranked
     times_s: sp.csr_matrix | None = None  # of the history, seconds since 1970, where the protocol has an order
+    request_s: np.ndarray | None = None  # int64 [U], when each user asks, where the protocol has times
+    watch: sp.csr_matrix | None = None  # pairs beyond train that may decide when training stops
 
     def __post_init__(self) -> None:
         shapes = {matrix.shape for matrix in (self.train, self.history, self.hidden, self.truth)}

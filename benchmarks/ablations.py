@@ -1,0 +1,80 @@
+"""What each part of the retrieval model is worth: ours without it, on the same split, with the interval of the paired difference.
+
+Cost on two idle cores: about an hour; every run is kept and a second call goes on where the first stopped. The data: see
+`benchmarks.quality.loaders`. The runs cut test pairs, so nothing here may choose a setting.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quality.contenders import Contender
+from benchmarks.quality.ours import ours, score
+from benchmarks.quality.splits import Split
+
+GOALS: list[dict[str, Any]] = []
+RUNS = 3  # seeds of each variant
+WHOLE, WITHOUT_CONTENT = "whole", "without content"
+# Case -> variant -> settings that replace those of the case. A loss other than the profile's own knows no models side by side.
+_ONE = {"side_by_side": 1, "embedding_dim": 129}
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "ML100K-R": {
+        "one model instead of two side by side": _ONE,
+        "without the item's gain": {"item_gain": False},
+        "without the spectral start": {"spectral_start": False},
+        "plain scores (sharpness 1)": {"sharpness": 1.0},
+        "loss: full softmax": {**_ONE, "loss": "full_softmax"},
+        "loss: sampled softmax": {**_ONE, "loss": "softmax"},
+        "loss: sampled softmax without log-Q": {**_ONE, "loss": "softmax", "log_q": False},
+        "loss: sampled softmax, 50 hard negatives": {**_ONE, "loss": "softmax", "hard_negatives": 50},
+    },
+    "ML100K-T": {
+        "user tower: sequence": {"user_tower": "sequence"},
+        "user tower: profile, full softmax": {"user_tower": "profile"},
+        "user tower: profile, profile cosine": {"user_tower": "profile", "loss": "profile_cosine"},
+        "without the spectral start": {"spectral_start": False},
+        "loss: sampled softmax": {"loss": "softmax"},
+        "half-life of a target 30 days": {"half_life_days": 30.0},
+        "a vector for each user": {"use_user_id": True},
+    },
+    "LFM": {WITHOUT_CONTENT: {}},
+}
+
+
+def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Rows of each variant and of its lead over the whole model."""
+    from benchmarks.quality.bench import lead_rows, outcome_rows, run_contender, splits_of
+
+    rows: list[dict[str, Any]] = []
+    for case, splits in splits_of(data_dir, cases or tuple(VARIANTS)):
+        variants = [[whole(split), *variants_of(split)] for split in splits]
+        outcomes = {per_split[0].name: run_contender(list(zip(splits, per_split))) for per_split in zip(*variants)}
+        for name, outcome in outcomes.items():
+            rows += outcome_rows(case, name, outcome)
+            if name != WHOLE:
+                rows += lead_rows(case, name, outcome, outcomes[WHOLE], "above the whole")
+    return rows
+
+
+def whole(split: Split) -> Contender:
+    """Ours with one setting of each knob, so that nothing is chosen: the first of the case's own."""
+    contender = ours(split)
+    return replace(contender, name=WHOLE, grid={name: values[:1] for name, values in contender.grid.items()}, runs=RUNS)
+
+
+def variants_of(split: Split) -> list[Contender]:
+    """The whole with one thing changed, each."""
+    base = whole(split)
+    return [
+        replace(
+            base,
+            name=name,
+            score=functools.partial(score, {}, ()) if name == WITHOUT_CONTENT else base.score,
+            grid={**base.grid, **{knob: (value,) for knob, value in changed.items()}},
+        )
+        for name, changed in VARIANTS[split.case].items()
+    ]

@@ -1,0 +1,102 @@
+"""Runs each contender on each size in a process of its own, and keeps what is finished.
+
+N items, Q queries, D dimensions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality import environments
+from benchmarks.serving.world import item_vectors
+
+ROOT = Path(__file__).resolve().parents[2]
+KEPT = ROOT / ".zhiyin" / "bench" / "ann"
+SIZES = {"100k": 100_000, "1M": 1_000_000}
+DIM, QUERIES, K = 64, 1000, 10
+TARGET = 0.95
+OURS = ("exact", "scann")
+PEERS = ("hnswlib", "faiss_ivf", "faiss_ivf_pq")
+_PACKAGES = {"hnswlib": ("hnswlib", "hnswlib"), "faiss_ivf": ("faiss IVF", "faiss-cpu"), "faiss_ivf_pq": ("faiss IVF-PQ", "faiss-cpu")}
+Row = dict[str, Any]
+
+
+def run_cases() -> list[Row]:
+    """Every contender on every size: its best queries a second at the recall, its curve, build seconds and memory."""
+    rows: list[Row] = []
+    for size, num_items in SIZES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            missing = [name for name in (*OURS, *PEERS) if not (KEPT / f"{size}-{name}.json").is_file()]
+            if missing:
+                _write_vectors(Path(folder), num_items)
+            for name in (*OURS, *PEERS):
+                rows += _rows(size, name, _kept_or_run(size, name, Path(folder)))
+        ours = max((row for row in rows if row["case"] == size and row["contender"] in OURS_NAMES and row["metric"] == BEST), key=_value)
+        rows.append({**ours, "contender": "ours"})
+    return rows
+
+
+BEST = f"qps_at_recall_{TARGET}"
+OURS_NAMES = tuple(f"ours, {name}" for name in OURS)
+
+
+def _value(row: Row) -> float:
+    return row["value"] or 0.0
+
+
+def _rows(size: str, name: str, report: dict[str, Any]) -> list[Row]:
+    if name in OURS:
+        contender = f"ours, {name}"
+    else:
+        label, package = _PACKAGES[name]
+        contender = f"{label} {environments.version('ann', package)}"
+    good = [point for point in report["curve"] if point["recall"] >= TARGET]
+    best = max((point["qps"] for point in good), default=None)
+    values = {BEST: best, "build_seconds": report["build_seconds"], "peak_mb": report["peak_mb"]}
+    rows = [_row(size, contender, metric, value) for metric, value in values.items()]
+    rows[0]["curve"] = report["curve"]
+    return rows
+
+
+def _kept_or_run(size: str, name: str, folder: Path) -> dict[str, Any]:
+    path = KEPT / f"{size}-{name}.json"
+    if not path.is_file():
+        print(f"{size}: {name}", flush=True)
+        python = sys.executable if name in OURS else str(environments.ensure("ann"))
+        worker = "ours" if name in OURS else "peers"
+        threads = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_USE_LEGACY_KERAS": "1"}
+        environment = {**os.environ, **threads, "PYTHONPATH": str(ROOT) if name in OURS else ""}
+        command = [python, str(Path(__file__).with_name(f"{worker}.py")), name, str(folder)]
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise RuntimeError(f"{name} failed: " + " | ".join(run.stderr.strip().splitlines()[-3:]))
+        KEPT.mkdir(parents=True, exist_ok=True)
+        path.write_text(run.stdout.splitlines()[-1], encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_vectors(folder: Path, num_items: int) -> None:
+    """`vectors.npy` [N, D], `queries.npy` [Q, D] and `truth.npy` int [Q, K], the exact answer."""
+    vectors = item_vectors(num_items, DIM)
+    rng = np.random.default_rng(5)
+    # Five items of a kind: a user's taste is a region, not five random points.
+    centre = rng.integers(num_items, size=QUERIES)
+    near = np.argpartition(-(vectors[centre] @ vectors[: min(num_items, 20_000)].T), 50, axis=1)[:, :50]
+    taken = np.take_along_axis(near, rng.integers(50, size=(QUERIES, 5)), axis=1)
+    queries = vectors[taken].sum(1)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    truth = np.stack([np.argsort(-(vectors @ query))[:K] for query in queries])
+    for name, array in (("vectors", vectors), ("queries", queries.astype(np.float32)), ("truth", truth)):
+        np.save(folder / f"{name}.npy", array)
+
+
+def _row(case: str, contender: str, metric: str, value: float | None) -> Row:
+    return {"case": case, "contender": contender, "metric": metric, "value": value, "low": None, "high": None, "runs": 1}

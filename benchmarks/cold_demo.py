@@ -1,0 +1,107 @@
+"""The demo world's items that nobody has played, for benchmarks that train on it again and again: tables, scores, intervals, what is done.
+
+Reads the artifacts of a finished `./zhiyin demo` (runs/demo).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.demo import newest
+from pipeline import config as configuration
+from pipeline.fingerprint import code_fingerprint
+
+if TYPE_CHECKING:
+    from trainer.data import ItemTable, Sequences
+    from trainer.retrieval import Retrieval
+
+METRIC, CUTOFF = "NDCG@10", 10
+SEEDS = (7, 8, 9)
+KEPT = Path(__file__).parents[1] / ".zhiyin" / "bench"
+
+
+@dataclass
+class World:
+    """A finished demo as the trainer reads it. `is_cold` bool [N]: items without any training event, however few of those are used."""
+
+    config: configuration.Config
+    table: ItemTable
+    train: Sequences
+    eval: Sequences
+    test: Sequences
+    is_cold: np.ndarray
+
+    @classmethod
+    def read(cls, folder: Path) -> World:
+        """The demo's artifacts; folder: an empty one for the item table.
+
+        Raises SettingsError where no demo has run.
+        """
+        from trainer.data import ItemTable, Sequences
+        from trainer.run_retrieval import vocabulary_sizes
+
+        config = configuration.localised(configuration.load(Path("configs/demo.yaml")))
+        artifacts = config.work_path / "artifacts"
+        sizes = vocabulary_sizes(str(newest(artifacts / "ItemTransform" / "transform_graph")), config.data)
+        items = newest(artifacts / "ItemTransform" / "transformed_examples") / "Split-train"
+        table = ItemTable.build(str(items), config.data, folder, sizes)
+        sequences, kinds = newest(artifacts / "Interactions" / "sequences"), tuple(config.data.event_rules)
+        splits = [Sequences.read([f"{sequences}/Split-{split}/*"], table.index, kinds) for split in ("train", "eval", "test")]
+        return cls(config, table, *splits, is_cold=splits[0].counts(len(table)) == 0)
+
+    def fresh_table(self) -> ItemTable:
+        """The item table as it was read, without what an earlier model added to it."""
+        from trainer.data import ItemTable
+
+        return ItemTable(dict(self.table.arrays), self.table.item_ids, self.table.vocabulary_sizes, self.table.modalities)
+
+    def ndcg(self, model: Retrieval, table: ItemTable, vectors: np.ndarray | None = None) -> float:
+        """NDCG@10 of the test users on the cold items among themselves. vectors: float [N, D], of the items as candidates, where they are
+        not what the model says of the table.
+        """
+        from trainer import metrics
+        from trainer.retrieval import targets_and_history, user_vectors
+
+        known = model.item_tower.encode(table)
+        candidates = known if vectors is None else vectors
+        truth, seen = targets_and_history(self.test, len(table))
+        result = metrics.evaluate(
+            lambda users: user_vectors(model, self.test, known, users) @ candidates.T,
+            truth,
+            seen,
+            cutoffs=(CUTOFF,),
+            candidates=self.is_cold,
+        )
+        return result.mean(METRIC)
+
+
+def row(case: str, contender: str, values: Sequence[float], metric: str = METRIC) -> dict[str, Any]:
+    """A row with the mean over the runs and its 95 % interval by Student's t."""
+    mean = float(np.mean(values))
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if len(values) > 1 else float("nan")
+    low, high = (mean - half, mean + half) if len(values) > 1 else (None, None)
+    return {"case": case, "contender": contender, "metric": metric, "value": mean, "low": low, "high": high, "runs": len(values)}
+
+
+def kept(benchmark: str, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of one part, from an earlier run with the same code where there is one: a long benchmark goes on where it stopped."""
+    digest = hashlib.blake2b(digest_size=8)
+    for text in (key, code_fingerprint("trainer.run_pretraining", "trainer.adversarial", "trainer.content")):
+        digest.update(text.encode())
+    digest.update((Path(__file__).parent / f"{benchmark}.py").read_bytes())
+    path = KEPT / benchmark / f"{digest.hexdigest()}.json"
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    result = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result), encoding="utf-8")
+    print(f"{benchmark}: {key} {result}", flush=True)
+    return result

@@ -1,0 +1,91 @@
+"""Few events: items that nobody has played, with encoders pretrained on the catalogue and without, from 100 %, 10 % and 1 % of the events.
+
+Training events are drawn at random, a share of each seed's own; test users keep their whole history, so that the score is about what was
+learned and not about how little is known of a person. Reads the artifacts of a finished `./zhiyin demo`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.cold_demo import KEPT, METRIC, SEEDS, World, kept, row
+
+if TYPE_CHECKING:
+    from trainer.data import Sequences
+
+NAME = "pretraining"
+SHARES = {"events_100%": 1.0, "events_10%": 0.1, "events_1%": 0.01}
+EPOCHS = 10
+PLAIN = "without pretraining"
+GAIN = "NDCG@10_gain"  # ours minus without, of the same seed
+GOALS = [
+    {"case": "events_10%", "metric": METRIC, "at_least": 1.0, "of": PLAIN},
+    {"case": "events_1%", "metric": METRIC, "at_least": 1.0, "of": PLAIN},
+]
+
+
+def run(data_dir: Path | None) -> list[dict[str, Any]]:
+    """Rows of `ours` (pretrained) and of the same model without, the difference seed by seed, and the error of the masked objective."""
+    values: dict[tuple[str, str], list[float]] = {}
+    errors: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        world = World.read(Path(folder) / "table")
+        for seed in SEEDS:
+            weights = KEPT / NAME / f"weights-{seed}"
+            for name, numbers in kept(NAME, f"masked {seed}", lambda: _reports(world, seed, weights)).items():  # noqa: B023
+                errors.setdefault(name, []).append(numbers)
+            for case, share in SHARES.items():
+                scores = kept(NAME, f"{case} {seed}", lambda: _scores(world, share, seed, weights))  # noqa: B023  (called at once)
+                for contender, value in scores.items():
+                    values.setdefault((case, contender), []).append(value)
+    rows = [row(case, contender, numbers) for (case, contender), numbers in values.items()]
+    for case in SHARES:
+        gains = np.subtract(values[case, "ours"], values[case, PLAIN])
+        rows.append(row(case, "ours", gains.tolist(), GAIN))
+    return rows + [
+        row(name.partition(" ")[0], "ours", numbers, f"masked_error_{name.partition(' ')[2]}") for name, numbers in errors.items()
+    ]
+
+
+def _reports(world: World, seed: int, folder: Path) -> dict[str, float]:
+    from trainer.config import PretrainingConfig
+    from trainer.pretraining import write_weights
+    from trainer.run_pretraining import pretrained
+
+    folder.mkdir(parents=True, exist_ok=True)
+    encoders, report = pretrained(world.fresh_table(), world.config.retrieval.encoder, PretrainingConfig(epochs=EPOCHS, seed=seed))
+    write_weights(encoders, str(folder))
+    return {f"{name} {when}": report[name][when] for name in report for when in ("before", "after")}
+
+
+def _scores(world: World, share: float, seed: int, weights: Path) -> dict[str, float]:
+    from trainer.keras import tf
+    from trainer.retrieval import train
+    from trainer.run_retrieval import build
+
+    events = thinned(world.train, share, seed)
+    config = dataclasses.replace(world.config.retrieval, seed=seed)
+    scores = {}
+    for contender, start in (("ours", str(weights)), (PLAIN, "")):
+        tf.keras.backend.clear_session()
+        table = world.fresh_table()
+        model = build(table, events, world.config.data, config, encoder_weights=start)
+        train(model, events, world.eval, table)
+        scores[contender] = world.ndcg(model, table)
+    return scores
+
+
+def thinned(split: Sequences, share: float, seed: int) -> Sequences:
+    """A random share of a training split's interactions, in their order."""
+    if share >= 1:
+        return split
+    stays = np.random.default_rng(seed).random(len(split.items)) < share
+    users = np.repeat(np.arange(len(split)), np.diff(split.splits))
+    counts = np.bincount(users[stays], minlength=len(split))
+    columns = {name: getattr(split, name)[stays] for name in ("items", "events", "times_s", "weights", "positives")}
+    return dataclasses.replace(split, splits=np.concatenate([[0], np.cumsum(counts)]), **columns)

@@ -1,0 +1,169 @@
+"""Ours as a contender: the trainer that `zhiyin run` calls, on the pairs of a stage. Only the reading of tables is left out.
+
+U users, N items, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from benchmarks.quality.splits import Split, Stage
+from components import settings as room_settings
+from components.config import DataConfig, EventRule, TableConfig
+from components.contract import TAG_SLOTS
+
+ROOT = Path(__file__).parents[2]
+EVENT, EVENT_CODE = "play", 2  # the only kind of event, and its code: 0 is padding, 1 an unknown kind
+WORD_ROOM = 2  # ids of a vocabulary that are no words: absent and unknown
+
+
+def train_on(stage: Stage, settings: Mapping[str, Any], seed: int, content: Mapping[str, np.ndarray], tags: tuple[tuple[str, ...], ...]):
+    """The trained model, the prepared item table and the training history. settings: of RetrievalConfig."""
+    from trainer.config import RetrievalConfig
+    from trainer.keras import tf
+    from trainer.retrieval import train
+    from trainer.run_retrieval import build
+
+    tf.keras.backend.clear_session()
+    data = DataConfig(
+        catalogue=TableConfig(path=""),
+        events=TableConfig(path=""),
+        embeddings={name: vectors.shape[1] for name, vectors in content.items()},
+        event_rules={EVENT: EventRule()},
+    )
+    config = room_settings.from_mapping(RetrievalConfig, {**settings, "seed": seed})
+    table = item_table(stage.train.shape[1], content, tags)
+    model = build(table, sequences(stage.train, stage.times_s), data, config)
+    pairs = sequences(stage.train, stage.times_s)
+    # With content, how far it counts beside behaviour is chosen on `watch`; epochs are among the settings, so nothing stops early.
+    watched = (
+        sequences(stage.train, stage.times_s, stage.watch) if content and stage.watch is not None else sequences(stage.train[:0], None)
+    )
+    history = train(model, pairs, watched, table, verbose=0)
+    return model, table, history
+
+
+def score(content: Mapping[str, np.ndarray], tags: tuple[tuple[str, ...], ...], stage: Stage, settings: Mapping[str, Any], seed: int):
+    """A contender's score: train on the stage, then the dot product of each user's and each item's vector, as the index has it."""
+    from benchmarks.quality.contenders import Scored
+    from trainer.retrieval import user_vectors
+
+    model, table, _ = train_on(stage, settings, seed, content, tags)
+    vectors = model.item_tower.encode(table)  # [N, D]
+    asked = sequences(stage.history, stage.times_s, request_s=stage.request_s)
+    blocks = [np.arange(start, min(start + 256, len(asked))) for start in range(0, len(asked), 256)]
+    users = np.concatenate([user_vectors(model, asked, vectors, rows) for rows in blocks])  # [U, D]
+    return Scored(users @ vectors.T, sum(int(np.prod(weight.shape)) for weight in model.trainable_weights))
+
+
+def item_table(num_items: int, content: Mapping[str, np.ndarray], tags: tuple[tuple[str, ...], ...]):
+    """A catalogue as the trainer reads it: ids, the embeddings, and the most used tags of each item."""
+    from trainer.data import ItemTable
+
+    arrays: dict[str, np.ndarray] = {
+        "numeric_present": np.zeros((num_items, 1), np.float32),
+        "numeric": np.zeros((num_items, 1), np.float32),
+    }
+    sizes = {}
+    if tags:
+        uses = Counter(tag for of_item in tags for tag in of_item)
+        number = {tag: place + WORD_ROOM for place, (tag, _) in enumerate(uses.most_common())}
+        arrays["tag_ids"] = np.zeros((num_items, TAG_SLOTS), np.int64)
+        for item, of_item in enumerate(tags):
+            ids = sorted(number[tag] for tag in of_item)[:TAG_SLOTS]
+            arrays["tag_ids"][item, : len(ids)] = ids
+        arrays["has_tags"] = (arrays["tag_ids"][:, 0] > 0).astype(np.int64)
+        sizes["tags"] = len(number) + WORD_ROOM
+    for name, vectors in content.items():
+        arrays[f"embedding_{name}"] = vectors.astype(np.float32)
+        arrays[f"has_embedding_{name}"] = np.ones(num_items, np.int64)
+    present = (*(("tags",) if tags else ()), *(f"embedding_{name}" for name in content))
+    return ItemTable(arrays, [f"{item:06d}".encode() for item in range(num_items)], sizes, present)
+
+
+def sequences(
+    known: sp.csr_matrix, times_s: sp.csr_matrix | None, sought: sp.csr_matrix | None = None, request_s: np.ndarray | None = None
+):
+    """Each user's pairs, oldest first where there are times, as history. sought: what follows it, as the eval split has it.
+
+    request_s: when each user asks, seconds; the history's age counts from then on.
+    """
+    from trainer.data import Sequences
+
+    items, times, lengths, num_history = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [], []
+    for user in range(known.shape[0]):
+        own = known.indices[known.indptr[user] : known.indptr[user + 1]]
+        when = np.zeros(len(own), np.int64)
+        if times_s is not None:
+            when = np.asarray(times_s[user, own].todense()).ravel().astype(np.int64) if len(own) else when
+            order = np.argsort(when, kind="stable")
+            own, when = own[order], when[order]
+        following = np.zeros(0, np.int64) if sought is None else sought.indices[sought.indptr[user] : sought.indptr[user + 1]]
+        if request_s is not None:
+            following = np.zeros(1, np.int64)  # stands for what is asked: only its time is read
+        asked_at = request_s[user] if request_s is not None else when.max(initial=0)
+        items += [own, following]
+        times += [when, np.full(len(following), asked_at, np.int64)]
+        lengths.append(len(own) + len(following))
+        num_history.append(len(own))
+    flat = np.concatenate(items).astype(np.int32)
+    return Sequences(
+        user_ids=[f"{user:06d}".encode() for user in range(known.shape[0])],
+        splits=np.r_[0, np.cumsum(lengths, dtype=np.int64)],
+        items=flat,
+        events=np.full(len(flat), EVENT_CODE, np.int32),
+        times_s=np.concatenate(times),
+        weights=np.ones(len(flat), np.float32),
+        positives=np.ones(len(flat), bool),
+        values=np.full(len(flat), np.nan, np.float32),
+        num_history=np.array(num_history, np.int64),
+        ordered=np.full(known.shape[0], times_s is not None),
+    )
+
+
+_IDS_ALONE = {"item_gain": True, "cosine_decay": True, "weight_decay": 0.0, "use_attributes": False}
+# Case -> setting -> values among which validation chooses. Where there is one, an earlier run's validation chose it
+# (docs/decisions/0010-retrieval-model.md).
+CASES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "ML1M-U": {
+        "embedding_dim": (514,), "side_by_side": (2,), "activity_power": (0.5,), "history_dropout": (0.5,), "batch_size": (512,),
+        "epochs": (10,), "learning_rate": (0.01,),
+    },
+    "ML100K-R": {
+        "embedding_dim": (258,), "side_by_side": (2,), "sharpness": (1.5,), "history_dropout": (0.5, 0.7), "batch_size": (128,),
+        "epochs": (10,), "learning_rate": (0.007,),
+    },
+    "TFRS-A": {
+        "embedding_dim": (194,), "side_by_side": (2,), "activity_power": (0.5,), "history_dropout": (0.8,), "batch_size": (128,),
+        "epochs": (10,), "learning_rate": (0.01,),
+    },
+    "ML100K-T": {
+        "user_tower": ("both",), "loss": ("full_softmax",), "embedding_dim": (64,), "history_length": (100,), "dropout": (0.2,),
+        "item_gain": (False,), "batch_size": (64,), "epochs": (20,), "learning_rate": (0.002,),
+    },
+    "LFM": {
+        "embedding_dim": (258,), "side_by_side": (2,), "history_dropout": (0.5,), "batch_size": (128,), "epochs": (6, 10),
+        "learning_rate": (0.01,), "content_epochs": (0,),
+    },
+}  # fmt: skip
+CASES |= {"ML100K-S": CASES["ML100K-R"], "TFRS-A-hidden": CASES["TFRS-A"], "LFM-cold": CASES["LFM"]}
+_TRAINING = ("batches", "config", "data", "fitting", "known_users", "losses", "parts", "retrieval", "run_retrieval", "spectral", "towers",
+             "user_towers")  # fmt: skip
+
+
+def ours(split: Split):
+    """The contender."""
+    from benchmarks.quality.contenders import SEEDS, Contender
+
+    grid = {name: (value,) for name, value in _IDS_ALONE.items()} | CASES[split.case]
+    code = ["benchmarks/quality/ours.py", *(f"trainer/{name}.py" for name in _TRAINING)]
+    if split.content:
+        code += ["trainer/content.py", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "trainer" / "encoders").glob("*.py"))]
+    return Contender("ours", functools.partial(score, dict(split.content), split.tags), grid, runs=SEEDS, code=tuple(code))

@@ -1,0 +1,163 @@
+"""A neural recommender as the library RecBole has it, trained under a budget of processor seconds and stopped where `watch` says.
+
+RecBole makes the batches and the steps; scores leave as a matrix, so that everybody is ranked by the benchmark's own metric code.
+Settings: `model`, `budget_s`, `metric` (NDCG@k or R@k), `epochs` (which validation found: then nothing is watched), and RecBole's own.
+"""
+
+import json
+import logging
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+folder = Path(sys.argv[1])
+settings = json.loads((folder / "settings.json").read_text())
+os.chdir(folder)  # RecBole writes logs and checkpoints into the current folder
+
+import torch  # noqa: E402
+from recbole.config import Config  # noqa: E402
+from recbole.data import create_dataset, data_preparation  # noqa: E402
+from recbole.data.interaction import Interaction  # noqa: E402
+from recbole.utils import get_model, get_trainer, init_seed  # noqa: E402
+
+logging.disable(logging.CRITICAL)
+torch.set_num_threads(1)  # processor seconds are the budget, and threads that wait for each other burn them
+SEQUENTIAL = ("SASRec", "BERT4Rec", "GRU4Rec")
+LONGEST = 50  # interactions that a sequential model sees
+CHECKS = 25  # looks at `watch` in a whole budget, at most
+PATIENCE = 6  # looks without a better one before training stops
+
+
+def load(name):
+    path = folder / f"{name}.npz"
+    return sp.load_npz(path).tocsr() if path.exists() else None
+
+
+train, history, watch, times = (load(name) for name in ("train", "history", "watch", "times"))
+num_users, num_items = train.shape
+model_name, budget_s, metric = (settings.pop(name) for name in ("model", "budget_s", "metric"))
+fixed_epochs, seed = settings.pop("epochs", None), settings.pop("seed")
+is_sequential = model_name in SEQUENTIAL
+
+
+def ordered(matrix, user):
+    """A user's items, oldest first; by number where there is no time, or equal times."""
+    items = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
+    if times is None:
+        return items
+    when = np.asarray(times[user, items].todense()).ravel()
+    return items[np.argsort(when, kind="stable")]
+
+
+def write_pairs():
+    """RecBole's file of interactions. Each user has two more than train, which its leave-one-out split takes away again."""
+    (folder / "data" / "pairs").mkdir(parents=True)
+    with (folder / "data" / "pairs" / "pairs.inter").open("w") as file:
+        file.write("user_id:token\titem_id:token\ttimestamp:float\n")
+        for user in range(num_users):
+            own = ordered(train, user).tolist()
+            if own:
+                for place, item in enumerate([*own, own[-1], own[-1]]):
+                    file.write(f"{user}\t{item}\t{place}\n")
+
+
+write_pairs()
+config = Config(
+    model=model_name,
+    dataset="pairs",
+    config_dict={
+        "data_path": str(folder / "data"),
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+        "eval_args": {"group_by": "user", "order": "TO", "split": {"LS": "valid_and_test"}, "mode": "full"},
+        "train_neg_sample_args": None if is_sequential else {"distribution": "uniform", "sample_num": 1, "dynamic": False},
+        "MAX_ITEM_LIST_LENGTH": LONGEST,
+        "use_gpu": False,
+        "device": "cpu",
+        "show_progress": False,
+        "seed": seed,
+        "reproducibility": True,
+        "state": "ERROR",
+        **settings,
+    },
+)
+init_seed(seed, True)
+dataset = create_dataset(config)
+train_data, _, _ = data_preparation(config, dataset)
+model = get_model(model_name)(config, train_data.dataset)
+trainer = get_trainer(config["MODEL_TYPE"], model_name)(config, model)
+number = {kind: dataset.field2token_id[f"{kind}_id"] for kind in ("user", "item")}  # token -> RecBole's own number; 0 is padding
+columns = np.array([number["item"].get(str(item), 0) for item in range(num_items)])
+
+
+@torch.no_grad()
+def scores(known):
+    """float32 [U, N] from RecBole's own full ranking; an item that training lacks comes last, a user that it lacks gets zeros."""
+    model.eval()
+    if hasattr(model, "restore_user_e"):
+        model.restore_user_e = model.restore_item_e = None  # LightGCN keeps them from the last ranking
+    result = np.zeros((num_users, num_items), np.float32)
+    users = [user for user in range(num_users) if str(user) in number["user"]]
+    for start in range(0, len(users), 256):
+        block = users[start : start + 256]
+        batch = {"user_id": torch.tensor([number["user"][str(user)] for user in block])}
+        if is_sequential:
+            lists = [[columns[item] for item in ordered(known, user) if columns[item]][-LONGEST:] for user in block]
+            batch["item_id_list"] = torch.tensor([[*own, *[0] * (LONGEST - len(own))] for own in lists])
+            batch["item_length"] = torch.tensor([max(len(own), 1) for own in lists])
+        every = model.full_sort_predict(Interaction(batch)).reshape(len(block), -1)[:, : dataset.item_num].numpy()
+        found = every[:, columns]
+        found[:, columns == 0] = every[:, 1:].min() - 1
+        result[block] = found
+    return result
+
+
+def watched():
+    """Mean of the metric over the users with something to find, train hidden."""
+    kind, _, k = metric.partition("@")
+    k = int(k)
+    kind = {"accuracy": "R", "HR": "R"}.get(kind, kind)
+    table = scores(train)
+    table[train.nonzero()] = -np.inf
+    ranked = np.argsort(-table, 1, kind="stable")[:, :k]
+    hits = np.take_along_axis(watch.toarray() > 0, ranked, 1)
+    counts = watch.getnnz(1)
+    if kind == "R":
+        values = hits.sum(1) / np.maximum(counts, 1)
+    else:
+        discounts = 1 / np.log2(np.arange(2, k + 2))
+        values = hits @ discounts / np.maximum(np.cumsum(discounts)[np.minimum(np.maximum(counts, 1), k) - 1], 1e-12)
+    return float(values[counts > 0].mean())
+
+
+started = time.process_time()
+trace, best, best_epoch, state, last_look = [], -1.0, 0, None, 0.0
+epoch = 0
+while epoch < (fixed_epochs or 10_000):
+    trainer._train_epoch(train_data, epoch, show_progress=False)
+    epoch += 1
+    spent = time.process_time() - started
+    if fixed_epochs is None and (spent - last_look >= budget_s / CHECKS or spent >= budget_s):
+        last_look = spent
+        value = watched()
+        trace.append([round(spent, 1), epoch, round(value, 5)])
+        if value > best:
+            best, best_epoch, state = value, epoch, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        elif sum(look[1] > best_epoch for look in trace) >= PATIENCE:
+            break
+        if spent >= budget_s:
+            break
+if state is not None:
+    model.load_state_dict(state)
+np.save(folder / "scores.npy", scores(history))
+report = {
+    "parameters": int(sum(weight.numel() for weight in model.parameters())),
+    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "found": {} if fixed_epochs else {"epochs": best_epoch},
+    "trace": trace,
+}
+(folder / "report.json").write_text(json.dumps(report))
