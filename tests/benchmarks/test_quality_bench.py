@@ -21,11 +21,7 @@ NUM_USERS, NUM_ITEMS = 24, 16
 def here(monkeypatch):
     """Contenders run in this process: a fresh one cannot always import the test module that defines them."""
 
-    def timed(*run):
-        scored, seconds = bench._timed(*run)
-        return scored, {"seconds": seconds, "peak_mb": float(scored.peak_mb or 0.0), "parameters": float(scored.parameters)}
-
-    monkeypatch.setattr(bench, "_in_own_process", timed)
+    monkeypatch.setattr(bench, "_in_own_process", lambda function, *arguments: function(*arguments))
 
 
 def checkerboard(missing):
@@ -109,23 +105,52 @@ def test_settings_are_chosen_on_validation_and_kept(split, tmp_path, monkeypatch
     contender = Contender("knob", score_by_knob, {"knob": (1, 2, 3, 4)})
     assert bench.choose(split, contender) == {"knob": 3}
     monkeypatch.setattr(bench, "KEPT", tmp_path)
-    monkeypatch.setattr(bench, "peers_for", lambda split: [contender])
-    outcome = bench._kept_or_run([split], 0)
+    outcome = bench.run_contender([(split, contender)])
     assert outcome.values["R@1"].tolist() == [1.0] * NUM_USERS
     assert outcome.settings == [{"knob": 3}]
     assert outcome.costs["parameters"] == 7
     assert outcome.costs["peak_mb"] > 10
 
-    monkeypatch.setattr(bench, "run_contender", lambda per_split: pytest.fail("was kept"))
-    again = bench._kept_or_run([split], 0)
+    monkeypatch.setattr(bench, "_in_own_process", lambda *run: pytest.fail("was kept"))
+    again = bench.run_contender([(split, contender)])
     assert np.array_equal(again.values["NDCG@1"], outcome.values["NDCG@1"])
     assert (again.costs, again.runs) == (outcome.costs, 1)
     changed = dataclasses.replace(split, test=dataclasses.replace(split.test, hidden=sp.csr_matrix(split.test.hidden.shape)))
-    assert bench._read(tmp_path / "checkerboard" / "knob.npz", bench._key([changed], contender)) is None, "other data, another key"
+    assert bench._key(changed, contender) != bench._key(split, contender), "other data, another key"
 
 
-def test_runs_by_chance_have_a_mean_and_a_spread(split):
-    outcome = bench.run_contender([(split, Contender("chance", score_by_seed, by_chance=True))])
+def test_a_run_that_was_cut_off_goes_on_with_what_is_missing(split, tmp_path, monkeypatch):
+    """The second of three runs dies: the next call repeats neither the choice of settings nor the first run."""
+    monkeypatch.setattr(bench, "KEPT", tmp_path)
+    contender, done = Contender("chance", score_by_seed, {"knob": (1, 2)}, runs=3), []
+
+    def dies(function, *arguments):
+        if arguments[-1] == 1:  # the seed of the second test run
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    monkeypatch.setattr(bench, "_in_own_process", dies)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run_contender([(split, contender)])
+    monkeypatch.setattr(bench, "_in_own_process", lambda function, *run: done.append(run[-1]) or function(*run))
+    assert bench.run_contender([(split, contender)]).runs == 3
+    assert done == [1, 2]
+
+
+def test_what_validation_found_is_used_in_the_test(split, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "KEPT", tmp_path)
+    contender = Contender("epochs", score_with_epochs, stops_early=True)
+    assert bench.run_contender([(split, contender)]).settings == [{"epochs": 4}]
+
+
+def score_with_epochs(stage, settings, seed):
+    """Finds that four epochs are best."""
+    return Scored(np.asarray(stage.truth.todense(), np.float32), found=dict(settings) or {"epochs": 4})
+
+
+def test_runs_by_chance_have_a_mean_and_a_spread(split, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "KEPT", tmp_path)
+    outcome = bench.run_contender([(split, Contender("chance", score_by_seed, runs=3))])
     assert outcome.runs == 3
     assert outcome.values["R@1"] == pytest.approx(np.full(NUM_USERS, 2 / 3))
     assert outcome.spread["R@1"] == pytest.approx(np.std([1, 0, 1]))
@@ -168,7 +193,8 @@ def test_without_data_the_command_says_what_to_get():
 def test_every_requirement_of_a_peer_is_pinned():
     for path in (environments.HERE / "requirements").glob("*.txt"):
         assert all("==" in line for line in path.read_text().splitlines()), path
-        assert (environments.HERE / "workers" / f"{path.stem}.py").is_file()
+    for worker in (environments.HERE / "workers").glob("*.py"):
+        assert (environments.HERE / "requirements" / f"{worker.stem}.txt").is_file()
 
 
 def test_a_failing_worker_is_an_error_with_its_last_words(tmp_path, split, monkeypatch):
@@ -179,3 +205,16 @@ def test_a_failing_worker_is_an_error_with_its_last_words(tmp_path, split, monke
     monkeypatch.setattr(environments, "ensure", lambda name: environments.sys.executable)
     with pytest.raises(RuntimeError, match="worker broken failed: no such matrix"):
         environments.score_in("broken", split.test, {}, 0)
+
+
+def test_the_picture_names_every_contender_and_the_goal(tmp_path):
+    def outcome(value):
+        return bench.Outcome({"R@20": np.full(10, value)}, {"R@20": 0.0}, [{}], {"seconds": 1.0}, 1)
+
+    rows = bench.case_rows("LFM", {"ours": outcome(0.46), "EASE": outcome(0.4)})
+    quality.draw(rows, tmp_path / "quality.svg")
+    text = (tmp_path / "quality.svg").read_text()
+    assert ">ours<" in text and ">EASE<" in text and "LFM: R@20" in text and "best peer" not in text
+    assert len(text) < 20_000
+    quality.draw(rows, tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_text() == text, "the same rows give the same file"

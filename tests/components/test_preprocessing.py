@@ -18,7 +18,7 @@ from tfx_bsl.public import tfxio
 
 from components import preprocessing
 from components.config import DataConfig, TableConfig
-from components.contract import EVENTS, FRAME_BYTES, LOG_MEL_BYTES, catalogue_columns, item_features
+from components.contract import EVENTS, FRAME_BYTES, LOG_MEL_BYTES, TAG_SLOTS, catalogue_columns, item_features
 from components.examples import bytes_feature, ints_feature, row_example
 from components.schemas import catalogue_schema, events_schema
 from components.settings import to_json
@@ -36,7 +36,7 @@ ITEMS = [
         "duration_s": 9.0,
     },
     {"item_id": "1", "title": "日本のうた hello", "domain": "music", "creator": "Ann", "year": 1990.0},
-    {"item_id": "2", "creator": "Ann", "label": "x", "year": 2010.0, "embedding:clip": [0.5, -1.0], "tags": ["t"] * 20},
+    {"item_id": "2", "creator": "Ann", "label": "x", "year": 2010.0, "embedding:clip": [0.5, -1.0], "tags": ["t"] * (TAG_SLOTS + 4)},
     {"item_id": "3"},
     *({"item_id": str(n), "title": "wörld " * (n * 5), "domain": "film", "duration_s": float(n)} for n in range(4, 19)),
     {"item_id": "19", "title": "", "creator": "Bob"},
@@ -136,8 +136,8 @@ def test_tags_and_categories(items):
     """C06: an item without tags is finite and there; the vocabulary holds no placeholder."""
     rows, folder = items
     assert set(vocabulary(folder, "tags")) == {b"Drama", b"War", b"t"} and vocabulary(folder, "creator") == [b"Ann"]
-    assert set(rows["0"]["tag_ids"][:2]) == {3, 4} and rows["0"]["tag_ids"][2:] == [0] * 14
-    assert rows["2"]["tag_ids"] == [2] * 16 and rows["3"]["tag_ids"] == [0] * 16 and rows["3"]["has_tags"] == [0]
+    assert set(rows["0"]["tag_ids"][:2]) == {3, 4} and rows["0"]["tag_ids"][2:] == [0] * (TAG_SLOTS - 2)
+    assert rows["2"]["tag_ids"] == [2] * TAG_SLOTS and rows["3"]["tag_ids"] == [0] * TAG_SLOTS and rows["3"]["has_tags"] == [0]
     assert (rows["0"]["domain_id"], rows["1"]["domain_id"], rows["3"]["domain_id"]) == ([2], [3], [0])
     assert (rows["1"]["creator_id"], rows["19"]["creator_id"], rows["0"]["creator_id"]) == ([2], [1], [0])
     assert (rows["2"]["label_id"], rows["0"]["label_id"]) == ([2], [0])

@@ -11,7 +11,7 @@ import pytest
 from pipeline import cli
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "run", "data", "serve", "recommend", "similar", "compile", "bench", "check", "test")
+COMMANDS = ("demo", "run", "tune", "data", "serve", "recommend", "similar", "compile", "bench", "check", "test")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

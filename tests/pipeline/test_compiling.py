@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 NODES = {
     "CatalogGen", "EventGen", "CatalogStatistics", "EventStatistics", "CatalogSchema", "EventSchema", "CatalogValidator", "EventValidator",
     "DataGate", "MediaFeatures", "ItemTransform", "EventTransform", "Interactions", "RetrievalTrainer", "ItemIndex", "RetrievalEvaluator",
-    "Recommender", "ServingValidator", "ExactPusher", "ScannPusher",
+    "RankingExamples", "RankingTrainer", "RankingEvaluator", "Recommender", "ServingValidator", "ExactPusher", "ScannPusher",
 }  # fmt: skip
 
 
@@ -55,6 +55,29 @@ def test_json_and_yaml_hold_the_same_nodes_and_the_trainer_its_accelerator(cloud
     (trainer,) = (name for name in executors if name.startswith("RetrievalTrainer"))
     accelerator = executors[trainer]["container"]["resources"]["accelerator"]
     assert (accelerator["type"], int(accelerator["count"])) == ("NVIDIA_TESLA_T4", 2)
+
+
+@pytest.mark.slow
+def test_pretraining_is_a_node_where_the_configuration_asks_for_it(cloud_settings, write, tmp_path) -> None:
+    """And the retrieval trainer waits for its weights."""
+    plain = compiled(configuration.load(write(cloud_settings)), tmp_path / "plain.json")
+    asked = compiled(configuration.load(write({**cloud_settings, "pretraining": {"epochs": 2}})), tmp_path / "job.json")
+    nodes = {node for node, _, _ in compiling.summary(asked)}
+    assert nodes - {node for node, _, _ in compiling.summary(plain)} == {"Pretraining"}
+    tasks = asked["pipelineSpec"]["root"]["dag"]["tasks"]
+    assert "Pretraining" in tasks["RetrievalTrainer"]["dependentTasks"]
+    assert "encoder_weights" in tasks["RetrievalTrainer"]["inputs"]["artifacts"]
+
+
+@pytest.mark.slow
+def test_encoders_have_a_node_where_there_are_some(cloud_settings, write, tmp_path) -> None:
+    """Their models may lie in a bucket or in the image, but not somewhere below a folder that the image does not know."""
+    encoder = {"name": "words", "kind": "text", "path": "/models/words", "dim": 8}
+    job = compiled(configuration.load(write({**cloud_settings, "encoders": [encoder]})), tmp_path / "job.json")
+    assert {node for node, _, _ in compiling.summary(job)} == NODES | {"FrozenEncoders"}
+    elsewhere = configuration.load(write({**cloud_settings, "encoders": [{**encoder, "path": "models/words"}]}))
+    with pytest.raises(SettingsError, match="'models/words' is a relative path"):
+        compiling.check(elsewhere, tmp_path / "job.json")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from components.settings import SettingsError, from_json, to_json
 from pipeline import config as configuration
+from pipeline import running
 from pipeline.config import Config
 
 SHIPPED = sorted(path for path in (Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -44,6 +45,12 @@ def test_a_shipped_configuration_loads(path: Path) -> None:
         ("name", "a" * 129, "128 at most"),
         ("data.event_rules", {"skip": {"positive": False}}, "no kind of event is positive"),
         ("evaluation", {}, "no threshold is set"),  # C44: neither blessed nor refused
+        ("encoders", [{"name": "Mini LM", "kind": "text", "path": "m", "dim": 2}], "encoders[0]: name: got 'Mini LM'"),
+        ("encoders", [{"name": "a", "kind": "audio_checkpoint", "path": "m", "dim": 2}], "needs the names of its tensors"),
+        ("encoders", [{"name": "a", "kind": "audio_savedmodel", "path": "m", "dim": 2, "tune": {}}], "only text encoders can be tuned"),
+        ("encoders", [{"name": "a", "kind": "text", "path": "m", "dim": 2, "tune": {"layer_decay": 2.0}}], "layer_decay: got 2.0"),
+        ("encoders", [{"name": "a", "kind": "text", "path": "m", "dim": 2}] * 2, "more than one is named a"),
+        ("data.pieces", {"a": 4}, "data.pieces: not a setting of its own"),
     ],
 )
 def test_a_fault_is_named(settings, write, setting: str, value: object, message: str) -> None:
@@ -86,3 +93,22 @@ def test_local_paths_become_absolute_and_remote_ones_stay(settings, write) -> No
     localised = configuration.localised(configuration.load(write(settings)))
     assert Path(localised.data.catalogue.path).is_absolute()
     assert localised.data.media_root == "gs://bucket/media"
+
+
+def test_what_encoders_add_are_columns_of_the_items(settings, write) -> None:
+    encoder = {"name": "words", "kind": "text", "path": "m", "dim": 5}
+    tuned = {**encoder, "name": "tuned", "dim": 6, "tune": {"tokens": 9}}
+    settings["data"]["embeddings"] = {"given": 3}
+    data = configuration.load(write({**settings, "encoders": [encoder, tuned]})).item_data
+    assert data.embeddings == {"given": 3, "words": 5, "tuned": 6} and data.pieces == {"tuned": 9}
+    with pytest.raises(SettingsError, match="an embedding named given already"):
+        configuration.load(write({**settings, "encoders": [{**encoder, "name": "given"}]}))
+
+
+def test_an_encoder_whose_folder_is_not_there_is_named(settings, write, tmp_path) -> None:
+    for name in ("items", "events"):
+        (tmp_path / f"{name}.csv").write_text("item_id\n")
+    settings["data"] = {"catalogue": {"path": str(tmp_path / "items.csv")}, "events": {"path": str(tmp_path / "events.csv")}}
+    settings["encoders"] = [{"name": "words", "kind": "text", "path": str(tmp_path / "nowhere"), "dim": 5}]
+    with pytest.raises(SettingsError, match="encoders: words: there is no folder"):
+        running.train(configuration.load(write(settings)))

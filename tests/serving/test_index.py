@@ -49,8 +49,11 @@ class TestIndex:
         index = build(kind, vectors)
         assert index.kind == kind
         if kind == "scann":
-            curve = index_lib.widen_until(index, queries, 0.96)
-            assert [point["leaves_to_search"] for point in curve] == [24, 34, 48] and curve[0]["recall@200"] < 0.9
+            curve = index_lib.tune(index, queries, 0.96)
+            leaves = [point["leaves_to_search"] for point in curve]
+            assert leaves[:4] == [10, 14, 20, 28] and curve[0]["recall@200"] < 0.9
+            assert all(point["recall@200"] < 0.96 for point in curve[: leaves.index(index.leaves_to_search)])
+            assert {point["reorder"] for point in curve} > {2000.0} and index.reorder < 2000
         assert index_lib.measure_recall(index, queries, 10) >= (1.0 if kind == "exact" else 0.98)
         assert index_lib.measure_recall(index, queries, 200) >= (1.0 if kind == "exact" else 0.95)
 

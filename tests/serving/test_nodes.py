@@ -13,6 +13,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
 import zhiyin_artifacts
+from components.config import DataConfig, TableConfig
 from components.item_index_node import ItemIndex
 from components.later_rooms import function_at
 from components.model_pusher_node import ModelPusherExecutor, next_version
@@ -22,8 +23,10 @@ from components.settings import SettingsError, to_json
 from serving import export
 from serving.config import EvaluationConfig, IndexConfig, ServingConfig
 from serving.item_index import RecallError
-from tests.serving import world
+from tests.serving import tiny, world
+from trainer.ranking_config import RankingConfig
 
+DATA = DataConfig(TableConfig(""), TableConfig(""))
 SERVING = ServingConfig(IndexConfig(kind="scann", candidates=10), history_length=5)
 EVALUATION = EvaluationConfig(cutoffs=(2, 5, 10), metric="NDCG@10", min_gain_over_popularity=0.0, max_loss_to_last=0.01, active_from=8)
 
@@ -183,8 +186,15 @@ class TestRetrievalEvaluator:
             )
 
 
+def not_blessed(folder):
+    blessing = world.artifact(standard_artifacts.ModelBlessing, folder)
+    blessing.set_int_custom_property("blessed", 0)
+    return blessing
+
+
 @pytest.fixture(scope="module")
 def bundle(data, index, tmp_path_factory):
+    """With a ranker that is not blessed: it is not even looked at, and the order is that of retrieval."""
     folder = tmp_path_factory.mktemp("bundle")
     made = {name: world.artifact(standard_artifacts.Model, folder / name) for name in ("exact", "scann")}
     Recommender.test_call(
@@ -192,8 +202,13 @@ def bundle(data, index, tmp_path_factory):
         index=index,
         items=data["items"],
         sequences=data["sequences"],
+        ranker=world.artifact(standard_artifacts.Model, folder / "ranker"),
+        ranker_blessing=not_blessed(folder / "ranker_blessing"),
         serving=to_json(SERVING),
+        data=to_json(DATA),
+        ranking=to_json(RankingConfig()),
         code="",
+        withdrawn="[]",
         build="serving.bundle.build_bundle",
         **made,
     )
@@ -215,9 +230,9 @@ class TestRecommender:
 
     def test_domains_come_from_the_items(self, bundle):
         loaded = export.load(f"{bundle['exact'].uri}/Format-Serving")
-        page = {"history_ids": [[""]], "history_events": [[""]], "history_age_s": [[0.0]], "exclude_ids": [[""]]}
-        inputs = {name: tf.constant(rows) for name, rows in page.items()}
-        answer = loaded.signatures["recommend"](user_id=tf.constant([""]), domain=tf.constant(["film"]), k=tf.constant([40]), **inputs)
+        page = tiny.request(k=(40,), domain=["film"], weights=[[0.0] * len(DATA.event_rules)])
+        answer = loaded.signatures["recommend"](**page)
+        assert set(answer["reasons"].numpy()[0]) == {b"new_person", b""}
         shown = {world.ITEM_IDS.index(item.decode()) for item in answer["item_ids"].numpy()[0] if item}
         assert shown == {row for row in range(world.NUM_ITEMS) if row % 3 and row % 2}
 

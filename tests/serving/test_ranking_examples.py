@@ -9,7 +9,7 @@ import tensorflow as tf
 from components.config import DataConfig, TableConfig
 from components.settings import to_json
 from serving.people import People
-from serving.ranking_examples import Popularity, queries_of, write_ranking_examples
+from serving.ranking_examples import Popularity, queries_by_split, queries_of, write_ranking_examples
 from tests.serving import world
 from trainer.ranking_config import RankingConfig
 
@@ -78,8 +78,35 @@ def test_each_query_has_one_target_and_others_not_taken(examples):
             assert labels[0] == 1 and sum(labels) == 1 and len(query) > 3
             vectors = {tuple(row["item_vector"].float_list.value) for row in query}
             assert len(vectors) == len(query), "no item twice"
-    stops = sorted(row["query_id"].bytes_list.value[0] for row in examples["train"] if row["query_id"].bytes_list.value[0][:4] == b"u00\n")
-    assert sorted(set(stops)) == [b"u00\n3", b"u00\n4", b"u00\n5"]
+    assert stops_of(examples["train"], "u00", fitted=1) == [3, 4, 5]
+
+
+def stops_of(rows, user, fitted):
+    chosen = [row["query_id"].bytes_list.value[0].decode().split("\n") for row in rows if row["fitted"].int64_list.value[0] == fitted]
+    return sorted({int(stop) for name, stop in chosen if name == user})
+
+
+def test_training_is_told_what_retrieval_was_fitted_on_and_some_people_are_held_out(examples):
+    """Everyone has two interactions in eval, 6 and 7: in the file to train on, or in the one to stop by, never in both."""
+    held_out = 0
+    for user in {f"u{number:02}" for number in range(world.NUM_USERS - 2)}:
+        trained, stopped = stops_of(examples["train"], user, fitted=0), stops_of(examples["eval"], user, fitted=0)
+        assert sorted([trained, stopped]) == [[], [6, 7]]
+        held_out += bool(stopped)
+        assert stops_of(examples["test"], user, fitted=0) == [8, 9, 10]
+    assert 0 < held_out < 11
+    assert not any(row["fitted"].int64_list.value[0] for row in examples["eval"] + examples["test"])
+
+
+def test_without_an_eval_split_people_are_held_out_of_train():
+    everyone = People(
+        [f"u{user}" for user in range(40)], np.arange(0, 401, 10), np.tile(np.arange(10), 40).astype(np.int32),
+        np.full(400, "play", object), np.tile(np.arange(10.0), 40), np.ones(400, bool), np.zeros(40, np.int64),
+    )  # fmt: skip
+    nobody = People([], np.zeros(1, np.int64), *(np.zeros(0, kind) for kind in (np.int32, object, float, bool, np.int64)))
+    parts = queries_by_split({"train": everyone, "eval": nobody, "test": nobody}, DATA, CONFIG)
+    trained, stopped_by = ({query.split("\n")[0] for part in parts[split] for query in part.ids} for split in ("train", "eval"))
+    assert trained and stopped_by and not trained & stopped_by and trained | stopped_by == set(everyone.user_ids)
 
 
 def test_the_history_ends_before_the_query(examples):

@@ -6,7 +6,10 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving import candidates as candidates_lib
 from serving import recommender as recommender_lib
+from serving.index import ExactIndex
+from serving.shelf import Catalogue, Shelf
 from tests.serving import tiny
 
 NUM_ITEMS = 30
@@ -71,7 +74,7 @@ def test_impossible_k(recommender, k, reason):
     for call in (
         lambda: recommender.recommend(**tiny.request(("known", "new"), ((), ()), exclude=((), ()), k=(3, k))),
         lambda: recommender.recommend_user(tf.constant(["known"]), tf.constant([k], tf.int32)),
-        lambda: recommender.similar(tf.constant(["i1"]), tf.constant([k], tf.int32)),
+        lambda: recommender.similar(**tiny.similar_to("i1", k=k)),
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"k must be {reason}"):
             call()
@@ -142,11 +145,11 @@ HISTORY = ("history_ids", "history_events", "history_age_s")
 
 def test_similar(recommender):
     """The nearest by cosine, without the item itself; an unknown item has none."""
-    output = recommender.similar(tf.constant(["i3", "nope", "i29"]), tf.constant([4, 4, 29]))
-    ids = [found for found, _ in tiny.answers(output)]
+    ids = [found for found, _ in tiny.answers(recommender.similar(**tiny.similar_to("i3", "nope", k=4)))]
     cosines = VECTORS @ VECTORS[3]
-    assert ids[0] == [f"i{row}" for row in np.argsort(-cosines)[1:5]]
-    assert ids[1] == [] and len(set(ids[2])) == 29 and "i29" not in ids[2]
+    assert ids[0] == [f"i{row}" for row in np.argsort(-cosines)[1:5]] and ids[1] == []
+    (everything,) = tiny.answers(recommender.similar(**tiny.similar_to("i29", k=29)))
+    assert len(set(everything[0])) == 29 and "i29" not in everything[0]
 
 
 def test_no_requests_at_all(recommender):
@@ -158,7 +161,7 @@ def test_large_batches_in_steps_are_the_same(model, monkeypatch):
     users = tf.constant(["known", "new", "other"] * 5)
     whole, stepped = tiny.recommender(model), tiny.recommender(model)
     expected = whole.recommend_user(users, tf.fill([15], 4))
-    monkeypatch.setattr(recommender_lib, "_SCORES_AT_ONCE", 4 * NUM_ITEMS)
+    monkeypatch.setattr(candidates_lib, "_SCORES_AT_ONCE", 4 * NUM_ITEMS)
     np.testing.assert_array_equal(expected["item_ids"], stepped.recommend_user(users, tf.fill([15], 4))["item_ids"])
 
 
@@ -179,12 +182,9 @@ def test_cold_start_is_what_is_popular_then_what_is_new():
     np.testing.assert_allclose(scores, [1, 1 / 3, 1 / 2, 1 / 4], rtol=1e-6)
 
 
-def test_ids_that_cannot_be_a_line_are_refused(model):
-    catalogue = recommender_lib.Catalogue(["a\nb"], [""], np.zeros(1))
-    index = recommender_lib.ExactIndex(np.ones((1, tiny.DIM), np.float32))
+def test_ids_that_cannot_be_a_line_are_refused():
+    index = ExactIndex(np.ones((1, tiny.DIM), np.float32))
     with pytest.raises(ValueError, match="on one line"):
-        recommender_lib.Recommender(model, index, catalogue, tiny.histories_of({}), recommender_lib.ServingConfig())
+        Shelf(index, Catalogue(["a\nb"], [""], np.zeros(1)))
     with pytest.raises(ValueError, match="different catalogues"):
-        recommender_lib.Recommender(
-            model, index, recommender_lib.Catalogue(["a"], [], np.zeros(1)), tiny.histories_of({}), recommender_lib.ServingConfig()
-        )
+        Shelf(index, Catalogue(["a"], [], np.zeros(1)))

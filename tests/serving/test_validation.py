@@ -40,7 +40,7 @@ def test_the_server_answers_as_the_model_in_process(exported, tmp_path):
     """By gRPC and REST, both exports, every signature, batches and single requests."""
     blessing = run_node(exported["exact"], exported["scann"], tmp_path / "blessing")
     assert model_utils.is_infra_validated(blessing) and Path(blessing.uri, "INFRA_BLESSED").exists()
-    assert blessing.get_string_custom_property("reason") == "48 answers are the recorded ones"
+    assert blessing.get_string_custom_property("reason") == "56 answers are the recorded ones"
 
 
 def test_another_answer_is_not_blessed(exported, model, tmp_path):

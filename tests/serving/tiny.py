@@ -5,7 +5,9 @@ import tensorflow as tf
 
 from serving import index as index_lib
 from serving.config import IndexConfig, ServingConfig
-from serving.recommender import Catalogue, Histories, Recommender
+from serving.histories import Histories
+from serving.recommender import Recommender
+from serving.shelf import Catalogue, Shelf
 
 DIM = 4
 
@@ -26,6 +28,21 @@ class TinyModel(tf.Module):
         weights = tf.where(history_events == "like", 2.0, 1.0) / (1 + history_age_s)
         return {"vector": tf.reduce_sum(history_vectors * weights[:, :, None], 1)}
 
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, "user_id"),
+            tf.TensorSpec([None, None, DIM], tf.float32, "history_vectors"),
+            tf.TensorSpec([None, None], tf.string, "history_events"),
+            tf.TensorSpec([None, None], tf.float32, "history_age_s"),
+            tf.TensorSpec([None, None, DIM], tf.float32, "item_vectors"),
+        ]
+    )
+    def explain_user(self, user_id, history_vectors, history_events, history_age_s, item_vectors):
+        del user_id
+        weights = tf.where(history_events == "like", 2.0, 1.0) / (1 + history_age_s)
+        parts = tf.einsum("bld,bmd->bml", history_vectors * weights[:, :, None], item_vectors)
+        return {"parts": parts, "rest": tf.zeros_like(parts[:, :, 0])}
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "item_id"), tf.TensorSpec([None, DIM], tf.float32, "numeric")])
     def encode_item(self, item_id, numeric):
         return {"vector": tf.math.l2_normalize(numeric, 1)}
@@ -33,7 +50,7 @@ class TinyModel(tf.Module):
 
 def save_model(path):
     model = TinyModel()
-    signatures = {name: getattr(model, name).get_concrete_function() for name in ("user_tower", "encode_item")}
+    signatures = {name: getattr(model, name).get_concrete_function() for name in ("user_tower", "explain_user", "encode_item")}
     signatures["item_tower"] = signatures["encode_item"]
     tf.saved_model.save(model, str(path), signatures=signatures)
     return str(path)
@@ -52,17 +69,18 @@ def histories_of(rows, event_names=("play", "like")):
     return Histories(list(rows), splits, items, events, ages, event_names)
 
 
-def recommender(model, kind="exact", num_items=30, rows=None, history_length=5, candidates=10, seed=0):
+def recommender(model, kind="exact", num_items=30, rows=None, history_length=5, candidates=10, seed=0, free_rows=0, withdrawn=()):
     """Item i is in domain music, film or none by i % 3; the cold-start order is the last item first."""
     vectors = vectors_of(num_items, seed)
     item_ids = [f"i{row}" for row in range(num_items)]
     index = index_lib.build_index(vectors, item_ids, IndexConfig(kind=kind, candidates=candidates))
-    catalogue = Catalogue(item_ids, [("music", "film", "")[row % 3] for row in range(num_items)], np.arange(num_items) / num_items)
+    domains = [("music", "film", "")[row % 3] for row in range(num_items)]
+    shelf = Shelf(index, Catalogue(item_ids, domains, np.arange(num_items) / num_items, withdrawn=withdrawn), free_rows)
     rows = {"known": [(0, 0, 0.0), (3, 1, 0.0)], "other": [(1, 0, 0.0)]} if rows is None else rows
-    return Recommender(model, index, catalogue, histories_of(rows), ServingConfig(history_length=history_length))
+    return Recommender(model, shelf, histories_of(rows), ServingConfig(history_length=history_length))
 
 
-def request(user_id=("",), history=((),), events=None, age_s=None, exclude=((),), domain=None, k=(5,)):
+def request(user_id=("",), history=((),), events=None, age_s=None, exclude=((),), domain=None, k=(5,), **others):
     """A request with its documented defaults, ragged rows padded on the right."""
     batch = len(user_id)
     width = max(map(len, history))
@@ -76,6 +94,22 @@ def request(user_id=("",), history=((),), events=None, age_s=None, exclude=((),)
         "exclude_ids": tf.reshape(tf.constant(pad(exclude, ""), tf.string), [batch, max(map(len, exclude))]),
         "domain": tf.constant(list(domain or [""] * batch)),
         "k": tf.constant(list(k), tf.int32),
+    } | wishes(batch, **others)
+
+
+def wishes(batch, allow=None, weights=None, diversity=None, cap=None, explore=None, seed=None, time_s=None, age=None):
+    """The inputs beside those of the rules, at the values that say nothing where none are given."""
+    allow = [[]] * batch if allow is None else allow
+    width = max(map(len, allow))
+    return {
+        "allow_ids": tf.reshape(tf.constant([[*row, *[""] * (width - len(row))] for row in allow], tf.string), [batch, width]),
+        "objective_weights": tf.zeros([batch, 0]) if weights is None else tf.constant(weights, tf.float32),
+        "diversity": tf.constant(diversity or [0.0] * batch, tf.float32),
+        "max_per_creator": tf.constant(cap or [0] * batch, tf.int32),
+        "max_item_age_s": tf.constant(age or [0] * batch, tf.int64),
+        "explore_share": tf.constant(explore or [0.0] * batch, tf.float32),
+        "seed": tf.constant(seed or [0] * batch, tf.int32),
+        "time_s": tf.constant(time_s or [0] * batch, tf.int64),
     }
 
 
@@ -85,3 +119,11 @@ def answers(output):
         ([item.decode() for item in ids[:count]], scores[:count])
         for ids, scores, count in zip(output["item_ids"].numpy(), output["scores"].numpy(), output["count"].numpy())
     ]
+
+
+def similar_to(*item_ids, k, exclude=((),), domain=None, **others):
+    """A request for `similar`, with its documented defaults."""
+    whole = request(("",) * len(item_ids), ((),) * len(item_ids), exclude=[*exclude] * len(item_ids), domain=domain, k=[k] * len(item_ids),
+                    **others)  # fmt: skip
+    names = ("exclude_ids", "allow_ids", "domain", "k", "max_per_creator", "max_item_age_s", "time_s")
+    return {"item_id": tf.constant(list(item_ids))} | {name: whole[name] for name in names}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from components.config import DataConfig, TableConfig
-from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, item_features
+from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, TAG_SLOTS, item_features
 from trainer.config import EncoderConfig, RetrievalConfig
 from trainer.data import ItemTable, Sequences
 from trainer.keras import tf
@@ -32,7 +32,7 @@ def raw_features(kind: int, seed: int) -> dict[str, object]:
         "item_id": f"item-{seed}",
         "text_tokens": np.pad([2 + kind, 4 + seed % 3], (0, 46)),
         "has_text": 1,
-        "tag_ids": np.pad([2 + kind], (0, 15)),
+        "tag_ids": np.pad([2 + kind], (0, TAG_SLOTS - 1)),
         "has_tags": 1,
         "domain_id": 2,
         "creator_id": 2 + seed % 2,
@@ -139,6 +139,6 @@ def eval_split(table, sequence_files) -> Sequences:
 def tiny():
     """The module's constants and writers, for tests that make worlds of their own."""
     return types.SimpleNamespace(
-        DATA=DATA, CONFIG=CONFIG, NUM_ITEMS=NUM_ITEMS, raw_features=raw_features, serialized=serialized,
+        DATA=DATA, CONFIG=CONFIG, SMALL=SMALL, NUM_ITEMS=NUM_ITEMS, raw_features=raw_features, serialized=serialized,
         sequence_example=sequence_example, write_records=write_records, checkerboard_records=checkerboard_records,
     )  # fmt: skip

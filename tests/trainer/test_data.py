@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.data import ItemTable, Sequences, as_dataset, training_batches
+from trainer.data import ItemTable, Sequences
 
 
 def test_table_holds_what_the_examples_said(table, tiny):
@@ -74,14 +74,3 @@ def test_sets_have_no_ages(tmp_path, tiny):
     sequences = _read(tmp_path, tiny, [tiny.sequence_example("u", ["a", "b"], ordered=False, event="like")], {b"a": 0, b"b": 1})
     batch = sequences.padded(np.array([0]))
     assert not batch["age_s"].any() and not batch["ordered"].any() and batch["events"].tolist() == [[3, 3]]
-
-
-@pytest.mark.parametrize("items_per_step", [100, 8])
-def test_batches_point_into_their_candidates(train_split, table, items_per_step):
-    epoch = training_batches(train_split, table, ["numeric"], 5, items_per_step, None, seed=1)
-    pairs = []
-    for batch in as_dataset(epoch).as_numpy_iterator():
-        assert (np.diff(batch["candidates"]) > 0).all()
-        np.testing.assert_array_equal(batch["features"]["numeric"], table.arrays["numeric"][batch["candidates"]])
-        pairs += batch["candidates"][batch["items"][batch["items"] >= 0]].tolist()
-    assert sorted(pairs) == sorted(train_split.items.tolist())  # every interaction once an epoch

@@ -76,3 +76,34 @@ def test_profile_cosine_weighs_users_by_their_targets_to_a_power():
     # Four targets, met: distance 0, weight 2 at power 1/2. One target, cosine 4 / 5: distance 0.4, weight 1.
     assert float(losses.profile_cosine(predicted, target, activity_power=0.5)) == pytest.approx((2 * 0.0 + 1 * 0.4) / 3, abs=1e-5)
     assert float(losses.profile_cosine(predicted, target)) == pytest.approx(0.2, abs=1e-5)
+
+
+def test_only_the_hardest_negatives_count():
+    """Three targets, each the other two's negative: with one hard negative the softmax is over the target and the higher of the two."""
+    queries = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    candidates = np.array([[0.5, 0.2, 0.1], [0.4, 0.9, 0.3], [0.1, 0.6, 0.8]], np.float32)
+    got = losses.sampled_softmax(temperature=1.0, hard_negatives=1)(
+        queries, candidates, sample_weight=np.ones(3, np.float32), candidate_ids=np.array([1, 2, 3]), compute_metrics=False
+    )
+    # Logits: row 0: .5 against .4 and .1; row 1: .9 against .2 and .6; row 2: .8 against .1 and .3.
+    expected = sum(np.log1p(np.exp(hardest - own)) for own, hardest in ((0.5, 0.4), (0.9, 0.6), (0.8, 0.3)))
+    assert float(got) == pytest.approx(expected, abs=1e-5)
+
+
+def test_rating_mse_is_the_weighted_mean_over_what_is_rated():
+    predicted = np.array([[3.0, 4.0, 1.0]], np.float32)
+    values = np.array([[5.0, np.nan, 2.0]], np.float32)
+    # Errors 2 and 1 with weights 1 and 3; the unrated one does not count.
+    assert float(losses.rating_mse(predicted, values, np.array([[1.0, 9.0, 3.0]], np.float32))) == pytest.approx((4 + 3 * 1) / 4)
+
+
+def test_rating_mse_has_no_gradient_where_nothing_is_rated():
+    predicted = tf.Variable([[3.0, 4.0]])
+    with tf.GradientTape() as tape:
+        loss = losses.rating_mse(predicted, tf.constant([[np.nan, 5.0]]), tf.ones([1, 2]))
+    assert tape.gradient(loss, predicted).numpy().tolist() == [[0.0, -2.0]]
+
+
+def test_recency_halves_with_each_half_life():
+    days = np.array([0.0, 7.0, 14.0, 28.0], np.float32)
+    np.testing.assert_allclose(losses.recency(days * 86_400, half_life_days=7.0), [1, 0.5, 0.25, 0.0625], atol=1e-6)

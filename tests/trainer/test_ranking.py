@@ -39,9 +39,11 @@ def rows(count, seed=0):
         "item_vector": unit(),
         "max_similarity": generator.uniform(-1, 1, count).astype(np.float32),
         "mean_similarity": generator.uniform(-1, 1, count).astype(np.float32),
+        "latest_similarity": generator.uniform(-1, 1, count).astype(np.float32),
         "domain_share": generator.uniform(0, 1, count).astype(np.float32),
         "creator_share": generator.uniform(0, 1, count).astype(np.float32),
         "position": generator.integers(0, 30, count),
+        "fitted": generator.integers(0, 2, count),
     }
     labels = np.zeros((count, len(KINDS)), np.float32)
     labels[:, KINDS.index("play")] = features["max_similarity"] + generator.normal(0, 0.3, count) > 0.3
@@ -55,7 +57,7 @@ def tensors(features):
 
 @pytest.fixture(scope="module")
 def encoder():
-    return Encoder(rows(200)[0], min_count=2)
+    return Encoder(rows(200)[0], 2, KINDS, DATA.numeric)
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +123,9 @@ def test_it_learns_both_heads_and_is_calibrated(ranker):
         assert ranking.calibration_error(probabilities[:, column], labels[:, column]) < 0.05
 
 
-def test_the_place_in_the_list_is_not_looked_at_when_serving(ranker):
+def test_the_place_in_the_list_and_the_fit_are_not_looked_at_when_serving(ranker):
     features = rows(5, 8)[0]
-    moved = features | {"position": features["position"] + 7}
+    moved = features | {"position": features["position"] + 7, "fitted": 1 - features["fitted"]}
     np.testing.assert_array_equal(ranker.probabilities(tensors(features)), ranker.probabilities(tensors(moved)))
 
 
@@ -174,3 +176,16 @@ def test_labels_utility_and_gate():
     assert broadest_success(DEFAULT_EVENTS) == "play"
     with pytest.raises(ValueError, match="no event rule for lik"):
         utility_weights(DEFAULT_EVENTS, RankingConfig(weights={"lik": 1.0}))
+
+
+def test_what_the_fields_add_is_the_utility(ranker, tmp_path):
+    """Completeness (Sundararajan et al., 2017): parts and rest are the utility to 1e-3, as exported; what decides play leads there."""
+    features = rows(40, 11)[0]
+    weights = np.tile(np.array([[float(name == "play") for name in KINDS]], np.float32), (40, 1))
+    export(ranker, features, str(tmp_path / "ranker"))
+    explained = tf.saved_model.load(str(tmp_path / "ranker")).signatures["explain"](weights=tf.constant(weights), **tensors(features))
+    utility = ranker.probabilities(tensors(features)).numpy()[:, KINDS.index("play")]
+    np.testing.assert_allclose(explained["parts"].numpy().sum(1) + explained["rest"].numpy(), utility, atol=1e-3)
+    names = [name.decode() for name in explained["names"].numpy()[0]]
+    strength = dict(zip(names, np.abs(explained["parts"].numpy()).mean(0)))
+    assert len(names) == len(strength) == explained["parts"].shape[1] and max(strength, key=strength.get) == "max_similarity"

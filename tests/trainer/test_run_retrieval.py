@@ -11,6 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from components import settings
 from trainer.data import ItemTable
+from trainer.engine_config import EngineConfig
 from trainer.export import as_parsed, item_request, raw_tensor_spec, user_request
 from trainer.keras import tf
 from trainer.run_retrieval import run_fn
@@ -32,12 +33,15 @@ def exported(item_file, sequence_files, tiny, tmp_path_factory):
         train_files=[sequence_files["train"]],
         eval_files=[str(Path(sequence_files["eval"]).parent / "*")],
         transform_graph_path=None,
+        hyperparameters=None,
         serving_model_dir=str(folder / "Format-Serving"),
         model_run_dir=str(folder / "run"),
         custom_config={
             "items": str(Path(item_file).parent),
             "data": settings.to_json(tiny.DATA),
             "retrieval": settings.to_json(tiny.CONFIG),
+            "engine": settings.to_json(EngineConfig()),
+            "checkpoints": str(folder / "checkpoints"),
         },
     )
     run_fn(fn_args)

@@ -7,7 +7,8 @@ import pytest
 
 from trainer.keras import tf
 from trainer.run_retrieval import build
-from trainer.towers import ItemTower, ProfileTower, SequenceTower, compact, gap_buckets
+from trainer.towers import ItemTower
+from trainer.user_towers import BothTowers, ProfileTower, SequenceTower, compact, gap_buckets
 
 
 @pytest.fixture()
@@ -119,10 +120,10 @@ def _history(seed: int, length: int, dim: int = 8):
 
 
 def _tensors(history):
-    return {name: tf.constant(value) for name, value in history.items()}
+    return {"users": tf.zeros([1], tf.int32), **{name: tf.constant(value) for name, value in history.items()}}
 
 
-@pytest.fixture(params=[ProfileTower, SequenceTower])
+@pytest.fixture(params=[ProfileTower, SequenceTower, BothTowers])
 def users(request, tiny):
     tf.keras.utils.set_random_seed(3)
     tower = request.param(tiny.DATA.event_rules, dataclasses.replace(tiny.CONFIG, history_length=6))
@@ -143,7 +144,7 @@ def test_padding_anywhere_does_not_change_the_user(users, places):
 def test_an_empty_history_gives_the_cold_start_vector(users):
     empty = users(_tensors({name: np.zeros_like(value) for name, value in _history(1, 3).items()})).numpy()
     np.testing.assert_allclose(np.linalg.norm(empty), 1, atol=1e-5)
-    none = users({"vectors": tf.zeros([1, 0, 8]), "events": tf.zeros([1, 0], tf.int32), "age_s": tf.zeros([1, 0])})
+    none = users(_tensors({"vectors": tf.zeros([1, 0, 8]), "events": tf.zeros([1, 0], tf.int32), "age_s": tf.zeros([1, 0])}))
     np.testing.assert_allclose(none, empty, atol=1e-5)
 
 
@@ -180,7 +181,7 @@ def test_a_set_is_read_without_its_own_element(tiny):
     history = _history(6, 3)
     history["events"][:] = 1
     others = users.before_each(_tensors(history), tf.constant([False])).numpy()[0]
-    expected = history["vectors"][0, [1, 2]].sum(0) + users.prior.numpy()
+    expected = history["vectors"][0, [1, 2]].sum(0) + users.prior(tf.zeros([1], tf.int32)).numpy()[0]
     np.testing.assert_allclose(others[0], expected / np.linalg.norm(expected), atol=1e-5)
 
 

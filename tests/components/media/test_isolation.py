@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from components.media import isolation
+from components.media.audio import sample_segments
 from components.media.errors import Crashed, DecoderUnavailable, EmptyFile, OutOfMemory, TimedOut, UnreadableContainer
 from components.media.extract import extract
 from components.media.isolation import Decoder, Limits
@@ -46,6 +47,18 @@ def alive(process_id):
         return Path(f"/proc/{process_id}/stat").read_text().split(") ")[1][0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_the_same_segments_as_in_process(clips, tmp_path):
+    """The sound itself, for encoders of other people; a file that is none is refused for the same reason."""
+    path = tmp_path / "tone.wav"
+    path.write_bytes(clips.audio(clips.tone(4.0)))
+    (tmp_path / "empty.wav").write_bytes(b"")
+    with Decoder() as decoder:
+        for name, value in vars(decoder.segments(str(path))).items():
+            np.testing.assert_array_equal(value, getattr(sample_segments(str(path)), name))
+        with pytest.raises(EmptyFile):
+            decoder.segments(str(tmp_path / "empty.wav"))
 
 
 def test_the_same_arrays_as_in_process(clips):

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from components.media.containers import open_media
+from components.media.containers import Media, open_media, packets
 from components.media.errors import (
     BY_REASON,
     DecodeFailed,
@@ -124,6 +124,17 @@ def test_a_track_of_nothing_but_damage_is_decode_failed(clips):
         assert error.detail
     else:
         assert np.isfinite(arrays.duration_s), "AAC accepts some noise as sound"
+
+
+def test_streams_that_show_up_after_opening_end_the_reading():
+    """A damaged FLV may bring more streams than PyAV's list, and its demuxer then answers with an IndexError (found by fuzzing)."""
+
+    class Container:
+        def demux(self, stream):
+            yield "packet"
+            raise IndexError("list index out of range")
+
+    assert list(packets(Media(Container(), b"FLV"), None)) == ["packet"]
 
 
 def test_playlists_read_neither_other_files_nor_the_network(tmp_path, clips):

@@ -52,6 +52,10 @@ class Toy(tf.Module):
     def kinds(self, i64, b, d, u8, u64):
         return {"i64": i64, "b": b, "d": d, "u8": u8, "u64": u64}
 
+    @tf.function(input_signature=[spec([None], tf.float32, name="by")])
+    def shift(self, by):
+        return {"y": by + self.offset.assign_add(by[0])}
+
     @tf.function(input_signature=[spec([None], tf.float32, name="x")])
     def scalar(self, x):
         return {"sum": tf.reduce_sum(x)}
@@ -106,7 +110,7 @@ def save_small(folder: Path, offset: float = 0.0) -> Path:
     """A version folder with the default signature alone: y = x / 2 + offset. Quick to load."""
     toy = Toy(offset)
     work = folder.parent.parent / f"{folder.parent.name}.{folder.name}.work"
-    tf.saved_model.save(toy, str(work), signatures={"serving_default": toy.half, "spin": toy.spin})
+    tf.saved_model.save(toy, str(work), signatures={"serving_default": toy.half, "spin": toy.spin, "shift": toy.shift})
     folder.parent.mkdir(parents=True, exist_ok=True)
     return work.rename(folder)
 

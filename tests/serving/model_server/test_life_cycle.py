@@ -161,11 +161,11 @@ def test_a_failed_version_is_tried_again_after_the_interval_without_any_change(s
     base = publish(1)
     attempts = []
 
-    def flaky(name, number, path):
+    def flaky(name, number, path, batcher):
         if number == 2 and len(attempts) < 2:
             attempts.append(number)
             raise ServingError(StatusCode.UNAVAILABLE, "the disk is busy")
-        return loader.load_model(name, number, path)
+        return loader.load_model(name, number, path, batcher)
 
     monkeypatch.setattr(versions, "load_model", flaky)
     with serving(ModelSettings("m", str(base)), load_retry_interval_s=0.2) as client:

@@ -16,7 +16,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from serving.model_server import loader
 from serving.model_server.config import ModelSettings
 from serving.model_server.errors import ServingError
-from serving.model_server.signatures import Run
+from serving.model_server.run import Run
 
 
 def graph_with(op: str) -> MetaGraphDef:
@@ -70,7 +70,7 @@ tf.saved_model.save(module, sys.argv[1], signatures=module.f)
 LOAD = """
 import sys, numpy as np, tensorflow as tf
 from serving.model_server.loader import load_model
-from serving.model_server.signatures import Run
+from serving.model_server.run import Run
 signature = load_model("m", 1, sys.argv[1]).signature("")
 for name, values in signature({name: tf.constant(eval(sys.argv[2]), dtype) for name, dtype in signature.inputs.items()}, Run()).items():
     print(values.numpy().tolist())

@@ -1,0 +1,90 @@
+"""TFMA judges rankers one after the other in a small DAG of the real nodes: the first is blessed, a worse one refused, with the numbers."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from tfx.components.evaluator.component import Evaluator
+from tfx.components.trainer.component import Trainer
+from tfx.dsl.component.experimental.annotations import OutputArtifact
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.proto import trainer_pb2
+from tfx.types.channel import Channel
+from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
+
+from components.artifacts import prepare_examples, split_uri
+from components.last_ranker import LastBlessedRanker
+from components.settings import to_json
+from pipeline import dags
+from pipeline.console import _account
+from pipeline.ranking_evaluation import eval_config
+from pipeline.runners import run_locally
+from tests.trainer.test_ranking import CONFIG, DATA, rows
+from trainer.engine_config import EngineConfig
+from trainer.ranking_features import HISTORY_SLICE, QUERY_ID, label_key
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+WORSE = dataclasses.replace(CONFIG, epochs=1, learning_rate=0.002)  # the same, stopped long before it is good
+
+
+@component
+def MadeExamples(examples: OutputArtifact[Examples]) -> None:
+    """Ranking examples of random people; what is similar is played."""
+    from tensorflow.io import TFRecordWriter
+
+    from serving.ranking_examples import _serialized
+
+    splits = {"train": (1500, 0), "eval": (500, 1), "test": (500, 2)}
+    prepare_examples(examples, list(splits))
+    for split, (count, seed) in splits.items():
+        features, labels = rows(count, seed)
+        Path(split_uri(examples, split)).mkdir(parents=True, exist_ok=True)
+        with TFRecordWriter(f"{split_uri(examples, split)}/data-00000-of-00001.gz", "GZIP") as writer:
+            for row in range(count):
+                values = {name: array[row] for name, array in features.items()}
+                values |= {label_key(name): label for name, label in zip(DATA.event_rules, labels[row])}
+                writer.write(_serialized(values | {QUERY_ID: str(row // 10).encode(), HISTORY_SLICE: b"long"}))
+
+
+def run(folder, config):
+    examples = MadeExamples()
+    ranker = Trainer(
+        examples=examples.outputs["examples"],
+        run_fn=dags.RANKING_RUN_FN,
+        custom_config={"data": to_json(DATA), "ranking": to_json(config), "engine": to_json(EngineConfig())},
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+    ).with_id("RankingTrainer")
+    last = Resolver(
+        strategy_class=LastBlessedRanker,
+        model=Channel(type=Model, producer_component_id=ranker.id),
+        model_blessing=Channel(type=ModelBlessing),
+        current=ranker.outputs["model"],
+    ).with_id("LastBlessedRanker")
+    evaluator = Evaluator(
+        examples=examples.outputs["examples"],
+        example_splits=["test"],
+        model=ranker.outputs["model"],
+        baseline_model=last.outputs["model"],
+        eval_config=eval_config(DATA, CONFIG),
+    ).with_id("RankingEvaluator")
+    stages = run_locally([examples, ranker, last, evaluator], "rankers", folder, lambda *_: None, lambda _: None)
+    stage = stages["RankingEvaluator"]
+    (blessing,) = stage.outputs["blessing"]
+    return stage.cached, bool(blessing.get_int_custom_property("blessed")), _account(stage)
+
+
+def test_the_first_is_blessed_a_worse_one_is_refused_and_the_same_one_is_not_judged_again(tmp_path):
+    """C44: the reason names both numbers; TFMA's slices are there; a repeated run is answered from the cache."""
+    cached, blessed, reason = run(tmp_path, CONFIG)
+    assert not cached and blessed and "no ranker to compare with was blessed before" in reason
+    first = float(reason.split("AUC of play ")[1].split()[0])
+    assert first > 0.85
+    assert run(tmp_path, CONFIG) == (True, True, reason)
+
+    cached, blessed, reason = run(tmp_path, WORSE)
+    worse = float(reason.split("AUC of play ")[1].split()[0])
+    assert not cached and not blessed and CONFIG.min_auc < worse < first - CONFIG.max_auc_loss_to_last
+    assert reason.startswith("not blessed") and f"of the last blessed ranker {first:.4f} (at most 0.005 lower)" in reason
