@@ -73,13 +73,15 @@ class ServedModel:
     def encode(self, folder: str) -> dict[str, Item]:
         """The items in a folder of item examples, by id, as they can be added to the answer."""
         from serving.changes import Item
-        from serving.people import raw_items, read_item_owners
+        from serving.item_facts import read_facts
+        from serving.people import raw_items
 
         encoder = self._signatures["encode_item"]
-        vectors: dict[bytes, np.ndarray] = {}
+        vectors: dict[str, np.ndarray] = {}
         for ids, inputs in raw_items(encoder, folder):
-            vectors |= dict(zip(ids, encoder(**inputs)["vector"].numpy()))
-        return {item_id.decode(): Item(vectors[item_id], *owners) for item_id, owners in read_item_owners(folder).items()}
+            vectors |= zip(map(bytes.decode, ids), encoder(**inputs)["vector"].numpy())
+        facts = read_facts(folder, list(vectors))
+        return {item_id: Item(*parts) for item_id, *parts in zip(vectors, vectors.values(), facts.domains, facts.creators)}
 
     def add(self, items: Mapping[str, Item]) -> None:
         """Show these items too, in this process. Raises RuntimeError where the model cannot take them."""

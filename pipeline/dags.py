@@ -31,13 +31,14 @@ from components.settings import to_json
 from components.table_gen_node import TableGen
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
-from pipeline.ingest import Places, ingest
+from pipeline.ingest import Ingest, Places, ingest
 from pipeline.ranking_evaluation import eval_config
 
 RETRIEVAL_RUN_FN = "trainer.run_retrieval.run_fn"
 RANKING_RUN_FN = "trainer.run_ranking.run_fn"
 ITEM_PREPROCESSING_FN = "components.preprocessing.items"
 EVENT_PREPROCESSING_FN = "components.preprocessing.events"
+FACTS = ("numeric", "categorical", "event_rules")  # what of the data the ranker knows
 ALL_ROWS = transform_pb2.SplitsConfig(analyze=["train"], transform=["train"])
 
 
@@ -135,12 +136,11 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         },
     )
 
-    serving = to_json(config.serving)
     index = ItemIndex(
         model=retrieval.outputs["model"],
         items=items.outputs["transformed_examples"],
         sequences=read.sequences,
-        serving=serving,
+        serving=to_json(config.serving),
         code=code_fingerprint("components.item_index_node"),
     )
 
@@ -156,7 +156,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
     )
 
     ranking = to_json(config.ranking)
-    facts = to_json(data.only("numeric", "categorical", "event_rules"))
+    facts = to_json(data.only(*FACTS))
     ranking_examples = RankingExamples(
         model=retrieval.outputs["model"],
         index=index.outputs["index"],
@@ -192,27 +192,16 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         eval_config=eval_config(data, config.ranking),
     ).with_id("RankingEvaluator")
 
-    recommender = Recommender(
+    served = _served(
+        config,
+        places,
+        read,
         model=retrieval.outputs["model"],
         index=index.outputs["index"],
-        items=read.items,
-        sequences=read.sequences,
         ranker=ranker.outputs["model"],
         ranker_blessing=ranking_evaluator.outputs["blessing"],
-        serving=serving,
-        data=facts,
-        ranking=ranking,
-        withdrawn=json.dumps(places.withdrawn),
-        code=code_fingerprint("components.recommender_node"),
+        model_blessing=evaluator.outputs["blessing"],
     )
-
-    validator = ServingValidator(
-        exact=recommender.outputs["exact"],
-        scann=recommender.outputs["scann"],
-        code=code_fingerprint("components.serving_validator_node"),
-    )
-
-    pushers = _pushers(config, places, recommender, validator, evaluator.outputs["blessing"])
 
     return [
         *(*read.nodes, items, event_transform),
@@ -221,7 +210,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         *pretraining,
         *(retrieval, index, evaluator, ranking_examples, ranker),
         *([last_ranker] if places.knows_last_ranker else []),
-        *(ranking_evaluator, recommender, validator, *pushers),
+        *(ranking_evaluator, *served),
     ]
 
 
@@ -235,25 +224,49 @@ def refresh(config: Config, places: Places, trained: Trained) -> list[BaseNode]:
         source_uri=trained.ranker_blessing, artifact_type=ModelBlessing, custom_properties={"blessed": int(trained.ranker_is_blessed)}
     ).with_id("TrainedRankerBlessing")
 
-    serving = to_json(config.serving)
     index = ItemIndex(
         model=model.outputs["result"],
         items=read.items,
         sequences=read.sequences,
         signature="encode_item",
-        serving=serving,
+        serving=to_json(config.serving),
         code=code_fingerprint("components.item_index_node"),
     )
 
-    recommender = Recommender(
+    served = _served(
+        config,
+        places,
+        read,
         model=model.outputs["result"],
         index=index.outputs["index"],
-        items=read.items,
-        sequences=read.sequences,
         ranker=ranker.outputs["result"],
         ranker_blessing=blessing.outputs["result"],
-        serving=serving,
-        data=to_json(config.data.only("numeric", "categorical", "event_rules")),
+        model_blessing=None,
+    )
+
+    return [*read.nodes, model, ranker, blessing, index, *served]
+
+
+def _served(
+    config: Config,
+    places: Places,
+    read: Ingest,
+    model: BaseChannel,
+    index: BaseChannel,
+    ranker: BaseChannel,
+    ranker_blessing: BaseChannel,
+    model_blessing: BaseChannel | None,
+) -> list[BaseNode]:
+    """From the parts to pushed versions: the answer, its proof, and a pusher for each variant."""
+    recommender = Recommender(
+        model=model,
+        index=index,
+        items=read.items,
+        sequences=read.sequences,
+        ranker=ranker,
+        ranker_blessing=ranker_blessing,
+        serving=to_json(config.serving),
+        data=to_json(config.data.only(*FACTS)),
         ranking=to_json(config.ranking),
         withdrawn=json.dumps(places.withdrawn),
         code=code_fingerprint("components.recommender_node"),
@@ -265,15 +278,7 @@ def refresh(config: Config, places: Places, trained: Trained) -> list[BaseNode]:
         code=code_fingerprint("components.serving_validator_node"),
     )
 
-    pushers = _pushers(config, places, recommender, validator, model_blessing=None)
-
-    return [*read.nodes, model, ranker, blessing, index, recommender, validator, *pushers]
-
-
-def _pushers(
-    config: Config, places: Places, recommender: BaseNode, validator: BaseNode, model_blessing: BaseChannel | None
-) -> list[BaseNode]:
-    return [
+    pushers = [
         ModelPusher(
             model=recommender.outputs[kind],
             model_blessing=model_blessing,
@@ -284,6 +289,8 @@ def _pushers(
         ).with_id(f"{kind.capitalize()}Pusher")
         for kind in ("exact", "scann")
     ]
+
+    return [recommender, validator, *pushers]
 
 
 def served_name(name: str, kind: str) -> str:

@@ -14,7 +14,8 @@ from pipeline.data.references import Feedback, linear_scores, load_truth, oracle
 from serving.config import EvaluationConfig
 from serving.evaluation import TestSet, evaluate_slice, slices_of, table_rows
 from serving.index import load_index
-from serving.people import People, read_item_facts, read_people
+from serving.item_facts import read_facts
+from serving.people import People, read_people
 
 ORACLE, LINEAR = "oracle (true affinity)", "linear on true traits"
 
@@ -28,7 +29,7 @@ def rows(truth_path: Path, index_folder: Path, sequences: Path, items: Path, con
     truth = load_truth(truth_path)
     _, item_ids = load_index(str(index_folder), kind="exact")
     train, valid, test = (read_people(str(sequences / f"Split-{split}"), item_ids) for split in ("train", "eval", "test"))
-    domains, _ = read_item_facts(str(items / "Split-train"), item_ids)
+    domains = read_facts(str(items / "Split-train"), item_ids).domains
     data = TestSet.of(test, len(item_ids))
     asked_at_s = float(np.nanmin(test.times_s[~test.is_history]))
     settings = tune_linear(

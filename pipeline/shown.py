@@ -116,7 +116,7 @@ def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
     import apache_beam as beam
     import tensorflow as tf
 
-    from components.artifacts import sample_rejects
+    from components.artifacts import WriteRecords, sample_rejects
     from components.media_features import REJECTS, AddMediaFeatures
     from components.table_examples import TableToExamples
     from components.tables import inspect_table, table_and_columns
@@ -130,7 +130,7 @@ def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
             _ = pipeline | TableToExamples("catalogue", settings, columns, facts, f"{folder}/rows", f"{folder}/rejects")
         with beam.Pipeline() as pipeline:
             found = pipeline | beam.io.ReadFromTFRecord(f"{folder}/rows/*") | AddMediaFeatures(data.media_root)
-            _ = found["items"] | beam.io.WriteToTFRecord(f"{folder}/items/part", file_name_suffix=".gz")
+            _ = found["items"] | WriteRecords(f"{folder}/items")
             _ = (
                 found[REJECTS]
                 | beam.Map(json.dumps, ensure_ascii=False)

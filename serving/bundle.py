@@ -13,8 +13,9 @@ from components.settings import from_json
 from serving.config import ServingConfig
 from serving.export import export
 from serving.index import ExactIndex, Index, load_index
+from serving.item_facts import read_facts
 from serving.orders import RankerOrder, RetrievalOrder
-from serving.pair_features import read_facts, relative
+from serving.pair_features import relative
 from serving.people import SPLITS, histories_of, latest, raw_items, read_people, recent_popularity
 from serving.recommender import Recommender, cold_start_scores
 from serving.shelf import Catalogue, Shelf
@@ -47,14 +48,19 @@ def build_bundle(
     exact, item_ids = load_index(index_folder, "exact")
     as_measured, _ = load_index(index_folder)
     rules = from_json(DataConfig, data)
-    facts = read_facts(items_folder, item_ids, rules)
+    facts = read_facts(items_folder, item_ids, rules.categorical, rules.numeric)
     people = latest([read_people(sequence_folders[split], item_ids) for split in SPLITS])
     liked = people.positives
     popularity = recent_popularity(people.items[liked], people.times_s[liked], len(item_ids))
     now_s = int(np.nanmax(people.times_s)) if (~np.isnan(people.times_s)).any() else 0
-    domains, creators = ([name.decode() for name in names] for names in (facts.domains, facts.creators))
     catalogue = Catalogue(
-        item_ids, domains, cold_start_scores(popularity, facts.published_at_s), creators, withdrawn, facts.published_at_s, now_s
+        item_ids,
+        facts.domains.tolist(),
+        cold_start_scores(popularity, facts.published_at_s),
+        facts.creators.tolist(),
+        withdrawn,
+        facts.published_at_s,
+        now_s,
     )
     free_rows = config.index.free_rows
     weights = utility_weights(rules.event_rules, from_json(RankingConfig, ranking))

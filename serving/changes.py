@@ -34,7 +34,7 @@ class Item:
 
 @dataclass
 class Changes:
-    """Items by id, in the order in which they came; an id is on one side only."""
+    """Items by id, in the order in which they came. One that was added and then withdrawn keeps its vector, so that it can come back."""
 
     added: dict[str, Item] = field(default_factory=dict)
     withdrawn: dict[str, None] = field(default_factory=dict)

@@ -19,7 +19,8 @@ from components.settings import from_json
 from serving.blessing import Decision, decide, read_last, write_last
 from serving.config import EvaluationConfig
 from serving.index import load_index
-from serving.people import People, encode_raw_items, encode_users, read_item_facts, read_item_words, read_people, recent_popularity
+from serving.item_facts import read_facts
+from serving.people import People, encode_raw_items, encode_users, read_item_words, read_people, recent_popularity
 from serving.recommender import cold_start_scores
 from trainer import metrics
 from trainer.baselines import Baseline, ContentKnn, ItemKnn, Popularity, Random, tf_idf
@@ -88,12 +89,12 @@ def evaluate_retrieval(
     index, item_ids = load_index(index_folder, kind="exact")
     vectors = index.vectors.numpy()
     train, valid, test = (read_people(sequence_folders[split], item_ids) for split in ("train", "eval", "test"))
-    domains, published_at_s = read_item_facts(items_folder, item_ids)
+    facts = read_facts(items_folder, item_ids)
     num_items = len(item_ids)
     taken = train.matrix(train.positives, num_items)
     data, validation = TestSet.of(test, num_items), TestSet.of(valid, num_items)
     known = np.flatnonzero(train.positives)
-    cold_start = cold_start_scores(recent_popularity(train.items[known], train.times_s[known], num_items), published_at_s)
+    cold_start = cold_start_scores(recent_popularity(train.items[known], train.times_s[known], num_items), facts.published_at_s)
 
     def ours(model: Any, item_vectors: np.ndarray) -> metrics.ScoreBlock:
         users = encode_users(model.signatures["user_tower"], item_vectors, test, test.num_history, history_length)
@@ -106,7 +107,7 @@ def evaluate_retrieval(
     contenders = {OURS: ours(tf.saved_model.load(model_path), vectors)}
     contenders |= {name: _scores_of(baseline, data.histories) for name, baseline in fitted.items()}
     rows, results = [], {}
-    for part in slices_of(data, np.asarray(taken.sum(0)).ravel() == 0, domains, config.active_from):
+    for part in slices_of(data, np.asarray(taken.sum(0)).ravel() == 0, facts.domains, config.active_from):
         results[part.name] = {name: evaluate_slice(score, data, part, config) for name, score in contenders.items()}
         rows += table_rows(part.name, results[part.name], config.seed)
     by_name = results[ALL]
@@ -130,10 +131,10 @@ def evaluate_retrieval(
     return decision
 
 
-def slices_of(data: TestSet, is_cold: np.ndarray, domains: list[str], active_from: int) -> Iterator[Slice]:
+def slices_of(data: TestSet, is_cold: np.ndarray, domains: np.ndarray, active_from: int) -> Iterator[Slice]:
     """The slices of the table: everyone; warm and cold items, the cold ones also among themselves; active and new users; domains.
 
-    is_cold: bool [N], not in training.
+    is_cold: bool [N], not in training. domains: str objects [N].
     """
     everyone, everything = np.arange(len(data.people.user_ids)), np.ones(data.num_items, bool)
     yield Slice(ALL, everyone, everything, everything)
@@ -145,7 +146,7 @@ def slices_of(data: TestSet, is_cold: np.ndarray, domains: list[str], active_fro
     yield Slice("new users", np.flatnonzero(data.people.num_history == 0), everything, everything)
     names = sorted(set(domains) - {""})
     for name in names if len(names) > 1 else ():
-        of_domain = np.array(domains) == name
+        of_domain = domains == name
         yield Slice(f"domain {name}", everyone, of_domain, of_domain)
 
 

@@ -1,6 +1,6 @@
-"""Why an item: what each interaction and each modality adds to its score, and what each field adds to its utility. In the graph.
+"""Why an item: what each interaction adds to its score, and what each field adds to its utility. In the graph.
 
-B requests, M items asked about, H recent interactions, P parts of an item's vector, F fields of the ranker, D dimensions.
+B requests, M items asked about, H recent interactions, F fields of the ranker, D dimensions.
 """
 
 from __future__ import annotations
@@ -13,25 +13,21 @@ from serving.histories import History
 from serving.orders import Order
 from serving.shelf import Shelf
 
-WHOLE = "item"  # the one part of an item's vector where the model tells no others
-
 
 class Explainer(tf.Module):
-    """Explains scores of retrieval by the history and by the item's modalities, and utilities by the ranker's fields."""
+    """Explains scores of retrieval by the history, and utilities by the ranker's fields."""
 
     def __init__(self, explain_user: Any, shelf: Shelf, order: Order):
         """explain_user: the retrieval model's signature."""
         super().__init__()
         self._explain_user, self._shelf, self._order = explain_user, shelf, order
-        self._names = tf.constant([*(shelf.item_parts or [WHOLE])])
 
     def __call__(self, user_id, query, history: History, history_vectors, items, time_s, weights):
         """query: float32 [B, D]. history_vectors: float32 [B, H, D], zeros where padded. items: int32 [B, M], -1 = unknown. The rest: as
         the order takes it.
 
-        Returns `score` [B, M] of retrieval, by interaction `history_parts` [B, M, H] and `history_rest` [B, M], by modality `item_parts`
-        [B, M, P] and `item_part_names` [B, P]; `utility` [B, M], by field `field_parts` [B, M, F], `field_rest` [B, M] and `field_names`
-        [B, F], no field without a ranker. All are 0 for an unknown item.
+        Returns `score` [B, M] of retrieval, by interaction `history_parts` [B, M, H] and `history_rest` [B, M]; `utility` [B, M], by field
+        `field_parts` [B, M, F], `field_rest` [B, M] and `field_names` [B, F], no field without a ranker. All are 0 for an unknown item.
         """
         at = tf.maximum(items, 0)
         vectors = tf.gather(self._shelf.vectors, at)  # [B, M, D]
@@ -43,14 +39,11 @@ class Explainer(tf.Module):
             item_vectors=vectors,
         )
         score = tf.einsum("bd,bmd->bm", query, vectors)
-        parts = [tf.einsum("bd,bmd->bm", query, tf.gather(part, at)) for part in self._shelf.item_parts.values()] or [score]
         utility, fields, rest, field_names = self._order.explain(score, items, query, history, time_s, weights)
-        batch = tf.shape(items)[0]
         explained = {
             "score": score,
             "history_parts": of_history["parts"],
             "history_rest": of_history["rest"],
-            "item_parts": tf.stack(parts, 2),
             "utility": utility,
             "field_parts": fields,
             "field_rest": rest,
@@ -59,4 +52,4 @@ class Explainer(tf.Module):
         explained = {
             name: tf.where(is_known if value.shape.rank == 2 else is_known[:, :, None], value, 0.0) for name, value in explained.items()
         }
-        return explained | {"item_part_names": tf.repeat(self._names[None], batch, 0), "field_names": field_names}
+        return explained | {"field_names": field_names}

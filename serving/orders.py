@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from serving.histories import History
-from serving.pair_features import ItemFacts, PairFeatures, flat
+from serving.item_facts import ItemFacts
+from serving.pair_features import PairFeatures, flat
 from serving.rerank import RANKED, SIMILAR
 from serving.shelf import Shelf
 from trainer.ranking_features import FITTED, POSITION

@@ -6,14 +6,13 @@ B requests, H recent interactions, C candidates, N items, D dimensions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
-from components.config import DataConfig
 from serving.index import Index
-from serving.shelf import Shelf
+from serving.item_facts import ItemFacts
+from serving.shelf import UNDATED_S, Shelf
 from trainer.ranking_features import UNKNOWN_S
 
 PER_REQUEST = ("history_counts", "recency_s", "time_s", "user_vector")  # features that all candidates of a request share
@@ -21,60 +20,10 @@ PER_ITEM = ("domain", "creator", "categories", "numeric", "item_vector")  # feat
 RECENT, LATEST = 50, 5  # interactions that an item is compared with
 
 
-@dataclass(frozen=True)
-class ItemFacts:
-    """What the ranker knows of the items, in the order of the index.
-
-    domains, creators: object [N], "" where absent. categories: object [N, G]. numeric: float32 [N, M], NaN where absent.
-    published_at_s: float64 [N], NaN where unknown.
-    """
-
-    domains: np.ndarray
-    creators: np.ndarray
-    categories: np.ndarray
-    numeric: np.ndarray
-    published_at_s: np.ndarray
-
-    def padded(self, rows: int) -> ItemFacts:
-        """With so many rows more of which nothing is known."""
-
-        def longer(values: np.ndarray, fill) -> np.ndarray:
-            return np.concatenate([values, np.full((rows, *values.shape[1:]), fill, values.dtype)])
-
-        texts = (longer(part, b"") for part in (self.domains, self.creators, self.categories))
-        return ItemFacts(*texts, *(longer(part, np.nan) for part in (self.numeric, self.published_at_s)))
-
-
-def read_facts(folder: str, item_ids: Sequence[str], data: DataConfig) -> ItemFacts:
-    """The facts in a folder of item examples. Raises KeyError for an item of the index that is not there."""
-    categories = ("domain", "creator", *data.categorical)
-    numbers = ("duration_s", *data.numeric)
-    features = {"item_id": tf.io.FixedLenFeature([], tf.string), "published_at": tf.io.FixedLenFeature([], tf.int64, -1)}
-    features |= {name: tf.io.FixedLenFeature([], tf.string, "") for name in categories}
-    features |= {name: tf.io.FixedLenFeature([], tf.float32, np.nan) for name in numbers}
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in features}
-    files = sorted(tf.io.gfile.glob(f"{folder}/*"))
-    for batch in tf.data.TFRecordDataset(files, compression_type="GZIP").batch(1024):
-        for name, values in tf.io.parse_example(batch, features).items():
-            columns[name].append(values.numpy())
-    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
-    row_of = {item_id.decode(): row for row, item_id in enumerate(arrays["item_id"])}
-    rows = np.array([row_of[item_id] for item_id in item_ids])
-    published = arrays["published_at"][rows]
-    empty = np.zeros((len(rows), 0), object)
-    return ItemFacts(
-        arrays["domain"][rows],
-        arrays["creator"][rows],
-        np.stack([arrays[name][rows] for name in data.categorical], 1) if data.categorical else empty,
-        np.stack([arrays[name][rows] for name in numbers], 1),
-        np.where(published < 0, np.nan, published.astype(np.float64)),
-    )
-
-
 def codes_of(names: np.ndarray) -> np.ndarray:
     """A number for each distinct name, -1 for "": int32 [N]."""
     found, codes = np.unique(names, return_inverse=True)
-    return np.where(np.isin(found, (b"", ""))[codes], -1, codes).astype(np.int32)
+    return np.where(found[codes] == "", -1, codes).astype(np.int32)
 
 
 class PairFeatures(tf.Module):
@@ -88,7 +37,7 @@ class PairFeatures(tf.Module):
         self._strings = _fixed(strings, tf.string)  # [N, 2 + G]
         self._codes = _fixed(np.stack([codes_of(facts.domains), codes_of(facts.creators)], 1), tf.int32)  # [N, 2]
         self._numeric = _fixed(facts.numeric, tf.float32)
-        self._published_at_s = _fixed(np.nan_to_num(facts.published_at_s, nan=-1.0), tf.int64)
+        self._published_at_s = _fixed(np.nan_to_num(facts.published_at_s, nan=UNDATED_S), tf.int64)
         self._index = index
 
     def __call__(self, query, items, events, age_s, candidates, popularity, time_s):
@@ -115,7 +64,7 @@ class PairFeatures(tf.Module):
         all_vectors = self._index.vectors
         vectors = tf.gather(all_vectors, candidates)  # [B, C, D]
         published = tf.gather(self._published_at_s, candidates)
-        is_dated = (published >= 0) & (time_s[:, None] > 0)
+        is_dated = (published > tf.cast(UNDATED_S, tf.int64)) & (time_s[:, None] > 0)
         recent, is_recent = self._recent(items, length)  # [B, R]
         weight = tf.cast(is_recent, tf.float32) / tf.maximum(tf.reduce_sum(tf.cast(is_recent, tf.float32), 1, keepdims=True), 1.0)
         cosines = tf.matmul(vectors, tf.gather(all_vectors, recent), transpose_b=True)  # [B, C, R]

@@ -156,33 +156,6 @@ def recent_popularity(items: np.ndarray, times_s: np.ndarray, num_items: int) ->
     return np.bincount(items, 0.5 ** (age_s / half_life_s), num_items)
 
 
-def read_item_facts(folder: str, item_ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """domain ("" where absent) and published_at (float64 [N], NaN where absent) of item examples, in the order of the index."""
-    features = {
-        "item_id": tf.io.FixedLenFeature([], tf.string),
-        "domain": tf.io.FixedLenFeature([], tf.string, ""),
-        "published_at": tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64),
-    }
-    facts: dict[bytes, tuple[bytes, float]] = {}
-    for batch in _batches(folder):
-        parsed = tf.io.parse_example(batch, features)
-        times = [float(values[0]) if values else np.nan for values in parsed["published_at"].to_list()]
-        facts |= dict(zip(parsed["item_id"].numpy(), zip(parsed["domain"].numpy(), times)))
-    rows = [facts[item_id.encode()] for item_id in item_ids]
-    return [domain.decode() for domain, _ in rows], np.array([time for _, time in rows], np.float64)
-
-
-def read_item_owners(folder: str) -> dict[bytes, tuple[str, str]]:
-    """domain and creator of item examples by item id, "" where absent."""
-    names = ("item_id", "domain", "creator")
-    owners: dict[bytes, tuple[str, str]] = {}
-    for batch in _batches(folder):
-        parsed = tf.io.parse_example(batch, {name: tf.io.FixedLenFeature([], tf.string, "") for name in names})
-        columns = [parsed[name].numpy() for name in names]
-        owners |= {item_id: (domain.decode(), creator.decode()) for item_id, domain, creator in zip(*columns)}
-    return owners
-
-
 def read_item_words(folder: str, item_ids: Sequence[str]) -> list[list[str]]:
     """The words of title, description and tags of item examples, in the order of the index; a Chinese or Japanese character is a word."""
     texts = {name: tf.io.FixedLenFeature([], tf.string, "") for name in ("title", "description")}

@@ -21,7 +21,8 @@ import tensorflow as tf
 from components.config import DataConfig
 from components.settings import from_json
 from serving.index import load_index
-from serving.pair_features import PER_ITEM, PER_REQUEST, ItemFacts, PairFeatures, read_facts
+from serving.item_facts import ItemFacts, read_facts
+from serving.pair_features import PER_ITEM, PER_REQUEST, PairFeatures
 from serving.people import SPLITS, People, encode_users, latest, read_people, select
 from trainer.ranking_config import RankingConfig, labels_of
 from trainer.ranking_features import FITTED, HISTORY_SLICE, LONG_FROM, LONG_HISTORY, POSITION, QUERY_ID, SHORT_HISTORY, label_key
@@ -93,7 +94,7 @@ def write_ranking_examples(
     vectors = index.vectors.numpy()
     splits = {split: read_people(sequence_folders[split], item_ids) for split in SPLITS}
     popularity = Popularity(latest(list(splits.values())), splits["train"], len(item_ids))
-    facts = read_facts(items_folder, item_ids, rules_of)
+    facts = read_facts(items_folder, item_ids, rules_of.categorical, rules_of.numeric)
     features = PairFeatures(facts, index, list(rules_of.event_rules))
     written = {}
     for split, parts in queries_by_split(splits, rules_of, config).items():

@@ -5,8 +5,8 @@ B items or requests, N items of the index, M rows kept free, D dimensions. Posit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -28,7 +28,7 @@ class Catalogue:
     domains, creators: "" where an item has none; no creators at all = none is known. cold_start: float32 [N], the score of each item for
     people we know nothing of. withdrawn: ids that must not be shown; they may be of items that are not in the index.
     published_at_s: float64 [N], seconds since 1970, NaN where unknown; empty = all unknown. now_s: the time of the last event known, 0 =
-    unknown. item_parts: name -> float32 [N, D], parts of the items' vectors that add up to them; none = untold.
+    unknown.
     """
 
     item_ids: Sequence[str]
@@ -38,7 +38,6 @@ class Catalogue:
     withdrawn: Sequence[str] = ()
     published_at_s: Sequence[float] | np.ndarray = ()
     now_s: int = 0
-    item_parts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Shelf(tf.Module):
@@ -79,7 +78,6 @@ class Shelf(tf.Module):
         self.creators = rows(creator_codes(tf.constant(list(creators), tf.string)).numpy(), NO_CREATOR, tf.int64)
         self.published_at_s = rows(np.nan_to_num(published_at_s, nan=UNDATED_S), UNDATED_S, tf.int64)
         self.now_s = tf.constant(catalogue.now_s, tf.int64)
-        self.item_parts = {name: rows(part, 0, tf.float32) for name, part in catalogue.item_parts.items()}
         self.cold_start = rows(np.asarray(catalogue.cold_start, np.float32), 0, tf.float32)
         self._listed = rows(np.array([item_id not in withdrawn for item_id in catalogue.item_ids], bool), False, tf.bool)
         self._num_added = tf.Variable(0, trainable=False)

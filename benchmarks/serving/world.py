@@ -17,8 +17,8 @@ from serving import export, replay
 from serving.config import IndexConfig, ServingConfig
 from serving.histories import Histories
 from serving.index import SAVE_OPTIONS, ScannIndex, build_index, measure_recall, tune
+from serving.item_facts import ItemFacts
 from serving.orders import RankerOrder
-from serving.pair_features import ItemFacts
 from serving.recommender import Recommender
 from serving.shelf import Catalogue, Shelf
 from trainer.ranking_config import RankingConfig, utility_weights
@@ -59,9 +59,9 @@ def write(folder: Path, num_items: int, kind: str, towers: str, ranker: str, dat
     catalogue = Catalogue(ids, domains, rng.random(num_items).astype(np.float32), creators, now_s=NOW_S)
     shelf = Shelf(index, catalogue, FREE_ROWS)
     facts = ItemFacts(
-        np.array([name.encode() for name in domains], object),
-        np.array([name.encode() for name in creators], object),
-        np.full((num_items, len(data.categorical)), b"", object),
+        np.array(domains, object),
+        np.array(creators, object),
+        np.full((num_items, len(data.categorical)), "", object),
         rng.uniform(30, 3000, (num_items, 1 + len(data.numeric))).astype(np.float32),
         NOW_S - rng.uniform(0, 3e8, num_items),
     )

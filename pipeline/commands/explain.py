@@ -1,4 +1,4 @@
-"""`zhiyin explain`: what each interaction, modality and field adds to an item's scores for a person."""
+"""`zhiyin explain`: what each interaction and each field adds to an item's scores for a person."""
 
 from __future__ import annotations
 
@@ -21,9 +21,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.item}  {titles[arguments.item]}, for {arguments.user}\n")
     by_item = [f"{name}  {titles[name]}" if name else "" for name in history]
     _print("similarity to the taste", why["score"][0], by_item, why["history_parts"][0], why["history_rest"][0], arguments.top)
-    modalities = [name.decode() for name in why["item_part_names"]]
-    if len(modalities) > 1:
-        _print("the same by what the item is", why["score"][0], modalities, why["item_parts"][0], 0.0, arguments.top)
     fields = [name.decode() for name in why["field_names"]]
     if fields:
         _print("utility by the ranker", why["utility"][0], fields, why["field_parts"][0], why["field_rest"][0], arguments.top)

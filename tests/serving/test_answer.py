@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from components.config import DEFAULT_EVENTS, DataConfig, TableConfig
 from serving import index as index_lib
 from serving.config import IndexConfig, ServingConfig
+from serving.item_facts import ItemFacts
 from serving.orders import RankerOrder
-from serving.pair_features import ItemFacts
 from serving.recommender import Recommender
 from serving.shelf import Catalogue, Shelf
 from tests.serving import tiny

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from serving import people as people_lib
+from serving.item_facts import read_facts
 from tests.serving import tiny, world
 
 IDS = [f"i{row}" for row in range(5)]
@@ -71,8 +72,17 @@ def test_recent_popularity_halves_over_a_tenth_of_the_time():
 
 def test_item_facts_follow_the_index(tmp_path):
     world.items(tmp_path)
-    domains, published = people_lib.read_item_facts(f"{tmp_path}/Split-train", world.ITEM_IDS[::-1])
-    assert domains[::-1][:4] == ["", "film", "music", ""] and published[::-1][2] == 1002 and np.isnan(published[::-1][1])
+    facts = read_facts(f"{tmp_path}/Split-train", world.ITEM_IDS[::-1])
+    assert facts.domains[::-1][:4].tolist() == ["", "film", "music", ""]
+    assert facts.published_at_s[::-1][2] == 1002 and np.isnan(facts.published_at_s[::-1][1])
+
+
+def test_items_may_be_older_than_1970(tmp_path):
+    """A film of 1931 has a date as any other, and a category that it lacks is empty."""
+    world.examples(tmp_path, {"train": [{"item_id": ["m"], "published_at": [-1_220_000_000], "mood": ["glum"]}, {"item_id": ["n"]}]})
+    facts = read_facts(f"{tmp_path}/Split-train", ["n", "m"], categorical=["mood"])
+    assert np.isnan(facts.published_at_s[0]) and facts.published_at_s[1] == -1_220_000_000
+    assert facts.categories.tolist() == [[""], ["glum"]] and facts.padded(1).categories.tolist() == [[""], ["glum"], [""]]
 
 
 def test_raw_items_say_what_is_absent(tmp_path):
