@@ -13,6 +13,7 @@ import numpy as np
 
 from components.config import DataConfig
 from components.contract import Feature, item_features
+from trainer.contributions import contributions, part_names
 from trainer.data import PADDING, UNKNOWN_EVENT, ItemTable
 from trainer.explanations import history_parts
 from trainer.keras import tf
@@ -51,6 +52,7 @@ class Towers(tf.Module):
         }
         functions = {
             "item_tower": tf.function(self.encode_item).get_concrete_function(**item),
+            "item_contributions": tf.function(self.explain_item).get_concrete_function(**item),
             "user_tower": tf.function(self.encode_user).get_concrete_function(**user),
             "explain_user": tf.function(self.explain_user).get_concrete_function(
                 **user, item_vectors=tf.TensorSpec([None, None, embedding_dim], tf.float32, "item_vectors")
@@ -64,6 +66,11 @@ class Towers(tf.Module):
     def encode_item(self, **features):
         """The features of transformed items -> `vector` [B, D]."""
         return {"vector": self.item_tower(features, training=False)}
+
+    def explain_item(self, **features):
+        """The features of transformed items -> `parts` [B, P, D], which add up to the vector, and their `names` [B, P]."""
+        parts = contributions(self.item_tower, features)
+        return {"parts": parts, "names": tf.repeat(tf.constant([part_names(self.item_tower)]), tf.shape(parts)[0], 0)}
 
     def encode_user(self, user_id, history_vectors, history_events, history_age_s):
         """A history of item vectors -> `vector` [B, D]."""
@@ -120,6 +127,7 @@ def export(
     items = item_request(table, rows, data)
     vectors = restored["item_tower"](**items)["vector"].numpy()
     _compare(vectors, tf.function(towers.encode_item)(**items)["vector"].numpy(), "item_tower", folder)
+    _compare(restored["item_contributions"](**items)["parts"].numpy().sum(1), vectors, "item_contributions", folder)
     request = user_request(vectors, events)
     _compare(restored["user_tower"](**request)["vector"].numpy(), towers.encode_user(**request)["vector"].numpy(), "user_tower", folder)
 
