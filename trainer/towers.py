@@ -129,7 +129,7 @@ class ItemTower(tf.keras.layers.Layer):
         """The content vector [B, D] before it is made unit: the linear map and what the encoders add to it; and the gates [B, M]."""
         return self.fused(*self.tokens_of(features, training=training), training=training)
 
-    def tokens_of(self, features, training=None):
+    def tokens_of(self, features, training=None) -> tuple[dict[str, Any], Any, Any]:
         """The complete features, the encoders' tokens [B, M, W], and which of them stand for something [B, M]."""
         features = self.complete(features)
         tokens = tf.stack([encoder(features, training=training) for encoder in self.encoders.values()], 1)
@@ -145,6 +145,7 @@ class ItemTower(tf.keras.layers.Layer):
 
     def tag_logits(self, features, tokens, there, training=None):
         """Logits of the tag head's tags [B, C], of what `tokens_of` gives; the item's own tags are hidden."""
+        assert self.tag_head is not None
         hidden = there & tf.constant([name != TAGS for name in self.encoders])
         pooled, _ = self.fusion(tokens, hidden, training=training)
         return self.tag_head(self.without_tags(features), self.dropout(pooled, training=training))
@@ -193,10 +194,10 @@ class ItemTower(tf.keras.layers.Layer):
             self.linear.fit_scale(table.take(fit_on, self.inputs))
             seen = self.tokens_of(_tensors(table.take(fit_on[:1], self.inputs)))
             self.fused(*seen)  # builds every layer
-            tag_ids = frequent_tags(table.arrays["tag_ids"][fit_on]) if TAGS in self.encoders else ()
+            tag_ids = frequent_tags(table.arrays["tag_ids"][fit_on]) if TAGS in self.encoders else np.zeros(0, np.int64)
             if len(tag_ids) and len(self.encoders) > 1:
-                columns = sum(int(block.shape[1]) for block in self.without_tags(seen[0]))
-                self.tag_head = TagHead(tag_ids, columns, name="tag_head")
+                width = sum(int(block.shape[1]) for block in self.without_tags(seen[0]))
+                self.tag_head = TagHead(tag_ids, width, name="tag_head")
                 self.tag_logits(*seen)
 
     def start_at(self, vectors: np.ndarray) -> None:
