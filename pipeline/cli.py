@@ -129,6 +129,11 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_config(refresh)
 
+    tags = _command(commands, "tags", "tags that an item's content lets expect", "./zhiyin tags --item i0007")
+    _add_config(tags, DEMO_CONFIG)
+    tags.add_argument("--item", metavar="ID", required=True)
+    tags.add_argument("--k", type=int, default=10, help="tags (default 10)")
+
     compiling = _command(
         commands,
         "compile",

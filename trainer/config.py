@@ -56,6 +56,7 @@ class RetrievalConfig:
     content_epochs: int = 12  # at most, of the encoders over the items, once behaviour is learned; 0 leaves the linear map alone
     content_patience: int = 3  # epochs without a smaller error on items held out before the encoders stop
     content_learning_rate: float = 1e-3
+    tag_objective: float = 0.1  # what telling an item's tags from its other content counts beside its place; 0 leaves the encoders without
     adversary: AdversaryConfig | None = None  # half of the content's training is on inputs that it has moved; none where absent
 
     user_tower: Literal["profile", "sequence", "both"] = "profile"  # both: their sum

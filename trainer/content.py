@@ -62,17 +62,29 @@ def fit_content(tower: ItemTower, table: ItemTable, warm: np.ndarray, config: Re
 
 
 def _solve(tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.ndarray, config: RetrievalConfig) -> None:
-    tower.linear.solve(_features(tower, table, rows), targets)
+    features = _features(tower, table, rows)
+    tower.linear.solve(features, targets)
+    if tower.tag_head is not None:
+        tagged = table.arrays["has_tags"][rows] > 0
+        designs = [block.numpy()[tagged].astype(np.float64) for block in tower.without_tags(features)]
+        tower.tag_head.solve(designs, tower.tag_head.labels(features["tag_ids"]).numpy()[tagged])
     if config.adversary:
         batches = [np.arange(start, min(start + _BATCH, len(rows))) for start in range(0, len(rows), _BATCH)]
         harden(tower, config.adversary, [(_features(tower, table, rows[part]), targets[part]) for part in batches])
 
 
 def _objective(tower: ItemTower, config: RetrievalConfig):
-    """A function of features, targets and `training` -> [B]: the squared error, with an adversary halfway to that on what it moves."""
+    """A function of features, targets and `training` -> [B]: the squared error; in training beside it the cost of the tags told; with an
+    adversary halfway to that on what it moves.
+    """
 
     def errors(features, targets, training=False):
-        return tf.reduce_sum((tower.raw_content(features, training=training)[0] - targets) ** 2, -1)
+        seen = tower.tokens_of(features, training=training)
+        squares = tf.reduce_sum((tower.fused(*seen, training=training)[0] - targets) ** 2, -1)
+        if not (training and config.tag_objective and tower.tag_head is not None):
+            return squares
+        logits = tower.tag_logits(*seen, training=training)
+        return squares + config.tag_objective * tower.tag_head.cost(logits, seen[0]["tag_ids"], seen[0]["has_tags"])
 
     if config.adversary is None:
         return errors

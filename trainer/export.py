@@ -13,6 +13,7 @@ import numpy as np
 
 from components.config import DataConfig
 from components.contract import Feature, item_features
+from trainer.contributions import contributions, part_names
 from trainer.data import PADDING, UNKNOWN_EVENT, ItemTable
 from trainer.explanations import history_parts
 from trainer.keras import tf
@@ -34,11 +35,15 @@ class Towers(tf.Module):
         )
         self._data = data
         self.transform: Any = None
+        self._tag_names: Any = None
         if transform_graph is not None:
             import tensorflow_transform as tft  # noqa: PLC0415  (seconds to import, and needed with a transform graph only)
 
             output = tft.TFTransformOutput(transform_graph)
             self.transform, self._raw_spec = output.transform_features_layer(), output.raw_feature_spec()
+            if model.item_tower.tag_head is not None:
+                names = ["", "", *(name.decode() for name in output.vocabulary_by_name("tags"))]
+                self._tag_names = tf.constant([names[tag] for tag in model.item_tower.tag_head.tag_ids.numpy()])
 
     def signatures(self, embedding_dim: int) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Signature name -> concrete function."""
@@ -51,6 +56,7 @@ class Towers(tf.Module):
         }
         functions = {
             "item_tower": tf.function(self.encode_item).get_concrete_function(**item),
+            "item_contributions": tf.function(self.explain_item).get_concrete_function(**item),
             "user_tower": tf.function(self.encode_user).get_concrete_function(**user),
             "explain_user": tf.function(self.explain_user).get_concrete_function(
                 **user, item_vectors=tf.TensorSpec([None, None, embedding_dim], tf.float32, "item_vectors")
@@ -58,12 +64,25 @@ class Towers(tf.Module):
         }
         if self.transform is not None:
             raw = {name: raw_tensor_spec(name, spec) for name, spec in self._raw_spec.items()}
+            if self._tag_names is not None:
+                functions["tags"] = tf.function(self.tell_tags).get_concrete_function(**item)
             functions["encode_item"] = tf.function(self.encode_raw_item).get_concrete_function(**raw)
         return functions
 
     def encode_item(self, **features):
         """The features of transformed items -> `vector` [B, D]."""
         return {"vector": self.item_tower(features, training=False)}
+
+    def explain_item(self, **features):
+        """The features of transformed items -> `parts` [B, P, D], which add up to the vector, and their `names` [B, P]."""
+        parts = contributions(self.item_tower, features)
+        return {"parts": parts, "names": tf.repeat(tf.constant([part_names(self.item_tower)]), tf.shape(parts)[0], 0)}
+
+    def tell_tags(self, **features):
+        """The features of transformed items -> `tags` [B, C], likeliest first, and their `probabilities`; own tags are not looked at."""
+        told = self.item_tower.tags(features)
+        probabilities, order = tf.math.top_k(told, tf.shape(told)[1])
+        return {"tags": tf.gather(self._tag_names, order), "probabilities": probabilities}
 
     def encode_user(self, user_id, history_vectors, history_events, history_age_s):
         """A history of item vectors -> `vector` [B, D]."""
@@ -120,6 +139,7 @@ def export(
     items = item_request(table, rows, data)
     vectors = restored["item_tower"](**items)["vector"].numpy()
     _compare(vectors, tf.function(towers.encode_item)(**items)["vector"].numpy(), "item_tower", folder)
+    _compare(restored["item_contributions"](**items)["parts"].numpy().sum(1), vectors, "item_contributions", folder)
     request = user_request(vectors, events)
     _compare(restored["user_tower"](**request)["vector"].numpy(), towers.encode_user(**request)["vector"].numpy(), "user_tower", folder)
 

@@ -18,6 +18,7 @@ from trainer.data import ItemTable
 from trainer.encoders.choice import ATTRIBUTES, STATISTICS, attribute_encoder, encoder_of, linear_sources
 from trainer.encoders.fusion import Fusion
 from trainer.encoders.linear import LinearContent
+from trainer.encoders.tag_head import TagHead, frequent_tags
 from trainer.encoders.tuned import TunedTextEncoder
 from trainer.keras import tf
 from trainer.parts import unit_parts, with_gain
@@ -25,6 +26,7 @@ from trainer.pretraining import initialise
 
 _MEDIA = {feature.name: feature for feature in AUDIO_FEATURES + VIDEO_FEATURES if feature.dtype == "uint8"}
 _ENCODE_BATCH = 64
+TAGS = "tags"  # the modality that the tag head tells and does not see
 
 
 class ItemTower(tf.keras.layers.Layer):
@@ -64,6 +66,7 @@ class ItemTower(tf.keras.layers.Layer):
         self.pretrained = {name: encoder_of(name, table, config, {}) for name in pretrained if name in self.modalities}
         self.parts = config.side_by_side
         dim = config.embedding_dim - config.item_gain * self.parts
+        self.tag_head: TagHead | None = None  # where enough items have tags, and something else besides
         if self.encoders:
             self.linear = LinearContent(*linear_sources(self.encoders, table, self.pretrained), dim)
             self.fusion = Fusion(len(self.encoders), config.modality_dropout, config.encoder)
@@ -90,7 +93,8 @@ class ItemTower(tf.keras.layers.Layer):
     @property
     def content_layers(self) -> list[tf.keras.layers.Layer]:
         """The content path beside the linear map."""
-        return [*self.encoders.values(), self.fusion, self.project] if self.encoders else []
+        heads = [self.tag_head] if self.tag_head is not None else []
+        return [*self.encoders.values(), self.fusion, self.project, *heads] if self.encoders else []
 
     @property
     def content_rates(self) -> list[tuple[tf.Variable, float]]:
@@ -123,13 +127,37 @@ class ItemTower(tf.keras.layers.Layer):
 
     def raw_content(self, features, training=None):
         """The content vector [B, D] before it is made unit: the linear map and what the encoders add to it; and the gates [B, M]."""
+        return self.fused(*self.tokens_of(features, training=training), training=training)
+
+    def tokens_of(self, features, training=None) -> tuple[dict[str, Any], Any, Any]:
+        """The complete features, the encoders' tokens [B, M, W], and which of them stand for something [B, M]."""
         features = self.complete(features)
-        tokens = tf.stack([encoder(features, training=training) for encoder in self.encoders.values()], 1)  # [B, M, W]
+        tokens = tf.stack([encoder(features, training=training) for encoder in self.encoders.values()], 1)
         there = [features[f"has_{name}"] > 0 for name in self.modalities]
         if ATTRIBUTES in self.encoders:
             there.append(tf.ones_like(there[0]) if there else tf.ones([tf.shape(tokens)[0]], tf.bool))
-        pooled, gates = self.fusion(tokens, tf.stack(there, 1), training=training)
+        return features, tokens, tf.stack(there, 1)
+
+    def fused(self, features, tokens, there, training=None):
+        """What `raw_content` gives, of what `tokens_of` gives."""
+        pooled, gates = self.fusion(tokens, there, training=training)
         return self.linear(features) + self.project(self.dropout(pooled, training=training)), gates
+
+    def tag_logits(self, features, tokens, there, training=None):
+        """Logits of the tag head's tags [B, C], of what `tokens_of` gives; the item's own tags are hidden."""
+        assert self.tag_head is not None
+        hidden = there & tf.constant([name != TAGS for name in self.encoders])
+        pooled, _ = self.fusion(tokens, hidden, training=training)
+        return self.tag_head(self.without_tags(features), self.dropout(pooled, training=training))
+
+    def without_tags(self, features) -> list[Any]:
+        """The linear map's columns of everything but the item's own tags: [B, E_m] each."""
+        return [block for name, block in zip(self.linear.blocks, self.linear.design(features)) if name not in (TAGS, f"{TAGS}_pretrained")]
+
+    @tf.function(reduce_retracing=True)
+    def tags(self, features):
+        """How likely each of the tag head's tags is: [B, C]."""
+        return tf.sigmoid(self.tag_logits(*self.tokens_of(features)))
 
     def complete(self, features) -> dict[str, Any]:
         """The features with what is measured on them: the statistics of media, and what pretrained encoders say of an item."""
@@ -164,7 +192,13 @@ class ItemTower(tf.keras.layers.Layer):
             table.arrays[f"{name}_pretrained"] = _in_batches(encoder, table, columns)
         if self.encoders:
             self.linear.fit_scale(table.take(fit_on, self.inputs))
-            self.raw_content(_tensors(table.take(fit_on[:1], self.inputs)))  # builds every layer
+            seen = self.tokens_of(_tensors(table.take(fit_on[:1], self.inputs)))
+            self.fused(*seen)  # builds every layer
+            tag_ids = frequent_tags(table.arrays["tag_ids"][fit_on]) if TAGS in self.encoders else np.zeros(0, np.int64)
+            if len(tag_ids) and len(self.encoders) > 1:
+                width = sum(int(block.shape[1]) for block in self.without_tags(seen[0]))
+                self.tag_head = TagHead(tag_ids, width, name="tag_head")
+                self.tag_logits(*seen)
 
     def start_at(self, vectors: np.ndarray) -> None:
         """Place the warm items: unit vectors, float32 [number of warm ids, dimensions of the own vectors], in the order of the ids."""

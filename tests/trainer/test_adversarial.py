@@ -97,7 +97,8 @@ def test_a_hardened_map_errs_less_under_attack(fitted):
     """FGSM on each map's own weak points: the map that has played against an adversary errs less than the closed form that has not."""
     tower, table, features = fitted
     random = np.random.default_rng(3)
-    targets = random.normal(size=(len(table), tower.linear.dim)).astype(np.float32)
+    columns = np.concatenate(tower.linear.design(tower.complete(features)), 1)
+    targets = (columns @ random.normal(size=(columns.shape[1], tower.linear.dim))).astype(np.float32)  # every modality tells something
     config = AdversaryConfig(method="fgsm", audio=1.0, video=20.0, text=0.5, embedding=0.5)
 
     def error(inputs, goal):

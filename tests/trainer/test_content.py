@@ -7,7 +7,8 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from trainer.content import fit_content
-from trainer.encoders.linear import PENALTIES, choose_ridge
+from trainer.encoders.linear import LinearContent
+from trainer.encoders.ridge import PENALTIES, choose_ridge, fit_ridge
 from trainer.run_retrieval import build
 
 
@@ -68,3 +69,48 @@ def test_shrinkage_moves_an_item_from_its_own_vector_to_its_content(table, train
     own = tower.own_vectors(table, np.arange(len(table)))
     content = tower.content(table.take(np.arange(len(table)), tower.inputs))[0].numpy()
     np.testing.assert_allclose(tower.encode(table), {"own": own, "content": content}[nearer], atol=1e-3)
+
+
+def test_another_modality_stands_in_for_a_missing_one():
+    """Audio decides where an item belongs and video tells what the audio is like: items without audio are placed by their video."""
+    random = np.random.default_rng(3)
+    sound = random.normal(size=(80, 2))
+    features = {
+        "sound": sound.astype(np.float32),
+        "picture": (sound @ [[1.0, 0.5], [-0.5, 1.0]]).astype(np.float32),
+        "has_sound": np.repeat([1, 0], 40),
+        "has_picture": np.ones(80, np.int64),
+    }
+    features["sound"] *= features["has_sound"][:, None]
+    linear = LinearContent({"sound": ("sound", 0), "picture": ("picture", 0)}, {"sound": "has_sound", "picture": "has_picture"}, (), 2)
+    linear.fit_scale(features)
+    assert set(linear.stand_ins) == {"sound"}
+    linear.solve(features, np.where(features["has_sound"][:, None] > 0, sound, 0.0))  # says nothing of items without sound
+    got = linear(features).numpy()[40:]
+    assert np.corrcoef(got.ravel(), sound[40:].ravel())[0, 1] > 0.9
+    np.testing.assert_allclose(linear.parts(features).numpy().sum(1), linear(features), atol=1e-5)
+
+
+def test_of_an_embedding_the_direction_counts():
+    features = {"given": np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5]], np.float32), "has_given": np.ones(3, np.int64)}
+    linear = LinearContent({"given": ("given", 0)}, {"given": "has_given"}, {"given"}, 2)
+    linear.fit_scale(features)
+    longer = features | {"given": features["given"] * 7}
+    np.testing.assert_allclose(linear.design(features)[0], linear.design(longer)[0], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(linear.design(features)[0][:, :-1], axis=1), 1, atol=1e-5)
+
+
+def test_left_out_predictions_are_those_of_fits_without_the_item():
+    """In both shapes, more items than columns and fewer."""
+    random = np.random.default_rng(4)
+    for columns in (3, 30):
+        block, targets = random.normal(size=(14, columns)), random.normal(size=(14, 2))
+        fit = fit_ridge([block], targets)
+        design = np.concatenate([block * fit.weights[0], np.ones((14, 1))], 1)
+        for row in (0, 9):
+            rest = np.arange(14) != row
+            expected = Ridge(fit.penalty, fit_intercept=False).fit(design[rest], targets[rest]).predict(design[[row]])[0]
+            np.testing.assert_allclose(fit.left_out[row], expected, atol=1e-6)
+        np.testing.assert_allclose(
+            block @ fit.kernels[0] + fit.bias, Ridge(fit.penalty, fit_intercept=False).fit(design, targets).predict(design)
+        )

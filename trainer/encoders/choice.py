@@ -45,8 +45,9 @@ def attribute_encoder(table: ItemTable, config: RetrievalConfig) -> AttributeEnc
 
 def linear_sources(
     encoders: Mapping[str, tf.keras.layers.Layer], table: ItemTable, pretrained: Iterable[str] = ()
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Blocks of the linear map -> (feature, size of its vocabulary or 0), and -> the feature that says whether it is there.
+) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
+    """Blocks of the linear map -> (feature, size of its vocabulary or 0), and -> the feature that says whether it is there; and those of
+    which the direction counts: the catalogue's own embeddings, which are compared by their cosine.
 
     pretrained: modalities of which a frozen encoder tells the map `<modality>_pretrained`.
     Raises ValueError where tuned encoders stand alone: they learn what the linear map leaves over.
@@ -70,4 +71,4 @@ def linear_sources(
         sources[f"{name}_pretrained"], flags[f"{name}_pretrained"] = (f"{name}_pretrained", 0), f"has_{name}"
     if not sources:
         raise ValueError(f"modalities: got {', '.join(encoders)} alone; add the encoder's embedding_<name>, or another modality")
-    return sources, flags
+    return sources, flags, frozenset(name for name in sources if name.startswith("embedding_"))

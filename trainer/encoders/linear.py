@@ -5,28 +5,35 @@ B items, E columns of all blocks, D dimensions of a vector.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from trainer.encoders.blocks import STANDARDISED_LIMIT
+from trainer.encoders.ridge import fit_ridge
 from trainer.keras import tf
 
-MOST_IDS = 1024  # of a vocabulary: its most frequent entries; rarer ones are left to the encoders
+MOST_IDS = 2048  # of a vocabulary: its most frequent entries; rarer ones are left to the encoders
+MIN_FOR_STAND_IN = 20  # items with a block and items without it, from which on something stands in for it
 
 
 class LinearContent(tf.keras.layers.Layer):
     """Blocks of columns, one a modality, each standardised and of one length -> [B, D].
 
     A block is a media's statistics, an embedding, numbers, or which of a vocabulary's ids an item has. What is missing is 0, and a column
-    says whether the block is there, so missing is not average. `<block>_presence` [B, V], where it is given, is added to which ids there
-    are (`trainer.adversarial`).
+    says whether the block is there, so missing is not average: a stand-in says what the other blocks let expect of it.
+    `<block>_presence` [B, V], where it is given, is added to which ids there are (`trainer.adversarial`).
     """
 
-    def __init__(self, sources: Mapping[str, tuple[str, int]], flags: Mapping[str, str | None], dim: int, **kwargs):
-        """sources: block -> (feature, 0 for numbers or its vocabulary's size). flags: block -> its has_ feature, None = always there."""
+    def __init__(
+        self, sources: Mapping[str, tuple[str, int]], flags: Mapping[str, str | None], directions: Collection[str], dim: int, **kwargs
+    ):
+        """sources: block -> (feature, 0 for numbers or its vocabulary's size). flags: block -> its has_ feature, None = always there.
+        directions: blocks of which only the direction counts, from the mean of all directions.
+        """
         super().__init__(**kwargs)
-        self.sources, self.flags, self.dim = dict(sources), dict(flags), dim
+        self.sources, self.flags, self.directions, self.dim = dict(sources), dict(flags), frozenset(directions), dim
+        self.stand_ins: dict[str, tf.Variable] = {}  # block -> [E, D], for items without it
         self.chosen: tuple[list[float], float] = ([1.0] * len(sources), 1.0)  # weight of each block and penalty of the last `solve`
 
     @property
@@ -47,11 +54,17 @@ class LinearContent(tf.keras.layers.Layer):
             varies = deviation > 1e-6 * np.maximum(np.abs(rows).max(0), 1e-3)
             length = np.sqrt(max(int(varies.sum()), 1))
             scale = np.where(varies, 1 / np.where(varies, deviation, 1), 0)
+            if name in self.directions:
+                length, scale = 1.0, varies.astype(np.float64)
             for kind, value in (("mean", rows.mean(0)), ("scale", scale), ("length", np.array(length))):
                 setattr(self, f"{name}_{kind}", self.add_weight(f"{name}_{kind}", value.shape, trainable=False))
                 getattr(self, f"{name}_{kind}").assign(value.astype(np.float32))
-        columns = sum(int(getattr(self, f"{name}_mean").shape[0]) + 1 for name in self.blocks) + 1
+        columns = sum(self.columns_of(name) + 1 for name in self.blocks) + 1
         self.kernel = self.add_weight("kernel", [columns, self.dim], initializer="zeros", trainable=False)
+        for name in self.blocks:
+            there = self._raw(name, features)[1].numpy() > 0
+            if len(self.blocks) > 1 and min(there.sum(), (~there).sum()) >= MIN_FOR_STAND_IN:
+                self.stand_ins[name] = self.add_weight(f"{name}_stand_in", [columns, self.dim], initializer="zeros", trainable=False)
 
     def design(self, features) -> list[tf.Tensor]:
         """The columns of each block [B, E_m], its flag last."""
@@ -60,26 +73,55 @@ class LinearContent(tf.keras.layers.Layer):
             raw, there = self._raw(name, features)
             limit = STANDARDISED_LIMIT
             mean, scale, length = (getattr(self, f"{name}_{kind}") for kind in ("mean", "scale", "length"))
-            block = tf.clip_by_value((raw - mean) * scale, -limit, limit) / length
+            block = (raw - mean) * scale / length
+            block = tf.math.l2_normalize(block, -1) if name in self.directions else tf.clip_by_value(block, -limit / length, limit / length)
             columns.append(tf.concat([block, tf.ones_like(block[:, :1])], 1) * there[:, None])
         return columns
 
     def call(self, features):
         """features of a prepared table -> [B, D]."""
         columns = self.design(features)
-        return tf.concat([*columns, tf.ones_like(columns[0][:, :1])], 1) @ self.kernel
+        full = tf.concat([*columns, tf.ones_like(columns[0][:, :1])], 1)
+        vectors = full @ self.kernel
+        for name, stand_in in self.stand_ins.items():
+            vectors += self._lacks(name, columns) * (full @ stand_in)
+        return vectors
+
+    def parts(self, features):
+        """What each block adds to `call`, the same for all items last: [B, number of blocks + 1, D], which add up to it.
+
+        What stands in for a missing block counts for the blocks that it is taken from.
+        """
+        columns = self.design(features)
+        columns.append(tf.ones_like(columns[0][:, :1]))
+        sizes = [int(block.shape[1]) for block in columns]
+        parts = [block @ kernel for block, kernel in zip(columns, tf.split(self.kernel, sizes))]
+        for name, stand_in in self.stand_ins.items():
+            lacks = self._lacks(name, columns)
+            parts = [part + lacks * (block @ kernel) for part, block, kernel in zip(parts, columns, tf.split(stand_in, sizes))]
+        return tf.stack(parts, 1)
 
     def solve(self, features, targets: np.ndarray) -> None:
-        """Set the map to the ridge regression of `targets` float [R, D] on these items' columns (Hoerl & Kennard, 1970).
-
-        Strength of the penalty and weight of each block are chosen by the error on the item left out (Allen's PRESS, 1974).
+        """Set the map to the ridge regression of `targets` float [R, D] on these items' columns, then the stand-ins: what a block adds for
+        the items that have it, from their other blocks.
         """
         designs = [block.numpy().astype(np.float64) for block in self.design(features)]
-        weights, penalty = self.chosen = choose_ridge(designs, targets)
-        full = np.concatenate([*(block * weight for block, weight in zip(designs, weights)), np.ones((len(targets), 1))], 1)
-        kernel = full.T @ np.linalg.solve(full @ full.T + penalty * np.eye(len(full)), targets)
-        scales = np.concatenate([*(np.full(block.shape[1], weight) for block, weight in zip(designs, weights)), [1.0]])
-        self.kernel.assign((kernel * scales[:, None]).astype(np.float32))
+        fit = fit_ridge(designs, targets)
+        self.chosen = fit.weights, fit.penalty
+        self.kernel.assign(np.concatenate([*fit.kernels, fit.bias[None]]).astype(np.float32))
+        for name, stand_in in self.stand_ins.items():
+            at = self.blocks.index(name)
+            having = designs[at][:, -1] > 0
+            expected = np.zeros(stand_in.shape, np.float32)
+            if having.sum() >= MIN_FOR_STAND_IN:
+                others = [np.zeros_like(block[having]) if place == at else block[having] for place, block in enumerate(designs)]
+                found = fit_ridge(others, designs[at][having] @ fit.kernels[at])
+                expected = np.concatenate([*found.kernels, found.bias[None]]).astype(np.float32)
+            stand_in.assign(expected)
+
+    def _lacks(self, name: str, columns: Sequence[tf.Tensor]):
+        """1 where the block is missing, else 0: [B, 1]. Its last column is its flag."""
+        return 1.0 - columns[self.blocks.index(name)][:, -1:]
 
     def _raw(self, name: str, features):
         feature, size = self.sources[name]
@@ -91,46 +133,7 @@ class LinearContent(tf.keras.layers.Layer):
             there = tf.cast(tf.reduce_any(ids > 0, 1), tf.float32)
         else:
             raw = tf.cast(values, tf.float32)
+            raw = tf.math.l2_normalize(raw, -1) if name in self.directions else raw
             there = tf.ones_like(raw[:, 0])
         flag = self.flags[name]
         return raw, there if flag is None else tf.cast(tf.convert_to_tensor(features[flag]) > 0, tf.float32)
-
-
-PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
-SEARCHED_ROWS = 800  # items that the search looks at
-SWEEPS = 2
-
-
-def choose_ridge(designs: Sequence[np.ndarray], targets: np.ndarray) -> tuple[list[float], float]:
-    """Weight of each block and penalty with the least error on the item left out, by coordinate search.
-
-    designs: [R, E_m] each; targets: [R, D]. Returns the weights and the penalty.
-    """
-    rows = np.linspace(0, len(targets) - 1, min(len(targets), SEARCHED_ROWS)).astype(int)
-    grams = [block[rows] @ block[rows].T for block in designs]
-    targets = targets[rows].astype(np.float64)
-
-    def error(weights: Sequence[float]) -> tuple[float, float]:
-        gram = sum((weight**2 * block for weight, block in zip(weights, grams)), np.ones((len(rows), len(rows))))
-        values, vectors = np.linalg.eigh(gram)
-        projected = vectors.T @ targets
-        best = (np.inf, PENALTIES[0])
-        for penalty in PENALTIES:
-            inverse = 1 / (values + penalty)
-            residual = (vectors * inverse) @ projected / ((vectors**2) @ inverse)[:, None]
-            best = min(best, (float((residual**2).mean()), penalty))
-        return best
-
-    weights = [1.0] * len(designs)
-    least = error(weights)
-    for _ in range(SWEEPS):
-        before = least
-        for block in range(len(designs)):
-            for weight in WEIGHTS:
-                tried = [*weights[:block], weight, *weights[block + 1 :]]
-                if any(tried) and (found := error(tried)) < least:
-                    least, weights = found, tried
-        if least == before:
-            break
-    return weights, least[1]
