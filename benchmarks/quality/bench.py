@@ -1,5 +1,8 @@
 """Runs every contender on every case: settings chosen on validation, the test touched once, finished parts kept.
 
+The budget is equal: every contender, ours included, tries at most `TRIALS` settings and spends at most `budget_s` processor seconds on
+them; a setting is not started once they are spent. A neural peer's fit stops there too, and its first setting is a published one.
+
 V users that have something to find.
 """
 
@@ -19,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality import BEST_PEER
-from benchmarks.quality.contenders import Contender, Scored, Settings, peers_for
+from benchmarks.quality.contenders import Contender, Scored, Settings, budget_s, peers_for
 from benchmarks.quality.loaders import CASES, WHAT_TO_GET
 from benchmarks.quality.neural import neural_peers
 from benchmarks.quality.ours import ours
 from benchmarks.quality.splits import Split, Stage
+from benchmarks.quality.tutorial import tutorial_peers
 from components.settings import SettingsError
 from trainer import metrics
 
@@ -70,7 +74,7 @@ def splits_of(data_dir: Path | None, names: Sequence[str]) -> Iterator[tuple[str
 def all_for(split: Split) -> list[Contender]:
     """Ours first, then its peers; ids alone place no cold item, so the neural ones stay out of cold cases."""
     is_cold = not split.test.train[:, split.test.candidates].nnz
-    return [ours(split), *peers_for(split), *([] if is_cold else neural_peers(split))]
+    return [ours(split), *peers_for(split), *tutorial_peers(split), *([] if is_cold else neural_peers(split))]
 
 
 def run_contender(per_split: Sequence[tuple[Split, Contender]]) -> Outcome:
@@ -114,9 +118,15 @@ def choose(split: Split, contender: Contender) -> dict[str, Any]:
 
 
 def _tried(split: Split, contender: Contender) -> list[tuple[float, Settings]]:
-    outcomes = []
+    """Of each setting until the budget is spent, the quality and what the run found."""
+    outcomes: list[tuple[float, Settings]] = []
+    started, budget = _cpu_s(), budget_s(split.case)
     for settings in contender.trials():
-        scored = contender.score(split.validation, settings, 0)
+        left = budget - (_cpu_s() - started)
+        if outcomes and left <= 0:
+            break
+        own = {**settings, "budget_s": left} if contender.stops_early else settings
+        scored = contender.score(split.validation, own, 0)
         outcomes.append((per_user(split, split.validation, scored.scores)[split.metrics[0]].mean(), scored.found))
     return outcomes
 
@@ -202,7 +212,7 @@ def _key(split: Split, contender: Contender) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in (*contender.code, "benchmarks/quality/splits.py", "trainer/metrics.py"):
         digest.update((ROOT / path).read_bytes())
-    digest.update(json.dumps([contender.name, dict(contender.grid)]).encode())
+    digest.update(json.dumps([contender.name, dict(contender.grid), budget_s(split.case)]).encode())
     for stage in (split.validation, split.test):
         for pairs in (stage.train, stage.history, stage.hidden, stage.truth):
             digest.update(pairs.indptr.tobytes() + pairs.indices.tobytes())

@@ -19,6 +19,8 @@ from trainer.baselines import ItemKnn, Popularity, Random, tf_idf
 
 Settings = Mapping[str, Any]
 TRIALS = 16  # settings tried on validation, for every contender alike; all of them where its grid is smaller
+BUDGET_S = {"ML1M-U": 480.0, "ML100K-T": 240.0}  # processor seconds of all of a contender's fits on validation in a split, ours included
+BUDGET_ELSEWHERE_S = 120.0
 SEEDS = 3  # runs of a contender that depends on chance
 
 
@@ -41,13 +43,18 @@ class Contender:
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # knob -> values
     runs: int = 1  # with seeds of their own, where chance has a part
     code: tuple[str, ...] = ("benchmarks/quality/contenders.py", "trainer/baselines.py")  # kept results of other code are not used
-    stops_early: bool = False  # finds its number of epochs on validation, so that always comes first
+    stops_early: bool = False  # finds its number of epochs on validation, so that always comes first; takes `budget_s` as a setting
 
     def trials(self) -> list[dict[str, Any]]:
         """The settings to try: the whole grid, or as many of it as everybody may try, drawn without repetition."""
         everything = [dict(zip(self.grid, values)) for values in itertools.product(*self.grid.values())]
         drawn = np.random.default_rng(0).permutation(len(everything))[:TRIALS]
         return [everything[index] for index in sorted(drawn)]
+
+
+def budget_s(case: str) -> float:
+    """Processor seconds that a contender may spend on validation: no setting is started after them, and `stops_early` ends there."""
+    return BUDGET_S.get(case, BUDGET_ELSEWHERE_S)
 
 
 def peers_for(split: Split) -> list[Contender]:

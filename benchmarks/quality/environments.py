@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.quality.contenders import Scored
 
 HERE = Path(__file__).parent
-PYTHON = {"neural": "python3.11"}  # where the product's own version has no wheels of what is pinned
+PYTHON = {"neural": "python3.11", "sequential": "python3.11"}  # where the product's own version has no wheels of what is pinned
 ENVIRONMENTS = HERE.parents[1] / ".zhiyin" / "bench" / "environments"
 
 

@@ -1,4 +1,4 @@
-"""The neural peers, as RecBole has them: an equal budget of processor seconds for every fit, stopped where validation says."""
+"""The neural peers, as RecBole and RecTools have them: an equal budget of processor seconds, stopped where validation says."""
 
 from __future__ import annotations
 
@@ -7,43 +7,53 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.quality import environments
-from benchmarks.quality.contenders import Contender, Scored
+from benchmarks.quality.contenders import Contender, Scored, budget_s
 from benchmarks.quality.splits import Split, Stage
 
-BUDGET_S = {"ML1M-U": 900.0}  # processor seconds of one fit, one thread
-BUDGET_ELSEWHERE_S = 300.0
-GENERAL: dict[str, dict[str, Any]] = {
-    "BPR": {"embedding_size": (64,), "learning_rate": (0.0005, 0.002)},
-    "LightGCN": {"embedding_size": (64,), "n_layers": (2, 3), "learning_rate": (0.005,), "reg_weight": (1e-4,)},
-    "SimpleX": {"embedding_size": (64,), "margin": (0.5, 0.9), "negative_weight": (10.0,), "learning_rate": (0.001,)},
+# Environment -> model -> setting -> values. The first values are published ones: RecBole's hyper-parameters for MovieLens, SimpleX's own
+# margin, and for the sequential models the sizes of their papers at RecTools' learning rate.
+GENERAL: dict[str, dict[str, dict[str, Any]]] = {
+    "neural": {
+        "BPR": {"embedding_size": (64,), "learning_rate": (0.001, 0.0005)},
+        "LightGCN": {"embedding_size": (64,), "n_layers": (2, 3), "learning_rate": (0.002,), "reg_weight": (1e-4,)},
+        "SimpleX": {"embedding_size": (64,), "margin": (0.9, 0.5), "negative_weight": (10.0,), "learning_rate": (0.001,)},
+    },
 }
-SEQUENTIAL: dict[str, dict[str, Any]] = {
-    "SASRec": {"hidden_dropout_prob": (0.2,), "attn_dropout_prob": (0.2,)},
-    "BERT4Rec": {"mask_ratio": (0.2,)},
-    "GRU4Rec": {"learning_rate": (0.002,)},
+SEQUENTIAL: dict[str, dict[str, dict[str, Any]]] = {
+    "sequential": {
+        "SASRec": {"n_factors": (64,), "n_heads": (1,), "session_max_len": (100,), "lr": (0.001,), "batch_size": (32,)},
+        "BERT4Rec": {"n_factors": (64,), "n_heads": (2,), "session_max_len": (100,), "lr": (0.001,), "batch_size": (32,)},
+    },
+    "neural": {"GRU4Rec": {"learning_rate": (0.001,)}},
 }
+LIBRARIES = {"neural": ("RecBole", "recbole"), "sequential": ("RecTools", r"rectools[torch]")}
 
 
 def neural_peers(split: Split) -> list[Contender]:
-    """Those that read a history in its order where the protocol has one, else those that read a set."""
+    """Those that read a history in its order where the protocol has one, else a set; the tutorial's case has its own peer."""
+    if split.case.startswith("TFRS-A"):
+        return []
     models = GENERAL if split.test.times_s is None else SEQUENTIAL
-    budget_s = BUDGET_S.get(split.case, BUDGET_ELSEWHERE_S)
-    library = environments.version("neural", "recbole")
+    shared = "benchmarks/quality/workers/shared/stopping.py"
     return [
         Contender(
-            f"{name} (RecBole {library})",
-            functools.partial(score_neural, name, split.metrics[0], budget_s),
+            f"{name} ({LIBRARIES[environment][0]} {environments.version(environment, LIBRARIES[environment][1])})",
+            functools.partial(score_neural, environment, name, split.metrics[0], budget_s(split.case)),
             grid,
-            code=("benchmarks/quality/neural.py", *environments.code("neural")),
+            code=("benchmarks/quality/neural.py", shared, *environments.code(environment)),
             stops_early=True,
         )
-        for name, grid in models.items()
+        for environment, of_library in models.items()
+        for name, grid in of_library.items()
     ]
 
 
-def score_neural(name: str, metric: str, budget_s: float, stage: Stage, settings: Mapping[str, Any], seed: int) -> Scored:
-    """One fit. Where the stage has pairs to watch, they say when to stop; else the settings hold the epochs that validation found."""
-    own = {"model": name, "metric": metric, "budget_s": budget_s, **settings}
+def score_neural(environment: str, name: str, metric: str, budget: float, stage: Stage, settings: Mapping[str, Any], seed: int) -> Scored:
+    """One fit. Where the stage has pairs to watch, they say when to stop; else the settings hold the epochs that validation found.
+
+    budget: processor seconds, where the settings have no `budget_s`.
+    """
+    own = {"model": name, "metric": metric, "budget_s": budget, **settings}
     if stage.watch is not None:
         own.pop("epochs", None)
-    return environments.score_in("neural", stage, own, seed)
+    return environments.score_in(environment, stage, own, seed)

@@ -9,7 +9,6 @@ import logging
 import os
 import resource
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +23,12 @@ from recbole.config import Config  # noqa: E402
 from recbole.data import create_dataset, data_preparation  # noqa: E402
 from recbole.data.interaction import Interaction  # noqa: E402
 from recbole.utils import get_model, get_trainer, init_seed  # noqa: E402
+from shared import stopping  # noqa: E402
 
 logging.disable(logging.CRITICAL)
 torch.set_num_threads(1)  # processor seconds are the budget, and threads that wait for each other burn them
-SEQUENTIAL = ("SASRec", "BERT4Rec", "GRU4Rec")
+SEQUENTIAL = ("GRU4Rec",)
 LONGEST = 50  # interactions that a sequential model sees
-CHECKS = 25  # looks at `watch` in a whole budget, at most
-PATIENCE = 6  # looks without a better one before training stops
 
 
 def load(name):
@@ -116,48 +114,19 @@ def scores(known):
     return result
 
 
-def watched():
-    """Mean of the metric over the users with something to find, train hidden."""
-    kind, _, k = metric.partition("@")
-    k = int(k)
-    kind = {"accuracy": "R", "HR": "R"}.get(kind, kind)
-    table = scores(train)
-    table[train.nonzero()] = -np.inf
-    ranked = np.argsort(-table, 1, kind="stable")[:, :k]
-    hits = np.take_along_axis(watch.toarray() > 0, ranked, 1)
-    counts = watch.getnnz(1)
-    if kind == "R":
-        values = hits.sum(1) / np.maximum(counts, 1)
-    else:
-        discounts = 1 / np.log2(np.arange(2, k + 2))
-        values = hits @ discounts / np.maximum(np.cumsum(discounts)[np.minimum(np.maximum(counts, 1), k) - 1], 1e-12)
-    return float(values[counts > 0].mean())
-
-
-started = time.process_time()
-trace, best, best_epoch, state, last_look = [], -1.0, 0, None, 0.0
-epoch = 0
-while epoch < (fixed_epochs or 10_000):
-    trainer._train_epoch(train_data, epoch, show_progress=False)
-    epoch += 1
-    spent = time.process_time() - started
-    if fixed_epochs is None and (spent - last_look >= budget_s / CHECKS or spent >= budget_s):
-        last_look = spent
-        value = watched()
-        trace.append([round(spent, 1), epoch, round(value, 5)])
-        if value > best:
-            best, best_epoch, state = value, epoch, {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        elif sum(look[1] > best_epoch for look in trace) >= PATIENCE:
-            break
-        if spent >= budget_s:
-            break
-if state is not None:
-    model.load_state_dict(state)
+report = stopping.train(
+    model,
+    lambda epoch: trainer._train_epoch(train_data, epoch, show_progress=False),
+    lambda: scores(train),
+    train,
+    watch,
+    metric,
+    budget_s,
+    fixed_epochs,
+)
 np.save(folder / "scores.npy", scores(history))
-report = {
+report |= {
     "parameters": int(sum(weight.numel() for weight in model.parameters())),
     "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    "found": {} if fixed_epochs else {"epochs": best_epoch},
-    "trace": trace,
 }
 (folder / "report.json").write_text(json.dumps(report))
