@@ -137,6 +137,37 @@ def test_a_run_that_was_cut_off_goes_on_with_what_is_missing(split, tmp_path, mo
     assert done == [1, 2]
 
 
+def score_with_cost(stage, settings, seed):
+    """Costs 50 processor seconds."""
+    clock[0] += 50
+    return Scored(np.asarray(stage.truth.todense(), np.float32) * settings["knob"])
+
+
+clock = [0.0]
+
+
+def test_no_setting_is_started_once_the_budget_is_spent(split, monkeypatch):
+    """120 seconds at 50 a setting: the third starts at 100, the fourth would at 150."""
+    monkeypatch.setattr(bench, "_cpu_s", lambda: clock[0])
+    monkeypatch.setattr(contenders, "BUDGET_ELSEWHERE_S", 120.0)
+    tried = bench._tried(split, Contender("slow", score_with_cost, {"knob": tuple(range(1, 9))}))
+    assert len(tried) == 3
+
+
+def test_a_fit_that_stops_itself_is_told_what_is_left(split, monkeypatch):
+    told = []
+
+    def score(stage, settings, seed):
+        told.append(settings["budget_s"])
+        clock[0] += 30
+        return Scored(np.asarray(stage.truth.todense(), np.float32), found={"epochs": 1})
+
+    monkeypatch.setattr(bench, "_cpu_s", lambda: clock[0])
+    monkeypatch.setattr(contenders, "BUDGET_ELSEWHERE_S", 50.0)
+    bench._tried(split, Contender("stopping", score, {"knob": (1, 2, 3)}, stops_early=True))
+    assert told == pytest.approx([50, 20])
+
+
 def test_what_validation_found_is_used_in_the_test(split, tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "KEPT", tmp_path)
     contender = Contender("epochs", score_with_epochs, stops_early=True)
@@ -145,7 +176,7 @@ def test_what_validation_found_is_used_in_the_test(split, tmp_path, monkeypatch)
 
 def score_with_epochs(stage, settings, seed):
     """Finds that four epochs are best."""
-    return Scored(np.asarray(stage.truth.todense(), np.float32), found=dict(settings) or {"epochs": 4})
+    return Scored(np.asarray(stage.truth.todense(), np.float32), found={"epochs": settings.get("epochs", 4)})
 
 
 def test_runs_by_chance_have_a_mean_and_a_spread(split, tmp_path, monkeypatch):
