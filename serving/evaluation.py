@@ -20,6 +20,7 @@ from serving.blessing import Decision, decide, read_last, write_last
 from serving.config import EvaluationConfig
 from serving.index import load_index
 from serving.item_facts import read_facts
+from serving.newcomers import is_new, vector_of_nobody
 from serving.people import People, encode_raw_items, encode_users, read_item_words, read_people, recent_popularity
 from serving.recommender import cold_start_scores
 from trainer import metrics
@@ -98,8 +99,8 @@ def evaluate_retrieval(
 
     def ours(model: Any, item_vectors: np.ndarray) -> metrics.ScoreBlock:
         users = encode_users(model.signatures["user_tower"], item_vectors, test, test.num_history, history_length)
-        is_new = test.num_history == 0
-        return lambda rows: np.where(is_new[rows, None], cold_start, users[rows] @ item_vectors.T)
+        new = is_new(users, test.num_history, vector_of_nobody(model.signatures["user_tower"], item_vectors.shape[1])).numpy()
+        return lambda rows: np.where(new[rows, None], cold_start, users[rows] @ item_vectors.T)
 
     text_knn = ContentKnn(tf_idf(read_item_words(items_folder, item_ids)), "text_knn")
     knn = tuned_item_knn(taken, validation, config)

@@ -17,6 +17,7 @@ from serving.config import ServingConfig
 from serving.explainer import Explainer
 from serving.histories import Histories, History, KnownPeople
 from serving.index import pad_to
+from serving.newcomers import is_new, vector_of_nobody
 from serving.orders import Order, RetrievalOrder
 from serving.rerank import NEW_PERSON, REASONS, Wishes, choose
 from serving.shelf import ANY_TIME, Shelf
@@ -63,6 +64,7 @@ class Recommender(tf.Module):
         self._model, self._shelf = model, shelf
         self._order = order or RetrievalOrder()
         self._user_tower, self._encode_item = (model.signatures[name] for name in ("user_tower", "encode_item"))
+        self._nobody = vector_of_nobody(self._user_tower, shelf.vectors.shape[1])
         self._explainer = Explainer(model.signatures["explain_user"], shelf, self._order)
         self._num_candidates = config.index.candidates
         self._candidates = Candidates(shelf)
@@ -154,7 +156,7 @@ class Recommender(tf.Module):
             wishes = Wishes(*map(tf.identity, (diversity, max_per_creator, explore_share, seed)))
             time_s = tf.where(time_s > 0, time_s, self._shelf.now_s)
         rules = self._rules(history.seen, exclude_ids, allow_ids, domain, wishes.of_creator, max_item_age_s, time_s)
-        request = Request(tf.where(is_finite[:, None], query, 0.0), (history.length == 0) | ~is_finite, rules)
+        request = Request(tf.where(is_finite[:, None], query, 0.0), is_new(query, history.length, self._nobody) | ~is_finite, rules)
         asked = _Asked(request, history, time_s, weights, wishes, k)
         page, widened = self._pages(asked, width, self._order)
         shown = (page.positions >= 0) & (tf.range(width)[None] < k[:, None])

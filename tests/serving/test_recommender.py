@@ -115,6 +115,28 @@ def test_new_people(recommender):
     assert lists[3] != lists[4] and np.isfinite(output["scores"]).all()
 
 
+class TableModel(tiny.TinyModel):
+    """As the tiny one, and of "ann" the users table knows where she stands without any history."""
+
+    @tf.function(input_signature=tiny.TinyModel.user_tower.input_signature)
+    def user_tower(self, user_id, history_vectors, history_events, history_age_s):
+        taste = tf.where((user_id == "ann")[:, None], [[0.0, 0.0, 1.0, 0.0]], 0.0)
+        return {"vector": taste + tf.reduce_sum(history_vectors, 1)}
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_somebody_known_from_the_users_table_alone_is_not_new(tmp_path, kind):
+    """The list of new people is for bob, of whom nothing is known; ann gets the items nearest to her own vector."""
+    path = tiny.save_model(tmp_path, TableModel())
+    recommender = tiny.recommender(tf.saved_model.load(path), kind)
+    output = recommender.recommend_user(tf.constant(["ann", "bob"]), tf.fill([2], 5))
+    (ann, scores), (bob, _) = tiny.answers(output)
+    assert output["fallback"].numpy().tolist() == [False, True]
+    assert ann == [f"i{row}" for row in np.argsort(-VECTORS[:, 2])[:5]]
+    assert scores == pytest.approx(np.sort(VECTORS[:, 2])[::-1][:5], abs=1e-5)
+    assert bob == [f"i{row}" for row in range(29, 24, -1)]
+
+
 def test_histories_of_different_lengths(recommender):
     """C39: 0, 1 and 200 items in one request and singly; of the 200 the last five count, and all are hidden."""
     long = [f"i{row % 20}" for row in range(200)]

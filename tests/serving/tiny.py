@@ -48,8 +48,8 @@ class TinyModel(tf.Module):
         return {"vector": tf.math.l2_normalize(numeric, 1)}
 
 
-def save_model(path):
-    model = TinyModel()
+def save_model(path, model=None):
+    model = model or TinyModel()
     signatures = {name: getattr(model, name).get_concrete_function() for name in ("user_tower", "explain_user", "encode_item")}
     signatures["item_tower"] = signatures["encode_item"]
     tf.saved_model.save(model, str(path), signatures=signatures)
