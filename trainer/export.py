@@ -56,7 +56,6 @@ class Towers(tf.Module):
         }
         functions = {
             "item_tower": tf.function(self.encode_item).get_concrete_function(**item),
-            "item_contributions": tf.function(self.explain_item).get_concrete_function(**item),
             "user_tower": tf.function(self.encode_user).get_concrete_function(**user),
             "explain_user": tf.function(self.explain_user).get_concrete_function(
                 **user, item_vectors=tf.TensorSpec([None, None, embedding_dim], tf.float32, "item_vectors")
@@ -67,16 +66,12 @@ class Towers(tf.Module):
             if self._tag_names is not None:
                 functions["tags"] = tf.function(self.tell_tags).get_concrete_function(**item)
             functions["encode_item"] = tf.function(self.encode_raw_item).get_concrete_function(**raw)
+            functions["item_contributions"] = tf.function(self.explain_raw_item).get_concrete_function(**raw)
         return functions
 
     def encode_item(self, **features):
         """The features of transformed items -> `vector` [B, D]."""
         return {"vector": self.item_tower(features, training=False)}
-
-    def explain_item(self, **features):
-        """The features of transformed items -> `parts` [B, P, D], which add up to the vector, and their `names` [B, P]."""
-        parts = contributions(self.item_tower, features)
-        return {"parts": parts, "names": tf.repeat(tf.constant([part_names(self.item_tower)]), tf.shape(parts)[0], 0)}
 
     def tell_tags(self, **features):
         """The features of transformed items -> `tags` [B, C], likeliest first, and their `probabilities`; own tags are not looked at."""
@@ -101,8 +96,15 @@ class Towers(tf.Module):
 
     def encode_raw_item(self, **raw):
         """The raw features of items, an absent value as its default (`raw_tensor_spec`) -> `vector` [B, D]."""
-        parsed = {name: as_parsed(raw[name], spec) for name, spec in self._raw_spec.items()}
-        return {"vector": self.item_tower(self.transform(parsed), training=False)}
+        return {"vector": self.item_tower(self._transformed(raw), training=False)}
+
+    def explain_raw_item(self, **raw):
+        """As `encode_raw_item` -> `parts` [B, P, D], which add up to the vector, and their `names` [B, P]."""
+        parts = contributions(self.item_tower, self._transformed(raw))
+        return {"parts": parts, "names": tf.repeat(tf.constant([part_names(self.item_tower)]), tf.shape(parts)[0], 0)}
+
+    def _transformed(self, raw):
+        return self.transform({name: as_parsed(raw[name], spec) for name, spec in self._raw_spec.items()})
 
 
 def raw_tensor_spec(name: str, spec) -> tf.TensorSpec:
@@ -139,7 +141,7 @@ def export(
     items = item_request(table, rows, data)
     vectors = restored["item_tower"](**items)["vector"].numpy()
     _compare(vectors, tf.function(towers.encode_item)(**items)["vector"].numpy(), "item_tower", folder)
-    _compare(restored["item_contributions"](**items)["parts"].numpy().sum(1), vectors, "item_contributions", folder)
+    _compare(contributions(model.item_tower, items).numpy().sum(1), vectors, "item_contributions", folder)
     request = user_request(vectors, events)
     _compare(restored["user_tower"](**request)["vector"].numpy(), towers.encode_user(**request)["vector"].numpy(), "user_tower", folder)
 
