@@ -116,7 +116,7 @@ def build(
         chosen = positive_matrix(train_split, len(table))
         dim = config.embedding_dim // config.side_by_side - config.item_gain
         content = np.zeros((len(table), dim), np.float32)
-        known = content_directions(item_tower, table, warm, dim)
+        known = content_directions(item_tower, table, warm, spectral_vectors(chosen, dim, config.seed)[warm])
         content[warm, : known.shape[1]] = known
         starts = [spectral_vectors(chosen, dim, config.seed + part, content)[warm] for part in range(config.side_by_side)]
         item_tower.start_at(np.concatenate(starts, 1))

@@ -50,22 +50,40 @@ def test_content_directions_keep_the_likeness_of_items(table, train_split, tiny)
     """The catalogue has two kinds, told by every modality; an item of which nothing is known is nowhere."""
     tower = build(table, train_split, tiny.DATA, dataclasses.replace(tiny.CONFIG, use_attributes=False)).item_tower
     rows = np.arange(len(table))
-    vectors = content_directions(tower, table, rows, 4)
+    starts = np.eye(4)[rows % 2]
+    vectors = content_directions(tower, table, rows, starts)
     cosines = vectors @ vectors.T
     alike = rows[:, None] % 2 == rows % 2
     assert cosines[alike].min() > cosines[~alike].max()
     for name in tower.modalities:
-        table.arrays[f"has_{name}"] = table.arrays[f"has_{name}"].copy()
-        table.arrays[f"has_{name}"][3] = 0
-    table.arrays["text_tokens"] = table.arrays["text_tokens"] * (rows != 3)[:, None]
-    table.arrays["tag_ids"] = table.arrays["tag_ids"] * (rows != 3)[:, None]
-    assert not content_directions(tower, table, rows, 4)[3].any()
+        table.arrays[f"has_{name}"] = (rows != 3).astype(np.int64)
+    for name in ("text_tokens", "tag_ids"):
+        table.arrays[name] = table.arrays[name] * (rows != 3)[:, None]
+    assert not content_directions(tower, table, rows, starts)[3].any()
 
 
-def test_the_model_starts_there_and_without_content_at_the_interactions_alone(table, train_split, tiny):
-    """Fewer directions than dimensions leave the rest to the interactions."""
+def test_a_block_counts_by_what_it_tells_of_the_listeners(table, train_split, tiny):
+    """Tags say the kind, the creator something else: items are alike by what their listeners go by."""
+    tower = build(table, train_split, tiny.DATA, dataclasses.replace(tiny.CONFIG, modalities=("tags",))).item_tower
+    rows = np.arange(len(table))
+    kinds = rows % 2
+    creators = np.array([0, 0, 1, 1] * 3)
+    table.arrays["creator_id"] = 2 + creators
+    for decides, other in ((kinds, creators), (creators, kinds)):
+        vectors = content_directions(tower, table, rows, np.eye(4)[decides])
+        cosines = vectors @ vectors.T
+        agree = {
+            name: (values[:, None] == values) & (against[:, None] != against)
+            for name, values, against in (("decides", decides, other), ("other", other, decides))
+        }
+        assert cosines[agree["decides"]].mean() > cosines[agree["other"]].mean()
+
+
+def test_no_more_directions_than_dimensions_and_none_without_content(table, train_split, tiny):
+    rows = np.arange(len(table))
+    starts = np.eye(3)[rows % 2]
     tower = build(table, train_split, tiny.DATA, tiny.CONFIG).item_tower
-    assert content_directions(tower, table, np.arange(len(table)), 3).shape == (len(table), 3)
+    assert content_directions(tower, table, rows, starts).shape == (len(table), 3)
     table.modalities = ()
     bare = build(table, train_split, tiny.DATA, dataclasses.replace(tiny.CONFIG, use_attributes=False)).item_tower
-    assert content_directions(bare, table, np.arange(len(table)), 3).shape == (len(table), 0)
+    assert content_directions(bare, table, rows, starts).shape == (len(table), 0)
