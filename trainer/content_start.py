@@ -30,7 +30,7 @@ def content_directions(tower: ItemTower, table: ItemTable, rows: np.ndarray, sta
         return np.zeros((len(rows), 0), np.float32)
     sample = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(int))
     blocks = [np.concatenate(parts) for parts in zip(*_designs(tower, table, rows[sample]))]
-    weights = [(_LEAST + explained(block, starts[sample])) ** 0.5 for block in blocks]
+    weights = [_LEAST + explained(block, starts[sample]) for block in blocks]
     measured = _joined(blocks, weights)
     mean = measured.mean(0)
     _, values, directions = np.linalg.svd(_from(mean, measured), full_matrices=False)
