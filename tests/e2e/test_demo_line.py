@@ -158,7 +158,7 @@ class TestLine:
         done = zhiyin("explain", "--config", "tiny.yaml", "--user", "u0001", "--item", "i0003", "--top", "3", cwd=line)
         assert done.returncode == 0, done.stderr
         told = {}
-        for block in done.stdout.split("\n\n"):
+        for block in done.stdout.strip().split("\n\n"):
             head, *lines = block.splitlines()
             if lines:
                 told[head.split(":")[0]] = (float(head.split(":")[1]), sum(float(text.split()[0]) for text in lines))
