@@ -23,11 +23,9 @@ def content_directions(tower: ItemTower, table: ItemTable, rows: np.ndarray, sta
     """The items' content on its leading directions from the mean item: unit vectors, cut short.
 
     Each block of the linear map counts by what it alone tells of where listeners put items left out, so one that tells nothing hardly does.
-    tower: has prepared the table. rows: int [R]. starts: float [R, D], where listeners alone put these items.
+    tower: has encoders, and has prepared the table. rows: int [R]. starts: float [R, D], where listeners alone put these items.
     Returns float32 [R, K], K = D or fewer; no column where nothing is known.
     """
-    if not tower.encoders:
-        return np.zeros((len(rows), 0), np.float32)
     sample = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(int))
     blocks = [np.concatenate(parts) for parts in zip(*_designs(tower, table, rows[sample]))]
     weights = [_LEAST + explained(block, starts[sample]) for block in blocks]

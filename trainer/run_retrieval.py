@@ -115,9 +115,11 @@ def build(
     if config.spectral_start:
         chosen = positive_matrix(train_split, len(table))
         dim = config.embedding_dim // config.side_by_side - config.item_gain
-        content = np.zeros((len(table), dim), np.float32)
-        known = content_directions(item_tower, table, warm, spectral_vectors(chosen, dim, config.seed)[warm])
-        content[warm, : known.shape[1]] = known
+        content = None
+        if item_tower.encoders:
+            known = content_directions(item_tower, table, warm, spectral_vectors(chosen, dim, config.seed)[warm])
+            content = np.zeros((len(table), known.shape[1]), np.float32)
+            content[warm] = known
         starts = [spectral_vectors(chosen, dim, config.seed + part, content)[warm] for part in range(config.side_by_side)]
         item_tower.start_at(np.concatenate(starts, 1))
     model = Retrieval(item_tower, user_tower(data.event_rules, config, users), counts / counts.sum(), config)

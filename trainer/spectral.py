@@ -34,7 +34,8 @@ def spectral_vectors(chosen: sp.spmatrix, dim: int, seed: int, content: np.ndarr
     of_user, of_item = per_user**-0.5, per_item**-0.5
     rows = np.zeros((0, num_items))
     if content is not None and content.any():
-        rows = content.T / np.linalg.norm(content, 2) * (CONTENT_COUNTS_AS / (per_item + CONTENT_COUNTS_AS)) ** 0.5
+        largest = np.linalg.eigvalsh(content.T @ content)[-1] ** 0.5  # singular value
+        rows = content.T / largest * (CONTENT_COUNTS_AS / (per_item + CONTENT_COUNTS_AS)) ** 0.5
         of_item *= (per_item / (per_item + CONTENT_COUNTS_AS)) ** 0.5
     shape = (num_users + len(rows), num_items)
     normalised = LinearOperator(  # the product of three matrices, without a copy of the large one, and the content's rows below
