@@ -1,6 +1,7 @@
 """Retrieval quality on public protocols, ours and its peers in the same run, by the same metric code.
 
-Cost: minutes for the linear contenders on all cases, an estimated 7,000 processor seconds with the neural ones. The data: see `loaders.WHAT_TO_GET`.
+Cost: minutes for the linear contenders on all cases, an estimated 7,000 processor seconds with the neural ones.
+The data: see `loaders.WHAT_TO_GET`.
 """
 
 from __future__ import annotations
