@@ -65,6 +65,14 @@ class ServedModel:
         inputs |= {"history_ids": nothing, "history_events": nothing, "history_age_s": no_numbers, "objective_weights": no_numbers}
         return {name: value.numpy()[0] for name, value in self._signatures["explain"](**inputs).items()}
 
+    def query(self, user_id: str) -> np.ndarray:
+        """A person's vector float32 [D], from what training knew of them."""
+        import tensorflow as tf
+
+        nothing = tf.fill([1, 0], "")
+        inputs = {"history_ids": nothing, "history_events": nothing, "history_age_s": tf.zeros([1, 0])}
+        return self._signatures["encode_user"](user_id=tf.constant([user_id]), **inputs)["vector"].numpy()[0]
+
     def ids(self, kind: str) -> list[str]:
         """The `user` or `item` ids that the model knows."""
         lines = (self.path / "assets" / f"{kind}_ids.txt").read_text(encoding="utf-8").split("\n")

@@ -177,7 +177,13 @@ def encode_raw_items(encode_item: Any, folder: str, item_ids: Sequence[str]) -> 
 
 
 def raw_items(encode_item: Any, folder: str, size: int = _ITEMS_AT_ONCE) -> Iterator[tuple[list[bytes], dict[str, tf.Tensor]]]:
-    """Batches of item examples: their ids, and what `encode_item` takes; what is absent is "", NaN or -1, by its type."""
+    """Batches of item examples: their ids, and what `encode_item` takes."""
+    for batch in _batches(folder, size):
+        yield raw_inputs(encode_item, batch)
+
+
+def raw_inputs(encode_item: Any, records: Any) -> tuple[list[bytes], dict[str, tf.Tensor]]:
+    """Serialized item examples, a batch: their ids, and what `encode_item` takes; what is absent is "", NaN or -1, by its type."""
     absent = {tf.string: "", tf.float32: np.nan, tf.int64: -1}
     specs = encode_item.structured_input_signature[1]
     has_free_length = {name: spec.shape.as_list() == [None, None] for name, spec in specs.items()}
@@ -186,11 +192,10 @@ def raw_items(encode_item: Any, folder: str, size: int = _ITEMS_AT_ONCE) -> Iter
         features[name] = tf.io.RaggedFeature(spec.dtype) if has_free_length[name] else tf.io.FixedLenFeature(spec.shape[1:], spec.dtype)
     if has_free_length.get("item_id"):
         features["item_id"] = tf.io.RaggedFeature(tf.string)
-    for batch in _batches(folder, size):
-        parsed = tf.io.parse_example(batch, features)
-        inputs = {name: parsed[name].to_tensor(absent[specs[name].dtype]) if has_free_length[name] else parsed[name] for name in specs}
-        ids = parsed["item_id"].flat_values if has_free_length.get("item_id") else parsed["item_id"]
-        yield ids.numpy().tolist(), inputs
+    parsed = tf.io.parse_example(records, features)
+    inputs = {name: parsed[name].to_tensor(absent[specs[name].dtype]) if has_free_length[name] else parsed[name] for name in specs}
+    ids = parsed["item_id"].flat_values if has_free_length.get("item_id") else parsed["item_id"]
+    return ids.numpy().tolist(), inputs
 
 
 def user_vectors(user_tower: Any, index: Index, people: People, history_length: int, count: int) -> np.ndarray:

@@ -70,7 +70,7 @@ class RetrievalConfig:
     user_id_dropout: float = 0.5  # share of the training steps that do not see it, and train the vector of unknown users
     item_gain: bool = False  # a learned gain for each warm item as a candidate; `docs/decisions/0010-retrieval-model.md`
     side_by_side: int = 1  # profile models that share out embedding_dim, each with history dropout of its own
-    spectral_start: bool = True  # item vectors start at the singular vectors of the interactions
+    spectral_start: bool = True  # item vectors start at the singular vectors of the interactions and the content
 
     loss: Literal["profile_cosine", "softmax", "full_softmax", "rating_mse"] = "profile_cosine"  # rating_mse: predict the events' values
     sharpness: float = 1.0  # power of the scores in profile_cosine; above 1 the top of the list counts more

@@ -24,6 +24,7 @@ from components.contract import item_features
 from components.pretrained_config import Encoders, PretrainedConfig
 from trainer.checkpoints import Checkpoints, fingerprint
 from trainer.config import RetrievalConfig
+from trainer.content_start import content_directions
 from trainer.data import ItemTable, Sequences
 from trainer.engine_config import EngineConfig
 from trainer.export import export
@@ -114,7 +115,12 @@ def build(
     if config.spectral_start:
         chosen = positive_matrix(train_split, len(table))
         dim = config.embedding_dim // config.side_by_side - config.item_gain
-        starts = [spectral_vectors(chosen, dim, config.seed + part)[warm] for part in range(config.side_by_side)]
+        content = None
+        if item_tower.encoders:
+            known = content_directions(item_tower, table, warm, spectral_vectors(chosen, dim, config.seed)[warm])
+            content = np.zeros((len(table), known.shape[1]), np.float32)
+            content[warm] = known
+        starts = [spectral_vectors(chosen, dim, config.seed + part, content)[warm] for part in range(config.side_by_side)]
         item_tower.start_at(np.concatenate(starts, 1))
     model = Retrieval(item_tower, user_tower(data.event_rules, config, users), counts / counts.sum(), config)
     nobody = {"items": np.zeros((1, 1), np.int32), "events": np.zeros((1, 1), np.int32), "age_s": np.zeros((1, 1), np.float32)}

@@ -165,5 +165,6 @@ def ours(split: Split):
     grid = {name: (value,) for name, value in _IDS_ALONE.items()} | CASES[split.case]
     code = ["benchmarks/quality/ours.py", *(f"trainer/{name}.py" for name in _TRAINING)]
     if split.content:
-        code += ["trainer/content.py", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "trainer" / "encoders").glob("*.py"))]
+        code += ["trainer/content.py", "trainer/content_start.py"]
+        code += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "trainer" / "encoders").glob("*.py"))
     return Contender("ours", functools.partial(score, dict(split.content), split.tags), grid, runs=SEEDS, code=tuple(code))

@@ -1,4 +1,4 @@
-"""`zhiyin explain`: what each interaction and each field adds to an item's scores for a person."""
+"""`zhiyin explain`: what each interaction, each modality of the item and each field adds to its scores for a person."""
 
 from __future__ import annotations
 
@@ -6,21 +6,30 @@ import argparse
 
 import numpy as np
 
+from components.settings import SettingsError
 from pipeline import answers
 from pipeline import config as configuration
 from pipeline.console import quiet_libraries
+from pipeline.modalities import score_parts
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask the newest pushed model; the largest parts of each kind, with what is left as the rest."""
     quiet_libraries()
-    config = configuration.load(arguments.config)
-    why = answers.ServedModel(config).explain(arguments.user, arguments.item)
+    config = configuration.localised(configuration.load(arguments.config))
+    model = answers.ServedModel(config)
+    why = model.explain(arguments.user, arguments.item)
     history = [name.decode() for name in why["history_ids"]]
     titles = answers.titles(config, {arguments.item, *filter(None, history)})
     print(f"{arguments.item}  {titles[arguments.item]}, for {arguments.user}\n")
     by_item = [f"{name}  {titles[name]}" if name else "" for name in history]
-    _print("similarity to the taste", why["score"][0], by_item, why["history_parts"][0], why["history_rest"][0], arguments.top)
+    score = float(why["score"][0])
+    _print("similarity to the taste", score, by_item, why["history_parts"][0], why["history_rest"][0], arguments.top)
+    try:
+        names, parts = score_parts(config, arguments.item, model.query(arguments.user), score)
+        _print("the same by what is known of the item", score, names, parts, 0.0, arguments.top)
+    except SettingsError as error:
+        print(f"not told by what is known of the item: {error}\n")
     fields = [name.decode() for name in why["field_names"]]
     if fields:
         _print("utility by the ranker", why["utility"][0], fields, why["field_parts"][0], why["field_rest"][0], arguments.top)

@@ -10,6 +10,7 @@ from components.settings import SettingsError
 from pipeline import answers
 from pipeline import config as configuration
 from pipeline.console import quiet_libraries
+from pipeline.records import record_of
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,7 +40,7 @@ def predicted(artifacts: Path, item_id: str) -> list[tuple[str, float]]:
         raise SettingsError("the trained model tells no tags: too few items of its catalogue have any")
     signature = model.signatures["tags"]
     items = _newest(artifacts / "ItemTransform" / "transformed_examples") / "Split-train"
-    answer = signature(**_request(signature, _record(items, item_id)))
+    answer = signature(**_request(signature, record_of(items, item_id)))
     names, probabilities = answer["tags"].numpy()[0], answer["probabilities"].numpy()[0]
     return [(name.decode(), float(probability)) for name, probability in zip(names, probabilities)]
 
@@ -48,18 +49,8 @@ def given(artifacts: Path, item_id: str) -> list[str]:
     """The tags that the catalogue gives the item."""
     import tensorflow as tf
 
-    record = _record(_newest(artifacts / "CatalogGen" / "examples") / "Split-train", item_id)
+    record = record_of(_newest(artifacts / "CatalogGen" / "examples") / "Split-train", item_id)
     return [tag.decode() for tag in tf.train.Example.FromString(record).features.feature["tags"].bytes_list.value]
-
-
-def _record(folder: Path, item_id: str) -> bytes:
-    import tensorflow as tf
-
-    files = [str(file) for file in sorted(folder.glob("*.gz"))]
-    for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
-        if tf.train.Example.FromString(record).features.feature["item_id"].bytes_list.value[0] == item_id.encode():
-            return record
-    raise SettingsError(f"--item: the catalogue of the newest run has no item {item_id!r}")
 
 
 def _request(signature: Any, record: bytes) -> dict[str, Any]:

@@ -143,6 +143,28 @@ class TestLine:
         assert [text.split()[2] for text in single.splitlines()] == [row[2] for row in rows[1:4]]
         assert "nothing is known of 'nobody'" in zhiyin("recommend", "--config", "tiny.yaml", "--user", "nobody", cwd=line).stdout
 
+    def test_a_score_is_told_by_the_history_and_by_what_is_known_of_the_item(self, line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Both add up to the score that is printed: to 1e-4, and in print to the rounding of the lines."""
+        from pipeline import answers, modalities
+        from pipeline import config as configuration
+
+        monkeypatch.chdir(line)
+        config = configuration.load(Path("tiny.yaml"))
+        model = answers.ServedModel(config)
+        score = float(model.explain("u0001", "i0003")["score"][0])
+        names, parts = modalities.score_parts(config, "i0003", model.query("u0001"), score)
+        assert {"listeners", "text", "shared"} <= set(names) and abs(parts.sum() - score) < 1e-4
+
+        done = zhiyin("explain", "--config", "tiny.yaml", "--user", "u0001", "--item", "i0003", "--top", "3", cwd=line)
+        assert done.returncode == 0, done.stderr
+        told = {}
+        for block in done.stdout.strip().split("\n\n"):
+            head, *lines = block.splitlines()
+            if lines:
+                told[head.split(":")[0]] = (float(head.split(":")[1]), sum(float(text.split()[0]) for text in lines))
+        assert told["similarity to the taste"][0] == told["the same by what is known of the item"][0] == pytest.approx(score, abs=1e-4)
+        assert all(abs(total - by_lines) < 1e-3 for total, by_lines in told.values())
+
     def test_similar_names_an_unknown_item(self, line: Path) -> None:
         assert len(zhiyin("similar", "--config", "tiny.yaml", "--item", "i0003", "--k", "4", cwd=line).stdout.splitlines()) == 5
         unknown = zhiyin("similar", "--config", "tiny.yaml", "--item", "nope", cwd=line)

@@ -72,7 +72,7 @@ def test_ratings_of_the_own_kind_are_predicted_higher(table, tiny, tmp_path):
     rated = Sequences.read([tiny.write_records(tmp_path / "rated.gz", records)], table.index, tuple(tiny.DATA.event_rules))
     nobody = Sequences.read([tiny.write_records(tmp_path / "nobody.gz", [])], table.index, tuple(tiny.DATA.event_rules))
     model, history = _train(table, rated, nobody, tiny, loss="rating_mse", epochs=40, learning_rate=0.05)
-    assert history["loss"][-1] < 0.5 < 3 < history["loss"][0], "variance of the ratings: 4"
+    assert history["loss"][-1] < 0.5 < 2 < history["loss"][0], "variance of the ratings: 4, of which the start knows some"
     vectors = model.item_tower.encode_own(table)
     scores = user_vectors(model, rated_history(rated), vectors, np.arange(2)) @ vectors.T
     assert scores[0, 0::2].min() > scores[0, 1::2].max() and scores[1, 1::2].min() > scores[1, 0::2].max()

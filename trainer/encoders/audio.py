@@ -1,4 +1,4 @@
-"""Log-mel segments -> one token: statistics over time lead a Transformer over patches.
+"""Log-mel segments -> one token: statistics over time, those of a time-delay network beside them, lead a Transformer over patches.
 
 B items, S segments, F frames of 10 ms, M mel bins, P patches, W width, L lags.
 """
@@ -11,7 +11,8 @@ import numpy as np
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, LOG_MEL_CEILING, LOG_MEL_FLOOR
 from trainer.augment import spec_augment
 from trainer.config import EncoderConfig
-from trainer.encoders.blocks import Standardise, Summary, keep_some, masked_mean
+from trainer.encoders.blocks import Standardise, Summary, keep_some, masked_mean, near_zero
+from trainer.encoders.tdnn import TimeDelays
 from trainer.keras import tf
 
 FRAME_S = 0.01
@@ -23,7 +24,8 @@ _FFT = 1024  # at least twice AUDIO_FRAMES, so that the correlation does not wra
 class AudioEncoder(tf.keras.layers.Layer):
     """`audio_log_mel` uint8 [B, S, F, M], `audio_num_frames` int64 [B, S] -> [B, W].
 
-    Statistics pooling over time as in x-vectors (Snyder et al., 2018), patches as in the Audio Spectrogram Transformer (Gong et al., 2021).
+    Statistics pooling over time, of what is measured and, where there are Transformer blocks, of a time-delay network's outputs as in
+    x-vectors (Snyder et al., 2018); patches as in the Audio Spectrogram Transformer (Gong et al., 2021).
     `audio_statistics` float [B, E], where it is given, stands in for its calculation.
     """
 
@@ -46,13 +48,19 @@ class AudioEncoder(tf.keras.layers.Layer):
         self.summary = Summary(config)
         self.dropout = tf.keras.layers.Dropout(config.dropout)
         self.has_blocks = config.layers > 0
+        if self.has_blocks:
+            self.delays = TimeDelays(config)
+            self.normalise = tf.keras.layers.LayerNormalization()
+            self.project_delays = tf.keras.layers.Dense(config.width, use_bias=False, kernel_initializer=near_zero())
         self.masks = (config.frequency_mask_mels, config.time_mask_frames)
 
     def call(self, features, training=None):
         leading = self.leading(features, training=training)
         if not self.has_blocks:
             return leading
-        cells, mask = self.cells(features, training=training)
+        frames, valid = self.frames(features, training=training)
+        leading += self.project_delays(self.normalise(self.delays(frames, valid)))
+        cells, mask = self._patches(frames, valid)
         patches, mask = keep_some(self.place(self.project_patches(cells)), mask, self.keep_tokens, training)
         return self.summary(leading, patches, mask, training=training)
 
@@ -65,10 +73,16 @@ class AudioEncoder(tf.keras.layers.Layer):
 
     def cells(self, features, training=None):
         """Standardised log-mel of each patch [B, P, frames * mels], and which patches there are [B, P]. Masked at random in training."""
-        valid = _valid(features["audio_num_frames"])  # [B, S, F, 1]
+        return self._patches(*self.frames(features, training=training))
+
+    def frames(self, features, training=None):
+        """Standardised log-mel of each frame [B, S, F, M], masked at random in training, and which frames there are [B, S, F, 1]."""
         mels = self.standardise_mels(_log_mel(features["audio_log_mel"]))
         if training and any(self.masks):
             mels = spec_augment(mels, *self.masks)
+        return mels, _valid(features["audio_num_frames"])
+
+    def _patches(self, mels, valid):
         times, bands = AUDIO_FRAMES // self.patch_frames, AUDIO_MELS // self.patch_mels
         cells = tf.reshape(mels * valid, [-1, AUDIO_SEGMENTS, times, self.patch_frames, bands, self.patch_mels])
         cells = tf.transpose(cells, [0, 1, 2, 4, 3, 5])

@@ -21,20 +21,12 @@ def choose_ridge(designs: Sequence[np.ndarray], targets: np.ndarray) -> tuple[li
 
     designs: [R, E_m] each; targets: [R, D]. Returns the weights and the penalty.
     """
-    rows = np.linspace(0, len(targets) - 1, min(len(targets), SEARCHED_ROWS)).astype(int)
+    rows = _searched(targets)
     grams = [block[rows] @ block[rows].T for block in designs]
     targets = targets[rows].astype(np.float64)
 
     def error(weights: Sequence[float]) -> tuple[float, float]:
-        gram = sum((weight**2 * block for weight, block in zip(weights, grams)), np.ones((len(rows), len(rows))))
-        values, vectors = np.linalg.eigh(gram)
-        projected = vectors.T @ targets
-        best = (np.inf, PENALTIES[0])
-        for penalty in PENALTIES:
-            inverse = 1 / (values + penalty)
-            residual = (vectors * inverse) @ projected / ((vectors**2) @ inverse)[:, None]
-            best = min(best, (float((residual**2).mean()), penalty))
-        return best
+        return _left_out_error(sum((weight**2 * block for weight, block in zip(weights, grams)), np.zeros((len(rows), len(rows)))), targets)
 
     weights = [1.0] * len(designs)
     least = error(weights)
@@ -48,6 +40,30 @@ def choose_ridge(designs: Sequence[np.ndarray], targets: np.ndarray) -> tuple[li
         if least == before:
             break
     return weights, least[1]
+
+
+def explained(block: np.ndarray, targets: np.ndarray) -> float:
+    """The share of the targets' variance that a block of columns [R, E] alone tells of an item left out: from 0 to 1."""
+    rows = _searched(targets)
+    targets = targets[rows].astype(np.float64)
+    unexplained = ((targets - targets.mean(0)) ** 2).mean()
+    return float(np.clip(1 - _left_out_error(block[rows] @ block[rows].T, targets)[0] / max(unexplained, 1e-12), 0, 1))
+
+
+def _searched(targets: np.ndarray) -> np.ndarray:
+    return np.linspace(0, len(targets) - 1, min(len(targets), SEARCHED_ROWS)).astype(int)
+
+
+def _left_out_error(gram: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """The least mean squared error on the item left out, and its penalty. gram: [R, R], without the intercept's part."""
+    values, vectors = np.linalg.eigh(gram + 1.0)
+    projected = vectors.T @ targets
+    best = (np.inf, PENALTIES[0])
+    for penalty in PENALTIES:
+        inverse = 1 / (values + penalty)
+        residual = (vectors * inverse) @ projected / ((vectors**2) @ inverse)[:, None]
+        best = min(best, (float((residual**2).mean()), penalty))
+    return best
 
 
 @dataclass(frozen=True)

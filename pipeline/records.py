@@ -1,0 +1,18 @@
+"""One item's record in an artifact of examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.settings import SettingsError
+
+
+def record_of(folder: Path, item_id: str) -> bytes:
+    """The serialized tf.Example of an item, from a folder of gzipped TFRecords. SettingsError: it has no such item."""
+    import tensorflow as tf
+
+    files = [str(file) for file in sorted(folder.glob("*.gz"))]
+    for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
+        if tf.train.Example.FromString(record).features.feature["item_id"].bytes_list.value[0] == item_id.encode():
+            return record
+    raise SettingsError(f"--item: the catalogue of the run has no item {item_id!r}")
