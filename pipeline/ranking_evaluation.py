@@ -21,18 +21,20 @@ def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
     """
     gate = broadest_success(data.event_rules)
     options = tfma.EvalConfig()
-    options.model_specs.add(signature_name=SIGNATURE, label_keys={name: label_key(name) for name in data.event_rules})
+    labels = {name: label_key(name) for name in data.event_rules}
+    is_alone = len(labels) == 1  # TFMA takes a single output out of its dict, and then knows no names
+    options.model_specs.add(signature_name=SIGNATURE, **({"label_key": labels[gate]} if is_alone else {"label_keys": labels}))
     for slicing in ([], [HISTORY_SLICE], ["domain"]):
         options.slicing_specs.add(feature_keys=slicing)
     for name in data.event_rules:
-        spec = options.metrics_specs.add(output_names=[name])
+        spec = options.metrics_specs.add(output_names=[] if is_alone else [name])
         for metric in ("AUC", "BinaryCrossEntropy", "Calibration", "ExampleCount"):
             added = spec.metrics.add(class_name=metric)
             if (metric, name) == ("AUC", gate):
                 added.threshold.value_threshold.lower_bound.value = config.min_auc
                 added.threshold.change_threshold.absolute.value = -config.max_auc_loss_to_last
                 added.threshold.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
-    ndcg = options.metrics_specs.add(output_names=[gate], query_key=QUERY_ID)
+    ndcg = options.metrics_specs.add(output_names=[] if is_alone else [gate], query_key=QUERY_ID)
     ndcg.metrics.add(class_name="NDCG", config=json.dumps({"gain_key": label_key(gate), "top_k_list": [10]}))
     return options
 
@@ -42,8 +44,10 @@ def verdict(folder: str) -> str:
     decision = tfma.load_validation_result(folder)
     settings = tfma.load_eval_result(folder).config
     results = {spec.is_baseline: tfma.load_eval_result(folder, model_name=spec.name) for spec in settings.model_specs}
-    (gate,) = (spec.output_names[0] for spec in settings.metrics_specs if any(metric.HasField("threshold") for metric in spec.metrics))
-    values = {is_baseline: _auc(result, gate) for is_baseline, result in results.items()}
+    judged = next(spec for spec in settings.metrics_specs if any(metric.HasField("threshold") for metric in spec.metrics))
+    output = judged.output_names[0] if judged.output_names else ""
+    gate = output or settings.model_specs[0].label_key.removeprefix(label_key(""))
+    values = {is_baseline: _auc(result, output) for is_baseline, result in results.items()}
     (threshold,) = (metric.threshold for spec in settings.metrics_specs for metric in spec.metrics if metric.HasField("threshold"))
     text = f"AUC of {gate} {values[False]} (at least {threshold.value_threshold.lower_bound.value:g})"
     if True in values:
@@ -53,8 +57,8 @@ def verdict(folder: str) -> str:
     return f"{'blessed' if decision.validation_ok else 'not blessed, so retrieval orders the list'}: {text}"
 
 
-def _auc(result: tfma.EvalResult, gate: str) -> str:
+def _auc(result: tfma.EvalResult, output: str) -> str:
     for key, metrics in result.slicing_metrics:
         if key == ():
-            return f"{next(iter(metrics[gate].values()))['auc']['doubleValue']:.4f}"
+            return f"{next(iter(metrics[output].values()))['auc']['doubleValue']:.4f}"
     raise ValueError("the evaluation holds no metrics of all examples together")

@@ -63,11 +63,12 @@ class Candidates(tf.Module):
         )
         found = tf.reduce_sum(tf.cast(positions >= 0, tf.int32), 1)
         short = tf.where(fallback | (found < needed))  # [S, 1]
-        all_scores, all_positions = self.search_all(rows_of(request, short), wanted, cap_creators=False)
-        return (
-            tf.tensor_scatter_nd_update(scores, short, all_scores),
-            tf.tensor_scatter_nd_update(positions, short, all_positions),
-        )
+
+        def from_all():
+            found_in_all = self.search_all(rows_of(request, short), wanted, cap_creators=False)
+            return tuple(tf.tensor_scatter_nd_update(old, short, new) for old, new in zip((scores, positions), found_in_all))
+
+        return tf.cond(tf.size(short) > 0, from_all, lambda: (scores, positions))
 
     def search_all(self, request: Request, wanted: tf.Tensor, cap_creators: bool):
         """`search` over every item, in steps of so many rows that memory stays flat.

@@ -83,10 +83,10 @@ def write_ranking_examples(
     history_length: int,
     candidates: int,
 ) -> dict[str, int]:
-    """Write a gzipped TFRecord file into the folder of each split; returns the number of examples by split.
+    """Write a gzipped TFRecord file into the folder of each split that has one; returns the number of examples by split.
 
-    sequence_folders: split -> folder, of train, eval and test. items_folder: item examples. data, ranking: DataConfig and RankingConfig as
-    JSON. history_length, candidates: as the answer's, so that the list is the one that will be ranked.
+    sequence_folders: split -> folder, of train, eval and test. items_folder: item examples. folders: of all splits or of some. data,
+    ranking: DataConfig and RankingConfig as JSON. history_length, candidates: as the answer's, so that the list is the one that is ranked.
     """
     rules_of, config = from_json(DataConfig, data), from_json(RankingConfig, ranking)
     model = tf.saved_model.load(model_path)
@@ -97,11 +97,12 @@ def write_ranking_examples(
     facts = read_facts(items_folder, item_ids, rules_of.categorical, rules_of.numeric)
     features = PairFeatures(facts, index, list(rules_of.event_rules))
     written = {}
-    for split, parts in queries_by_split(splits, rules_of, config).items():
+    parts_of = queries_by_split(splits, rules_of, config)
+    for split in folders:
         tf.io.gfile.makedirs(folders[split])
         written[split] = 0
         with tf.io.TFRecordWriter(f"{folders[split]}/data_tfrecord-00000-of-00001.gz", "GZIP") as writer:
-            for queries in parts:
+            for queries in parts_of[split]:
                 query_vectors = encode_users(model.signatures["user_tower"], vectors, queries.people, queries.stops, history_length)
                 for example in _examples(
                     queries, query_vectors, vectors, features, facts, popularity, rules_of, config, history_length, candidates

@@ -14,6 +14,7 @@ from serving.candidates import cap_or_all
 
 RANKED, SIMILAR, NEW_PERSON, DIVERSE, EXPLORED = range(5)
 REASONS = ("ranked", "similar", "new_person", "diverse", "explored")
+_LIKENESSES_AT_ONCE = 2**25  # float32 cosines of all pairs of candidates: 128 MiB
 _GOLDEN, _MIX = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
@@ -56,35 +57,51 @@ def _one_by_one(utility, positions, vectors, creators, wishes: Wishes, width):
     highest = tf.reduce_max(tf.where(is_there, utility, -np.inf), 1, keepdims=True)
     scaled = tf.where(is_there & (highest > lowest), (utility - lowest) / (highest - lowest), 0.0)
     chance = uniform(wishes.seed[:, None], positions)  # [B, C]
-    steps = tf.minimum(width, tf.shape(utility)[1])
-    luck = uniform(wishes.seed[:, None], -1 - tf.range(1, steps + 1)[None])  # [B, steps]
-    share, cap = wishes.diversity[:, None], cap_or_all(wishes.of_creator)[:, None]
+    batch, number = tf.unstack(tf.shape(utility))
+    steps = tf.minimum(width, number)
+    luck = uniform(wishes.seed[None], -1 - tf.range(1, steps + 1)[:, None])  # [steps, B]
+    explores = luck < wishes.explore_share[None]
+    share = wishes.diversity[:, None]
+    worth = (1 - share) * scaled
+    alone = tf.broadcast_to(-2 - tf.range(number, dtype=creators.dtype)[None], tf.shape(creators))
+    groups = tf.where(creators < 0, alone, creators)  # who has no creator is a creator of their own, capped at one as every item is
+    cap = tf.cast(cap_or_all(wishes.of_creator), tf.float32)[:, None]
+    taken = tf.where(is_there, 0.0, np.inf)  # items of the same creator on the page; infinite for what is on the page itself, or nothing
 
-    def place(step, free, likeness, taken, columns, reasons):
-        worth = (1 - share) * scaled - share * tf.maximum(likeness, -1.0)
-        open_ = free & ((taken < cap) | (creators < 0))
-        explores = luck[:, step] < wishes.explore_share
-        best = tf.argmax(tf.where(open_, tf.where(explores[:, None], chance, worth), -np.inf), 1, tf.int32)
-        plain = tf.argmax(tf.where(open_, scaled, -np.inf), 1, tf.int32)
-        is_any = tf.reduce_any(open_, 1)
-        chosen = tf.one_hot(best, tf.shape(free)[1], True, False, dtype=tf.bool) & is_any[:, None]
-        closeness = tf.einsum("bcd,bd->bc", vectors, tf.gather(vectors, best, batch_dims=1))
-        likeness = tf.maximum(likeness, tf.where(is_any[:, None], closeness, -1.0))
-        by_same = (creators == tf.gather(creators, best, batch_dims=1)[:, None]) & is_any[:, None]
-        reason = tf.where(explores, EXPLORED, tf.where(best == plain, -1, DIVERSE))
-        return (
-            step + 1,
-            free & ~chosen,
-            likeness,
-            taken + tf.cast(by_same, tf.int32),
-            columns.write(step, tf.where(is_any, best, -1)),
-            reasons.write(step, tf.where(is_any, reason, -1)),
-        )
+    def fill(likeness_to):
+        """The loop; likeness_to: columns int32 [B] -> cosines float32 [B, C]. It holds as few ops as it can: each is run for each place."""
 
-    arrays = [tf.TensorArray(tf.int32, steps, element_shape=[None]) for _ in range(2)]
-    start = (0, is_there, tf.fill(tf.shape(utility), -1.0), tf.zeros_like(positions), *arrays)
-    *_, columns, reasons = tf.while_loop(lambda step, *_: step < steps, place, start)
-    return tuple(_padded(tf.transpose(array.stack()), width) for array in (columns, reasons))
+        def place(step, cost, taken, best_at, plain_at, is_any):
+            is_open = taken < cap
+            scores = tf.where(is_open, tf.where(explores[step][:, None], chance, worth - cost), -np.inf)
+            best = tf.argmax(scores, 1, tf.int32)
+            plain = tf.argmax(tf.where(is_open, scaled, -np.inf), 1, tf.int32)
+            by_same = tf.cast(tf.equal(groups, tf.gather(groups, best, batch_dims=1)[:, None]), tf.float32)
+            return (
+                step + 1,
+                tf.maximum(cost, share * likeness_to(best)),
+                taken + by_same + tf.one_hot(best, number, np.inf, 0.0),
+                best_at.write(step, best),
+                plain_at.write(step, plain),
+                is_any.write(step, tf.reduce_any(is_open, 1)),
+            )
+
+        arrays = [tf.TensorArray(dtype, steps, element_shape=[None]) for dtype in (tf.int32, tf.int32, tf.bool)]
+        start = (0, tf.broadcast_to(-share, tf.shape(utility)), taken, *arrays)
+        *_, best_at, plain_at, is_any = tf.while_loop(lambda step, *_: step < steps, place, start)
+        return tuple(array.stack() for array in (best_at, plain_at, is_any))
+
+    def from_table():
+        likeness = tf.matmul(vectors, vectors, transpose_b=True)  # [B, C, C]
+        return fill(lambda best: tf.gather(likeness, best, batch_dims=1))
+
+    def one_at_a_time():
+        return fill(lambda best: tf.linalg.matvec(vectors, tf.gather(vectors, best, batch_dims=1)))
+
+    fits = tf.cast(batch, tf.int64) * tf.cast(number, tf.int64) ** 2 <= _LIKENESSES_AT_ONCE
+    best, plain, is_any = tf.cond(fits, from_table, one_at_a_time)  # [steps, B]
+    reasons = tf.where(explores, EXPLORED, tf.where(best == plain, -1, DIVERSE))
+    return tuple(_padded(tf.transpose(tf.where(is_any, values, -1)), width) for values in (best, reasons))
 
 
 def uniform(seed, number):
