@@ -88,3 +88,11 @@ def test_the_first_is_blessed_a_worse_one_is_refused_and_the_same_one_is_not_jud
     worse = float(reason.split("AUC of play ")[1].split()[0])
     assert not cached and not blessed and CONFIG.min_auc < worse < first - CONFIG.max_auc_loss_to_last
     assert reason.startswith("not blessed") and f"of the last blessed ranker {first:.4f} (at most 0.005 lower)" in reason
+
+
+def test_a_single_objective_has_no_output_names():
+    """TFMA takes a single output out of its dict: a name would be looked for in vain."""
+    alone = eval_config(dataclasses.replace(DATA, event_rules={"rating": DATA.event_rules["rating"]}), CONFIG)
+    assert alone.model_specs[0].label_key == "label_rating" and not alone.model_specs[0].label_keys
+    assert not any(spec.output_names for spec in alone.metrics_specs)
+    assert all(spec.output_names for spec in eval_config(DATA, CONFIG).metrics_specs)
