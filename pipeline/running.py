@@ -40,12 +40,11 @@ def refresh(config: Config) -> dict[str, Stage]:
 
     Raises SettingsError where nothing has been pushed; else as `train`.
     """
-    from pipeline.dags import Trained
-
     nothing = SettingsError(f"no model has been pushed by the pipeline {config.name}; run it first")
     if not (config.work_path / "metadata.sqlite").is_file():
         raise nothing
     quiet_libraries()
+    from pipeline.dags import Trained
     from pipeline.runners import inputs_of_served
 
     parts = inputs_of_served(config.work_path, config.name)
