@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from components.settings import SettingsError
+from pipeline.console import quiet_libraries
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -26,6 +27,7 @@ HEADER = ("# Benchmarks", "", "Written by `./zhiyin bench --table` from `results
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the named benchmark and store its result, or render the table."""
+    quiet_libraries()
     if arguments.table:
         (BENCHMARKS / "README.md").write_text(render(), encoding="utf-8")
         print(f"{len(list(RESULTS.glob('*.json')))} results in benchmarks/README.md")
