@@ -94,6 +94,8 @@ def _judged(goal: dict[str, Any], row: dict[str, Any], rows: list[dict[str, Any]
         ]
         if not peers:
             return f"{text} × {goal['of']}: not run"
+        if peers[0] is None or row["value"] is None:  # what one of them did not reach at all
+            return f"{text} × {goal['of']}: {'**missed**' if row['value'] is None else 'met, by it not reached'}"
         text, bound = f"{text} × {goal['of']}", bound * peers[0]
     met = row["value"] >= bound if sign == "≥" else row["value"] <= bound
     return f"{text}: {'met' if met else '**missed**'}"
