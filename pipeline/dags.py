@@ -16,6 +16,7 @@ from tfx.types.channel import BaseChannel, Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 from tfx.utils import import_utils
 
+from components.config import DataConfig
 from components.item_index_node import ItemIndex
 from components.last_ranker import LastBlessedRanker
 from components.model_pusher_node import ModelPusher
@@ -33,6 +34,8 @@ from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
 from pipeline.ingest import Ingest, Places, ingest
 from pipeline.ranking_evaluation import eval_config
+from trainer.engine_config import EngineConfig
+from trainer.ranking_config import RankingConfig
 
 RETRIEVAL_RUN_FN = "trainer.run_retrieval.run_fn"
 RANKING_RUN_FN = "trainer.run_ranking.run_fn"
@@ -169,28 +172,9 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         code=code_fingerprint("components.ranking_examples_node"),
     )
 
-    ranker = Trainer(
-        examples=ranking_examples.outputs["examples"],
-        run_fn=RANKING_RUN_FN,
-        custom_config={"data": facts, "ranking": ranking, "engine": to_json(config.engine), "code": code_fingerprint(RANKING_RUN_FN)},
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
-    ).with_id("RankingTrainer")
-
-    last_ranker = Resolver(
-        strategy_class=LastBlessedRanker,
-        model=Channel(type=Model, producer_component_id=ranker.id),
-        model_blessing=Channel(type=ModelBlessing),
-        current=ranker.outputs["model"],
-    ).with_id("LastBlessedRanker")
-
-    ranking_evaluator = Evaluator(
-        examples=ranking_examples.outputs["examples"],
-        example_splits=["test"],
-        model=ranker.outputs["model"],
-        baseline_model=last_ranker.outputs["model"] if places.knows_last_ranker else None,
-        eval_config=eval_config(data, config.ranking),
-    ).with_id("RankingEvaluator")
+    ranker, last_ranker, ranking_evaluator = judged_ranker(
+        ranking_examples.outputs["examples"], data, config.ranking, config.engine, places.knows_last_ranker
+    )
 
     served = _served(
         config,
@@ -212,6 +196,40 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         *([last_ranker] if places.knows_last_ranker else []),
         *(ranking_evaluator, *served),
     ]
+
+
+def judged_ranker(
+    examples: BaseChannel, data: DataConfig, ranking: RankingConfig, engine: EngineConfig, knows_last: bool
+) -> tuple[Trainer, Resolver, Evaluator]:
+    """The ranker on these examples, the last blessed one, and the judge of both. knows_last: whether there may be a last one."""
+    ranker = Trainer(
+        examples=examples,
+        run_fn=RANKING_RUN_FN,
+        custom_config={
+            "data": to_json(data.only(*FACTS)),
+            "ranking": to_json(ranking),
+            "engine": to_json(engine),
+            "code": code_fingerprint(RANKING_RUN_FN),
+        },
+        train_args=trainer_pb2.TrainArgs(splits=["train"]),
+        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
+    ).with_id("RankingTrainer")
+
+    last = Resolver(
+        strategy_class=LastBlessedRanker,
+        model=Channel(type=Model, producer_component_id=ranker.id),
+        model_blessing=Channel(type=ModelBlessing),
+        current=ranker.outputs["model"],
+    ).with_id("LastBlessedRanker")
+
+    judge = Evaluator(
+        examples=examples,
+        example_splits=["test"],
+        model=ranker.outputs["model"],
+        baseline_model=last.outputs["model"] if knows_last else None,
+        eval_config=eval_config(data, ranking),
+    ).with_id("RankingEvaluator")
+    return ranker, last, judge
 
 
 def refresh(config: Config, places: Places, trained: Trained) -> list[BaseNode]:

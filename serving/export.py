@@ -1,4 +1,4 @@
-"""SavedModels of the recommender, proved before they are handed on: reloaded here and in a fresh process, replayed and compared."""
+"""SavedModels of the recommender, proved before they are handed on: loaded in a fresh process, replayed and compared."""
 
 from __future__ import annotations
 
@@ -46,9 +46,8 @@ def export(
         tf.saved_model.save(recommender, path, signatures=signatures, options=SAVE_OPTIONS)
         if python_ops := ops_of(path) & _PYTHON_OPS:
             raise ExportError(f"{path}: holds {', '.join(sorted(python_ops))}, which no other process can run")
-        replay.record(path, replay.in_process(signatures), requests_for(people, items, raw_items, recommender.num_objectives))
-        loaded = load(path)
-        counts[path] = replay.compare(path, replay.in_process(loaded.signatures))
+        requests = requests_for(people, items, raw_items, recommender.num_objectives)
+        counts[path] = replay.record(path, replay.in_process(signatures), requests)
     in_a_fresh_process(list(recommenders))
     return counts
 

@@ -21,13 +21,16 @@ class ReplayError(RuntimeError):
     """An answer is not the recorded one."""
 
 
-def record(path: str, call: Call, requests: Iterable[tuple[str, Mapping[str, tf.Tensor]]]) -> None:
-    """Answer (signature, inputs) pairs with `call` and keep both inside the SavedModel at `path`."""
+def record(path: str, call: Call, requests: Iterable[tuple[str, Mapping[str, tf.Tensor]]]) -> int:
+    """Answer (signature, inputs) pairs with `call` and keep both inside the SavedModel at `path`; returns how many there are."""
+    count = 0
     target = f"{path}/{RECORDED}"
     tf.io.gfile.makedirs(target.rpartition("/")[0])
     with tf.io.TFRecordWriter(target) as writer:
         for signature, inputs in requests:
             writer.write(log_of(signature, inputs, call(signature, inputs)).SerializeToString())
+            count += 1
+    return count
 
 
 def log_of(signature: str, inputs: Mapping[str, tf.Tensor], outputs: Mapping[str, np.ndarray]) -> prediction_log_pb2.PredictionLog:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,15 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--model_config_file", default="", help="ModelServerConfig in text form: several models, version policies, labels")
     add("--file_system_poll_wait_seconds", type=int, default=1, help="between two looks for new versions; 0 looks only at the start")
     add("--monitoring_config_file", default="", help="MonitoringConfig in text form: where Prometheus metrics are, on the REST port")
-    add(
-        "--allow_version_labels_for_unavailable_models",
-        type=_boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="BOOL",
-        help="let a new label name a version that is not loaded yet",
-    )
+    switch = functools.partial(add, type=_boolean, nargs="?", const=True, default=False, metavar="BOOL")
+    switch("--allow_version_labels_for_unavailable_models", help="let a new label name a version that is not loaded yet")
     add("--grpc_max_threads", type=_positive, default=default.grpc_max_threads, help="gRPC requests at work at once (default %(default)s)")
     add(
         "--rest_api_num_threads",
@@ -107,15 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--max_num_load_retries", type=int, default=default.max_num_load_retries, help="retries at the start (default %(default)s)")
     add("--load_retry_interval_micros", type=int, default=60_000_000, help="between two tries to load a version (default %(default)s)")
-    add(
-        "--enable_batching",
-        type=_boolean,
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="BOOL",
-        help="run waiting requests of one signature together",
-    )
+    switch("--enable_batching", help="run waiting requests of one signature together")
     add("--batching_parameters_file", default="", help="BatchingParameters in text form: how many rows, how long to wait, how many batches")
     add("--num_processes", type=_positive, default=default.num_processes, help="processes that share the ports (default %(default)s)")
     add("--tensorflow_intra_op_parallelism", type=_count, default=0, help="threads within one op; 0 means one a core (default)")

@@ -4,18 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from tfx.components.evaluator.component import Evaluator
-from tfx.components.trainer.component import Trainer
 from tfx.dsl.component.experimental.annotations import OutputArtifact
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.components.common.resolver import Resolver
-from tfx.proto import trainer_pb2
-from tfx.types.channel import Channel
-from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
+from tfx.types.standard_artifacts import Examples
 
 from components.artifacts import prepare_examples, split_uri
-from components.last_ranker import LastBlessedRanker
-from components.settings import to_json
 from pipeline import dags
 from pipeline.console import _account
 from pipeline.ranking_evaluation import eval_config
@@ -50,27 +43,8 @@ def MadeExamples(examples: OutputArtifact[Examples]) -> None:
 
 def run(folder, config):
     examples = MadeExamples()
-    ranker = Trainer(
-        examples=examples.outputs["examples"],
-        run_fn=dags.RANKING_RUN_FN,
-        custom_config={"data": to_json(DATA), "ranking": to_json(config), "engine": to_json(EngineConfig())},
-        train_args=trainer_pb2.TrainArgs(splits=["train"]),
-        eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
-    ).with_id("RankingTrainer")
-    last = Resolver(
-        strategy_class=LastBlessedRanker,
-        model=Channel(type=Model, producer_component_id=ranker.id),
-        model_blessing=Channel(type=ModelBlessing),
-        current=ranker.outputs["model"],
-    ).with_id("LastBlessedRanker")
-    evaluator = Evaluator(
-        examples=examples.outputs["examples"],
-        example_splits=["test"],
-        model=ranker.outputs["model"],
-        baseline_model=last.outputs["model"],
-        eval_config=eval_config(DATA, CONFIG),
-    ).with_id("RankingEvaluator")
-    stages = run_locally([examples, ranker, last, evaluator], "rankers", folder, lambda *_: None, lambda _: None)
+    judged = dags.judged_ranker(examples.outputs["examples"], DATA, config, EngineConfig(), knows_last=True)
+    stages = run_locally([examples, *judged], "rankers", folder, lambda *_: None, lambda _: None)
     stage = stages["RankingEvaluator"]
     (blessing,) = stage.outputs["blessing"]
     return stage.cached, bool(blessing.get_int_custom_property("blessed")), _account(stage)

@@ -10,33 +10,24 @@ from serving.recommender import Recommender
 from serving.shelf import Catalogue, Shelf
 
 DIM = 4
+PERSON = [
+    tf.TensorSpec([None], tf.string, "user_id"),
+    tf.TensorSpec([None, None, DIM], tf.float32, "history_vectors"),
+    tf.TensorSpec([None, None], tf.string, "history_events"),
+    tf.TensorSpec([None, None], tf.float32, "history_age_s"),
+]
 
 
 class TinyModel(tf.Module):
     """user_tower: the sum of the history's vectors, twice for "like", over 1 + age. encode_item: the unit vector of its numbers."""
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.string, "user_id"),
-            tf.TensorSpec([None, None, DIM], tf.float32, "history_vectors"),
-            tf.TensorSpec([None, None], tf.string, "history_events"),
-            tf.TensorSpec([None, None], tf.float32, "history_age_s"),
-        ]
-    )
+    @tf.function(input_signature=PERSON)
     def user_tower(self, user_id, history_vectors, history_events, history_age_s):
         del user_id
         weights = tf.where(history_events == "like", 2.0, 1.0) / (1 + history_age_s)
         return {"vector": tf.reduce_sum(history_vectors * weights[:, :, None], 1)}
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.string, "user_id"),
-            tf.TensorSpec([None, None, DIM], tf.float32, "history_vectors"),
-            tf.TensorSpec([None, None], tf.string, "history_events"),
-            tf.TensorSpec([None, None], tf.float32, "history_age_s"),
-            tf.TensorSpec([None, None, DIM], tf.float32, "item_vectors"),
-        ]
-    )
+    @tf.function(input_signature=[*PERSON, tf.TensorSpec([None, None, DIM], tf.float32, "item_vectors")])
     def explain_user(self, user_id, history_vectors, history_events, history_age_s, item_vectors):
         del user_id
         weights = tf.where(history_events == "like", 2.0, 1.0) / (1 + history_age_s)

@@ -9,11 +9,14 @@ import pytest
 
 from components.config import DataConfig, TableConfig
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, TAG_SLOTS, item_features
+from components.settings import to_json
 from trainer.config import EncoderConfig, RetrievalConfig
 from trainer.data import ItemTable, Sequences
+from trainer.engine_config import EngineConfig
 from trainer.keras import tf
 
 NUM_ITEMS = 12
+ENGINE = EngineConfig()
 DATA = DataConfig(catalogue=TableConfig("-"), events=TableConfig("-"), categorical=("label",), embeddings={"given": 3})
 SMALL = EncoderConfig(
     width=8, heads=2, layers=1, dropout=0.0, keep_tokens=0.5, audio_patch_frames=75, audio_patch_mels=32, video_patch_pixels=24
@@ -133,6 +136,30 @@ def train_split(table, sequence_files) -> Sequences:
 @pytest.fixture()
 def eval_split(table, sequence_files) -> Sequences:
     return Sequences.read([sequence_files["eval"]], table.index, tuple(DATA.event_rules))
+
+
+@pytest.fixture(scope="session")
+def run_arguments(item_file, sequence_files):
+    """What TFX hands to run_fn, as a dict that JSON knows."""
+
+    def of(folder: Path, checkpoints: Path, config: RetrievalConfig = CONFIG, engine: EngineConfig = ENGINE) -> dict:
+        return {
+            "train_files": [sequence_files["train"]],
+            "eval_files": [sequence_files["eval"]],
+            "transform_graph_path": None,
+            "serving_model_dir": str(folder / "model"),
+            "model_run_dir": str(folder / "run"),
+            "hyperparameters": None,
+            "custom_config": {
+                "items": str(Path(item_file).parent),
+                "data": to_json(DATA),
+                "retrieval": to_json(config),
+                "engine": to_json(engine),
+                "checkpoints": str(checkpoints),
+            },
+        }
+
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components import settings
 from trainer.checkpoints import Checkpoints, Progress, fingerprint
 from trainer.config import EncoderConfig
 from trainer.engine_config import EngineConfig
@@ -61,28 +60,12 @@ def test_resumed_weights_are_those_of_an_unbroken_training(table, train_split, e
 
 
 @pytest.fixture()
-def arguments(item_file, sequence_files, tiny, tmp_path):
-    """What TFX hands to run_fn, with outputs of their own for each attempt."""
-
-    def of(attempt: str, checkpoints: str) -> dict:
-        config = dataclasses.replace(tiny.CONFIG, **LEAN, **LONG)
-        return {
-            "train_files": [sequence_files["train"]],
-            "eval_files": [sequence_files["eval"]],
-            "transform_graph_path": None,
-            "serving_model_dir": str(tmp_path / attempt / "model"),
-            "model_run_dir": str(tmp_path / attempt / "run"),
-            "hyperparameters": None,
-            "custom_config": {
-                "items": str(Path(item_file).parent),
-                "data": settings.to_json(tiny.DATA),
-                "retrieval": settings.to_json(config),
-                "engine": settings.to_json(EngineConfig(checkpoint_every_s=0)),
-                "checkpoints": str(tmp_path / checkpoints),
-            },
-        }
-
-    return of
+def arguments(run_arguments, tiny, tmp_path):
+    """Those of run_fn, with outputs of their own for each attempt."""
+    config = dataclasses.replace(tiny.CONFIG, **LEAN, **LONG)
+    return lambda attempt, checkpoints: run_arguments(
+        tmp_path / attempt, tmp_path / checkpoints, config, EngineConfig(checkpoint_every_s=0)
+    )
 
 
 def _weights(folder: Path) -> list[np.ndarray]:

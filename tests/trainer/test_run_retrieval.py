@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components import settings
 from trainer.data import ItemTable
-from trainer.engine_config import EngineConfig
 from trainer.export import as_parsed, item_request, raw_tensor_spec, user_request
 from trainer.keras import tf
 from trainer.run_retrieval import run_fn
@@ -26,25 +24,11 @@ assert not any(name.split(".")[0] in ("trainer", "components", "keras_nlp") for 
 
 
 @pytest.fixture(scope="module")
-def exported(item_file, sequence_files, tiny, tmp_path_factory):
+def exported(run_arguments, sequence_files, tmp_path_factory):
     """A model that `run_fn` trained and wrote, as TFX would have asked it to."""
     folder = tmp_path_factory.mktemp("model")
-    fn_args = types.SimpleNamespace(
-        train_files=[sequence_files["train"]],
-        eval_files=[str(Path(sequence_files["eval"]).parent / "*")],
-        transform_graph_path=None,
-        hyperparameters=None,
-        serving_model_dir=str(folder / "Format-Serving"),
-        model_run_dir=str(folder / "run"),
-        custom_config={
-            "items": str(Path(item_file).parent),
-            "data": settings.to_json(tiny.DATA),
-            "retrieval": settings.to_json(tiny.CONFIG),
-            "engine": settings.to_json(EngineConfig()),
-            "checkpoints": str(folder / "checkpoints"),
-        },
-    )
-    run_fn(fn_args)
+    arguments = run_arguments(folder, folder / "checkpoints") | {"eval_files": [str(Path(sequence_files["eval"]).parent / "*")]}
+    run_fn(types.SimpleNamespace(**arguments | {"serving_model_dir": str(folder / "Format-Serving")}))
     return folder
 
 

@@ -76,26 +76,13 @@ def _free_ports(count: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_two_workers_export_what_one_does(item_file, sequence_files, tiny, tmp_path):
+def test_two_workers_export_what_one_does(item_file, run_arguments, tiny, tmp_path):
     """Two processes with TF_CONFIG; the first one writes, the second leaves nothing."""
     config = dataclasses.replace(tiny.CONFIG, **STEADY, **WAYS["profile"])
 
     def start(name: str, **environment: str) -> subprocess.Popen:
-        arguments = {
-            "train_files": [sequence_files["train"]],
-            "eval_files": [sequence_files["eval"]],
-            "transform_graph_path": None,
-            "serving_model_dir": str(tmp_path / name / "model"),
-            "model_run_dir": str(tmp_path / name / "run"),
-            "hyperparameters": None,
-            "custom_config": {
-                "items": str(Path(item_file).parent),
-                "data": settings.to_json(tiny.DATA),
-                "retrieval": settings.to_json(config),
-                "engine": settings.to_json(EngineConfig(checkpoint_every_s=0)),
-                "checkpoints": str(tmp_path / f"checkpoints-{name.split('-')[0]}"),
-            },
-        }
+        checkpoints = tmp_path / f"checkpoints-{name.split('-')[0]}"
+        arguments = run_arguments(tmp_path / name, checkpoints, config, EngineConfig(checkpoint_every_s=0))
         (tmp_path / f"{name}.json").write_text(json.dumps(arguments))
         command = [sys.executable, "-W", "ignore", "-m", "trainer.run_retrieval", str(tmp_path / f"{name}.json")]
         with (tmp_path / f"{name}.log").open("w") as log:
