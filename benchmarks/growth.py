@@ -42,10 +42,10 @@ def contenders(split: Split) -> list[Any]:
 
 def costs_of(case: str, contender: Any, stage: Stage) -> list[dict[str, Any]]:
     """One fit and one scoring, in a process of its own."""
-    _, costs = bench._in_own_process(bench._timed, contender, stage, contender.trials()[0], 0)
+    _, costs = bench.in_own_process(bench.timed, contender, stage, contender.trials()[0], 0)
     pairs = {"events": stage.train.nnz, "items": stage.train.shape[1]}
     values = {**{cost: costs[cost] for cost in COSTS}, **pairs}
-    return [bench._row(case, contender.name, name, float(value), 1) for name, value in values.items()]
+    return [bench.row_of(case, contender.name, name, float(value), 1) for name, value in values.items()]
 
 
 def with_events(stage: Stage, share: float) -> Stage:

@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks.cold_demo import kept
 from benchmarks.demo import newest
+from benchmarks.peak import peak_mb
 from benchmarks.pretrained_weights import MINILM, WHAT_TO_GET
 from components.pretrained_config import PretrainedConfig, TuneConfig
 from components.settings import SettingsError
@@ -83,7 +84,7 @@ def measure(case: str, way: str) -> dict[str, float]:
         "seconds": time.monotonic() - built,
         "cpu seconds": cpu_seconds() - used,
         "seconds to encode once": encoded - started,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb(),
         "error with encoders": report["with_encoders"] / report["linear"],
     }
 

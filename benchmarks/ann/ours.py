@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.peak import peak_mb
 from serving.config import IndexConfig
 from serving.index import ScannIndex, build_index
 
@@ -47,8 +47,7 @@ def main() -> None:
             seconds.append(time.perf_counter() - started)
         recall = np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, truth)])
         curve.append({"leaves": leaves, "reorder": reorder, "recall": float(recall), "qps": len(queries) / min(seconds)})
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"curve": curve, "build_seconds": build_seconds, "peak_mb": peak_mb}))
+    print(json.dumps({"curve": curve, "build_seconds": build_seconds, "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":

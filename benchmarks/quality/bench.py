@@ -1,7 +1,7 @@
 """Runs every contender on every case: settings chosen on validation, the test touched once, finished parts kept.
 
 The budget is equal: every contender, ours included, tries at most `TRIALS` settings and spends at most `budget_s` processor seconds on
-them; a setting is not started once they are spent. A neural peer's fit stops there too, and its first setting is a published one.
+them; a setting is not started once they are spent. A neural peer's fit stops there too.
 
 V users that have something to find.
 """
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peak import peak_mb
 from benchmarks.quality import BEST_PEER
 from benchmarks.quality.contenders import Contender, Scored, Settings, budget_s, peers_for
 from benchmarks.quality.loaders import CASES, WHAT_TO_GET
@@ -112,7 +113,7 @@ def choose(split: Split, contender: Contender) -> dict[str, Any]:
     if len(trials) == 1 and not needs_epochs:
         return trials[0]
     print(f"{split.case}: {contender.name}: {len(trials)} settings", flush=True)
-    outcomes = _in_own_process(_tried, split, contender)
+    outcomes = in_own_process(_tried, split, contender)
     best = int(np.argmax([quality for quality, _ in outcomes]))
     return {**trials[best], **outcomes[best][1]}
 
@@ -132,7 +133,7 @@ def _tried(split: Split, contender: Contender) -> list[tuple[float, Settings]]:
 
 
 def _test(split: Split, contender: Contender, settings: Settings, seed: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    scored, costs = _in_own_process(_timed, contender, split.test, settings, seed)
+    scored, costs = in_own_process(timed, contender, split.test, settings, seed)
     return costs, per_user(split, split.test, scored.scores)
 
 
@@ -163,7 +164,7 @@ def case_rows(case: str, outcomes: dict[str, Outcome]) -> list[Row]:
 def lead_rows(case: str, contender: str, outcome: Outcome, other: Outcome, what: str) -> list[Row]:
     """How far each metric is above another contender's, over the same users."""
     leads = {metric: metrics.paired_bootstrap(values, other.values[metric]) for metric, values in outcome.values.items()}
-    return [_row(case, contender, f"{metric} {what}", lead.value, outcome.runs, lead.low, lead.high) for metric, lead in leads.items()]
+    return [row_of(case, contender, f"{metric} {what}", lead.value, outcome.runs, lead.low, lead.high) for metric, lead in leads.items()]
 
 
 def outcome_rows(case: str, contender: str, outcome: Outcome) -> list[Row]:
@@ -171,32 +172,31 @@ def outcome_rows(case: str, contender: str, outcome: Outcome) -> list[Row]:
     rows = []
     for metric, values in outcome.values.items():
         interval = metrics.bootstrap(values)
-        rows.append(_row(case, contender, metric, interval.value, outcome.runs, interval.low, interval.high))
+        rows.append(row_of(case, contender, metric, interval.value, outcome.runs, interval.low, interval.high))
         rows[-1]["settings"] = [dict(settings) for settings in outcome.settings]
         if outcome.spread[metric]:
-            rows.append(_row(case, contender, f"{metric} spread of runs", outcome.spread[metric], outcome.runs))
-    rows += [_row(case, contender, cost, value, 1) for cost, value in outcome.costs.items()]
+            rows.append(row_of(case, contender, f"{metric} spread of runs", outcome.spread[metric], outcome.runs))
+    rows += [row_of(case, contender, cost, value, 1) for cost, value in outcome.costs.items()]
     return rows
 
 
-def _row(case: str, contender: str, metric: str, value: float, runs: int, low: float | None = None, high: float | None = None) -> Row:
+def row_of(case: str, contender: str, metric: str, value: float, runs: int, low: float | None = None, high: float | None = None) -> Row:
     return {"case": case, "contender": contender, "metric": metric, "value": value, "low": low, "high": high, "runs": runs}
 
 
-def _in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """Calls it where peak memory and processor time are its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
-def _timed(contender: Contender, stage: Stage, settings: Settings, seed: int) -> tuple[Scored, dict[str, float]]:
+def timed(contender: Contender, stage: Stage, settings: Settings, seed: int) -> tuple[Scored, dict[str, float]]:
     start, cpu_start = time.monotonic(), _cpu_s()
     scored = contender.score(stage, settings, seed)
-    own_peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return scored, {
         "seconds": time.monotonic() - start,
         "cpu_seconds": _cpu_s() - cpu_start,
-        "peak_mb": float(own_peak_mb if scored.peak_mb is None else scored.peak_mb),
+        "peak_mb": float(peak_mb() if scored.peak_mb is None else scored.peak_mb),
         "parameters": float(scored.parameters),
     }
 

@@ -76,7 +76,9 @@ def _python_for(name: str) -> str:
 
 def code(name: str) -> tuple[str, ...]:
     """What a worker's results depend on, as paths inside the project."""
-    return tuple(f"benchmarks/quality/{path}" for path in ("environments.py", f"requirements/{name}.txt", f"workers/{name}.py"))
+    own = ("environments.py", f"requirements/{name}.txt", f"workers/{name}.py")
+    shared = [f"workers/shared/{path.name}" for path in sorted((HERE / "workers" / "shared").glob("*.py"))]
+    return tuple(f"benchmarks/quality/{path}" for path in (*own, *shared))
 
 
 def version(name: str, package: str) -> str:

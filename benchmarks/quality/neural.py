@@ -10,8 +10,7 @@ from benchmarks.quality import environments
 from benchmarks.quality.contenders import Contender, Scored, budget_s
 from benchmarks.quality.splits import Split, Stage
 
-# Environment -> model -> setting -> values. The first values are published ones: RecBole's hyper-parameters for MovieLens, SimpleX's own
-# margin, and for the sequential models the sizes of their papers at RecTools' learning rate.
+# Environment -> model -> setting -> values, set by hand.
 GENERAL: dict[str, dict[str, dict[str, Any]]] = {
     "neural": {
         "BPR": {"embedding_size": (64,), "learning_rate": (0.001, 0.0005)},
@@ -34,13 +33,12 @@ def neural_peers(split: Split) -> list[Contender]:
     if split.case.startswith("TFRS-A"):
         return []
     models = GENERAL if split.test.times_s is None else SEQUENTIAL
-    shared = "benchmarks/quality/workers/shared/stopping.py"
     return [
         Contender(
             f"{name} ({LIBRARIES[environment][0]} {environments.version(environment, LIBRARIES[environment][1])})",
             functools.partial(score_neural, environment, name, split.metrics[0], budget_s(split.case)),
             grid,
-            code=("benchmarks/quality/neural.py", shared, *environments.code(environment)),
+            code=("benchmarks/quality/neural.py", *environments.code(environment)),
             stops_early=True,
         )
         for environment, of_library in models.items()

@@ -33,7 +33,7 @@ def test_a_share_of_the_items_with_all_of_their_events(stage):
 
 
 def test_rows_of_one_fit(stage, monkeypatch):
-    monkeypatch.setattr(bench, "_in_own_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(bench, "in_own_process", lambda function, *arguments: function(*arguments))
     rows = growth.costs_of("events_30", Contender("popularity", score_popularity), growth.with_events(stage, 0.3))
     values = {row["metric"]: row["value"] for row in rows}
     assert (values["events"], values["items"]) == (60, 20)

@@ -21,7 +21,7 @@ NUM_USERS, NUM_ITEMS = 24, 16
 def here(monkeypatch):
     """Contenders run in this process: a fresh one cannot always import the test module that defines them."""
 
-    monkeypatch.setattr(bench, "_in_own_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(bench, "in_own_process", lambda function, *arguments: function(*arguments))
 
 
 def checkerboard(missing):
@@ -111,7 +111,7 @@ def test_settings_are_chosen_on_validation_and_kept(split, tmp_path, monkeypatch
     assert outcome.costs["parameters"] == 7
     assert outcome.costs["peak_mb"] > 10
 
-    monkeypatch.setattr(bench, "_in_own_process", lambda *run: pytest.fail("was kept"))
+    monkeypatch.setattr(bench, "in_own_process", lambda *run: pytest.fail("was kept"))
     again = bench.run_contender([(split, contender)])
     assert np.array_equal(again.values["NDCG@1"], outcome.values["NDCG@1"])
     assert (again.costs, again.runs) == (outcome.costs, 1)
@@ -129,10 +129,10 @@ def test_a_run_that_was_cut_off_goes_on_with_what_is_missing(split, tmp_path, mo
             raise KeyboardInterrupt
         return function(*arguments)
 
-    monkeypatch.setattr(bench, "_in_own_process", dies)
+    monkeypatch.setattr(bench, "in_own_process", dies)
     with pytest.raises(KeyboardInterrupt):
         bench.run_contender([(split, contender)])
-    monkeypatch.setattr(bench, "_in_own_process", lambda function, *run: done.append(run[-1]) or function(*run))
+    monkeypatch.setattr(bench, "in_own_process", lambda function, *run: done.append(run[-1]) or function(*run))
     assert bench.run_contender([(split, contender)]).runs == 3
     assert done == [1, 2]
 

@@ -4,18 +4,14 @@ RecBole makes the batches and the steps; scores leave as a matrix, so that every
 Settings: `model`, `budget_s`, `metric` (NDCG@k or R@k), `epochs` (which validation found: then nothing is watched), and RecBole's own.
 """
 
-import json
 import logging
 import os
-import resource
 import sys
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
 
 folder = Path(sys.argv[1])
-settings = json.loads((folder / "settings.json").read_text())
 os.chdir(folder)  # RecBole writes logs and checkpoints into the current folder
 
 import torch  # noqa: E402
@@ -23,33 +19,20 @@ from recbole.config import Config  # noqa: E402
 from recbole.data import create_dataset, data_preparation  # noqa: E402
 from recbole.data.interaction import Interaction  # noqa: E402
 from recbole.utils import get_model, get_trainer, init_seed  # noqa: E402
-from shared import stopping  # noqa: E402
+from shared import stage, stopping  # noqa: E402
 
 logging.disable(logging.CRITICAL)
+settings = stage.read_settings(folder)
 torch.set_num_threads(1)  # processor seconds are the budget, and threads that wait for each other burn them
 SEQUENTIAL = ("GRU4Rec",)
 LONGEST = 50  # interactions that a sequential model sees
 
 
-def load(name):
-    path = folder / f"{name}.npz"
-    return sp.load_npz(path).tocsr() if path.exists() else None
-
-
-train, history, watch, times = (load(name) for name in ("train", "history", "watch", "times"))
+train, history, watch, times = stage.read_pairs(folder)
 num_users, num_items = train.shape
 model_name, budget_s, metric = (settings.pop(name) for name in ("model", "budget_s", "metric"))
 fixed_epochs, seed = settings.pop("epochs", None), settings.pop("seed")
 is_sequential = model_name in SEQUENTIAL
-
-
-def ordered(matrix, user):
-    """A user's items, oldest first; by number where there is no time, or equal times."""
-    items = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
-    if times is None:
-        return items
-    when = np.asarray(times[user, items].todense()).ravel()
-    return items[np.argsort(when, kind="stable")]
 
 
 def write_pairs():
@@ -58,7 +41,7 @@ def write_pairs():
     with (folder / "data" / "pairs" / "pairs.inter").open("w") as file:
         file.write("user_id:token\titem_id:token\ttimestamp:float\n")
         for user in range(num_users):
-            own = ordered(train, user).tolist()
+            own = stage.ordered(train, user, times).tolist()
             if own:
                 for place, item in enumerate([*own, own[-1], own[-1]]):
                     file.write(f"{user}\t{item}\t{place}\n")
@@ -104,7 +87,7 @@ def scores(known):
         block = users[start : start + 256]
         batch = {"user_id": torch.tensor([number["user"][str(user)] for user in block])}
         if is_sequential:
-            lists = [[columns[item] for item in ordered(known, user) if columns[item]][-LONGEST:] for user in block]
+            lists = [[columns[item] for item in stage.ordered(known, user, times) if columns[item]][-LONGEST:] for user in block]
             batch["item_id_list"] = torch.tensor([[*own, *[0] * (LONGEST - len(own))] for own in lists])
             batch["item_length"] = torch.tensor([max(len(own), 1) for own in lists])
         every = model.full_sort_predict(Interaction(batch)).reshape(len(block), -1)[:, : dataset.item_num].numpy()
@@ -124,9 +107,4 @@ report = stopping.train(
     budget_s,
     fixed_epochs,
 )
-np.save(folder / "scores.npy", scores(history))
-report |= {
-    "parameters": int(sum(weight.numel() for weight in model.parameters())),
-    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-}
-(folder / "report.json").write_text(json.dumps(report))
+stage.write(folder, scores(history), sum(weight.numel() for weight in model.parameters()), **report)

@@ -3,22 +3,19 @@
 Settings: `model`, `budget_s`, `metric`, `epochs` (which validation found: then nothing is watched), and RecTools' own.
 """
 
-import json
 import logging
-import resource
 import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 import torch
 from pytorch_lightning import seed_everything
 from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import BERT4RecModel, SASRecModel
-from shared import stopping
+from shared import stage, stopping
 
 warnings.simplefilter("ignore")
 logging.disable(logging.CRITICAL)
@@ -26,28 +23,17 @@ torch.set_num_threads(1)  # processor seconds are the budget, and threads that w
 MODELS = {"SASRec": SASRecModel, "BERT4Rec": BERT4RecModel}
 
 folder = Path(sys.argv[1])
-settings = json.loads((folder / "settings.json").read_text())
+settings = stage.read_settings(folder)
 
 
-def load(name):
-    path = folder / f"{name}.npz"
-    return sp.load_npz(path).tocsr() if path.exists() else None
-
-
-train, history, watch, times = (load(name) for name in ("train", "history", "watch", "times"))
+train, history, watch, times = stage.read_pairs(folder)
 num_users, num_items = train.shape
 model_name, budget_s, metric = (settings.pop(name) for name in ("model", "budget_s", "metric"))
 fixed_epochs = settings.pop("epochs", None)
 seed_everything(settings.pop("seed"))
 
 
-def ordered(matrix, user):
-    """A user's items, oldest first; by number at equal times."""
-    items = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]]
-    return items[np.argsort(np.asarray(times[user, items].todense()).ravel(), kind="stable")]
-
-
-histories = [ordered(train, user) for user in range(num_users)]
+histories = [stage.ordered(train, user, times) for user in range(num_users)]
 pairs = pd.DataFrame(
     {
         Columns.User: np.repeat(np.arange(num_users), [len(items) for items in histories]),
@@ -72,7 +58,7 @@ def scores(known):
     network.eval()
     items = network.item_model.get_all_embeddings()
     result = np.zeros((num_users, num_items), np.float32)
-    lists = [[int(columns[item]) for item in ordered(known, user) if columns[item]] for user in range(num_users)]
+    lists = [[int(columns[item]) for item in stage.ordered(known, user, times) if columns[item]] for user in range(num_users)]
     users = [user for user in range(num_users) if lists[user]]
     for start in range(0, len(users), 256):
         block = users[start : start + 256]
@@ -88,9 +74,4 @@ def scores(known):
 report = stopping.train(
     network, lambda epoch: model.fit_partial(dataset, 1, 1), lambda: scores(train), train, watch, metric, budget_s, fixed_epochs
 )
-np.save(folder / "scores.npy", scores(history))
-report |= {
-    "parameters": int(sum(weight.numel() for weight in network.parameters())),
-    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-}
-(folder / "report.json").write_text(json.dumps(report))
+stage.write(folder, scores(history), sum(weight.numel() for weight in network.parameters()), **report)
