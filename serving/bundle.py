@@ -70,7 +70,8 @@ def build_bundle(
 
     def recommender(index: Index) -> Recommender:
         shelf = Shelf(index, catalogue, free_rows)
-        order = RankerOrder(ranker, facts.padded(free_rows), shelf, taken, weights) if ranker else RetrievalOrder(len(weights))
+        learned = model.signatures["learned_similarity"]
+        order = RankerOrder(ranker, facts.padded(free_rows), shelf, learned, taken, weights) if ranker else RetrievalOrder(len(weights))
         return Recommender(model, shelf, histories, config, order)
 
     is_approximate = not isinstance(as_measured, ExactIndex)

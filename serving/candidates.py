@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from serving.index import pad_to
 from serving.shelf import ANY_DOMAIN, Shelf
+from trainer.similarity import Similarity, dot
 
 _SCORES_AT_ONCE = 2**25  # float32 scores of one exact step: 128 MiB
 
@@ -38,9 +39,10 @@ class Request(NamedTuple):
 class Candidates(tf.Module):
     """The eligible items of the highest score for each request of a batch on its own."""
 
-    def __init__(self, shelf: Shelf):
+    def __init__(self, shelf: Shelf, score: Similarity = dot):
+        """score: exact where all items are searched; where the index is approximate, of what that finds by dot product."""
         super().__init__()
-        self.shelf = shelf
+        self.shelf, self._score = shelf, score
 
     def search(self, request: Request, wanted: tf.Tensor, needed: tf.Tensor):
         """The best eligible items, whoever made them: scores (-inf beyond them) and positions [B, wanted].
@@ -52,11 +54,13 @@ class Candidates(tf.Module):
         query, fallback, rules = request
         scores, positions = self.shelf.nearest(tf.where(fallback[:, None], 0.0, query), tf.minimum(wanted, self.shelf.num_rows))
         items = tf.maximum(positions, 0)
+        if self._score is not dot:
+            scores = self._score(query[:, None], tf.gather(self.shelf.vectors, items))[:, 0]
         facts = (tf.gather(values, items) for values in (self.shelf.domains, self.shelf.published_at_s, self.shelf.listed))
         fits = _fits(rules, *facts)
         may = self._is_among(positions, rules.allowed) | ~rules.is_limited[:, None]
         eligible = (positions >= 0) & ~self._is_among(positions, rules.hidden) & fits & may
-        order = tf.argsort(tf.cast(~eligible, tf.int32), 1, stable=True)  # the eligible first, still best first
+        order = tf.argsort(tf.where(eligible, -scores, np.inf), 1, stable=True)  # the eligible first, best first
         scores, positions = (
             pad_to(tf.gather(tf.where(eligible, values, fill), order, batch_dims=1), wanted, fill)
             for values, fill in ((scores, -np.inf), (positions, -1))
@@ -89,7 +93,7 @@ class Candidates(tf.Module):
 
     def _best_of_all(self, request: Request, wanted: tf.Tensor, cap_creators: bool):
         query, fallback, rules = request
-        scores = tf.matmul(query, self.shelf.vectors, transpose_b=True)  # [B, N]
+        scores = self._score(query, self.shelf.vectors)  # [B, N]
         scores = tf.where(fallback[:, None], self.shelf.cold_start[None], scores)
         fits = _fits(rules, self.shelf.domains[None], self.shelf.published_at_s[None], self.shelf.listed[None])
         may = _marked(rules.allowed, tf.shape(scores)) | ~rules.is_limited[:, None]

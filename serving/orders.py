@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from serving.histories import History
 from serving.item_facts import ItemFacts
-from serving.pair_features import PairFeatures, flat
+from serving.pair_features import Learned, PairFeatures, flat
 from serving.rerank import RANKED, SIMILAR
 from serving.shelf import Shelf
 from trainer.ranking_features import FITTED, POSITION
@@ -48,14 +48,14 @@ class RankerOrder(tf.Module):
 
     reason = RANKED
 
-    def __init__(self, ranker: Any, facts: ItemFacts, shelf: Shelf, popularity: np.ndarray, weights: Mapping[str, float]):
+    def __init__(self, ranker: Any, facts: ItemFacts, shelf: Shelf, learned: Learned, popularity: np.ndarray, weights: Mapping[str, float]):
         """ranker: loaded, with the signatures `rank` and `explain` (docs/architecture.md). popularity: float32 [N], of `relative` counts.
         weights: by objective, in the order of the event rules.
         """
         super().__init__()
         self._ranker, self._rank = ranker, ranker.signatures["rank"]
         self._explain = ranker.signatures["explain"]
-        self._features = PairFeatures(facts, shelf, list(weights))
+        self._features = PairFeatures(facts, shelf, list(weights), learned)
         self._popularity = tf.Variable(tf.constant(popularity, tf.float32), trainable=False)
         self._weights = tf.constant(list(weights.values()), tf.float32)
         self.num_objectives = len(weights)

@@ -5,7 +5,7 @@ B requests, H recent interactions, C candidates, N items, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,11 +13,13 @@ import tensorflow as tf
 from serving.index import Index
 from serving.item_facts import ItemFacts
 from serving.shelf import UNDATED_S, Shelf
+from trainer.cross_attention import RECENT
 from trainer.ranking_features import UNKNOWN_S
 
 PER_REQUEST = ("history_counts", "recency_s", "time_s", "user_vector")  # features that all candidates of a request share
 PER_ITEM = ("domain", "creator", "categories", "numeric", "item_vector")  # features that an item has in every request
-RECENT, LATEST = 50, 5  # interactions that an item is compared with
+LATEST = 5  # interactions; an item is compared with these and with the RECENT ones
+Learned = Callable[..., Mapping[str, tf.Tensor]]  # the retrieval model's signature `learned_similarity`
 
 
 def codes_of(names: np.ndarray) -> np.ndarray:
@@ -29,9 +31,10 @@ def codes_of(names: np.ndarray) -> np.ndarray:
 class PairFeatures(tf.Module):
     """The features of every candidate of every request, from constants of the items."""
 
-    def __init__(self, facts: ItemFacts, index: Index | Shelf, event_names: Sequence[str]):
+    def __init__(self, facts: ItemFacts, index: Index | Shelf, event_names: Sequence[str], learned: Learned):
         """index: holds the vectors float32 [N, D]. event_names: the event rules' kinds, in their order."""
         super().__init__()
+        self._learned = learned
         self._event_names = list(event_names)
         strings = np.concatenate([facts.domains[:, None], facts.creators[:, None], facts.categories], 1)
         self._strings = _fixed(strings, tf.string)  # [N, 2 + G]
@@ -67,7 +70,8 @@ class PairFeatures(tf.Module):
         is_dated = (published > tf.cast(UNDATED_S, tf.int64)) & (time_s[:, None] > 0)
         recent, is_recent = self._recent(items, length)  # [B, R]
         weight = tf.cast(is_recent, tf.float32) / tf.maximum(tf.reduce_sum(tf.cast(is_recent, tf.float32), 1, keepdims=True), 1.0)
-        cosines = tf.matmul(vectors, tf.gather(all_vectors, recent), transpose_b=True)  # [B, C, R]
+        recent_vectors = tf.gather(all_vectors, recent) * tf.cast(is_recent, tf.float32)[:, :, None]  # [B, R, D]
+        cosines = tf.matmul(vectors, recent_vectors, transpose_b=True)  # [B, C, R]
         codes, recent_codes = tf.gather(self._codes, candidates), tf.gather(self._codes, recent)
         same = [(codes[:, :, None, at] == recent_codes[:, None, :, at]) & (codes[:, :, None, at] >= 0) for at in range(2)]
         shares = [tf.reduce_sum(tf.cast(part, tf.float32) * weight[:, None], 2) for part in same]
@@ -84,6 +88,7 @@ class PairFeatures(tf.Module):
             "max_similarity": tf.where(highest < -1.5, 0.0, highest),
             "mean_similarity": tf.reduce_sum(cosines * weight[:, None], 2),
             "latest_similarity": tf.reduce_sum(cosines[:, :, :LATEST] * latest[:, None], 2),
+            "learned_similarity": self._learned(query=query, candidates=vectors, history=recent_vectors)["similarity"],
             "domain_share": shares[0],
             "creator_share": shares[1],
         }

@@ -95,7 +95,7 @@ def write_ranking_examples(
     splits = {split: read_people(sequence_folders[split], item_ids) for split in SPLITS}
     popularity = Popularity(latest(list(splits.values())), splits["train"], len(item_ids))
     facts = read_facts(items_folder, item_ids, rules_of.categorical, rules_of.numeric)
-    features = PairFeatures(facts, index, list(rules_of.event_rules))
+    features = PairFeatures(facts, index, list(rules_of.event_rules), model.signatures["learned_similarity"])
     written = {}
     parts_of = queries_by_split(splits, rules_of, config)
     for split in folders:

@@ -22,6 +22,7 @@ from serving.orders import Order, RetrievalOrder
 from serving.rerank import NEW_PERSON, REASONS, Wishes, choose
 from serving.shelf import ANY_TIME, Shelf
 from serving.vocabularies import Vocabularies
+from trainer.similarity import SIMILARITIES
 
 _Strings = tf.TensorSpec([None], tf.string)
 _StringLists = tf.TensorSpec([None, None], tf.string)
@@ -67,7 +68,7 @@ class Recommender(tf.Module):
         self._nobody = vector_of_nobody(self._user_tower, shelf.vectors.shape[1])
         self._explainer = Explainer(model.signatures["explain_user"], shelf, self._order)
         self._num_candidates = config.index.candidates
-        self._candidates = Candidates(shelf)
+        self._candidates, self._alike = Candidates(shelf), Candidates(shelf, SIMILARITIES[config.similar_by])
         self._people = KnownPeople(histories, shelf, Vocabularies(self), config.history_length)
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
@@ -158,7 +159,7 @@ class Recommender(tf.Module):
         rules = self._rules(history.seen, exclude_ids, allow_ids, domain, wishes.of_creator, max_item_age_s, time_s)
         request = Request(tf.where(is_finite[:, None], query, 0.0), is_new(query, history.length, self._nobody) | ~is_finite, rules)
         asked = _Asked(request, history, time_s, weights, wishes, k)
-        page, widened = self._pages(asked, width, self._order)
+        page, widened = self._pages(asked, width, self._order, self._candidates)
         shown = (page.positions >= 0) & (tf.range(width)[None] < k[:, None])
         return self._listed(page.positions, page.scores, shown) | {
             "probabilities": tf.where(shown[:, :, None], page.probabilities, 0.0),
@@ -182,7 +183,7 @@ class Recommender(tf.Module):
 
     @tf.function(input_signature=[_Strings, _StringLists, _StringLists, _Strings, _Ints, _Ints, _Times, _Times])
     def similar(self, item_id, exclude_ids, allow_ids, domain, k, max_per_creator, max_item_age_s, time_s):
-        """The items nearest to an item, by cosine, without itself, under the rules of `recommend`.
+        """The items nearest to an item, by `ServingConfig.similar_by`, without itself, under the rules of `recommend`.
 
         item_id: string [B]; an unknown one has none. The rest, and item_ids, scores, count and widened: as `recommend`.
         """
@@ -204,7 +205,7 @@ class Recommender(tf.Module):
         nobody, nothing = History.empty(batch), tf.zeros([batch])
         wishes = Wishes(nothing, max_per_creator, nothing, tf.zeros([batch], tf.int32))
         asked = _Asked(Request(query, tf.zeros_like(is_known), rules), nobody, time_s, tf.zeros([batch, 0]), wishes, k)
-        page, widened = self._pages(asked, width, RetrievalOrder())
+        page, widened = self._pages(asked, width, RetrievalOrder(), self._alike)
         shown = (page.positions >= 0) & (tf.range(width)[None] < k[:, None]) & is_known[:, None]
         return self._listed(page.positions, page.scores, shown) | {"widened": widened & is_known}
 
@@ -268,10 +269,10 @@ class Recommender(tf.Module):
         """How many candidates a page of `width` is made from; with ScaNN more than its rules are likely to take away."""
         return tf.maximum(self._num_candidates, width if self._shelf.approximate is None else 2 * width)
 
-    def _pages(self, asked: _Asked, width, order: Order) -> tuple[_Page, tf.Tensor]:
+    def _pages(self, asked: _Asked, width, order: Order, candidates: Candidates) -> tuple[_Page, tf.Tensor]:
         """The pages, and which needed more candidates than the index gives because of the cap of a creator."""
         wanted = self._wanted(width)
-        scores, positions = self._candidates.search(asked.request, wanted, asked.k)
+        scores, positions = candidates.search(asked.request, wanted, asked.k)
         page = self._page(asked, scores, positions, width, order)
         found = tf.reduce_sum(tf.cast(page.positions >= 0, tf.int32), 1)
         is_short = (asked.wishes.of_creator > 0) & (found < asked.k) & (wanted < self._shelf.num_rows)
@@ -279,7 +280,7 @@ class Recommender(tf.Module):
         def widen():
             rows = tf.where(is_short)
             part = rows_of(asked, rows)
-            best = self._candidates.search_all(part.request, wanted, cap_creators=True)
+            best = candidates.search_all(part.request, wanted, cap_creators=True)
             again = self._page(part, best[0], best[1], width, order)
             return tf.nest.map_structure(lambda old, new: tf.tensor_scatter_nd_update(old, rows, new), page, again)
 

@@ -15,6 +15,7 @@ import numpy as np
 from components.config import DataConfig
 from components.contract import Feature, item_features
 from trainer.contributions import contributions, part_names
+from trainer.cross_attention import CrossAttention
 from trainer.data import PADDING, UNKNOWN_EVENT, ItemTable
 from trainer.explanations import history_parts
 from trainer.keras import tf
@@ -26,11 +27,11 @@ PARTS_TOLERANCE = 1e-4  # between a vector and the sum of its parts
 
 
 class Towers(tf.Module):
-    """What is saved: both towers, the code of each event name, and the transform graph where there is one."""
+    """What is saved: both towers, the learned similarity, the code of each event name, and the transform graph where there is one."""
 
-    def __init__(self, model: Retrieval, events: Sequence[str], data: DataConfig, transform_graph: str | None):
+    def __init__(self, model: Retrieval, attention: CrossAttention, events: Sequence[str], data: DataConfig, transform_graph: str | None):
         super().__init__()
-        self.item_tower, self.user_tower = model.item_tower, model.user_tower
+        self.item_tower, self.user_tower, self.attention = model.item_tower, model.user_tower, attention
         codes = range(UNKNOWN_EVENT + 1, UNKNOWN_EVENT + 1 + len(events))
         self.event_codes = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(["", *events], tf.constant([PADDING, *codes], tf.int32)), UNKNOWN_EVENT
@@ -56,11 +57,15 @@ class Towers(tf.Module):
             "history_events": tf.TensorSpec([None, None], tf.string, "history_events"),
             "history_age_s": tf.TensorSpec([None, None], tf.float32, "history_age_s"),
         }
+        vectors = {name: tf.TensorSpec([None, None, embedding_dim], tf.float32, name) for name in ("candidates", "history")}
         functions = {
             "item_tower": tf.function(self.encode_item).get_concrete_function(**item),
             "user_tower": tf.function(self.encode_user).get_concrete_function(**user),
             "explain_user": tf.function(self.explain_user).get_concrete_function(
                 **user, item_vectors=tf.TensorSpec([None, None, embedding_dim], tf.float32, "item_vectors")
+            ),
+            "learned_similarity": tf.function(self.learned_similarity).get_concrete_function(
+                query=tf.TensorSpec([None, embedding_dim], tf.float32, "query"), **vectors
             ),
         }
         if self.transform is not None:
@@ -90,6 +95,10 @@ class Towers(tf.Module):
         history = self._history(user_id, history_vectors, history_events, history_age_s)
         parts, rest = history_parts(self.user_tower, history, item_vectors)
         return {"parts": parts, "rest": rest}
+
+    def learned_similarity(self, query, candidates, history):
+        """User vectors [B, D], items [B, C, D] for each, and recent items [B, L, D], zeros where padded -> `similarity` [B, C]."""
+        return {"similarity": self.attention(query, candidates, history)}
 
     def _history(self, user_id, history_vectors, history_events, history_age_s):
         events = tf.where(tf.reduce_any(history_vectors != 0, -1), self.event_codes.lookup(history_events), PADDING)
@@ -130,13 +139,19 @@ def as_parsed(value, spec):
 
 
 def export(
-    model: Retrieval, table: ItemTable, events: Sequence[str], data: DataConfig, folder: str, transform_graph: str | None = None
+    model: Retrieval,
+    attention: CrossAttention,
+    table: ItemTable,
+    events: Sequence[str],
+    data: DataConfig,
+    folder: str,
+    transform_graph: str | None = None,
 ) -> None:
     """Write the SavedModel, read it back and replay some items and users.
 
     Raises RuntimeError where what was read back answers differently by more than TOLERANCE.
     """
-    towers = Towers(model, events, data, transform_graph)
+    towers = Towers(model, attention, events, data, transform_graph)
     tf.saved_model.save(towers, folder, signatures=towers.signatures(model.config.embedding_dim))
     rows = np.linspace(0, len(table) - 1, min(len(table), 8)).astype(int)
     restored = tf.saved_model.load(folder).signatures
@@ -147,6 +162,9 @@ def export(
     _compare(parts.sum(1), vectors, "item_contributions", folder, PARTS_TOLERANCE)
     request = user_request(vectors, events)
     _compare(restored["user_tower"](**request)["vector"].numpy(), towers.encode_user(**request)["vector"].numpy(), "user_tower", folder)
+    alike = {"query": tf.constant(vectors), "candidates": tf.constant(vectors)[:, None], "history": tf.constant(vectors[::-1])[:, None]}
+    learned = restored["learned_similarity"](**alike)["similarity"].numpy()
+    _compare(learned, towers.learned_similarity(**alike)["similarity"].numpy(), "learned_similarity", folder)
 
 
 def item_request(table: ItemTable, rows: np.ndarray, data: DataConfig) -> dict[str, tf.Tensor]:

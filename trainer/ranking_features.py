@@ -20,7 +20,7 @@ LONG_FROM = 20  # interactions
 VECTORS = ("user_vector", "item_vector")
 POSITION = "position"
 FITTED = "fitted"
-PAIR_NUMBERS = ("max_similarity", "mean_similarity", "latest_similarity", "domain_share", "creator_share")
+PAIR_NUMBERS = ("max_similarity", "mean_similarity", "latest_similarity", "learned_similarity", "domain_share", "creator_share")
 COUNTED = ("age_s", "recency_s", "popularity")  # told by the doubling
 UNKNOWN_S = -1.0  # of a time
 POSITIONS = (1, 2, 3, 5, 10, 20, 50, 100, 200)  # places in retrieval's list from which a bucket starts
@@ -44,6 +44,7 @@ def ranking_features(data: DataConfig, dim: int) -> tuple[Feature, ...]:
         Feature("max_similarity", "float32", (), "largest cosine of the item to a recent one of the person's, 0 without history"),
         Feature("mean_similarity", "float32", (), "mean cosine to the recent ones"),
         Feature("latest_similarity", "float32", (), "mean cosine to the very latest ones"),
+        Feature("learned_similarity", "float32", (), "by cross-attention over the recent ones; without any, the likeness of the vectors"),
         Feature("domain_share", "float32", (), "share of the recent ones in the item's domain"),
         Feature("creator_share", "float32", (), "share of the recent ones by the item's creator"),
         Feature(POSITION, "int64", (), "place in retrieval's list from 1 on, 0 unknown or beyond it"),

@@ -22,6 +22,7 @@ from components import settings
 from components.config import DataConfig
 from components.contract import item_features
 from components.pretrained_config import Encoders, PretrainedConfig
+from trainer.attention_training import fit_cross_attention
 from trainer.checkpoints import Checkpoints, fingerprint
 from trainer.config import RetrievalConfig
 from trainer.content_start import content_directions
@@ -70,7 +71,8 @@ def run_fn(fn_args: Any) -> None:
         with strategy.scope():
             model = build(table, train_split, data, config, users, tuned, fn_args.custom_config.get("encoder_weights", ""))
             history = train(model, train_split, eval_split, table, Path(outputs[1]), is_chief(), engine, checkpoints)
-        export(model, table, events, data, outputs[0], fn_args.transform_graph_path)
+        attention = fit_cross_attention(model, model.item_tower.encode(table), train_split, eval_split)
+        export(model, attention, table, events, data, outputs[0], fn_args.transform_graph_path)
         checkpoints.remove()
     logging.info(
         "retrieval: %d items, %d users, %d interactions, %d epochs, best %s %.4f, %.0f s",

@@ -67,7 +67,8 @@ def write(folder: Path, num_items: int, kind: str, towers: str, ranker: str, dat
     )
     popularity = np.pad(rng.exponential(size=num_items).astype(np.float32), (0, FREE_ROWS))
     weights = utility_weights(data.event_rules, ranking)
-    order = RankerOrder(tf.saved_model.load(ranker), facts.padded(FREE_ROWS), shelf, popularity, weights)
+    learned = model.signatures["learned_similarity"]
+    order = RankerOrder(tf.saved_model.load(ranker), facts.padded(FREE_ROWS), shelf, learned, popularity, weights)
     recommender = Recommender(model, shelf, _histories(num_items, sorted(data.event_rules), rng), config, order)
     tf.saved_model.save(recommender, str(folder), signatures=recommender.signatures(), options=SAVE_OPTIONS)
     signatures = export.load(str(folder)).signatures

@@ -1,4 +1,4 @@
-"""`zhiyin similar`: the items nearest to one."""
+"""`zhiyin similar`: the items nearest to one, by the similarity that the configuration names (`serving.similar_by`)."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ NAMES = list(WEIGHTS)
 
 
 class PlainRanker(tf.Module):
-    """play: by the likeness of the towers' vectors; complete: by the nearest item of the history; like: by popularity; skip: by the
+    """play: by the learned similarity; complete: by the nearest item of the history; like: by popularity; skip: by the
     domain's share; rating: by the number of likes in the history.
     """
 
@@ -50,8 +50,7 @@ class PlainRanker(tf.Module):
         return {"parts": parts, "rest": tf.zeros_like(parts[:, 0]), "names": tf.repeat(tf.constant([NAMES]), tf.shape(parts)[0], 0)}
 
     def rank(self, **features):
-        cosine = tf.reduce_sum(features["user_vector"] * features["item_vector"], 1)
-        columns = [cosine, 3 * features["max_similarity"], features["popularity"] - 1, features["domain_share"]]
+        columns = [features["learned_similarity"], 3 * features["max_similarity"], features["popularity"] - 1, features["domain_share"]]
         return {"probabilities": tf.sigmoid(tf.stack([*columns, features["history_counts"][:, 2] / 4], 1))}
 
 
@@ -63,7 +62,7 @@ def answer(request, model):
     empty = np.full(NUM_ITEMS, "", object)
     facts = ItemFacts(DOMAINS.astype(object), CREATORS.astype(object), empty[:, None][:, :0], np.zeros((NUM_ITEMS, 1)), PUBLISHED_S)
     shelf = Shelf(index, Catalogue(ids, list(DOMAINS), COLD_START, list(CREATORS), published_at_s=PUBLISHED_S, now_s=LAST_S))
-    order = RankerOrder(PlainRanker(), facts, shelf, POPULARITY, WEIGHTS)
+    order = RankerOrder(PlainRanker(), facts, shelf, model.signatures["learned_similarity"], POPULARITY, WEIGHTS)
     histories = tiny.histories_of({"known": [(0, 0, 0.0), (3, 1, 0.0)], "other": [(1, 0, 0.0)]})
     return Recommender(model, shelf, histories, ServingConfig(config, history_length=5), order)
 
@@ -123,7 +122,8 @@ def oracle(one, kind):
     cosines = VECTORS @ VECTORS[items].T if items else np.zeros((NUM_ITEMS, 1))
     shares = [np.mean([DOMAINS[row] == DOMAINS[other] != "" for other in items]) if items else 0.0 for row in range(NUM_ITEMS)]
     likes = sum(weight == 2 for _, weight in taste) if not given_ else 0
-    columns = [VECTORS @ query, 3 * cosines.max(1), POPULARITY - 1, shares, np.full(NUM_ITEMS, likes / 4)]
+    learned = VECTORS @ (query + 0.5 * VECTORS[items].sum(0))
+    columns = [learned, 3 * cosines.max(1), POPULARITY - 1, shares, np.full(NUM_ITEMS, likes / 4)]
     probabilities = sigmoid(np.stack(columns, 1))
     weights = one["weights"] if any(one["weights"]) else list(WEIGHTS.values())
     utility = probabilities @ np.array(weights) if taste else scores

@@ -19,7 +19,9 @@ PERSON = [
 
 
 class TinyModel(tf.Module):
-    """user_tower: the sum of the history's vectors, twice for "like", over 1 + age. encode_item: the unit vector of its numbers."""
+    """user_tower: the sum of the history's vectors, twice for "like", over 1 + age. encode_item: the unit vector of its numbers.
+    learned_similarity: the dot product with the query and half the sum of the history.
+    """
 
     @tf.function(input_signature=PERSON)
     def user_tower(self, user_id, history_vectors, history_events, history_age_s):
@@ -34,6 +36,15 @@ class TinyModel(tf.Module):
         parts = tf.einsum("bld,bmd->bml", history_vectors * weights[:, :, None], item_vectors)
         return {"parts": parts, "rest": tf.zeros_like(parts[:, :, 0])}
 
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, DIM], tf.float32, "query"),
+            *(tf.TensorSpec([None, None, DIM], tf.float32, name) for name in ("candidates", "history")),
+        ]
+    )
+    def learned_similarity(self, query, candidates, history):
+        return {"similarity": tf.einsum("bcd,bd->bc", candidates, query + 0.5 * tf.reduce_sum(history, 1))}
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "item_id"), tf.TensorSpec([None, DIM], tf.float32, "numeric")])
     def encode_item(self, item_id, numeric):
         return {"vector": tf.math.l2_normalize(numeric, 1)}
@@ -41,7 +52,8 @@ class TinyModel(tf.Module):
 
 def save_model(path, model=None):
     model = model or TinyModel()
-    signatures = {name: getattr(model, name).get_concrete_function() for name in ("user_tower", "explain_user", "encode_item")}
+    names = ("user_tower", "explain_user", "learned_similarity", "encode_item")
+    signatures = {name: getattr(model, name).get_concrete_function() for name in names}
     signatures["item_tower"] = signatures["encode_item"]
     tf.saved_model.save(model, str(path), signatures=signatures)
     return str(path)
@@ -60,7 +72,9 @@ def histories_of(rows, event_names=("play", "like")):
     return Histories(list(rows), splits, items, events, ages, event_names)
 
 
-def recommender(model, kind="exact", num_items=30, rows=None, history_length=5, candidates=10, seed=0, free_rows=0, withdrawn=()):
+def recommender(
+    model, kind="exact", num_items=30, rows=None, history_length=5, candidates=10, seed=0, free_rows=0, withdrawn=(), **settings
+):
     """Item i is in domain music, film or none by i % 3; the cold-start order is the last item first."""
     vectors = vectors_of(num_items, seed)
     item_ids = [f"i{row}" for row in range(num_items)]
@@ -68,7 +82,7 @@ def recommender(model, kind="exact", num_items=30, rows=None, history_length=5, 
     domains = [("music", "film", "")[row % 3] for row in range(num_items)]
     shelf = Shelf(index, Catalogue(item_ids, domains, np.arange(num_items) / num_items, withdrawn=withdrawn), free_rows)
     rows = {"known": [(0, 0, 0.0), (3, 1, 0.0)], "other": [(1, 0, 0.0)]} if rows is None else rows
-    return Recommender(model, shelf, histories_of(rows), ServingConfig(history_length=history_length))
+    return Recommender(model, shelf, histories_of(rows), ServingConfig(history_length=history_length, **settings))
 
 
 def request(user_id=("",), history=((),), events=None, age_s=None, exclude=((),), domain=None, k=(5,), **others):

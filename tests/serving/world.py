@@ -54,7 +54,7 @@ class BrokenModel(GoodModel):
 
 
 def save_model(model, folder):
-    names = ("user_tower", "explain_user", "item_tower", "encode_item")
+    names = ("user_tower", "explain_user", "learned_similarity", "item_tower", "encode_item")
     path = str(Path(folder, "Format-Serving"))
     tf.saved_model.save(model, path, signatures={name: getattr(model, name).get_concrete_function() for name in names})
     return artifact(standard_artifacts.Model, folder)

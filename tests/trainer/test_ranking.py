@@ -40,6 +40,7 @@ def rows(count, seed=0):
         "max_similarity": generator.uniform(-1, 1, count).astype(np.float32),
         "mean_similarity": generator.uniform(-1, 1, count).astype(np.float32),
         "latest_similarity": generator.uniform(-1, 1, count).astype(np.float32),
+        "learned_similarity": generator.uniform(-1, 1, count).astype(np.float32),
         "domain_share": generator.uniform(0, 1, count).astype(np.float32),
         "creator_share": generator.uniform(0, 1, count).astype(np.float32),
         "position": generator.integers(0, 30, count),

@@ -83,6 +83,15 @@ def test_an_unknown_event_counts_like_no_named_one_and_padding_counts_nothing(ex
     assert np.isfinite(user("whistle", "")).all()
 
 
+def test_without_a_history_the_learned_similarity_is_the_dot_product(exported):
+    learned = tf.saved_model.load(str(exported / "Format-Serving")).signatures["learned_similarity"]
+    random = np.random.default_rng(0)
+    query, candidates = random.normal(size=(2, 8)).astype(np.float32), random.normal(size=(2, 3, 8)).astype(np.float32)
+    for length in (0, 4):
+        scores = learned(query=tf.constant(query), candidates=tf.constant(candidates), history=tf.zeros([2, length, 8]))["similarity"]
+        np.testing.assert_allclose(scores, np.einsum("qd,qcd->qc", query, candidates), atol=1e-5)
+
+
 def test_raw_values_arrive_as_the_transform_expects_them():
     spec = tf.io.VarLenFeature(tf.string)
     assert raw_tensor_spec("tags", spec).shape.as_list() == [None, None]

@@ -11,6 +11,7 @@ from components.pretrained_config import PretrainedConfig, TuneConfig
 from components.settings import to_json
 from tests.trainer.tiny_bert import write_checkpoint
 from trainer.content import fit_content
+from trainer.cross_attention import CrossAttention
 from trainer.encoders.frozen import load
 from trainer.encoders.pretrained import sentence_encoder
 from trainer.encoders.tuned import LayerwiseAdamW, layer_rates
@@ -105,7 +106,7 @@ def test_what_is_saved_needs_no_tokeniser(words, read, train_split, tiny, tmp_pa
     """C26: `item_tower` takes wordpieces, and its graph has core operations only."""
     table, data = read
     model = build(table, train_split, data, tiny.CONFIG, tuned=[words])
-    export(model, table, tuple(data.event_rules), data, str(tmp_path / "model"))
+    export(model, CrossAttention(tiny.CONFIG.embedding_dim), table, tuple(data.event_rules), data, str(tmp_path / "model"))
     saved = saved_model_pb2.SavedModel.FromString(Path(tmp_path / "model" / "saved_model.pb").read_bytes()).meta_graphs[0]
     graph = saved.graph_def
     ops = {node.op for node in graph.node} | {node.op for function in graph.library.function for node in function.node_def}
