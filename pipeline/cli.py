@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     recommend.add_argument("--k", type=int, default=10, help="items a person (default 10)")
     recommend.add_argument("--output", type=Path, help="CSV or Parquet: user_id, rank, item_id, score")
 
-    similar = _command(commands, "similar", "items like one item", "./zhiyin similar --item m0007 --k 5")
+    similar = _command(commands, "similar", "items like one item, by serving.similar_by", "./zhiyin similar --item m0007 --k 5")
     _add_config(similar, DEMO_CONFIG)
     similar.add_argument("--item", metavar="ID", required=True)
     similar.add_argument("--k", type=int, default=10, help="items (default 10)")

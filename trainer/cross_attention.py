@@ -29,5 +29,8 @@ class CrossAttention(tf.keras.layers.Layer):
         """query: float [Q, D]; candidates: [Q, C, D], each query's own; history: [Q, L, D], zeros where padded -> float [Q, C]."""
         is_there = tf.reduce_any(history != 0, -1)[:, None]  # [Q, 1, L]
         match, worth = (dot(candidates, tf.matmul(history, kernel)) for kernel in (self.match, self.worth))  # [Q, C, L]
-        shares = tf.nn.softmax(tf.where(is_there, match, HIDDEN), -1)
-        return dot(query[:, None], candidates)[:, 0] + tf.reduce_sum(shares * worth, -1)  # what is padded is worth 0
+        match = tf.where(is_there, match, HIDDEN)
+        # A softmax by hand: its op, of a rank not known, makes the optimiser of the answer's graph warn.
+        weight = tf.exp(match - tf.stop_gradient(tf.reduce_max(match, -1, keepdims=True)))
+        attended = tf.math.divide_no_nan(tf.reduce_sum(weight * worth, -1), tf.reduce_sum(weight, -1))  # what is padded is worth 0
+        return dot(query[:, None], candidates)[:, 0] + attended

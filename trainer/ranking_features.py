@@ -130,14 +130,15 @@ class Encoder(tf.Module):
 
     def _dense(self, features):
         """Numbers before scaling, NaN where absent: float32 [R, G]."""
-        pair = [features[name] for name in PAIR_NUMBERS]
-        pair.append(tf.reduce_sum(features["user_vector"] * features["item_vector"], 1))
+        similarity = tf.reduce_sum(features["user_vector"] * features["item_vector"], 1)
+        pair = {name: features[name] for name in PAIR_NUMBERS}
+        pair["learned_similarity"] -= similarity  # often the same number, which would share its weight
         counts = tf.math.log1p(features["history_counts"])
         share = features["history_counts"] / tf.maximum(tf.reduce_sum(features["history_counts"], 1, keepdims=True), 1.0)
         numbers = features["numeric"]
         numbers = tf.sign(numbers) * tf.math.log1p(tf.abs(numbers))  # lengths and counts span orders of magnitude
         popularity = tf.math.log(0.1 + features["popularity"])
-        return tf.concat([tf.stack([*pair, popularity], 1), counts, share, numbers], 1)
+        return tf.concat([tf.stack([*pair.values(), similarity, popularity], 1), counts, share, numbers], 1)
 
 
 _BUCKETS = 40

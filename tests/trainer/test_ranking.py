@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
 from components.config import DEFAULT_EVENTS, DataConfig, TableConfig
-from trainer import ranking
+from trainer import ranking, ranking_features
 from trainer.keras import tf
 from trainer.ranking_config import RankingConfig, broadest_success, labels_of, utility_weights
 from trainer.ranking_features import Encoder
@@ -94,6 +94,16 @@ def test_a_number_is_its_vector_times_it_and_a_category_its_row(encoder):
     np.testing.assert_allclose(vectors[1, 0], layer.categories.embeddings[inputs["ids"][1, 0]], atol=1e-6)
     np.testing.assert_allclose(vectors[1, num_ids + 2], inputs["dense"][1, 2] * layer.numbers[2], atol=1e-6)
     np.testing.assert_allclose(vectors[1, -1], inputs["product"][1].numpy() @ layer.project.kernel.numpy(), atol=1e-6)
+
+
+def test_a_learned_similarity_that_is_the_dot_product_tells_nothing(encoder):
+    """What counts is what it adds: 0 after scaling where that is nothing everywhere, and of itself where it is something."""
+    features, _ = rows(50)
+    features["learned_similarity"] = (features["user_vector"] * features["item_vector"]).sum(1)
+    at = ranking_features.PAIR_NUMBERS.index("learned_similarity")
+    same = Encoder(features, 2, KINDS, DATA.numeric)(tensors(features))["dense"][:, at]
+    np.testing.assert_allclose(same, 0, atol=1e-5)
+    assert np.std(encoder(tensors(rows(50)[0]))["dense"][:, at]) > 0.5
 
 
 @pytest.mark.parametrize("kind", MODELS)
