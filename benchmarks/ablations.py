@@ -73,7 +73,7 @@ def variants_of(split: Split) -> list[Contender]:
         replace(
             base,
             name=name,
-            score=functools.partial(score, {}, ()) if name == WITHOUT_CONTENT else base.score,
+            score=functools.partial(score, {}, (), "") if name == WITHOUT_CONTENT else base.score,
             grid={**base.grid, **{knob: (value,) for knob, value in changed.items()}},
         )
         for name, changed in VARIANTS[split.case].items()

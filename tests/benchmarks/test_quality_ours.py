@@ -36,10 +36,21 @@ def checkerboard(missing, times=False):
 )
 def test_our_trainer_finds_the_missing_square(way, times):
     stage = checkerboard(1, times)
-    scored = ours.score({}, (), stage, SMALL | way, seed=0)
+    scored = ours.score({}, (), "", stage, SMALL | way, seed=0)
     split = Split("checkerboard", stage, stage, ("R@1",))
     assert bench.per_user(split, stage, scored.scores)["R@1"].mean() >= 0.9
     assert scored.parameters >= NUM_ITEMS * 8
+
+
+def test_a_trace_tells_every_epoch_and_changes_nothing():
+    stage = checkerboard(1)
+    traced, plain = (ours.score({}, (), metric, stage, SMALL, seed=0) for metric in ("R@1", ""))
+    seconds, epochs, values = zip(*traced.trace)
+    assert epochs == tuple(range(1, 13))
+    assert list(seconds) == sorted(seconds) and seconds[0] > 0
+    assert values[-1] > 0.9
+    assert plain.trace == ()
+    assert np.array_equal(traced.scores, plain.scores)
 
 
 def test_histories_are_in_the_order_of_their_times():
