@@ -7,7 +7,6 @@ see `quality.loaders.WHAT_TO_GET`. About four minutes a case on two cores, secon
 from __future__ import annotations
 
 import csv
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from components.settings import SettingsError
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / ".zhiyin" / "bench" / "line"
-STORED = ROOT / "benchmarks" / "results" / "quality.json"
 IN_QUALITY = "ours in quality"
 CUTOFFS = {"LFM": 20, "ML100K-T": 10}
 GOALS: list[dict[str, Any]] = [
@@ -32,8 +30,9 @@ GOALS: list[dict[str, Any]] = [
 
 def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Rows of the line's model and of the mean of ours in `quality`. Raises SettingsError where data or result are missing."""
-    from benchmarks.quality.bench import CASES, row_of
+    from benchmarks.quality.bench import row_of
     from benchmarks.quality.loaders import WHAT_TO_GET
+    from benchmarks.quality.stored import rows_of_ours, settings_of_ours
     from trainer import metrics
 
     if data_dir is None or not data_dir.is_dir():
@@ -42,9 +41,8 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
         raise SettingsError(f"--case: got {', '.join(sorted(unknown))}, expected some of {', '.join(CUTOFFS)}")
     rows = []
     for case in cases or tuple(CUTOFFS):
-        (split,) = CASES[case](data_dir)
-        stored = {row["metric"]: row for row in _stored(case)}
-        config = write_config(case, data_dir, stored[split.metrics[0]]["settings"][0])
+        stored = rows_of_ours(case)
+        config = write_config(case, data_dir, settings_of_ours(case))
         subprocess.run([sys.executable, "-m", "pipeline.cli", "run", "--config", str(config)], cwd=ROOT, check=True)
         for metric, values in _asked(case, WORK / case / "run" / "artifacts").items():
             interval = metrics.bootstrap(values)
@@ -52,14 +50,6 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
             own = stored[metric]
             rows.append(row_of(case, IN_QUALITY, metric, own["value"], own["runs"], own["low"], own["high"]))
     return rows
-
-
-def _stored(case: str) -> list[dict[str, Any]]:
-    rows = json.loads(STORED.read_text(encoding="utf-8"))["rows"] if STORED.is_file() else []
-    own = [row for row in rows if (row["case"], row["contender"]) == (case, "ours")]
-    if not own:
-        raise SettingsError(f"{STORED.relative_to(ROOT)}: got no rows of ours on {case}; first run ./zhiyin bench quality --case {case}")
-    return own
 
 
 def write_config(case: str, data_dir: Path, settings: dict[str, Any]) -> Path:

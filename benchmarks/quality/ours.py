@@ -33,10 +33,12 @@ def train_on(
     content: Mapping[str, np.ndarray],
     tags: tuple[tuple[str, ...], ...],
     traced_metric: str = "",
+    ratings: sp.csr_matrix | None = None,
 ):
     """The trained model, the prepared item table and the training history. settings: of RetrievalConfig.
 
     traced_metric: where not empty, and the stage has pairs to watch, `trace` of the history tells this metric of each epoch.
+    ratings: [U, N], what was thought of each pair, for the loss that predicts it.
     """
     from benchmarks.quality.tracing import EpochTrace
     from trainer.config import RetrievalConfig
@@ -55,7 +57,7 @@ def train_on(
     table = item_table(stage.train.shape[1], content, tags)
     begun = time.process_time()
     model = build(table, sequences(stage.train, stage.times_s), data, config)
-    pairs = sequences(stage.train, stage.times_s)
+    pairs = sequences(stage.train, stage.times_s, ratings=ratings)
     # With content, how far it counts beside behaviour is chosen on `watch`; epochs are among the settings, so nothing stops early.
     watched = (
         sequences(stage.train, stage.times_s, stage.watch) if content and stage.watch is not None else sequences(stage.train[:0], None)
@@ -75,15 +77,16 @@ def score(
     stage: Stage,
     settings: Mapping[str, Any],
     seed: int,
+    ratings: sp.csr_matrix | None = None,
 ):
     """A contender's score: train on the stage, then the dot product of each user's and each item's vector, as the index has it.
 
-    traced_metric: as `train_on` has it.
+    traced_metric, ratings: as `train_on` has them.
     """
     from benchmarks.quality.contenders import Scored
     from trainer.retrieval import user_vectors
 
-    model, table, history = train_on(stage, settings, seed, content, tags, traced_metric)
+    model, table, history = train_on(stage, settings, seed, content, tags, traced_metric, ratings)
     vectors = model.item_tower.encode(table)  # [N, D]
     asked = sequences(stage.history, stage.times_s, request_s=stage.request_s)
     blocks = [np.arange(start, min(start + 256, len(asked))) for start in range(0, len(asked), 256)]
@@ -117,15 +120,20 @@ def item_table(num_items: int, content: Mapping[str, np.ndarray], tags: tuple[tu
 
 
 def sequences(
-    known: sp.csr_matrix, times_s: sp.csr_matrix | None, sought: sp.csr_matrix | None = None, request_s: np.ndarray | None = None
+    known: sp.csr_matrix,
+    times_s: sp.csr_matrix | None,
+    sought: sp.csr_matrix | None = None,
+    request_s: np.ndarray | None = None,
+    ratings: sp.csr_matrix | None = None,
 ):
     """Each user's pairs, oldest first where there are times, as history. sought: what follows it, as the eval split has it.
 
-    request_s: when each user asks, seconds; the history's age counts from then on.
+    request_s: when each user asks, seconds; the history's age counts from then on. ratings: the values of the pairs.
     """
     from trainer.data import Sequences
 
     items, times, lengths, num_history = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [], []
+    values = [np.zeros(0, np.float32)]
     for user in range(known.shape[0]):
         own = known.indices[known.indptr[user] : known.indptr[user + 1]]
         when = np.zeros(len(own), np.int64)
@@ -138,6 +146,8 @@ def sequences(
             following = np.zeros(1, np.int64)  # stands for what is asked: only its time is read
         asked_at = request_s[user] if request_s is not None else when.max(initial=0)
         items += [own, following]
+        unrated = np.full(len(own) + len(following), np.nan, np.float32)
+        values.append(unrated if ratings is None else np.r_[np.asarray(ratings[user, own].todense()).ravel(), unrated[len(own) :]])
         times += [when, np.full(len(following), asked_at, np.int64)]
         lengths.append(len(own) + len(following))
         num_history.append(len(own))
@@ -150,7 +160,7 @@ def sequences(
         times_s=np.concatenate(times),
         weights=np.ones(len(flat), np.float32),
         positives=np.ones(len(flat), bool),
-        values=np.full(len(flat), np.nan, np.float32),
+        values=np.concatenate(values).astype(np.float32),
         num_history=np.array(num_history, np.int64),
         ordered=np.full(known.shape[0], times_s is not None),
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import line
-from benchmarks.quality import loaders
+from benchmarks.quality import loaders, stored
 from components.settings import SettingsError
 from pipeline import config as configuration
 
@@ -40,7 +40,7 @@ def test_the_tables_are_split_as_the_protocol_splits(films):
 
 
 def test_without_a_stored_result_the_command_says_what_to_run(films, monkeypatch):
-    monkeypatch.setattr(line, "STORED", line.ROOT / "nowhere.json")
+    monkeypatch.setattr(stored, "RESULT", stored.ROOT / "nowhere.json")
     with pytest.raises(SettingsError, match="first run ./zhiyin bench quality --case ML100K-T"):
         line.run(films, ("ML100K-T",))
     with pytest.raises(SettingsError, match="--case: got ML1M-U, expected some of LFM, ML100K-T"):
