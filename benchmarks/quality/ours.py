@@ -175,8 +175,8 @@ CASES: dict[str, dict[str, tuple[Any, ...]]] = {
         "epochs": (10,), "learning_rate": (0.01,),
     },
     "ML100K-R": {
-        "embedding_dim": (258,), "side_by_side": (2,), "sharpness": (1.5,), "history_dropout": (0.5, 0.7), "batch_size": (128,),
-        "epochs": (10,), "learning_rate": (0.007,),
+        "embedding_dim": (258,), "side_by_side": (2,), "sharpness": (2.0, 3.0), "activity_power": (0.0, 0.5),
+        "history_dropout": (0.5, 0.7), "batch_size": (128,), "epochs": (10,), "learning_rate": (0.003, 0.005),
     },
     "TFRS-A": {
         "embedding_dim": (194,), "side_by_side": (2,), "activity_power": (0.5,), "history_dropout": (0.8,), "batch_size": (128,),
