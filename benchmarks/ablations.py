@@ -1,7 +1,7 @@
 """What each part of the retrieval model is worth: ours without it, on the same split, with the interval of the paired difference.
 
-Cost on two idle cores: about an hour; every run is kept and a second call goes on where the first stopped. The data: see
-`benchmarks.quality.loaders`. The runs cut test pairs, so nothing here may choose a setting.
+Cost on one core: about an hour; every run is kept and a second call goes on where the first stopped. Needs the stored result of
+`bench quality`; the data: see `quality.loaders.WHAT_TO_GET`. The runs rank test pairs, so nothing here may choose a setting.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.contenders import Contender
+from benchmarks.quality.loaders import read_movielens
 from benchmarks.quality.ours import ours, score
-from benchmarks.quality.splits import Split
+from benchmarks.quality.splits import Split, matrix
+from benchmarks.quality.stored import settings_of_ours
 
 GOALS: list[dict[str, Any]] = []
 RUNS = 3  # seeds of each variant
-WHOLE, WITHOUT_CONTENT = "whole", "without content"
+WHOLE, WITHOUT_CONTENT, ON_RATINGS = "whole", "without content", "loss: squared error of the ratings"
 # Case -> variant -> settings that replace those of the case. A loss other than the profile's own knows no models side by side.
 _ONE = {"side_by_side": 1, "embedding_dim": 129}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -38,6 +40,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "user tower: profile, profile cosine": {"user_tower": "profile", "loss": "profile_cosine"},
         "without the spectral start": {"spectral_start": False},
         "loss: sampled softmax": {"loss": "softmax"},
+        ON_RATINGS: {"loss": "rating_mse"},
         "half-life of a target 30 days": {"half_life_days": 30.0},
         "a vector for each user": {"use_user_id": True},
     },
@@ -51,7 +54,7 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
 
     rows: list[dict[str, Any]] = []
     for case, splits in splits_of(data_dir, cases or tuple(VARIANTS)):
-        variants = [[whole(split), *variants_of(split)] for split in splits]
+        variants = [[whole(split), *variants_of(split, data_dir)] for split in splits]
         outcomes = {per_split[0].name: run_contender(list(zip(splits, per_split))) for per_split in zip(*variants)}
         for name, outcome in outcomes.items():
             rows += outcome_rows(case, name, outcome)
@@ -61,19 +64,23 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
 
 
 def whole(split: Split) -> Contender:
-    """Ours with one setting of each knob, so that nothing is chosen: the first of the case's own."""
-    contender = ours(split)
-    return replace(contender, name=WHOLE, grid={name: values[:1] for name, values in contender.grid.items()}, runs=RUNS)
+    """Ours with the settings that validation chose, so that nothing is chosen here."""
+    grid = {name: (value,) for name, value in settings_of_ours(split.case).items()}
+    return replace(ours(split), name=WHOLE, grid=grid, runs=RUNS)
 
 
-def variants_of(split: Split) -> list[Contender]:
+def variants_of(split: Split, data_dir: Path | None) -> list[Contender]:
     """The whole with one thing changed, each."""
     base = whole(split)
+    scores = {WITHOUT_CONTENT: functools.partial(score, {}, (), "")}
+    if ON_RATINGS in VARIANTS[split.case] and data_dir:
+        users, items, ratings, _, shape = read_movielens(data_dir)
+        scores[ON_RATINGS] = functools.partial(score, {}, (), "", ratings=matrix(users, items, shape, ratings))
     return [
         replace(
             base,
             name=name,
-            score=functools.partial(score, {}, ()) if name == WITHOUT_CONTENT else base.score,
+            score=scores.get(name, base.score),
             grid={**base.grid, **{knob: (value,) for knob, value in changed.items()}},
         )
         for name, changed in VARIANTS[split.case].items()

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peak import peak_mb
-from benchmarks.quality import BEST_PEER
+from benchmarks.quality import BEST_PEER, TIMED, reaching
 from benchmarks.quality.contenders import Contender, Scored, Settings, budget_s, peers_for
 from benchmarks.quality.loaders import CASES, WHAT_TO_GET
 from benchmarks.quality.neural import neural_peers
@@ -47,6 +47,7 @@ class Outcome:
     settings: Sequence[Settings]  # chosen, a split each
     costs: dict[str, float]  # seconds, cpu_seconds, peak_mb, parameters: mean over the runs
     runs: int
+    traces: Sequence[np.ndarray] = ()  # a split each, float [L, 3]: the way to the chosen settings' quality on validation, as Scored has it
 
 
 def run_cases(data_dir: Path | None, names: Sequence[str] = ()) -> list[Row]:
@@ -59,6 +60,8 @@ def run_cases(data_dir: Path | None, names: Sequence[str] = ()) -> list[Row]:
         contenders = [all_for(split) for split in splits]
         outcomes = {per_split[0].name: run_contender(list(zip(splits, per_split))) for per_split in zip(*contenders)}
         rows += case_rows(name, outcomes)
+        if name in TIMED:
+            rows += reaching.rows(name, outcomes)
     return rows
 
 
@@ -83,11 +86,13 @@ def run_contender(per_split: Sequence[tuple[Split, Contender]]) -> Outcome:
     parts: list[list[dict[str, np.ndarray]]] = []  # [split][run]
     chosen: list[Settings] = []
     costs: list[dict[str, float]] = []
+    traces: list[np.ndarray] = []
     for number, (split, contender) in enumerate(per_split):
         folder = KEPT / split.case / contender.name.replace(" ", "_")
         key = _key(split, contender)
-        settings = _kept(folder / f"settings-{number}", key, lambda: (choose(split, contender), {}))[0]  # noqa: B023  (called at once)
+        settings, found = _kept(folder / f"settings-{number}", key, lambda: choose(split, contender))  # noqa: B023  (called at once)
         chosen.append(settings)
+        traces.append(found["trace"])
         parts.append([])
         for seed in range(contender.runs):
             spent, values = _kept(
@@ -103,32 +108,39 @@ def run_contender(per_split: Sequence[tuple[Split, Contender]]) -> Outcome:
     spread = {name: float(np.std(means)) for name, means in run_means.items()}
     first, name = next(iter(values)), per_split[0][1].name
     print(f"{per_split[0][0].case}: {name}: {first} {values[first].mean():.4f}, {costs[-1]['cpu_seconds']:.1f} s, {chosen}", flush=True)
-    return Outcome(values, spread, chosen, {name: float(np.mean([cost[name] for cost in costs])) for name in costs[0]}, len(costs))
+    return Outcome(values, spread, chosen, {name: float(np.mean([cost[name] for cost in costs])) for name in costs[0]}, len(costs), traces)
 
 
-def choose(split: Split, contender: Contender) -> dict[str, Any]:
-    """The settings with the best first metric on validation, the first of equals, and what that run found."""
+def choose(split: Split, contender: Contender) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The settings with the best first metric on validation, the first of equals, with what that run found; and its `trace` [L, 3].
+
+    Where there is nothing to choose nothing is tried, and the trace is empty, but in the timed cases.
+    """
     trials = contender.trials()
     needs_epochs = contender.stops_early and split.test.watch is None
-    if len(trials) == 1 and not needs_epochs:
-        return trials[0]
+    if len(trials) == 1 and not needs_epochs and split.case not in TIMED:
+        return trials[0], {"trace": np.zeros((0, 3))}
     print(f"{split.case}: {contender.name}: {len(trials)} settings", flush=True)
     outcomes = in_own_process(_tried, split, contender)
-    best = int(np.argmax([quality for quality, _ in outcomes]))
-    return {**trials[best], **outcomes[best][1]}
+    best = int(np.argmax([quality for quality, _, _ in outcomes]))
+    _, found, trace = outcomes[best]
+    return {**trials[best], **found}, {"trace": trace}
 
 
-def _tried(split: Split, contender: Contender) -> list[tuple[float, Settings]]:
-    """Of each setting until the budget is spent, the quality and what the run found."""
-    outcomes: list[tuple[float, Settings]] = []
+def _tried(split: Split, contender: Contender) -> list[tuple[float, Settings, np.ndarray]]:
+    """Of each setting until the budget is spent: the quality, what the run found, and its trace, one point at the end where it has none."""
+    outcomes: list[tuple[float, Settings, np.ndarray]] = []
     started, budget = _cpu_s(), budget_s(split.case)
     for settings in contender.trials():
         left = budget - (_cpu_s() - started)
         if outcomes and left <= 0:
             break
         own = {**settings, "budget_s": left} if contender.stops_early else settings
+        begun = _cpu_s()
         scored = contender.score(split.validation, own, 0)
-        outcomes.append((per_user(split, split.validation, scored.scores)[split.metrics[0]].mean(), scored.found))
+        spent = _cpu_s() - begun
+        quality = float(per_user(split, split.validation, scored.scores)[split.metrics[0]].mean())
+        outcomes.append((quality, scored.found, np.array(scored.trace or [(spent, 0.0, quality)], float)))
     return outcomes
 
 

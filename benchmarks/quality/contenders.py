@@ -32,6 +32,7 @@ class Scored:
     parameters: int = 0  # numbers that were learned
     peak_mb: float | None = None  # of the process, where it was one of its own
     found: Mapping[str, Any] = field(default_factory=dict)  # settings that the run found, like the epoch at which it stopped
+    trace: Sequence[Sequence[float]] = ()  # processor seconds of training, epoch, first metric on `watch`; where the run looked at it
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Peers that need libraries of their own: each in an environment made from pinned requirements, never in the product's.
 
 A worker is `python workers/NAME.py FOLDER`: it reads `train.npz`, `history.npz`, and where the stage has them `times.npz` and `watch.npz`
-(scipy CSR [U, N]), and `settings.json`; it writes `scores.npy` (float32 [U, N]) and `report.json` (parameters, peak_mb, found settings).
+(scipy CSR [U, N]), and `settings.json`; it writes `scores.npy` (float32 [U, N]) and `report.json` (parameters, peak_mb, and where there
+are some the found settings and a trace).
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def score_in(name: str, stage: Stage, settings: Mapping[str, Any], seed: int) ->
         (folder / "settings.json").write_text(json.dumps({**settings, "seed": seed}))
         _call([str(ensure(name)), str(HERE / "workers" / f"{name}.py"), str(folder)], f"worker {name}")
         report = json.loads((folder / "report.json").read_text())
-        return Scored(np.load(folder / "scores.npy"), report["parameters"], report["peak_mb"], report.get("found", {}))
+        return Scored(
+            np.load(folder / "scores.npy"), report["parameters"], report["peak_mb"], report.get("found", {}), report.get("trace", ())
+        )
 
 
 def ensure(name: str) -> Path:

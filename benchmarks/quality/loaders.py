@@ -54,7 +54,7 @@ def lfm_cold(data_dir: Path) -> list[Split]:
 
 def ml100k_r(data_dir: Path) -> list[Split]:
     """ML100K-R: each user's ratings at random 8:1:1, all of them positive; train hidden in validation, train and valid in the test."""
-    users, items, _, _, shape = _read_movielens(data_dir)
+    users, items, _, _, shape = read_movielens(data_dir)
     ranks, counts = random_ranks(users, seed=0), np.bincount(users)[users]
     tenth = counts // 10
     parts = [ranks >= 2 * tenth, (ranks >= tenth) & (ranks < 2 * tenth), ranks < tenth]
@@ -72,7 +72,7 @@ def ml100k_r(data_dir: Path) -> list[Split]:
 
 def ml100k_s(data_dir: Path) -> list[Split]:
     """ML100K-S: each user's ratings at random 75:25, all of them positive; train is hidden."""
-    users, items, _, _, shape = _read_movielens(data_dir)
+    users, items, _, _, shape = read_movielens(data_dir)
     ranks, counts = random_ranks(users, seed=0), np.bincount(users)[users]
     is_train = ranks < np.rint(0.75 * counts)
     train, truth = (matrix(users[part], items[part], shape) for part in (is_train, ~is_train))
@@ -84,7 +84,7 @@ def ml100k_t(data_dir: Path) -> list[Split]:
 
     The test's history holds the validation rating, but nobody fits on it: those who stop early need it for that.
     """
-    users, items, _, times_s, shape = _read_movielens(data_dir)
+    users, items, _, times_s, shape = read_movielens(data_dir)
     last = np.bincount(users)[users] - 1
     ranks = time_ranks(users, times_s)
     parts = [ranks < last - 1, ranks == last - 1, ranks == last]
@@ -129,7 +129,7 @@ def _with_carved_validation(case: str, train: sp.csr_matrix, truth: sp.csr_matri
 
 
 def _tfrs(case: str, data_dir: Path, hide_seen: bool) -> Split:
-    users, items, _, _, shape = _read_movielens(data_dir)
+    users, items, _, _, shape = read_movielens(data_dir)
     order = np.random.default_rng(42).permutation(len(users))
     cut = int(0.8 * len(users))
     train, truth = (matrix(users[part], items[part], shape) for part in (order[:cut], order[cut:]))
@@ -191,8 +191,11 @@ def _read_lastfm(data_dir: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, di
     )
 
 
-def _read_movielens(data_dir: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
-    """User numbers, item numbers, ratings, times in seconds, and the number of users and items."""
+def read_movielens(data_dir: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
+    """User numbers, item numbers, ratings, times in seconds, and the number of users and items.
+
+    Raises SourceError where there is no MovieLens-100K.
+    """
     for source in (data_dir, *sorted(data_dir.glob("recbole-*.whl")), *sorted(data_dir.glob("ml-100k*"))):
         ratings = movielens.read_ratings(source)
         if ratings is not None:

@@ -6,6 +6,7 @@ U users, N items, D embedding_dim.
 from __future__ import annotations
 
 import functools
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from benchmarks.quality import TIMED
 from benchmarks.quality.splits import Split, Stage
 from components import settings as room_settings
 from components.config import DataConfig, EventRule, TableConfig
@@ -24,8 +26,21 @@ EVENT, EVENT_CODE = "play", 2  # the only kind of event, and its code: 0 is padd
 WORD_ROOM = 2  # ids of a vocabulary that are no words: absent and unknown
 
 
-def train_on(stage: Stage, settings: Mapping[str, Any], seed: int, content: Mapping[str, np.ndarray], tags: tuple[tuple[str, ...], ...]):
-    """The trained model, the prepared item table and the training history. settings: of RetrievalConfig."""
+def train_on(
+    stage: Stage,
+    settings: Mapping[str, Any],
+    seed: int,
+    content: Mapping[str, np.ndarray],
+    tags: tuple[tuple[str, ...], ...],
+    traced_metric: str = "",
+    ratings: sp.csr_matrix | None = None,
+):
+    """The trained model, the prepared item table and the training history. settings: of RetrievalConfig.
+
+    traced_metric: where not empty, and the stage has pairs to watch, `trace` of the history tells this metric of each epoch.
+    ratings: [U, N], what was thought of each pair, for the loss that predicts it.
+    """
+    from benchmarks.quality.tracing import EpochTrace
     from trainer.config import RetrievalConfig
     from trainer.keras import tf
     from trainer.retrieval import train
@@ -40,27 +55,43 @@ def train_on(stage: Stage, settings: Mapping[str, Any], seed: int, content: Mapp
     )
     config = room_settings.from_mapping(RetrievalConfig, {**settings, "seed": seed})
     table = item_table(stage.train.shape[1], content, tags)
+    begun = time.process_time()
     model = build(table, sequences(stage.train, stage.times_s), data, config)
-    pairs = sequences(stage.train, stage.times_s)
+    pairs = sequences(stage.train, stage.times_s, ratings=ratings)
     # With content, how far it counts beside behaviour is chosen on `watch`; epochs are among the settings, so nothing stops early.
     watched = (
         sequences(stage.train, stage.times_s, stage.watch) if content and stage.watch is not None else sequences(stage.train[:0], None)
     )
-    history = train(model, pairs, watched, table, verbose=0)
+    looks = []
+    if traced_metric and stage.watch is not None:
+        looks.append(EpochTrace(traced_metric, sequences(stage.train, stage.times_s, stage.watch), table, begun))
+    history = train(model, pairs, watched, table, verbose=0, callbacks=looks)
+    history.trace = looks[0].points if looks else ()
     return model, table, history
 
 
-def score(content: Mapping[str, np.ndarray], tags: tuple[tuple[str, ...], ...], stage: Stage, settings: Mapping[str, Any], seed: int):
-    """A contender's score: train on the stage, then the dot product of each user's and each item's vector, as the index has it."""
+def score(
+    content: Mapping[str, np.ndarray],
+    tags: tuple[tuple[str, ...], ...],
+    traced_metric: str,
+    stage: Stage,
+    settings: Mapping[str, Any],
+    seed: int,
+    ratings: sp.csr_matrix | None = None,
+):
+    """A contender's score: train on the stage, then the dot product of each user's and each item's vector, as the index has it.
+
+    traced_metric, ratings: as `train_on` has them.
+    """
     from benchmarks.quality.contenders import Scored
     from trainer.retrieval import user_vectors
 
-    model, table, _ = train_on(stage, settings, seed, content, tags)
+    model, table, history = train_on(stage, settings, seed, content, tags, traced_metric, ratings)
     vectors = model.item_tower.encode(table)  # [N, D]
     asked = sequences(stage.history, stage.times_s, request_s=stage.request_s)
     blocks = [np.arange(start, min(start + 256, len(asked))) for start in range(0, len(asked), 256)]
     users = np.concatenate([user_vectors(model, asked, vectors, rows) for rows in blocks])  # [U, D]
-    return Scored(users @ vectors.T, sum(int(np.prod(weight.shape)) for weight in model.trainable_weights))
+    return Scored(users @ vectors.T, sum(int(np.prod(weight.shape)) for weight in model.trainable_weights), trace=history.trace)
 
 
 def item_table(num_items: int, content: Mapping[str, np.ndarray], tags: tuple[tuple[str, ...], ...]):
@@ -89,15 +120,20 @@ def item_table(num_items: int, content: Mapping[str, np.ndarray], tags: tuple[tu
 
 
 def sequences(
-    known: sp.csr_matrix, times_s: sp.csr_matrix | None, sought: sp.csr_matrix | None = None, request_s: np.ndarray | None = None
+    known: sp.csr_matrix,
+    times_s: sp.csr_matrix | None,
+    sought: sp.csr_matrix | None = None,
+    request_s: np.ndarray | None = None,
+    ratings: sp.csr_matrix | None = None,
 ):
     """Each user's pairs, oldest first where there are times, as history. sought: what follows it, as the eval split has it.
 
-    request_s: when each user asks, seconds; the history's age counts from then on.
+    request_s: when each user asks, seconds; the history's age counts from then on. ratings: the values of the pairs.
     """
     from trainer.data import Sequences
 
     items, times, lengths, num_history = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [], []
+    values = [np.zeros(0, np.float32)]
     for user in range(known.shape[0]):
         own = known.indices[known.indptr[user] : known.indptr[user + 1]]
         when = np.zeros(len(own), np.int64)
@@ -110,6 +146,8 @@ def sequences(
             following = np.zeros(1, np.int64)  # stands for what is asked: only its time is read
         asked_at = request_s[user] if request_s is not None else when.max(initial=0)
         items += [own, following]
+        unrated = np.full(len(own) + len(following), np.nan, np.float32)
+        values.append(unrated if ratings is None else np.r_[np.asarray(ratings[user, own].todense()).ravel(), unrated[len(own) :]])
         times += [when, np.full(len(following), asked_at, np.int64)]
         lengths.append(len(own) + len(following))
         num_history.append(len(own))
@@ -122,7 +160,7 @@ def sequences(
         times_s=np.concatenate(times),
         weights=np.ones(len(flat), np.float32),
         positives=np.ones(len(flat), bool),
-        values=np.full(len(flat), np.nan, np.float32),
+        values=np.concatenate(values).astype(np.float32),
         num_history=np.array(num_history, np.int64),
         ordered=np.full(known.shape[0], times_s is not None),
     )
@@ -137,8 +175,8 @@ CASES: dict[str, dict[str, tuple[Any, ...]]] = {
         "epochs": (10,), "learning_rate": (0.01,),
     },
     "ML100K-R": {
-        "embedding_dim": (258,), "side_by_side": (2,), "sharpness": (1.5,), "history_dropout": (0.5, 0.7), "batch_size": (128,),
-        "epochs": (10,), "learning_rate": (0.007,),
+        "embedding_dim": (258,), "side_by_side": (2,), "sharpness": (2.0, 3.0), "activity_power": (0.0, 0.5),
+        "history_dropout": (0.5, 0.7), "batch_size": (128,), "epochs": (10,), "learning_rate": (0.003, 0.005),
     },
     "TFRS-A": {
         "embedding_dim": (194,), "side_by_side": (2,), "activity_power": (0.5,), "history_dropout": (0.8,), "batch_size": (128,),
@@ -162,9 +200,10 @@ def ours(split: Split):
     """The contender."""
     from benchmarks.quality.contenders import SEEDS, Contender
 
+    traced_metric = split.metrics[0] if split.case in TIMED else ""
     grid = {name: (value,) for name, value in _IDS_ALONE.items()} | CASES[split.case]
-    code = ["benchmarks/quality/ours.py", *(f"trainer/{name}.py" for name in _TRAINING)]
+    code = ["benchmarks/quality/ours.py", "benchmarks/quality/tracing.py", *(f"trainer/{name}.py" for name in _TRAINING)]
     if split.content:
         code += ["trainer/content.py", "trainer/content_start.py"]
         code += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "trainer" / "encoders").glob("*.py"))
-    return Contender("ours", functools.partial(score, dict(split.content), split.tags), grid, runs=SEEDS, code=tuple(code))
+    return Contender("ours", functools.partial(score, dict(split.content), split.tags, traced_metric), grid, runs=SEEDS, code=tuple(code))

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from benchmarks import quality
-from benchmarks.quality import bench, contenders, environments
+from benchmarks.quality import bench, contenders, environments, reaching
 from benchmarks.quality.contenders import TRIALS, Contender, Scored, peers_for
 from benchmarks.quality.splits import Split, Stage, matrix
 from components.settings import SettingsError
@@ -103,7 +103,11 @@ def score_by_seed(stage, settings, seed):
 
 def test_settings_are_chosen_on_validation_and_kept(split, tmp_path, monkeypatch):
     contender = Contender("knob", score_by_knob, {"knob": (1, 2, 3, 4)})
-    assert bench.choose(split, contender) == {"knob": 3}
+    settings, found = bench.choose(split, contender)
+    assert settings == {"knob": 3}
+    ((spent, epoch, quality),) = found["trace"]
+    assert (epoch, quality) == (0, 1)
+    assert spent >= 0
     monkeypatch.setattr(bench, "KEPT", tmp_path)
     outcome = bench.run_contender([(split, contender)])
     assert outcome.values["R@1"].tolist() == [1.0] * NUM_USERS
@@ -211,8 +215,29 @@ def test_rows_name_the_best_peer_and_our_lead_over_it():
     assert "1.1 × best peer: met" in text
 
 
+def test_time_to_the_best_linear_peer():
+    """The bound is the best that a linear peer has at its end; the first look at or above it counts, and no look says so too."""
+
+    def outcome(*trace):
+        return bench.Outcome({}, {}, [{}], {}, 1, [np.array(trace, float)])
+
+    outcomes = {
+        "ours": outcome((2, 1, 0.2), (4, 2, 0.31), (6, 3, 0.33)),
+        "EASE": outcome((9, 0, 0.3)),
+        "iALS (implicit 1)": outcome((5, 0, 0.25)),
+        "BPR (RecBole 1)": outcome((50, 3, 0.1), (90, 6, 0.29)),
+    }
+    rows = reaching.rows("ML1M-U", outcomes)
+    assert (rows[0]["contender"], rows[0]["value"]) == ("best linear (EASE)", 0.3)
+    assert {row["contender"]: row["value"] for row in rows[1:]} == {
+        "ours": 4, "EASE": 9, "iALS (implicit 1)": None, "BPR (RecBole 1)": None,
+    }  # fmt: skip
+    text = command._section("quality", {"command": "x", "commit": "y", "cores": 2, "rows": rows})
+    assert "≤ 1 × BPR: met, by it not reached" in text
+
+
 def test_goals_are_of_cases_and_metrics_that_exist():
-    metrics = {"ML1M-U": 2, "LFM": 2, "LFM-cold": 1, "ML100K-R": 1, "ML100K-S": 1, "ML100K-T": 1, "TFRS-A": 1, "TFRS-A-hidden": 1}
+    metrics = {"ML1M-U": 5, "LFM": 2, "LFM-cold": 1, "ML100K-R": 1, "ML100K-S": 1, "ML100K-T": 1, "TFRS-A": 1, "TFRS-A-hidden": 1}
     assert {case: sum(goal["case"] == case for goal in quality.GOALS) for case in bench.CASES} == metrics
 
 

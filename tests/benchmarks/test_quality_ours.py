@@ -1,11 +1,13 @@
 """Ours as a contender: the product's trainer on a stage's pairs finds what is withheld, with and without order and content."""
 
+import json
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 from benchmarks import ablations
-from benchmarks.quality import bench, loaders, neural, ours
+from benchmarks.quality import bench, loaders, neural, ours, stored
 from benchmarks.quality.splits import Split, Stage, matrix
 from trainer.config import RetrievalConfig
 
@@ -36,10 +38,28 @@ def checkerboard(missing, times=False):
 )
 def test_our_trainer_finds_the_missing_square(way, times):
     stage = checkerboard(1, times)
-    scored = ours.score({}, (), stage, SMALL | way, seed=0)
+    scored = ours.score({}, (), "", stage, SMALL | way, seed=0)
     split = Split("checkerboard", stage, stage, ("R@1",))
     assert bench.per_user(split, stage, scored.scores)["R@1"].mean() >= 0.9
     assert scored.parameters >= NUM_ITEMS * 8
+
+
+def test_a_trace_tells_every_epoch_and_changes_nothing():
+    stage = checkerboard(1)
+    traced, plain = (ours.score({}, (), metric, stage, SMALL, seed=0) for metric in ("R@1", ""))
+    seconds, epochs, values = zip(*traced.trace)
+    assert epochs == tuple(range(1, 13))
+    assert list(seconds) == sorted(seconds) and seconds[0] > 0
+    assert values[-1] > 0.9
+    assert plain.trace == ()
+    assert np.array_equal(traced.scores, plain.scores)
+
+
+def test_values_are_the_ratings_of_the_pairs():
+    known, ratings = sp.csr_matrix([[1, 0, 1]]), sp.csr_matrix([[5.0, 0, 2.0]])
+    times = sp.csr_matrix([[20.0, 0, 10.0]])
+    assert ours.sequences(known, times, ratings=ratings).values.tolist() == [2, 5], "in the order of the times"
+    assert np.isnan(ours.sequences(known, times).values).all()
 
 
 def test_histories_are_in_the_order_of_their_times():
@@ -74,10 +94,15 @@ def test_the_settings_of_every_case_are_valid(case):
 
 
 @pytest.mark.parametrize("case", ablations.VARIANTS)
-def test_every_ablation_changes_the_case_in_a_valid_way(case):
+def test_every_ablation_changes_the_case_in_a_valid_way(case, tmp_path, monkeypatch):
     stage = checkerboard(1)
     split = Split(case, stage, stage, ("R@1",))
-    whole, variants = ablations.whole(split), ablations.variants_of(split)
+    chosen = ours.ours(split).trials()[0]
+    row = {"case": case, "contender": "ours", "metric": "R@1", "settings": [chosen]}
+    (tmp_path / "quality.json").write_text(json.dumps({"rows": [row]}))
+    monkeypatch.setattr(stored, "RESULT", tmp_path / "quality.json")
+    whole, variants = ablations.whole(split), ablations.variants_of(split, None)
+    assert whole.trials() == [chosen]
     assert len({variant.name for variant in variants} | {whole.name}) == len(variants) + 1
     for variant in variants:
         (settings,) = variant.trials()

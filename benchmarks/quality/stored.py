@@ -1,0 +1,27 @@
+"""What `bench quality` stored of ours, for the benchmarks that build on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from components.settings import SettingsError
+
+ROOT = Path(__file__).parents[2]
+RESULT = ROOT / "benchmarks" / "results" / "quality.json"
+
+
+def rows_of_ours(case: str) -> dict[str, dict[str, Any]]:
+    """Metric -> row. Raises SettingsError where the case was not run."""
+    rows = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.is_file() else []
+    own = {row["metric"]: row for row in rows if (row["case"], row["contender"]) == (case, "ours")}
+    if not own:
+        raise SettingsError(f"{RESULT.relative_to(ROOT)}: got no rows of ours on {case}; first run ./zhiyin bench quality --case {case}")
+    return own
+
+
+def settings_of_ours(case: str) -> dict[str, Any]:
+    """What validation chose, of RetrievalConfig. Raises as `rows_of_ours`."""
+    (settings,) = next(row["settings"] for row in rows_of_ours(case).values() if "settings" in row)
+    return settings

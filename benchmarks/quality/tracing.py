@@ -1,0 +1,25 @@
+"""Ours on its way: after each epoch of training, how good it is on the pairs that the stage watches."""
+
+from __future__ import annotations
+
+import time
+
+from trainer.data import ItemTable, Sequences
+from trainer.keras import tf
+from trainer.retrieval import Validation
+
+
+class EpochTrace(tf.keras.callbacks.Callback):
+    """Adds (processor seconds of training, without its own looks; epoch; metric) to `points` after each epoch."""
+
+    def __init__(self, metric: str, watched: Sequences, table: ItemTable, begun: float):
+        """begun: process time at which training began, its preparation included."""
+        super().__init__()
+        self.points: list[tuple[float, int, float]] = []
+        self.metric, self.watched, self.table, self.begun = metric, watched, table, begun
+
+    def on_epoch_end(self, epoch, logs=None):
+        now = time.process_time()
+        validation = Validation(self.model, self.watched, self.table, self.metric)
+        self.points.append((now - self.begun, epoch + 1, validation.value(self.model.item_tower.encode_own(self.table))))
+        self.begun += time.process_time() - now
