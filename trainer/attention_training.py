@@ -64,10 +64,9 @@ def fit_cross_attention(model: Retrieval, vectors: np.ndarray, train_split: Sequ
     for _ in range(_EPOCHS):
         training.epoch(generator)
         values = judgement.values()
-        is_better, since = values.mean() > best.mean(), since + 1
-        if is_better:
+        if values.mean() > best.mean():
             kept, best, since = attention.get_weights(), values, 0
-        if since == _PATIENCE:
+        elif (since := since + 1) == _PATIENCE:
             break
     gain, error = judgement.gain(best - plain)
     is_sure = gain > _SURE * error
