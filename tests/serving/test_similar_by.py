@@ -19,8 +19,7 @@ ORACLES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["exact", "scann"])
-@pytest.mark.parametrize("name", SIMILARITIES)
+@pytest.mark.parametrize(("name", "kind"), [*((name, "exact") for name in SIMILARITIES), ("hamming", "scann")])
 def test_each_name_orders_all_items_new_ones_too(model, tmp_path, name, kind):
     """Equal ones stand as all items do, or as ScaNN hands them on: by dot product."""
     recommender = tiny.recommender(model, kind, NUM_ITEMS, free_rows=2, similar_by=name)
