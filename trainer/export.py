@@ -115,7 +115,10 @@ class Towers(tf.Module):
         return {"parts": parts, "names": tf.repeat(tf.constant([part_names(self.item_tower)]), tf.shape(parts)[0], 0)}
 
     def _transformed(self, raw):
-        return self.transform({name: as_parsed(raw[name], spec) for name, spec in self._raw_spec.items()})
+        # The transform layer tells no ranks, without which TensorFlow's optimiser of graphs warns at every load.
+        shapes = {feature.name: _tensor_spec(feature).shape for feature in item_features(self._data)}
+        found = self.transform({name: as_parsed(raw[name], spec) for name, spec in self._raw_spec.items()})
+        return {name: tf.ensure_shape(value, shapes.get(name)) for name, value in found.items()}
 
 
 def raw_tensor_spec(name: str, spec) -> tf.TensorSpec:
