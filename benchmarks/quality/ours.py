@@ -179,8 +179,12 @@ CASES: dict[str, dict[str, tuple[Any, ...]]] = {
         "history_dropout": (0.5, 0.7), "batch_size": (128,), "epochs": (10,), "learning_rate": (0.003, 0.005),
     },
     "TFRS-A": {
-        "embedding_dim": (194,), "side_by_side": (2,), "activity_power": (0.5,), "history_dropout": (0.8,), "batch_size": (128,),
-        "epochs": (10,), "learning_rate": (0.01,),
+        "embedding_dim": (66, 98), "side_by_side": (2,), "sharpness": (2.0, 3.0), "activity_power": (0.5,), "history_dropout": (0.6, 0.8),
+        "batch_size": (128,), "epochs": (10,), "learning_rate": (0.003, 0.005),
+    },
+    "TFRS-A-hidden": {
+        "embedding_dim": (194, 258), "side_by_side": (2,), "sharpness": (1.5, 2.0), "activity_power": (0.5,),
+        "history_dropout": (0.5, 0.65), "batch_size": (128,), "epochs": (10,), "learning_rate": (0.004, 0.006),
     },
     "ML100K-T": {
         "user_tower": ("both",), "loss": ("full_softmax",), "embedding_dim": (64,), "history_length": (100,), "dropout": (0.2,),
@@ -191,7 +195,7 @@ CASES: dict[str, dict[str, tuple[Any, ...]]] = {
         "learning_rate": (0.01,), "content_epochs": (0,),
     },
 }  # fmt: skip
-CASES |= {"ML100K-S": CASES["ML100K-R"], "TFRS-A-hidden": CASES["TFRS-A"], "LFM-cold": CASES["LFM"]}
+CASES |= {"ML100K-S": CASES["ML100K-R"], "LFM-cold": CASES["LFM"]}
 _TRAINING = ("batches", "config", "data", "fitting", "known_users", "losses", "parts", "retrieval", "run_retrieval", "spectral", "towers",
              "user_towers")  # fmt: skip
 
