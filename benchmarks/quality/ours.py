@@ -9,6 +9,7 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def train_on(
     from benchmarks.quality.tracing import EpochTrace
     from trainer.config import RetrievalConfig
     from trainer.keras import tf
+    from trainer.known_users import read_known_users
     from trainer.retrieval import train
     from trainer.run_retrieval import build
 
@@ -56,8 +58,10 @@ def train_on(
     config = room_settings.from_mapping(RetrievalConfig, {**settings, "seed": seed})
     table = item_table(stage.train.shape[1], content, tags)
     begun = time.process_time()
-    model = build(table, sequences(stage.train, stage.times_s), data, config)
     pairs = sequences(stage.train, stage.times_s, ratings=ratings)
+    users = read_known_users(None, data, pairs, config)
+    pairs = _with_rows(pairs, users)
+    model = build(table, pairs, data, config, users)
     # With content, how far it counts beside behaviour is chosen on `watch`; epochs are among the settings, so nothing stops early.
     watched = (
         sequences(stage.train, stage.times_s, stage.watch) if content and stage.watch is not None else sequences(stage.train[:0], None)
@@ -66,7 +70,7 @@ def train_on(
     if traced_metric and stage.watch is not None:
         looks.append(EpochTrace(traced_metric, sequences(stage.train, stage.times_s, stage.watch), table, begun))
     history = train(model, pairs, watched, table, verbose=0, callbacks=looks)
-    history.trace = looks[0].points if looks else ()
+    history.trace, history.users = looks[0].points if looks else (), users
     return model, table, history
 
 
@@ -88,7 +92,7 @@ def score(
 
     model, table, history = train_on(stage, settings, seed, content, tags, traced_metric, ratings)
     vectors = model.item_tower.encode(table)  # [N, D]
-    asked = sequences(stage.history, stage.times_s, request_s=stage.request_s)
+    asked = _with_rows(sequences(stage.history, stage.times_s, request_s=stage.request_s), history.users)
     blocks = [np.arange(start, min(start + 256, len(asked))) for start in range(0, len(asked), 256)]
     users = np.concatenate([user_vectors(model, asked, vectors, rows) for rows in blocks])  # [U, D]
     return Scored(users @ vectors.T, sum(int(np.prod(weight.shape)) for weight in model.trainable_weights), trace=history.trace)
@@ -164,6 +168,11 @@ def sequences(
         num_history=np.array(num_history, np.int64),
         ordered=np.full(known.shape[0], times_s is not None),
     )
+
+
+def _with_rows(asked: Any, users: Any):
+    """The sequences with each user's row among the known ones (KnownUsers), where there are some."""
+    return replace(asked, known_rows=users.rows_of(asked.user_ids)) if users else asked
 
 
 _IDS_ALONE = {"item_gain": True, "cosine_decay": True, "weight_decay": 0.0, "use_attributes": False}

@@ -33,15 +33,16 @@ def checkerboard(missing, times=False):
     [
         ({"item_gain": True, "side_by_side": 2}, False),
         ({"user_tower": "both", "loss": "full_softmax"}, True),
+        ({"use_user_id": True}, False),
     ],
-    ids=["profiles side by side", "both towers in order"],
+    ids=["profiles side by side", "both towers in order", "a vector for each user"],
 )
 def test_our_trainer_finds_the_missing_square(way, times):
     stage = checkerboard(1, times)
     scored = ours.score({}, (), "", stage, SMALL | way, seed=0)
     split = Split("checkerboard", stage, stage, ("R@1",))
     assert bench.per_user(split, stage, scored.scores)["R@1"].mean() >= 0.9
-    assert scored.parameters >= NUM_ITEMS * 8
+    assert scored.parameters >= (NUM_ITEMS + (NUM_USERS if "use_user_id" in way else 0)) * 8
 
 
 def test_a_trace_tells_every_epoch_and_changes_nothing():
