@@ -44,10 +44,10 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
         stored = rows_of_ours(case)
         config = write_config(case, data_dir, settings_of_ours(case))
         subprocess.run([sys.executable, "-m", "pipeline.cli", "run", "--config", str(config)], cwd=ROOT, check=True)
-        for metric, values in _asked(case, WORK / case / "run" / "artifacts").items():
-            interval = metrics.bootstrap(values)
+        found = _asked(case, WORK / case / "run" / "artifacts")
+        for metric in (metric for metric in found if metric in stored):
+            interval, own = metrics.bootstrap(found[metric]), stored[metric]
             rows.append(row_of(case, "ours", metric, interval.value, 1, interval.low, interval.high))
-            own = stored[metric]
             rows.append(row_of(case, IN_QUALITY, metric, own["value"], own["runs"], own["low"], own["high"]))
     return rows
 
