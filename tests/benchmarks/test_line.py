@@ -1,6 +1,7 @@
 """The benchmark of the line writes the protocol's own split as tables that `zhiyin run` reads."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,17 @@ def test_the_tables_are_split_as_the_protocol_splits(films):
     assert {event["event"] for event in events} == set(config.data.event_rules)
     with Path(config.data.catalogue.path).open(encoding="utf-8", newline="") as file:
         assert [int(row["item_id"]) for row in csv.DictReader(file)] == np.arange(4).tolist()
+
+
+def test_tables_that_are_there_already_keep_their_time(films):
+    settings = {"embedding_dim": 8}
+    path = line.write_config("ML100K-T", films, settings).with_name("events.csv")
+    os.utime(path, (1000, 1000))
+    line.write_config("ML100K-T", films, settings)
+    assert path.stat().st_mtime == 1000
+    path.write_text("cut off")
+    line.write_config("ML100K-T", films, settings)
+    assert path.read_text().startswith("user_id,")
 
 
 def test_without_a_stored_result_the_command_says_what_to_run(films, monkeypatch):
