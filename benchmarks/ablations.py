@@ -54,6 +54,7 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
 
     rows: list[dict[str, Any]] = []
     for case, splits in splits_of(data_dir, cases or tuple(VARIANTS)):
+        assert data_dir is not None, "splits_of refuses it"
         variants = [[whole(split), *variants_of(split, data_dir)] for split in splits]
         outcomes = {per_split[0].name: run_contender(list(zip(splits, per_split))) for per_split in zip(*variants)}
         for name, outcome in outcomes.items():
@@ -69,11 +70,11 @@ def whole(split: Split) -> Contender:
     return replace(ours(split), name=WHOLE, grid=grid, runs=RUNS)
 
 
-def variants_of(split: Split, data_dir: Path | None) -> list[Contender]:
+def variants_of(split: Split, data_dir: Path) -> list[Contender]:
     """The whole with one thing changed, each."""
     base = whole(split)
     scores = {WITHOUT_CONTENT: functools.partial(score, {}, (), "")}
-    if ON_RATINGS in VARIANTS[split.case] and data_dir:
+    if ON_RATINGS in VARIANTS[split.case]:
         users, items, ratings, _, shape = read_movielens(data_dir)
         scores[ON_RATINGS] = functools.partial(score, {}, (), "", ratings=matrix(users, items, shape, ratings))
     return [

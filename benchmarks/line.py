@@ -11,6 +11,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +119,13 @@ def _asked(case: str, artifacts: Path) -> dict[str, np.ndarray]:
     sequences = newest(artifacts / "Interactions" / "sequences")
     people = read_people(f"{sequences}/Split-test", item_ids)
     truth = people.matrix(~people.is_history, len(item_ids))
-    known, stops = people, people.num_history
+    known = people
     if case == "LFM":
         everyone = read_people(f"{sequences}/Split-train", item_ids)
         row = {user_id: number for number, user_id in enumerate(everyone.user_ids)}
         known = select(everyone, np.array([row[user_id] for user_id in people.user_ids]))
-        stops = np.diff(known.splits)
-    hidden = known.matrix(np.arange(len(known.items)) < (known.splits[:-1] + stops)[known.user_rows], len(item_ids))
+        known = replace(known, num_history=np.diff(known.splits))
+    hidden = known.matrix(known.is_history, len(item_ids))
     tower = tf.saved_model.load(str(newest(artifacts / "RetrievalTrainer" / "model") / "Format-Serving")).signatures["user_tower"]
-    users = encode_users(tower, vectors, known, stops, ServingConfig().history_length)
+    users = encode_users(tower, vectors, known, known.num_history, ServingConfig().history_length)
     return metrics.evaluate(lambda rows: users[rows] @ vectors.T, truth, hidden, (CUTOFFS[case],)).values

@@ -53,8 +53,8 @@ def _lastfm(split: Any, seed: int) -> dict[str, float]:
     from benchmarks.quality.ours import train_on
 
     content = {name: split.content[name] for name in AUDIO}
-    model, table, _ = train_on(split.test, {}, seed, content, split.tags)
-    return _precision(model.item_tower, table, split.test.candidates)
+    trained = train_on(split.test, {}, seed, content, split.tags)
+    return _precision(trained.model.item_tower, trained.table, split.test.candidates)
 
 
 def _precision(tower: Any, table: Any, is_cold: np.ndarray) -> dict[str, float]:

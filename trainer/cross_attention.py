@@ -29,8 +29,7 @@ class CrossAttention(tf.keras.layers.Layer):
         """query: float [Q, D]; candidates: [Q, C, D], each query's own; history: [Q, L, D], zeros where padded -> float [Q, C]."""
         is_there = tf.reduce_any(history != 0, -1)[:, None]  # [Q, 1, L]
         match, worth = (dot(candidates, tf.matmul(history, kernel)) for kernel in (self.match, self.worth))  # [Q, C, L]
-        match = tf.where(is_there, match, HIDDEN)
-        # A softmax by hand: its op, of a rank not known, makes the optimiser of the answer's graph warn.
-        weight = tf.exp(match - tf.stop_gradient(tf.reduce_max(match, -1, keepdims=True)))
-        attended = tf.math.divide_no_nan(tf.reduce_sum(weight * worth, -1), tf.reduce_sum(weight, -1))  # what is padded is worth 0
+        # Without a rank, TensorFlow's optimiser of the answer's graph warns of the softmax.
+        shares = tf.nn.softmax(tf.ensure_shape(tf.where(is_there, match, HIDDEN), [None, None, None]))
+        attended = tf.reduce_sum(shares * worth, -1)  # what is padded is worth 0
         return dot(query[:, None], candidates)[:, 0] + attended

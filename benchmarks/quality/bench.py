@@ -34,6 +34,7 @@ from trainer import metrics
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / ".zhiyin" / "bench" / "quality"
+KEPT_AS = 2  # what is kept of a part; a number of its own for each shape of it
 OURS = "ours"
 Row = dict[str, Any]
 
@@ -47,7 +48,7 @@ class Outcome:
     settings: Sequence[Settings]  # chosen, a split each
     costs: dict[str, float]  # seconds, cpu_seconds, peak_mb, parameters: mean over the runs
     runs: int
-    traces: Sequence[np.ndarray] = ()  # a split each, float [L, 3]: the way to the chosen settings' quality on validation, as Scored has it
+    traces: Sequence[np.ndarray]  # a split each, float [L, 3]: the way to the chosen settings' quality on validation, as Scored has it
 
 
 def run_cases(data_dir: Path | None, names: Sequence[str] = ()) -> list[Row]:
@@ -224,7 +225,7 @@ def _key(split: Split, contender: Contender) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in (*contender.code, "benchmarks/quality/splits.py", "trainer/metrics.py"):
         digest.update((ROOT / path).read_bytes())
-    digest.update(json.dumps([contender.name, dict(contender.grid), budget_s(split.case)]).encode())
+    digest.update(json.dumps([KEPT_AS, contender.name, dict(contender.grid), budget_s(split.case)]).encode())
     for stage in (split.validation, split.test):
         for pairs in (stage.train, stage.history, stage.hidden, stage.truth):
             digest.update(pairs.indptr.tobytes() + pairs.indices.tobytes())

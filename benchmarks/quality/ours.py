@@ -8,10 +8,10 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -27,6 +27,15 @@ EVENT, EVENT_CODE = "play", 2  # the only kind of event, and its code: 0 is padd
 WORD_ROOM = 2  # ids of a vocabulary that are no words: absent and unknown
 
 
+class Trained(NamedTuple):
+    """What training on a stage gives."""
+
+    model: Any  # Retrieval
+    table: Any  # ItemTable, prepared
+    users: Any  # KnownUsers; None where nobody is known beside their history
+    trace: Sequence[tuple[float, int, float]]  # as `Scored` has it
+
+
 def train_on(
     stage: Stage,
     settings: Mapping[str, Any],
@@ -35,10 +44,10 @@ def train_on(
     tags: tuple[tuple[str, ...], ...],
     traced_metric: str = "",
     ratings: sp.csr_matrix | None = None,
-):
-    """The trained model, the prepared item table and the training history. settings: of RetrievalConfig.
+) -> Trained:
+    """Train as `zhiyin run` does. settings: of RetrievalConfig.
 
-    traced_metric: where not empty, and the stage has pairs to watch, `trace` of the history tells this metric of each epoch.
+    traced_metric: where not empty, and the stage has pairs to watch, the trace tells this metric of each epoch.
     ratings: [U, N], what was thought of each pair, for the loss that predicts it.
     """
     from benchmarks.quality.tracing import EpochTrace
@@ -62,16 +71,12 @@ def train_on(
     users = read_known_users(None, data, pairs, config)
     pairs = _with_rows(pairs, users)
     model = build(table, pairs, data, config, users)
+    nothing = sequences(stage.train[:0], None)
+    watched = nothing if stage.watch is None else _with_rows(sequences(stage.train, stage.times_s, stage.watch), users)
+    looks = [EpochTrace(traced_metric, watched, table, begun)] if traced_metric and len(watched) else []
     # With content, how far it counts beside behaviour is chosen on `watch`; epochs are among the settings, so nothing stops early.
-    watched = (
-        sequences(stage.train, stage.times_s, stage.watch) if content and stage.watch is not None else sequences(stage.train[:0], None)
-    )
-    looks = []
-    if traced_metric and stage.watch is not None:
-        looks.append(EpochTrace(traced_metric, sequences(stage.train, stage.times_s, stage.watch), table, begun))
-    history = train(model, pairs, watched, table, verbose=0, callbacks=looks)
-    history.trace, history.users = looks[0].points if looks else (), users
-    return model, table, history
+    train(model, pairs, watched if content else nothing, table, verbose=0, callbacks=looks)
+    return Trained(model, table, users, looks[0].points if looks else ())
 
 
 def score(
@@ -90,12 +95,12 @@ def score(
     from benchmarks.quality.contenders import Scored
     from trainer.retrieval import user_vectors
 
-    model, table, history = train_on(stage, settings, seed, content, tags, traced_metric, ratings)
+    model, table, known, trace = train_on(stage, settings, seed, content, tags, traced_metric, ratings)
     vectors = model.item_tower.encode(table)  # [N, D]
-    asked = _with_rows(sequences(stage.history, stage.times_s, request_s=stage.request_s), history.users)
+    asked = _with_rows(sequences(stage.history, stage.times_s, request_s=stage.request_s), known)
     blocks = [np.arange(start, min(start + 256, len(asked))) for start in range(0, len(asked), 256)]
     users = np.concatenate([user_vectors(model, asked, vectors, rows) for rows in blocks])  # [U, D]
-    return Scored(users @ vectors.T, sum(int(np.prod(weight.shape)) for weight in model.trainable_weights), trace=history.trace)
+    return Scored(users @ vectors.T, sum(int(np.prod(weight.shape)) for weight in model.trainable_weights), trace=trace)
 
 
 def item_table(num_items: int, content: Mapping[str, np.ndarray], tags: tuple[tuple[str, ...], ...]):

@@ -18,8 +18,10 @@ class EpochTrace(tf.keras.callbacks.Callback):
         self.points: list[tuple[float, int, float]] = []
         self.metric, self.watched, self.table, self.begun = metric, watched, table, begun
 
+    def on_train_begin(self, logs=None):
+        self.validation = Validation(self.model, self.watched, self.table, self.metric)
+
     def on_epoch_end(self, epoch, logs=None):
         now = time.process_time()
-        validation = Validation(self.model, self.watched, self.table, self.metric)
-        self.points.append((now - self.begun, epoch + 1, validation.value(self.model.item_tower.encode_own(self.table))))
+        self.points.append((now - self.begun, epoch + 1, self.validation.value(self.model.item_tower.encode_own(self.table))))
         self.begun += time.process_time() - now

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from benchmarks import quality
-from benchmarks.quality import bench, contenders, environments, reaching
+from benchmarks.quality import bench, contenders, environments, neural, reaching
 from benchmarks.quality.contenders import TRIALS, Contender, Scored, peers_for
 from benchmarks.quality.splits import Split, Stage, matrix
 from components.settings import SettingsError
@@ -203,7 +203,7 @@ def test_accuracy_weighs_users_by_their_pairs(split):
 def test_rows_name_the_best_peer_and_our_lead_over_it():
     def outcome(value):
         return bench.Outcome(
-            {"R@20": np.full(10, value), "NDCG@20": np.full(10, value / 2)}, {"R@20": 0.0, "NDCG@20": 0.0}, [{}], {"seconds": 1.0}, 1
+            {"R@20": np.full(10, value), "NDCG@20": np.full(10, value / 2)}, {"R@20": 0.0, "NDCG@20": 0.0}, [{}], {"seconds": 1.0}, 1, []
         )
 
     rows = bench.case_rows("LFM-cold", {"random": outcome(0.1), "text KNN": outcome(0.6), "ours": outcome(0.7)})
@@ -236,6 +236,17 @@ def test_time_to_the_best_linear_peer():
     assert "≤ 1 × BPR: met, by it not reached" in text
 
 
+def test_a_part_that_was_kept_in_another_shape_is_not_used(split, monkeypatch):
+    contender = Contender("knob", score_by_knob, {"knob": (1, 3)})
+    key = bench._key(split, contender)
+    monkeypatch.setattr(bench, "KEPT_AS", bench.KEPT_AS + 1)
+    assert bench._key(split, contender) != key
+
+
+def test_the_goals_of_time_are_over_the_neural_peers_that_there_are():
+    assert set(quality.NEURAL) == set(neural.GENERAL["neural"])
+
+
 def test_goals_are_of_cases_and_metrics_that_exist():
     metrics = {"ML1M-U": 5, "LFM": 2, "LFM-cold": 1, "ML100K-R": 1, "ML100K-S": 1, "ML100K-T": 1, "TFRS-A": 1, "TFRS-A-hidden": 1}
     assert {case: sum(goal["case"] == case for goal in quality.GOALS) for case in bench.CASES} == metrics
@@ -265,7 +276,7 @@ def test_a_failing_worker_is_an_error_with_its_last_words(tmp_path, split, monke
 
 def test_the_picture_names_every_contender_and_the_goal(tmp_path):
     def outcome(value):
-        return bench.Outcome({"R@20": np.full(10, value)}, {"R@20": 0.0}, [{}], {"seconds": 1.0}, 1)
+        return bench.Outcome({"R@20": np.full(10, value)}, {"R@20": 0.0}, [{}], {"seconds": 1.0}, 1, [])
 
     rows = bench.case_rows("LFM", {"ours": outcome(0.46), "EASE": outcome(0.4)})
     quality.draw(rows, tmp_path / "quality.svg")

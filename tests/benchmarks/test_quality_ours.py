@@ -102,7 +102,10 @@ def test_every_ablation_changes_the_case_in_a_valid_way(case, tmp_path, monkeypa
     row = {"case": case, "contender": "ours", "metric": "R@1", "settings": [chosen]}
     (tmp_path / "quality.json").write_text(json.dumps({"rows": [row]}))
     monkeypatch.setattr(stored, "RESULT", tmp_path / "quality.json")
-    whole, variants = ablations.whole(split), ablations.variants_of(split, None)
+    ratings = stage.train.tocoo()
+    table = (ratings.row, ratings.col, ratings.data, ratings.data, stage.train.shape)
+    monkeypatch.setattr(ablations, "read_movielens", lambda data_dir: table)
+    whole, variants = ablations.whole(split), ablations.variants_of(split, tmp_path)
     assert whole.trials() == [chosen]
     assert len({variant.name for variant in variants} | {whole.name}) == len(variants) + 1
     for variant in variants:
