@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.contenders import Contender
 from benchmarks.quality.loaders import read_movielens
+from benchmarks.quality.methods import Contender
 from benchmarks.quality.ours import ours, score
 from benchmarks.quality.splits import Split, matrix
 from benchmarks.quality.stored import settings_of_ours

@@ -16,9 +16,9 @@ import numpy as np
 from benchmarks.cold_demo import METRIC, SEEDS, World, kept, row
 
 if TYPE_CHECKING:
-    from trainer.config import AdversaryConfig
+    from trainer.config.retrieval import AdversaryConfig
     from trainer.data import ItemTable
-    from trainer.retrieval import Retrieval
+    from trainer.retrieval.model import Retrieval
 
 NAME = "attack"
 PLAIN = "without adversarial training"
@@ -43,11 +43,11 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
 
 
 def _scores(world: World, seed: int) -> dict[str, dict[str, float]]:
-    from trainer.config import AdversaryConfig
-    from trainer.content import fit_content
+    from trainer.config.retrieval import AdversaryConfig
+    from trainer.content.fit import fit_content
     from trainer.keras import tf
-    from trainer.retrieval import train
-    from trainer.run_retrieval import build
+    from trainer.retrieval.model import train
+    from trainer.retrieval.run import build
 
     tf.keras.backend.clear_session()
     adversary = AdversaryConfig(method="pgd", steps=3)
@@ -65,9 +65,9 @@ def _scores(world: World, seed: int) -> dict[str, dict[str, float]]:
 
 def attacked(world: World, model: Retrieval, table: ItemTable, adversary: AdversaryConfig) -> dict[str, float]:
     """NDCG@10 clean, and under FGSM and PGD at the adversary's radii and at a third of them."""
-    from trainer.adversarial import Adversary
+    from trainer.content.adversarial import Adversary
     from trainer.keras import tf
-    from trainer.retrieval import targets_and_history, user_vectors
+    from trainer.retrieval.model import targets_and_history, user_vectors
 
     tower = model.item_tower
     vectors, cold = tower.encode(table), np.flatnonzero(world.is_cold)
@@ -84,7 +84,9 @@ def attacked(world: World, model: Retrieval, table: ItemTable, adversary: Advers
     for method in ("fgsm", "pgd"):
         for suffix, share in (("", 1.0), ("_third", 1 / 3)):
             radii = {name: getattr(adversary, name) * share for name in ("audio", "video", "text", "embedding")}
-            attack = Adversary(tower, dataclasses.replace(adversary, method=method, steps=ATTACK_STEPS, **radii), distance)
+            attack = Adversary(
+                tower, dataclasses.replace(adversary, method=method, steps=ATTACK_STEPS, **radii), distance
+            )
             moved = vectors.copy()
             moved[cold] = tower.content(attack(features, tf.constant(home)))[0].numpy()
             scores[method + suffix] = world.ndcg(model, table, moved)

@@ -28,7 +28,9 @@ def pictures(num_frames: int, height: int, width: int, seed: int):
         if number % 125 == 0:
             low = rng.integers(0, 255, (9, 16, 3)).astype(np.uint8)
             scene = (
-                av.VideoFrame.from_ndarray(low, format="rgb24").reformat(width=width, height=height, interpolation="BICUBIC").to_ndarray()
+                av.VideoFrame.from_ndarray(low, format="rgb24")
+                .reformat(width=width, height=height, interpolation="BICUBIC")
+                .to_ndarray()
             )
         picture = np.roll(scene, 2 * (number % 125), axis=1)
         left = 4 * number % (width - 40)
@@ -36,14 +38,18 @@ def pictures(num_frames: int, height: int, width: int, seed: int):
         yield picture
 
 
-def encode(container: str, audio: tuple[str, np.ndarray] | None = None, video: tuple | None = None, fps: int = 25) -> bytes:
+def encode(
+    container: str, audio: tuple[str, np.ndarray] | None = None, video: tuple | None = None, fps: int = 25
+) -> bytes:
     """A file. audio: (codec, float32 [channels, samples] at RATE_HZ); video: (codec, iterable of pictures, height, width)."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
         sound = picture_stream = None
         if video is not None:
             codec, frames, height, width = video
-            picture_stream = out.add_stream(codec, rate=fps, options={"preset": "ultrafast"} if codec == "libx264" else {})
+            picture_stream = out.add_stream(
+                codec, rate=fps, options={"preset": "ultrafast"} if codec == "libx264" else {}
+            )
             picture_stream.height, picture_stream.width = height, width
             picture_stream.pix_fmt = {"gif": "rgb8", "png": "rgb24"}.get(codec, "yuv420p")
             picture_stream.bit_rate = 1_000_000
@@ -54,7 +60,11 @@ def encode(container: str, audio: tuple[str, np.ndarray] | None = None, video: t
             sound.bit_rate = 128_000
         if picture_stream is not None:
             for picture in frames:
-                out.mux(picture_stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=picture_stream.pix_fmt)))
+                out.mux(
+                    picture_stream.encode(
+                        av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=picture_stream.pix_fmt)
+                    )
+                )
             out.mux(picture_stream.encode(None))
         if sound is not None:
             _encode_sound(out, sound, samples)

@@ -24,7 +24,7 @@ GOALS: list[dict[str, Any]] = [
 def run(data_dir: Path | None) -> list[dict[str, Any]]:
     """Rows of evaluation.md. Raises SettingsError where the data is missing."""
     from benchmarks.quality.bench import OURS, case_rows, outcome_rows, run_contender, splits_of
-    from benchmarks.quality.contenders import peers_for
+    from benchmarks.quality.methods import peers_for
     from benchmarks.quality.ours import ours
 
     rows = []
@@ -32,7 +32,9 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
         outcomes = {OURS: run_contender([(split, ours(split)) for split in splits])}
         if case == "LFM-cold":
             contenders = [peers_for(split) for split in splits]
-            outcomes |= {per_split[0].name: run_contender(list(zip(splits, per_split))) for per_split in zip(*contenders)}
+            outcomes |= {
+                per_split[0].name: run_contender(list(zip(splits, per_split))) for per_split in zip(*contenders)
+            }
             rows += case_rows(case, outcomes)
         else:
             rows += outcome_rows(case, OURS, outcomes[OURS])

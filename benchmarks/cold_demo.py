@@ -21,7 +21,7 @@ from pipeline.fingerprint import code_fingerprint
 
 if TYPE_CHECKING:
     from trainer.data import ItemTable, Sequences
-    from trainer.retrieval import Retrieval
+    from trainer.retrieval.model import Retrieval
 
 METRIC, CUTOFF = "NDCG@10", 10
 SEEDS = (7, 8, 9)
@@ -46,7 +46,7 @@ class World:
         Raises SettingsError where no demo has run.
         """
         from trainer.data import ItemTable, Sequences
-        from trainer.run_retrieval import vocabulary_sizes
+        from trainer.retrieval.run import vocabulary_sizes
 
         config = configuration.localised(configuration.load(Path("configs/demo.yaml")))
         artifacts = config.work_path / "artifacts"
@@ -54,21 +54,25 @@ class World:
         items = newest(artifacts / "ItemTransform" / "transformed_examples") / "Split-train"
         table = ItemTable.build(str(items), config.data, folder, sizes)
         sequences, kinds = newest(artifacts / "Interactions" / "sequences"), tuple(config.data.event_rules)
-        splits = [Sequences.read([f"{sequences}/Split-{split}/*"], table.index, kinds) for split in ("train", "eval", "test")]
+        splits = [
+            Sequences.read([f"{sequences}/Split-{split}/*"], table.index, kinds) for split in ("train", "eval", "test")
+        ]
         return cls(config, table, *splits, is_cold=splits[0].counts(len(table)) == 0)
 
     def fresh_table(self) -> ItemTable:
         """The item table as it was read, without what an earlier model added to it."""
         from trainer.data import ItemTable
 
-        return ItemTable(dict(self.table.arrays), self.table.item_ids, self.table.vocabulary_sizes, self.table.modalities)
+        return ItemTable(
+            dict(self.table.arrays), self.table.item_ids, self.table.vocabulary_sizes, self.table.modalities
+        )
 
     def ndcg(self, model: Retrieval, table: ItemTable, vectors: np.ndarray | None = None) -> float:
         """NDCG@10 of the test users on the cold items among themselves. vectors: float [N, D], of the items as candidates, where they are
         not what the model says of the table.
         """
-        from trainer import metrics
-        from trainer.retrieval import targets_and_history, user_vectors
+        from trainer.evaluation import metrics
+        from trainer.retrieval.model import targets_and_history, user_vectors
 
         known = model.item_tower.encode(table)
         candidates = known if vectors is None else vectors
@@ -88,13 +92,24 @@ def row(case: str, contender: str, values: Sequence[float], metric: str = METRIC
     mean = float(np.mean(values))
     half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if len(values) > 1 else float("nan")
     low, high = (mean - half, mean + half) if len(values) > 1 else (None, None)
-    return {"case": case, "contender": contender, "metric": metric, "value": mean, "low": low, "high": high, "runs": len(values)}
+    return {
+        "case": case,
+        "contender": contender,
+        "metric": metric,
+        "value": mean,
+        "low": low,
+        "high": high,
+        "runs": len(values),
+    }
 
 
 def kept(benchmark: str, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The result of one part, from an earlier run with the same code where there is one: a long benchmark goes on where it stopped."""
     digest = hashlib.blake2b(digest_size=8)
-    for text in (key, code_fingerprint("trainer.run_pretraining", "trainer.adversarial", "trainer.content")):
+    for text in (
+        key,
+        code_fingerprint("trainer.content.run_pretraining", "trainer.content.adversarial", "trainer.content.fit"),
+    ):
         digest.update(text.encode())
     digest.update((Path(__file__).parent / f"{benchmark}.py").read_bytes())
     path = KEPT / benchmark / f"{digest.hexdigest()}.json"

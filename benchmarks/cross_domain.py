@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.demo import SEEDS, newest
-from components.preprocessing import FIRST_KNOWN_ID
+from components.transform.preprocessing import FIRST_KNOWN_ID
 from pipeline import config as configuration
 
 METRIC, CUTOFFS = "NDCG@10", (10,)
@@ -27,8 +27,8 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
 
     Groups: everybody with something to find in the domain, and those of them without a history in it.
     """
-    from trainer import metrics
-    from trainer.run_retrieval import vocabulary_sizes
+    from trainer.evaluation import metrics
+    from trainer.retrieval.run import vocabulary_sizes
 
     config = configuration.localised(configuration.load(Path("configs/demo.yaml")))
     artifacts = config.work_path / "artifacts"
@@ -56,7 +56,12 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
                     interval = metrics.bootstrap(values[chosen])
                     rows.append(_row(case, contender, METRIC, interval))
                 rows.append(
-                    _row(case, "ours", f"{METRIC} above one domain alone", metrics.paired_bootstrap(together[chosen], apart[chosen]))
+                    _row(
+                        case,
+                        "ours",
+                        f"{METRIC} above one domain alone",
+                        metrics.paired_bootstrap(together[chosen], apart[chosen]),
+                    )
                 )
     return rows
 
@@ -66,7 +71,10 @@ def within(sequences, inside: np.ndarray):
     kept = inside[sequences.items]
     owners = np.repeat(np.arange(len(sequences)), np.diff(sequences.splits))
     is_history = np.arange(len(owners)) - sequences.splits[owners] < sequences.num_history[owners]
-    columns = {name: getattr(sequences, name)[kept] for name in ("items", "events", "times_s", "weights", "positives", "values")}
+    columns = {
+        name: getattr(sequences, name)[kept]
+        for name in ("items", "events", "times_s", "weights", "positives", "values")
+    }
     return dataclasses.replace(
         sequences,
         splits=np.r_[0, np.cumsum(np.bincount(owners[kept], minlength=len(sequences)))],
@@ -81,15 +89,19 @@ def _read(config, artifacts: Path, folder: Path, sizes):
     items = newest(artifacts / "ItemTransform" / "transformed_examples") / "Split-train"
     table = ItemTable.build(str(items), config.data, folder, sizes)
     sequences, kinds = newest(artifacts / "Interactions" / "sequences"), tuple(config.data.event_rules)
-    return table, {name: Sequences.read([f"{sequences}/Split-{name}/*"], table.index, kinds) for name in ("train", "eval", "test")}
+    return table, {
+        name: Sequences.read([f"{sequences}/Split-{name}/*"], table.index, kinds) for name in ("train", "eval", "test")
+    }
 
 
 def _trained(table, splits, config, seed: int):
     from trainer.data import ItemTable
-    from trainer.retrieval import train
-    from trainer.run_retrieval import build
+    from trainer.retrieval.model import train
+    from trainer.retrieval.run import build
 
-    own = ItemTable(dict(table.arrays), table.item_ids, table.vocabulary_sizes, table.modalities)  # a model prepares its own table
+    own = ItemTable(
+        dict(table.arrays), table.item_ids, table.vocabulary_sizes, table.modalities
+    )  # a model prepares its own table
     model = build(own, splits["train"], config.data, dataclasses.replace(config.retrieval, seed=seed))
     train(model, splits["train"], splits["eval"], own, verbose=0)
     return model, model.item_tower.encode(own)
@@ -97,8 +109,8 @@ def _trained(table, splits, config, seed: int):
 
 def _values(models: Sequence[Any], table, histories, sought, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Users with something to find in the domain, and their mean over the seeds; only the domain is ranked, what they know of it hidden."""
-    from trainer import metrics
-    from trainer.retrieval import targets_and_history, user_vectors
+    from trainer.evaluation import metrics
+    from trainer.retrieval.model import targets_and_history, user_vectors
 
     truth, seen = targets_and_history(sought, len(table))
     results = [

@@ -15,19 +15,28 @@ import numpy as np
 
 from components.settings import SettingsError
 from pipeline import config as configuration
-from pipeline import references
+from pipeline import synthetic_oracle
 
 NAME = "demo"
 METRIC, CUTOFFS = "NDCG@10", (10,)
 SEEDS = (7, 8, 9)
 PART = "cold items among cold"
-CASES = {"text": ("text", "tags"), "audio": ("audio",), "video": ("video",), "without text": ("audio", "video"), "fused": ()}
-REFERENCES = {references.LINEAR: "linear on true traits", references.ORACLE: "oracle"}
+CASES = {
+    "text": ("text", "tags"),
+    "audio": ("audio",),
+    "video": ("video",),
+    "without text": ("audio", "video"),
+    "fused": (),
+}
+REFERENCES = {synthetic_oracle.LINEAR: "linear on true traits", synthetic_oracle.ORACLE: "oracle"}
 GOALS = [
     {"case": "fused", "metric": METRIC, "at_least": 1.0, "of": "halfway"},
     {"case": "fused", "metric": METRIC, "at_least": 0.8, "of": "linear"},
     {"case": "without text", "metric": METRIC, "at_least": 0.8, "of": "linear"},
-    *({"case": "fused", "metric": METRIC, "at_least": 1.0, "of": f"{name} alone"} for name in ("text", "audio", "video")),
+    *(
+        {"case": "fused", "metric": METRIC, "at_least": 1.0, "of": f"{name} alone"}
+        for name in ("text", "audio", "video")
+    ),
 ]
 
 
@@ -42,14 +51,18 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
         if (row["slice"], row["metric"]) == (PART, METRIC)
     }
     peers.pop("ours")
-    made_world = references.rows(
+    made_world = synthetic_oracle.rows(
         Path(config.references),
         newest(artifacts / "ItemIndex" / "index"),
         newest(artifacts / "Interactions" / "sequences"),
         newest(artifacts / "MediaFeatures" / "examples"),
         config.evaluation,
     )
-    peers |= {REFERENCES[row["contender"]]: row["value"] for row in made_world if (row["slice"], row["metric"]) == (PART, METRIC)}
+    peers |= {
+        REFERENCES[row["contender"]]: row["value"]
+        for row in made_world
+        if (row["slice"], row["metric"]) == (PART, METRIC)
+    }
     peers["halfway from random to linear"] = (peers["random"] + peers["linear on true traits"]) / 2
     rows = []
     for case, modalities in CASES.items():
@@ -67,10 +80,10 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
 
 def _ours(config: configuration.Config, artifacts: Path, modalities: tuple[str, ...], seed: int) -> dict[str, float]:
     """Among the cold items NDCG@10; among all of them the share of cold items in the lists, and in what was taken."""
-    from trainer import metrics
     from trainer.data import ItemTable, Sequences
-    from trainer.retrieval import targets_and_history, train, user_vectors
-    from trainer.run_retrieval import build, vocabulary_sizes
+    from trainer.evaluation import metrics
+    from trainer.retrieval.model import targets_and_history, train, user_vectors
+    from trainer.retrieval.run import build, vocabulary_sizes
 
     settings = dataclasses.replace(config.retrieval, modalities=modalities, use_attributes=not modalities, seed=seed)
     sizes = vocabulary_sizes(str(newest(artifacts / "ItemTransform" / "transform_graph")), config.data)
@@ -109,7 +122,17 @@ def newest(folder: Path) -> Path:
     return max(runs, key=lambda path: int(path.name))
 
 
-def _row(case: str, contender: str, metric: str, value: float, interval: tuple[float, float] | None = None) -> dict[str, Any]:
+def _row(
+    case: str, contender: str, metric: str, value: float, interval: tuple[float, float] | None = None
+) -> dict[str, Any]:
     low, high = interval or (None, None)
     runs = len(SEEDS) if contender == "ours" else 1
-    return {"case": case, "contender": contender, "metric": metric, "value": value, "low": low, "high": high, "runs": runs}
+    return {
+        "case": case,
+        "contender": contender,
+        "metric": metric,
+        "value": value,
+        "low": low,
+        "high": high,
+        "runs": runs,
+    }

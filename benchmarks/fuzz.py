@@ -27,7 +27,14 @@ GOALS = (
 LIMITS = Limits(time_s=10.0, memory_bytes=1 << 30)
 BATCH_LIMIT_S = 600.0  # some twenty times what a batch takes
 ROOT = Path(__file__).resolve().parents[1]
-AUDIO = [("wav", "pcm_s16le"), ("wav", "pcm_f32le"), ("mp3", "libmp3lame"), ("flac", "flac"), ("ogg", "libvorbis"), ("ogg", "libopus")]
+AUDIO = [
+    ("wav", "pcm_s16le"),
+    ("wav", "pcm_f32le"),
+    ("mp3", "libmp3lame"),
+    ("flac", "flac"),
+    ("ogg", "libvorbis"),
+    ("ogg", "libopus"),
+]
 AUDIO += [
     ("ipod", "aac"),
     ("ipod", "alac"),
@@ -54,7 +61,9 @@ def run(data_dir: Path | None = None) -> list[dict]:
 
     data_dir: ignored; the files are encoded here, the mutations are the same in every run.
     """
-    counts: collections.Counter[str] = collections.Counter(dict.fromkeys(("decodes", "not_finite", "crashes", "hangs"), 0))
+    counts: collections.Counter[str] = collections.Counter(
+        dict.fromkeys(("decodes", "not_finite", "crashes", "hangs"), 0)
+    )
     for batch in range(INPUTS // BATCH_INPUTS):
         command = [sys.executable, "-m", "benchmarks.fuzz", str(batch)]
         try:
@@ -89,7 +98,11 @@ def seeds() -> list[bytes]:
     sound = music(0.4, seed=0)
     files = [encode(container, audio=(codec, sound)) for container, codec in AUDIO]
     for container, codec in VIDEO:
-        audio = ("libopus" if container == "webm" else "aac", sound) if container in ("mp4", "webm", "matroska", "flv") else None
+        audio = (
+            ("libopus" if container == "webm" else "aac", sound)
+            if container in ("mp4", "webm", "matroska", "flv")
+            else None
+        )
         files.append(encode(container, audio=audio, video=(codec, pictures(8, 48, 64, seed=0), 48, 64)))
     return files
 
@@ -116,7 +129,13 @@ def _overwrite(data, _files, rng):
 
 def _extreme_numbers(data, _files, rng):
     for place in rng.integers(0, max(len(data) - 4, 1), rng.integers(1, 6)):
-        data[place : place + 4] = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\1")[rng.integers(5)]
+        data[place : place + 4] = (
+            b"\xff\xff\xff\xff",
+            b"\0\0\0\0",
+            b"\x7f\xff\xff\xff",
+            b"\xff\xff\xff\x7f",
+            b"\0\0\0\1",
+        )[rng.integers(5)]
     return bytes(data)
 
 
@@ -158,8 +177,12 @@ def _outcome(decoder: Decoder, data: bytes) -> str:
 
 def is_sound(arrays: MediaArrays) -> bool:
     """Whether every number can be learnt from: finite, in its range, and something is there."""
-    times_ok = arrays.video_times_s is None or bool(np.isfinite(arrays.video_times_s).all() and (arrays.video_times_s >= 0).all())
-    frames_ok = arrays.audio_num_frames is None or bool((arrays.audio_num_frames >= 0).all() and (arrays.audio_num_frames <= 300).all())
+    times_ok = arrays.video_times_s is None or bool(
+        np.isfinite(arrays.video_times_s).all() and (arrays.video_times_s >= 0).all()
+    )
+    frames_ok = arrays.audio_num_frames is None or bool(
+        (arrays.audio_num_frames >= 0).all() and (arrays.audio_num_frames <= 300).all()
+    )
     return (
         times_ok
         and frames_ok

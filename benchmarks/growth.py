@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from benchmarks.quality import bench
-from benchmarks.quality.contenders import peers_for
+from benchmarks.quality.methods import peers_for
 from benchmarks.quality.ours import ours
 from benchmarks.quality.splits import Split, Stage
 from benchmarks.quality.stored import settings_of_ours
@@ -63,4 +63,6 @@ def with_items(stage: Stage, share: float) -> Stage:
     num_items = stage.train.shape[1]
     kept = np.sort(np.random.default_rng(0).permutation(num_items)[: round(share * num_items)])
     train, truth = (sp.csr_matrix(pairs[:, kept]) for pairs in (stage.train, stage.truth))
-    return dataclasses.replace(stage, train=train, history=train, hidden=train, truth=truth, candidates=stage.candidates[kept])
+    return dataclasses.replace(
+        stage, train=train, history=train, hidden=train, truth=truth, candidates=stage.candidates[kept]
+    )

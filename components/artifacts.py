@@ -136,7 +136,9 @@ def file_fingerprint(patterns: Iterable[str]) -> str:
     wanted = [pattern for pattern in dict.fromkeys(patterns) if pattern]
     shared = os.path.commonprefix([_fixed_folder(pattern) for pattern in wanted])
     shared = shared[: shared.rfind("/") + 1]
-    facts = sorted((path.removeprefix(shared), size, changed) for pattern in wanted for path, size, changed in _files(pattern))
+    facts = sorted(
+        (path.removeprefix(shared), size, changed) for pattern in wanted for path, size, changed in _files(pattern)
+    )
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
 

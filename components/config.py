@@ -67,7 +67,9 @@ class DataConfig:
     numeric: tuple[str, ...] = ()  # declared numeric columns of the catalogue, beside duration_s
     categorical: tuple[str, ...] = ()  # declared categorical columns of the catalogue, beside domain and creator
     embeddings: dict[str, int] = field(default_factory=dict)  # embedding:<name> columns of the catalogue -> dimension
-    pieces: dict[str, int] = field(default_factory=dict)  # wordpieces of each tuned text encoder; the run fills it in from `encoders`
+    pieces: dict[str, int] = field(
+        default_factory=dict
+    )  # wordpieces of each tuned text encoder; the run fills it in from `encoders`
     user_numeric: tuple[str, ...] = ()  # declared columns of the users table
     user_categorical: tuple[str, ...] = ()
     event_rules: dict[str, EventRule] = field(default_factory=lambda: dict(DEFAULT_EVENTS))

@@ -53,7 +53,9 @@ def catalogue_columns(data: DataConfig) -> tuple[Column, ...]:
         CATALOGUE
         + tuple(Column(name, "number", about="declared") for name in data.numeric)
         + tuple(Column(name, "category", about="declared") for name in data.categorical)
-        + tuple(Column(f"embedding:{name}", "embedding", about="declared", dim=dim) for name, dim in data.embeddings.items())
+        + tuple(
+            Column(f"embedding:{name}", "embedding", about="declared", dim=dim) for name, dim in data.embeddings.items()
+        )
     )
 
 
@@ -94,11 +96,18 @@ FRAME_BYTES = VIDEO_KEY_FRAMES * VIDEO_HEIGHT * VIDEO_WIDTH * 3
 assert LOG_MEL_BYTES + FRAME_BYTES <= 100_000, "an item's stored media features stay under 100 KB"
 
 AUDIO_FEATURES = (
-    Feature("audio_log_mel", "uint8", (AUDIO_SEGMENTS, AUDIO_FRAMES, AUDIO_MELS), "natural log, scaled by LOG_MEL_FLOOR..CEILING"),
+    Feature(
+        "audio_log_mel",
+        "uint8",
+        (AUDIO_SEGMENTS, AUDIO_FRAMES, AUDIO_MELS),
+        "natural log, scaled by LOG_MEL_FLOOR..CEILING",
+    ),
     Feature("audio_num_frames", "int64", (AUDIO_SEGMENTS,), "valid frames of each segment; the rest is padding"),
 )
 VIDEO_FEATURES = (
-    Feature("video_frames", "uint8", (VIDEO_KEY_FRAMES, VIDEO_HEIGHT, VIDEO_WIDTH, 3), "RGB 0..255, display orientation"),
+    Feature(
+        "video_frames", "uint8", (VIDEO_KEY_FRAMES, VIDEO_HEIGHT, VIDEO_WIDTH, 3), "RGB 0..255, display orientation"
+    ),
     Feature("video_times_s", "float32", (VIDEO_KEY_FRAMES,), "presentation time, seconds from the start"),
     Feature("video_num_frames", "int64", (), "valid key frames; the rest is padding"),
 )
@@ -116,7 +125,12 @@ def item_features(data: DataConfig) -> tuple[Feature, ...]:
         Feature("domain_id", "int64", (), "domain id", "domain"),
         Feature("creator_id", "int64", (), "creator id", "creator"),
         *(Feature(f"{name}_id", "int64", (), f"{name} id", name) for name in data.categorical),
-        Feature("numeric", "float32", (num_numeric,), "z-scores: log1p(duration_s), then the declared columns; 0 where absent"),
+        Feature(
+            "numeric",
+            "float32",
+            (num_numeric,),
+            "z-scores: log1p(duration_s), then the declared columns; 0 where absent",
+        ),
         Feature("numeric_present", "float32", (num_numeric,), "0 or 1"),
         *AUDIO_FEATURES,
         Feature("has_audio", "int64", (), "0 or 1"),

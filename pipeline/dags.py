@@ -17,30 +17,30 @@ from tfx.types.standard_artifacts import Model, ModelBlessing
 from tfx.utils import import_utils
 
 from components.config import DataConfig
-from components.item_index_node import ItemIndex
-from components.last_ranker import LastBlessedRanker
-from components.model_pusher_node import ModelPusher
 from components.pretrained_config import Encoders
-from components.pretraining_node import Pretraining
-from components.ranking_examples_node import RankingExamples
-from components.recommender_node import Recommender
-from components.retrieval_evaluator_node import RetrievalEvaluator
-from components.retrieval_trainer_node import RetrievalTrainer
-from components.retrieval_tuner_node import RetrievalTuner
-from components.serving_validator_node import ServingValidator
 from components.settings import to_json
-from components.table_gen_node import TableGen
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
 from pipeline.ingest import Ingest, Places, ingest
+from pipeline.nodes.item_index import ItemIndex
+from pipeline.nodes.latest_blessed_ranker import LastBlessedRanker
+from pipeline.nodes.model_pusher import ModelPusher
+from pipeline.nodes.pretraining import Pretraining
+from pipeline.nodes.ranking_examples import RankingExamples
+from pipeline.nodes.recommender import Recommender
+from pipeline.nodes.retrieval_evaluator import RetrievalEvaluator
+from pipeline.nodes.retrieval_trainer import RetrievalTrainer
+from pipeline.nodes.retrieval_tuner import RetrievalTuner
+from pipeline.nodes.serving_validator import ServingValidator
+from pipeline.nodes.table_gen import TableGen
 from pipeline.ranking_evaluation import eval_config
-from trainer.engine_config import EngineConfig
-from trainer.ranking_config import RankingConfig
+from trainer.config.engine import EngineConfig
+from trainer.config.ranking import RankingConfig
 
-RETRIEVAL_RUN_FN = "trainer.run_retrieval.run_fn"
-RANKING_RUN_FN = "trainer.run_ranking.run_fn"
-ITEM_PREPROCESSING_FN = "components.preprocessing.items"
-EVENT_PREPROCESSING_FN = "components.preprocessing.events"
+RETRIEVAL_RUN_FN = "trainer.retrieval.run.run_fn"
+RANKING_RUN_FN = "trainer.ranking.run.run_fn"
+ITEM_PREPROCESSING_FN = "components.transform.preprocessing.items"
+EVENT_PREPROCESSING_FN = "components.transform.preprocessing.events"
 FACTS = ("numeric", "categorical", "event_rules")  # what of the data the ranker knows
 ALL_ROWS = transform_pb2.SplitsConfig(analyze=["train"], transform=["train"])
 
@@ -89,7 +89,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
                 data=columns,
                 encoder=to_json(config.retrieval.encoder),
                 pretraining=to_json(config.pretraining),
-                code=code_fingerprint("components.pretraining_node"),
+                code=code_fingerprint("pipeline.nodes.pretraining"),
             )
         ]
     retrieval_settings = {
@@ -104,7 +104,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
             **retrieval_settings,
             tuning=to_json(config.tuning),
             storage_dir=places.tuning,
-            code=code_fingerprint("components.retrieval_tuner_node"),
+            code=code_fingerprint("pipeline.nodes.retrieval_tuner"),
         )
         if config.tuning
         else None
@@ -116,7 +116,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
             table="users",
             data=to_json(data.only("users", "user_numeric", "user_categorical", "max_reject_share")),
             fingerprint=places.users_fingerprint,
-            code=code_fingerprint("components.table_gen_node"),
+            code=code_fingerprint("pipeline.nodes.table_gen"),
         ).with_id("UserGen")
 
     retrieval = RetrievalTrainer(
@@ -130,7 +130,9 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         custom_config={
             **retrieval_settings,
             "data": to_json(
-                config.item_data.only("numeric", "categorical", "embeddings", "pieces", "event_rules", "user_numeric", "user_categorical")
+                config.item_data.only(
+                    "numeric", "categorical", "embeddings", "pieces", "event_rules", "user_numeric", "user_categorical"
+                )
             ),
             "tuned": to_json(Encoders(Encoders(config.encoders).tuned)),
             "encoders_fingerprint": places.encoders_fingerprint,
@@ -144,7 +146,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         items=items.outputs["transformed_examples"],
         sequences=read.sequences,
         serving=to_json(config.serving),
-        code=code_fingerprint("components.item_index_node"),
+        code=code_fingerprint("pipeline.nodes.item_index"),
     )
 
     evaluator = RetrievalEvaluator(
@@ -155,7 +157,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         settings=to_json(config.evaluation),
         history_length=config.serving.history_length,
         blessed_dir=places.blessed,
-        code=code_fingerprint("components.retrieval_evaluator_node"),
+        code=code_fingerprint("pipeline.nodes.retrieval_evaluator"),
     )
 
     ranking = to_json(config.ranking)
@@ -169,7 +171,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         ranking=ranking,
         history_length=config.serving.history_length,
         candidates=config.serving.index.candidates,
-        code=code_fingerprint("components.ranking_examples_node"),
+        code=code_fingerprint("pipeline.nodes.ranking_examples"),
     )
 
     ranker, last_ranker, ranking_evaluator = judged_ranker(
@@ -239,7 +241,9 @@ def refresh(config: Config, places: Places, trained: Trained) -> list[BaseNode]:
     model = Importer(source_uri=trained.model, artifact_type=Model).with_id("TrainedRetrieval")
     ranker = Importer(source_uri=trained.ranker, artifact_type=Model).with_id("TrainedRanker")
     blessing = Importer(
-        source_uri=trained.ranker_blessing, artifact_type=ModelBlessing, custom_properties={"blessed": int(trained.ranker_is_blessed)}
+        source_uri=trained.ranker_blessing,
+        artifact_type=ModelBlessing,
+        custom_properties={"blessed": int(trained.ranker_is_blessed)},
     ).with_id("TrainedRankerBlessing")
 
     index = ItemIndex(
@@ -248,7 +252,7 @@ def refresh(config: Config, places: Places, trained: Trained) -> list[BaseNode]:
         sequences=read.sequences,
         signature="encode_item",
         serving=to_json(config.serving),
-        code=code_fingerprint("components.item_index_node"),
+        code=code_fingerprint("pipeline.nodes.item_index"),
     )
 
     served = _served(
@@ -287,13 +291,13 @@ def _served(
         data=to_json(config.data.only(*FACTS)),
         ranking=to_json(config.ranking),
         withdrawn=json.dumps(places.withdrawn),
-        code=code_fingerprint("components.recommender_node"),
+        code=code_fingerprint("pipeline.nodes.recommender"),
     )
 
     validator = ServingValidator(
         exact=recommender.outputs["exact"],
         scann=recommender.outputs["scann"],
-        code=code_fingerprint("components.serving_validator_node"),
+        code=code_fingerprint("pipeline.nodes.serving_validator"),
     )
 
     pushers = [
@@ -302,7 +306,9 @@ def _served(
             model_blessing=model_blessing,
             infra_blessing=validator.outputs["blessing"],
             push_destination=pusher_pb2.PushDestination(
-                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=f"{places.serving}/{served_name(config.name, kind)}")
+                filesystem=pusher_pb2.PushDestination.Filesystem(
+                    base_directory=f"{places.serving}/{served_name(config.name, kind)}"
+                )
             ),
         ).with_id(f"{kind.capitalize()}Pusher")
         for kind in ("exact", "scann")

@@ -53,7 +53,12 @@ def _imported_names(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(".") >= 1 and node.value.isprintable():
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.value.count(".") >= 1
+            and node.value.isprintable()
+        ):
             parts = node.value.split(".")  # a node names a function of a later room by its dotted path
             if parts[0] in OURS and all(part.isidentifier() for part in parts):
                 yield node.value

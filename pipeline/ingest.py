@@ -9,16 +9,16 @@ from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types.channel import BaseChannel
 
-from components.curated_schema_node import CuratedSchema
-from components.data_gate_node import DataGate
-from components.frozen_encoders_node import FrozenEncoders
-from components.interactions_node import Interactions
-from components.media_features_node import MediaFeatures
 from components.pretrained_config import Encoders
 from components.settings import to_json
-from components.table_gen_node import TableGen
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
+from pipeline.nodes.curated_schema import CuratedSchema
+from pipeline.nodes.data_gate import DataGate
+from pipeline.nodes.frozen_encoders import FrozenEncoders
+from pipeline.nodes.interactions import Interactions
+from pipeline.nodes.media_features import MediaFeatures
+from pipeline.nodes.table_gen import TableGen
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Places:
     media_fingerprint: str
     encoders_fingerprint: str
     withdrawn: tuple[str, ...] = ()  # ids of items that must not be shown
-    knows_last_ranker: bool = True  # whether the orchestrator can find the last blessed ranker; Kubeflow cannot tell it from other models
+    knows_last_ranker: bool = (
+        True  # whether the orchestrator can find the last blessed ranker; Kubeflow cannot tell it from other models
+    )
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Ingest:
 def ingest(config: Config, places: Places) -> Ingest:
     """Tables and media -> item examples and sequences."""
     data = config.data
-    gen_code = code_fingerprint("components.table_gen_node")
+    gen_code = code_fingerprint("pipeline.nodes.table_gen")
 
     catalogue = TableGen(
         table="catalogue",
@@ -64,23 +66,28 @@ def ingest(config: Config, places: Places) -> Ingest:
     ).with_id("CatalogGen")
 
     events = TableGen(
-        table="events", data=to_json(data.only("events", "max_reject_share")), fingerprint=places.events_fingerprint, code=gen_code
+        table="events",
+        data=to_json(data.only("events", "max_reject_share")),
+        fingerprint=places.events_fingerprint,
+        code=gen_code,
     ).with_id("EventGen")
 
     catalogue_statistics = StatisticsGen(examples=catalogue.outputs["examples"]).with_id("CatalogStatistics")
     event_statistics = StatisticsGen(examples=events.outputs["examples"]).with_id("EventStatistics")
 
-    schema_code = code_fingerprint("components.curated_schema_node")
+    schema_code = code_fingerprint("pipeline.nodes.curated_schema")
     columns = to_json(config.item_data.only("numeric", "categorical", "embeddings", "pieces"))
     catalogue_schema = CuratedSchema(table="catalogue", data=columns, code=schema_code).with_id("CatalogSchema")
-    event_schema = CuratedSchema(table="events", data=to_json(data.only("event_rules")), code=schema_code).with_id("EventSchema")
+    event_schema = CuratedSchema(table="events", data=to_json(data.only("event_rules")), code=schema_code).with_id(
+        "EventSchema"
+    )
 
     catalogue_anomalies = ExampleValidator(
         statistics=catalogue_statistics.outputs["statistics"], schema=catalogue_schema.outputs["schema"]
     ).with_id("CatalogValidator")
-    event_anomalies = ExampleValidator(statistics=event_statistics.outputs["statistics"], schema=event_schema.outputs["schema"]).with_id(
-        "EventValidator"
-    )
+    event_anomalies = ExampleValidator(
+        statistics=event_statistics.outputs["statistics"], schema=event_schema.outputs["schema"]
+    ).with_id("EventValidator")
 
     gate = DataGate(
         catalogue_anomalies=catalogue_anomalies.outputs["anomalies"],
@@ -88,7 +95,7 @@ def ingest(config: Config, places: Places) -> Ingest:
         catalogue_rejects=catalogue.outputs["rejects"],
         event_rejects=events.outputs["rejects"],
         max_reject_share=data.max_reject_share,
-        code=code_fingerprint("components.data_gate_node"),
+        code=code_fingerprint("pipeline.nodes.data_gate"),
     )
 
     media = MediaFeatures(
@@ -96,7 +103,7 @@ def ingest(config: Config, places: Places) -> Ingest:
         media_root=data.media_root,
         max_reject_share=data.max_reject_share,
         fingerprint=places.media_fingerprint,
-        code=code_fingerprint("components.media_features_node"),
+        code=code_fingerprint("pipeline.nodes.media_features"),
     )
     media.add_upstream_node(gate)
 
@@ -107,7 +114,7 @@ def ingest(config: Config, places: Places) -> Ingest:
             encoders=to_json(Encoders(config.encoders)),
             media_root=data.media_root,
             fingerprint=places.encoders_fingerprint,
-            code=code_fingerprint("components.frozen_encoders_node"),
+            code=code_fingerprint("pipeline.nodes.frozen_encoders"),
         )
         item_examples, frozen = encoded.outputs["examples"], [encoded]
 
@@ -115,7 +122,7 @@ def ingest(config: Config, places: Places) -> Ingest:
         events=events.outputs["examples"],
         catalogue=catalogue.outputs["examples"],
         data=to_json(data.only("event_rules", "split", "max_reject_share")),
-        code=code_fingerprint("components.interactions_node"),
+        code=code_fingerprint("pipeline.nodes.interactions"),
     )
     interactions.add_upstream_node(gate)
 

@@ -7,8 +7,8 @@ import json
 import tensorflow_model_analysis as tfma
 
 from components.config import DataConfig
-from trainer.ranking_config import RankingConfig, broadest_success
-from trainer.ranking_features import HISTORY_SLICE, QUERY_ID, label_key
+from trainer.config.ranking import RankingConfig, broadest_success
+from trainer.ranking.features import HISTORY_SLICE, QUERY_ID, label_key
 
 SIGNATURE = "serve_examples"
 
@@ -23,7 +23,9 @@ def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
     options = tfma.EvalConfig()
     labels = {name: label_key(name) for name in data.event_rules}
     is_alone = len(labels) == 1  # TFMA takes a single output out of its dict, and then knows no names
-    options.model_specs.add(signature_name=SIGNATURE, **({"label_key": labels[gate]} if is_alone else {"label_keys": labels}))
+    options.model_specs.add(
+        signature_name=SIGNATURE, **({"label_key": labels[gate]} if is_alone else {"label_keys": labels})
+    )
     for slicing in ([], [HISTORY_SLICE], ["domain"]):
         options.slicing_specs.add(feature_keys=slicing)
     for name in data.event_rules:
@@ -44,11 +46,15 @@ def verdict(folder: str) -> str:
     decision = tfma.load_validation_result(folder)
     settings = tfma.load_eval_result(folder).config
     results = {spec.is_baseline: tfma.load_eval_result(folder, model_name=spec.name) for spec in settings.model_specs}
-    judged = next(spec for spec in settings.metrics_specs if any(metric.HasField("threshold") for metric in spec.metrics))
+    judged = next(
+        spec for spec in settings.metrics_specs if any(metric.HasField("threshold") for metric in spec.metrics)
+    )
     output = judged.output_names[0] if judged.output_names else ""
     gate = output or settings.model_specs[0].label_key.removeprefix(label_key(""))
     values = {is_baseline: _auc(result, output) for is_baseline, result in results.items()}
-    (threshold,) = (metric.threshold for spec in settings.metrics_specs for metric in spec.metrics if metric.HasField("threshold"))
+    (threshold,) = (
+        metric.threshold for spec in settings.metrics_specs for metric in spec.metrics if metric.HasField("threshold")
+    )
     text = f"AUC of {gate} {values[False]} (at least {threshold.value_threshold.lower_bound.value:g})"
     if True in values:
         text += f", of the last blessed ranker {values[True]} (at most {-threshold.change_threshold.absolute.value:g} lower)"

@@ -31,7 +31,9 @@ def metrics(rows: Sequence[dict[str, Any]]) -> str:
 def last_line(config: Config, config_path: Path, evaluation: dict[str, Any], seconds: float) -> str:
     """Where the result is, the headline number, and what to do next."""
     decision = evaluation["decision"]
-    headline = f"{decision['metric']} {decision['value']:.4f} (popularity {decision['popularity']:.4f}) in {seconds:.0f} s"
+    headline = (
+        f"{decision['metric']} {decision['value']:.4f} (popularity {decision['popularity']:.4f}) in {seconds:.0f} s"
+    )
     if not decision["blessed"]:
         return f"not pushed: {decision['reason']}; {headline}"
     return f"model in {config.serving_path}, serve it with: ./zhiyin serve --config {config_path}; {headline}"

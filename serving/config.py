@@ -15,7 +15,9 @@ class IndexConfig:
     candidates: int = 200  # items that ScaNN hands on to the rules; recall is measured here too
     num_leaves: int = 0  # ScaNN partitions; 0 = the square root of the number of items
     leaves_to_search: int = 0  # 0 = the fewest that reach `min_recall` when measured
-    reorder: int = 0  # approximate candidates that are scored exactly; 0 = the fewest that do, of ten times `candidates` at most
+    reorder: int = (
+        0  # approximate candidates that are scored exactly; 0 = the fewest that do, of ten times `candidates` at most
+    )
     min_recall: float = 0.95  # below this, at 10 or at `candidates`, an index is not published
     measured_queries: int = 500  # user vectors that recall is measured on
     free_rows: int = 1000  # items that can be added to the answer between two builds
@@ -31,7 +33,9 @@ class IndexConfig:
         if self.free_rows < 0:
             raise ValueError(f"free_rows: got {self.free_rows}, expected 0 or more")
         if self.num_leaves == 1:
-            raise ValueError("num_leaves: ScaNN with one leaf answers every query with item 0; leave it at 0 or take at least 2")
+            raise ValueError(
+                "num_leaves: ScaNN with one leaf answers every query with item 0; leave it at 0 or take at least 2"
+            )
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ class EvaluationConfig:
             raise ValueError(f"metric: {self.metric!r} is not at one of the cutoffs {self.cutoffs}")
         missing = [name for name in ("min_gain_over_popularity", "max_loss_to_last") if getattr(self, name) is None]
         if missing:
-            raise ValueError(f"no threshold is set for {' and '.join(missing)}: a model could then be neither blessed nor refused")
+            raise ValueError(
+                f"no threshold is set for {' and '.join(missing)}: a model could then be neither blessed nor refused"
+            )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from tensorflow.io import gfile
 
 from serving.config import IndexConfig
 
-MIN_SCANN_ITEMS = 16  # product quantisation needs a point for each of its 16 centres; with one item ScaNN ends the process
+MIN_SCANN_ITEMS = (
+    16  # product quantisation needs a point for each of its 16 centres; with one item ScaNN ends the process
+)
 _MIN_LEAVES_TO_SEARCH = 10
 _QUERIES_AT_ONCE = 64
 _TIMED_QUERIES = 200
@@ -70,7 +72,12 @@ class ScannIndex(tf.Module):
         self._searcher_from = _Untracked(scann_ops.searcher_from_module)
         self._state = state
         self.num_items = int(state.dataset.shape[0])
-        self.num_leaves, self.leaves_to_search, self.reorder, self.candidates = num_leaves, leaves_to_search, reorder, candidates
+        self.num_leaves, self.leaves_to_search, self.reorder, self.candidates = (
+            num_leaves,
+            leaves_to_search,
+            reorder,
+            candidates,
+        )
 
     @classmethod
     def build(cls, vectors: np.ndarray, config: IndexConfig) -> ScannIndex:
@@ -79,7 +86,9 @@ class ScannIndex(tf.Module):
 
         num_items = len(vectors)
         num_leaves = config.num_leaves or max(2, math.isqrt(num_items))
-        leaves_to_search = min(num_leaves, config.leaves_to_search or max(_MIN_LEAVES_TO_SEARCH, math.ceil(num_leaves / 20)))
+        leaves_to_search = min(
+            num_leaves, config.leaves_to_search or max(_MIN_LEAVES_TO_SEARCH, math.ceil(num_leaves / 20))
+        )
         reorder = min(num_items, config.reorder or 10 * config.candidates)
         candidates = min(num_items, config.candidates)
         searcher = (
@@ -106,7 +115,10 @@ class ScannIndex(tf.Module):
         """As `ExactIndex.search`, of the items in the leaves that were searched; their scores are exact."""
         found = tf.minimum(k, self.num_items)
         positions, scores = self._searcher_from.function(self._state).search_batched(
-            queries, found, pre_reorder_num_neighbors=tf.maximum(self.reorder, found), leaves_to_search=self.leaves_to_search
+            queries,
+            found,
+            pre_reorder_num_neighbors=tf.maximum(self.reorder, found),
+            leaves_to_search=self.leaves_to_search,
         )
         absent = tf.math.is_nan(scores)  # ScaNN fills short rows with item 0 and NaN
         positions, scores = tf.where(absent, -1, positions), tf.where(absent, -np.inf, scores)
@@ -158,7 +170,9 @@ def tune(index: ScannIndex, queries: np.ndarray, target: float) -> list[dict[str
         started = time.perf_counter()
         recalls = {f"recall@{k}": measure_recall(index, queries, k) for k in (10, index.candidates)}
         settings = {"leaves_to_search": float(index.leaves_to_search), "reorder": float(index.reorder)}
-        curve.append({**settings, **recalls, "qps": queries_per_second(index, queries), "seconds": time.perf_counter() - started})
+        curve.append(
+            {**settings, **recalls, "qps": queries_per_second(index, queries), "seconds": time.perf_counter() - started}
+        )
         return min(recalls.values()) >= target
 
     while not measure() and index.leaves_to_search < index.num_leaves:
@@ -173,7 +187,9 @@ def tune(index: ScannIndex, queries: np.ndarray, target: float) -> list[dict[str
 
 def queries_per_second(index: Index, queries: np.ndarray, k: int = 10) -> float:
     """How many queries float32 [Q, D] are answered in a second of processor time, one after the other, k items each."""
-    search = tf.function(index.search, input_signature=[tf.TensorSpec([None, queries.shape[1]]), tf.TensorSpec([], tf.int32)])
+    search = tf.function(
+        index.search, input_signature=[tf.TensorSpec([None, queries.shape[1]]), tf.TensorSpec([], tf.int32)]
+    )
     rows = [tf.constant(queries[row : row + 1], tf.float32) for row in range(min(len(queries), _TIMED_QUERIES))]
     search(rows[0], k)
     started = time.process_time()
@@ -214,7 +230,9 @@ def measure_recall(index: Index, queries: np.ndarray, k: int) -> float:
     if not len(queries):
         raise ValueError("recall cannot be measured without a query")
     vectors, k = index.vectors, min(k, index.num_items)
-    search = tf.function(index.search, input_signature=[tf.TensorSpec([None, queries.shape[1]]), tf.TensorSpec([], tf.int32)])
+    search = tf.function(
+        index.search, input_signature=[tf.TensorSpec([None, queries.shape[1]]), tf.TensorSpec([], tf.int32)]
+    )
     found = 0
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         block = tf.constant(queries[start : start + _QUERIES_AT_ONCE])
@@ -226,7 +244,9 @@ def measure_recall(index: Index, queries: np.ndarray, k: int) -> float:
 
 def pad_to(values: tf.Tensor, width: tf.Tensor | int, fill) -> tf.Tensor:
     """[B, w] to [B, width] with `fill` on the right, for w <= width."""
-    return tf.pad(values, [[0, 0], [0, tf.maximum(width - tf.shape(values)[1], 0)]], constant_values=tf.cast(fill, values.dtype))
+    return tf.pad(
+        values, [[0, 0], [0, tf.maximum(width - tf.shape(values)[1], 0)]], constant_values=tf.cast(fill, values.dtype)
+    )
 
 
 def _write_json(path: str, value: Any) -> None:

@@ -98,7 +98,9 @@ def _filled_up(batch: dict[str, np.ndarray], users: int) -> dict[str, np.ndarray
     wanted = 1 << (longest - 1).bit_length()
     empty = {"items": -1}
     return {
-        name: np.pad(array, [(0, users - given), (0, wanted - longest)][: array.ndim], constant_values=empty.get(name, 0))
+        name: np.pad(
+            array, [(0, users - given), (0, wanted - longest)][: array.ndim], constant_values=empty.get(name, 0)
+        )
         for name, array in batch.items()
     }
 

@@ -71,7 +71,9 @@ class Checkpoints:
         try:
             checkpoint.restore(latest).assert_existing_objects_matched()
         except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
-            raise RuntimeError(f"the checkpoint {latest} cannot be read; delete {self.folder} to start over: {error}") from error
+            raise RuntimeError(
+                f"the checkpoint {latest} cannot be read; delete {self.folder} to start over: {error}"
+            ) from error
         return True
 
     @property

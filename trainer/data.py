@@ -29,7 +29,13 @@ _NUMPY = {"int64": np.int64, "float32": np.float32, "uint8": np.uint8, "string":
 class ItemTable:
     """Features of all items, memory-mapped: an interaction carries an index, never a copy of its item's media."""
 
-    def __init__(self, arrays: dict[str, np.ndarray], item_ids: list[bytes], vocabulary_sizes: dict[str, int], present: tuple[str, ...]):
+    def __init__(
+        self,
+        arrays: dict[str, np.ndarray],
+        item_ids: list[bytes],
+        vocabulary_sizes: dict[str, int],
+        present: tuple[str, ...],
+    ):
         self.arrays = arrays  # name -> [N, ...]
         self.item_ids = item_ids
         self.vocabulary_sizes = vocabulary_sizes  # vocabulary name -> ids in use, absent and unknown included
@@ -40,7 +46,9 @@ class ItemTable:
         return len(self.item_ids)
 
     @classmethod
-    def build(cls, pattern: str, data: DataConfig, folder: Path, vocabulary_sizes: Mapping[str, int] | None = None) -> ItemTable:
+    def build(
+        cls, pattern: str, data: DataConfig, folder: Path, vocabulary_sizes: Mapping[str, int] | None = None
+    ) -> ItemTable:
         """Write the features of the transformed items as .npy files, and open them.
 
         pattern: TFRecord files (gzipped where the name ends in .gz). vocabulary_sizes: known sizes; others are the highest id + 1.
@@ -60,7 +68,9 @@ class ItemTable:
         }
         spec = {feature.name: _parsed(feature) for feature in item_features(data)}
         item_ids: list[bytes] = []
-        for parsed in _records(files).batch(_PARSE_BATCH).map(lambda batch: tf.io.parse_example(batch, spec)).as_numpy_iterator():
+        for parsed in (
+            _records(files).batch(_PARSE_BATCH).map(lambda batch: tf.io.parse_example(batch, spec)).as_numpy_iterator()
+        ):
             start, stop = len(item_ids), len(item_ids) + len(parsed["item_id"])
             for feature in features:
                 arrays[feature.name][start:stop] = _as_array(feature, parsed[feature.name])
@@ -68,14 +78,20 @@ class ItemTable:
         if len(set(item_ids)) != num_items:
             raise ValueError(f"{num_items - len(set(item_ids))} item ids come more than once in {pattern}")
         sizes = {
-            feature.vocabulary: max(int(arrays[feature.name].max()) + 1, 2, (vocabulary_sizes or {}).get(feature.vocabulary, 0))
+            feature.vocabulary: max(
+                int(arrays[feature.name].max()) + 1, 2, (vocabulary_sizes or {}).get(feature.vocabulary, 0)
+            )
             for feature in features
             if feature.vocabulary
         }
         present = tuple(name for name in modalities(data) if arrays[f"has_{name}"].any())
         for array in arrays.values():
             array.flush()
-        content = {"items": [item_id.decode() for item_id in item_ids], "vocabulary_sizes": sizes, "modalities": present}
+        content = {
+            "items": [item_id.decode() for item_id in item_ids],
+            "vocabulary_sizes": sizes,
+            "modalities": present,
+        }
         (folder / "spec.json").write_text(json.dumps(content, ensure_ascii=False))
         return cls.open(folder)
 
@@ -83,7 +99,9 @@ class ItemTable:
     def of_ids(cls, pattern: str) -> ItemTable:
         """The transformed items without any feature, for what is learned from behaviour alone. Raises ValueError where there are none."""
         spec = {"item_id": tf.io.FixedLenFeature([], tf.string)}
-        batches = _records(record_files(pattern)).batch(_PARSE_BATCH).map(lambda batch: tf.io.parse_example(batch, spec))
+        batches = (
+            _records(record_files(pattern)).batch(_PARSE_BATCH).map(lambda batch: tf.io.parse_example(batch, spec))
+        )
         item_ids = [item_id for batch in batches.as_numpy_iterator() for item_id in batch["item_id"].tolist()]
         if not item_ids:
             raise ValueError(f"no items in {pattern}")
@@ -94,7 +112,9 @@ class ItemTable:
         """The table that `build` wrote."""
         spec = json.loads((folder / "spec.json").read_text())
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
-        return cls(arrays, [item.encode() for item in spec["items"]], spec["vocabulary_sizes"], tuple(spec["modalities"]))
+        return cls(
+            arrays, [item.encode() for item in spec["items"]], spec["vocabulary_sizes"], tuple(spec["modalities"])
+        )
 
     def take(self, indices: np.ndarray, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """The features of the items at `indices` int [C]: name -> [C, ...]. An index may repeat: each row is read once."""
@@ -118,13 +138,17 @@ class Sequences:
     values: np.ndarray  # float32 [n], NaN where absent
     num_history: np.ndarray  # int64 [U], the first so many are history, the rest belong to the split
     ordered: np.ndarray  # bool [U], False = a set without time
-    known_rows: np.ndarray | None = None  # int32 [U], rows of `trainer.known_users`; None = nothing is known beside histories
+    known_rows: np.ndarray | None = (
+        None  # int32 [U], rows of `trainer.retrieval.user_features`; None = nothing is known beside histories
+    )
 
     def __len__(self) -> int:
         return len(self.user_ids)
 
     @classmethod
-    def read(cls, patterns: Sequence[str], item_index: Mapping[bytes, int], events: Sequence[str], folder: Path | None = None) -> Sequences:
+    def read(
+        cls, patterns: Sequence[str], item_index: Mapping[bytes, int], events: Sequence[str], folder: Path | None = None
+    ) -> Sequences:
         """Read sequence examples, one user in memory at a time; with a folder, the interactions are then mapped from files in it.
 
         Interactions with items that the table lacks are left out; events: the names in the rules, in order.
@@ -139,7 +163,9 @@ class Sequences:
                 rows = np.array([item_index.get(item, -1) for item in example["item_ids"].bytes_list.value], np.int32)
                 known = rows >= 0
                 times = np.array(example["timestamps_s"].int64_list.value, np.int64)
-                kinds = np.array([codes.get(event, UNKNOWN_EVENT) for event in example["events"].bytes_list.value], np.int32)
+                kinds = np.array(
+                    [codes.get(event, UNKNOWN_EVENT) for event in example["events"].bytes_list.value], np.int32
+                )
                 columns.append(
                     items=rows[known],
                     events=kinds[known],
@@ -153,7 +179,13 @@ class Sequences:
                 num_history.append(int(known[: example["num_history"].int64_list.value[0]].sum()))
                 ordered.append(bool(example["ordered"].int64_list.value[0]))
             flat = columns.arrays()
-        return cls(users, np.cumsum(lengths), **flat, num_history=np.array(num_history, np.int64), ordered=np.array(ordered, bool))
+        return cls(
+            users,
+            np.cumsum(lengths),
+            **flat,
+            num_history=np.array(num_history, np.int64),
+            ordered=np.array(ordered, bool),
+        )
 
     def blocks(self, most_interactions: int) -> Iterator[np.ndarray]:
         """The rows of all users, in ascending blocks with at most so many interactions together, or one user with more."""
@@ -169,7 +201,7 @@ class Sequences:
 
         rows: int [B]. history_only: the history of the split alone. longest: keep the most recent so many.
         Returns [B, L]: `items` (-1 = padding), `events` (0 = padding), `age_s` (before the last one, or before the split begins),
-        `weights`, `positives`, `values` (NaN = none); and [B]: `ordered`, `users` (rows of `trainer.known_users`).
+        `weights`, `positives`, `values` (NaN = none); and [B]: `ordered`, `users` (rows of `trainer.retrieval.user_features`).
         """
         starts, stops = self.splits[rows], self.splits[rows + 1]
         ends = starts + self.num_history[rows] if history_only else stops
@@ -179,7 +211,10 @@ class Sequences:
         at = np.where(inside, (ends - lengths)[:, None] + offsets, 0)
         if not len(self.items):
             at, inside = at, np.zeros_like(inside)
-        pick = lambda array, empty: np.where(inside, array[at], empty).astype(array.dtype) if len(array) else np.full(at.shape, empty)  # noqa: E731
+
+        def pick(array, empty):
+            return np.where(inside, array[at], empty).astype(array.dtype) if len(array) else np.full(at.shape, empty)
+
         times = pick(self.times_s, 0)
         requests = np.zeros(len(rows), np.int64)
         if len(self.times_s):
@@ -224,7 +259,8 @@ class _Columns:
         if self._folder:
             self._folder.mkdir(parents=True, exist_ok=True)
         self._sinks: dict[str, Any] = {
-            name: self._stack.enter_context((self._folder / name).open("wb") if self._folder else io.BytesIO()) for name in self.dtypes
+            name: self._stack.enter_context((self._folder / name).open("wb") if self._folder else io.BytesIO())
+            for name in self.dtypes
         }
         return self
 
@@ -242,7 +278,10 @@ class _Columns:
         for sink in self._sinks.values():
             sink.flush()
         is_empty = not (self._folder / "items").stat().st_size
-        return {name: np.zeros(0, dtype) if is_empty else np.memmap(self._folder / name, dtype, "r") for name, dtype in self.dtypes.items()}
+        return {
+            name: np.zeros(0, dtype) if is_empty else np.memmap(self._folder / name, dtype, "r")
+            for name, dtype in self.dtypes.items()
+        }
 
 
 def records_of(pattern: str) -> Iterator[bytes]:
@@ -258,7 +297,9 @@ def record_files(pattern: str) -> list[str]:
 def _records(files: list[str]) -> tf.data.Dataset:
     parts = tf.data.Dataset.from_tensor_slices(tf.constant(files, tf.string))
     return parts.flat_map(
-        lambda path: tf.data.TFRecordDataset(path, compression_type=tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", ""))
+        lambda path: tf.data.TFRecordDataset(
+            path, compression_type=tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", "")
+        )
     )
 
 

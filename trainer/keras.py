@@ -14,14 +14,16 @@ from tensorflow.python.autograph.core import config as autograph  # noqa: E402
 from tensorflow.python.autograph.core import config_lib  # noqa: E402
 
 if os.environ["TF_USE_LEGACY_KERAS"] != "1" or tf.keras.Model is not tf_keras.Model:
-    raise RuntimeError("tf.keras is Keras 3 in this process; set TF_USE_LEGACY_KERAS=1 in the environment before Python starts")
+    raise RuntimeError(
+        "tf.keras is Keras 3 in this process; set TF_USE_LEGACY_KERAS=1 in the environment before Python starts"
+    )
 
 tf.keras.backend.experimental.enable_tf_random_generator()  # dropout draws from generators whose state a checkpoint can hold
 
 _LEAVE_ALONE = ("tf_keras", "keras_nlp")
 _known = {rule._prefix for rule in autograph.CONVERSION_RULES}
-autograph.CONVERSION_RULES = tuple(config_lib.DoNotConvert(name) for name in _LEAVE_ALONE if name not in _known) + tuple(
-    autograph.CONVERSION_RULES
-)
+autograph.CONVERSION_RULES = tuple(
+    config_lib.DoNotConvert(name) for name in _LEAVE_ALONE if name not in _known
+) + tuple(autograph.CONVERSION_RULES)
 
 __all__ = ["tf"]

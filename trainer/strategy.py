@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from trainer.engine_config import EngineConfig
+from trainer.config.engine import EngineConfig
 from trainer.keras import tf
 
 
@@ -38,7 +38,9 @@ def local_strategy(engine: EngineConfig) -> tf.distribute.Strategy:
         return tf.distribute.TPUStrategy(resolver)
     gpus = [] if engine.device == "cpu" else tf.config.list_logical_devices("GPU")
     if engine.device == "gpu" and not gpus:
-        raise ValueError("engine.device: got 'gpu', but TensorFlow sees none on this machine; 'auto' takes what there is")
+        raise ValueError(
+            "engine.device: got 'gpu', but TensorFlow sees none on this machine; 'auto' takes what there is"
+        )
     devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.OneDeviceStrategy(devices[0])
 
@@ -57,7 +59,10 @@ def is_chief() -> bool:
     return task.get("type") == "chief" or ("chief" not in config["cluster"] and task.get("index", 0) == 0)
 
 
-_REWRITES = {"mixed_bfloat16": ("CPU", "auto_mixed_precision_onednn_bfloat16"), "mixed_float16": ("GPU", "auto_mixed_precision")}
+_REWRITES = {
+    "mixed_bfloat16": ("CPU", "auto_mixed_precision_onednn_bfloat16"),
+    "mixed_float16": ("GPU", "auto_mixed_precision"),
+}
 
 
 @contextmanager
@@ -97,7 +102,9 @@ def agreed(value: float) -> float:
 
     @tf.function
     def mean():
-        return strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(lambda: tf.constant(value, tf.float64)), axis=None)
+        return strategy.reduce(
+            tf.distribute.ReduceOp.MEAN, strategy.run(lambda: tf.constant(value, tf.float64)), axis=None
+        )
 
     return float(mean())
 

@@ -11,7 +11,9 @@ from typing import Any
 
 PEERS = ("hnswlib", "faiss IVF", "faiss IVF-PQ")
 GOALS: list[dict[str, Any]] = [
-    {"case": size, "metric": "qps_at_recall_0.95", "at_least": 1.0, "of": peer} for size in ("100k", "1M") for peer in PEERS
+    {"case": size, "metric": "qps_at_recall_0.95", "at_least": 1.0, "of": peer}
+    for size in ("100k", "1M")
+    for peer in PEERS
 ]
 
 

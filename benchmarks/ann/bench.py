@@ -25,7 +25,11 @@ DIM, QUERIES, K = 64, 1000, 10
 TARGET = 0.95
 OURS = ("exact", "scann")
 PEERS = ("hnswlib", "faiss_ivf", "faiss_ivf_pq")
-_PACKAGES = {"hnswlib": ("hnswlib", "hnswlib"), "faiss_ivf": ("faiss IVF", "faiss-cpu"), "faiss_ivf_pq": ("faiss IVF-PQ", "faiss-cpu")}
+_PACKAGES = {
+    "hnswlib": ("hnswlib", "hnswlib"),
+    "faiss_ivf": ("faiss IVF", "faiss-cpu"),
+    "faiss_ivf_pq": ("faiss IVF-PQ", "faiss-cpu"),
+}
 Row = dict[str, Any]
 
 
@@ -39,7 +43,10 @@ def run_cases() -> list[Row]:
                 _write_vectors(Path(folder), num_items)
             for name in (*OURS, *PEERS):
                 rows += _rows(size, name, _kept_or_run(size, name, Path(folder)))
-        ours = max((row for row in rows if row["case"] == size and row["contender"] in OURS_NAMES and row["metric"] == BEST), key=_value)
+        ours = max(
+            (row for row in rows if row["case"] == size and row["contender"] in OURS_NAMES and row["metric"] == BEST),
+            key=_value,
+        )
         rows.append({**ours, "contender": "ours"})
     return rows
 
@@ -72,7 +79,12 @@ def _kept_or_run(size: str, name: str, folder: Path) -> dict[str, Any]:
         print(f"{size}: {name}", flush=True)
         python = sys.executable if name in OURS else str(environments.ensure("ann"))
         worker = "ours" if name in OURS else "peers"
-        threads = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_USE_LEGACY_KERAS": "1"}
+        threads = {
+            "OMP_NUM_THREADS": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "TF_USE_LEGACY_KERAS": "1",
+        }
         environment = {**os.environ, **threads, "PYTHONPATH": str(ROOT) if name in OURS else ""}
         command = [python, str(Path(__file__).with_name(f"{worker}.py")), name, str(folder)]
         run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -99,4 +111,12 @@ def _write_vectors(folder: Path, num_items: int) -> None:
 
 
 def _row(case: str, contender: str, metric: str, value: float | None) -> Row:
-    return {"case": case, "contender": contender, "metric": metric, "value": value, "low": None, "high": None, "runs": 1}
+    return {
+        "case": case,
+        "contender": contender,
+        "metric": metric,
+        "value": value,
+        "low": None,
+        "high": None,
+        "runs": 1,
+    }

@@ -31,12 +31,16 @@ def main() -> None:
     settings: list[tuple[int, int]] = [(0, 0)]
     if isinstance(index, ScannIndex):
         shares = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
-        settings = [(max(1, round(share * index.num_leaves)), reorder) for share in shares for reorder in (20, 50, 100, 300)]
+        settings = [
+            (max(1, round(share * index.num_leaves)), reorder) for share in shares for reorder in (20, 50, 100, 300)
+        ]
     curve = []
     for leaves, reorder in settings:
         if isinstance(index, ScannIndex):
             index.leaves_to_search, index.reorder = leaves, reorder
-        search = tf.function(index.search, input_signature=[tf.TensorSpec([None, vectors.shape[1]]), tf.TensorSpec([], tf.int32)])
+        search = tf.function(
+            index.search, input_signature=[tf.TensorSpec([None, vectors.shape[1]]), tf.TensorSpec([], tf.int32)]
+        )
         batches = [tf.constant(queries[at : at + BATCH]) for at in range(0, len(queries), BATCH)]
         found = np.concatenate([search(batch, k)[1].numpy() for batch in batches])
         seconds = []
@@ -46,7 +50,9 @@ def main() -> None:
                 search(batch, k)
             seconds.append(time.perf_counter() - started)
         recall = np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(found, truth)])
-        curve.append({"leaves": leaves, "reorder": reorder, "recall": float(recall), "qps": len(queries) / min(seconds)})
+        curve.append(
+            {"leaves": leaves, "reorder": reorder, "recall": float(recall), "qps": len(queries) / min(seconds)}
+        )
     print(json.dumps({"curve": curve, "build_seconds": build_seconds, "peak_mb": peak_mb()}))
 
 

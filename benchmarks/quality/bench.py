@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peak import peak_mb
-from benchmarks.quality import BEST_PEER, TIMED, reaching
-from benchmarks.quality.contenders import Contender, Scored, Settings, budget_s, peers_for
+from benchmarks.quality import BEST_PEER, TIMED, time_to_quality
 from benchmarks.quality.loaders import CASES, WHAT_TO_GET
+from benchmarks.quality.methods import Contender, Scored, Settings, budget_s, peers_for
 from benchmarks.quality.neural import neural_peers
 from benchmarks.quality.ours import ours
 from benchmarks.quality.splits import Split, Stage
 from benchmarks.quality.tutorial import tutorial_peers
 from components.settings import SettingsError
-from trainer import metrics
+from trainer.evaluation import metrics
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / ".zhiyin" / "bench" / "quality"
@@ -48,7 +48,9 @@ class Outcome:
     settings: Sequence[Settings]  # chosen, a split each
     costs: dict[str, float]  # seconds, cpu_seconds, peak_mb, parameters: mean over the runs
     runs: int
-    traces: Sequence[np.ndarray]  # a split each, float [L, 3]: the way to the chosen settings' quality on validation, as Scored has it
+    traces: Sequence[
+        np.ndarray
+    ]  # a split each, float [L, 3]: the way to the chosen settings' quality on validation, as Scored has it
 
 
 def run_cases(data_dir: Path | None, names: Sequence[str] = ()) -> list[Row]:
@@ -62,7 +64,7 @@ def run_cases(data_dir: Path | None, names: Sequence[str] = ()) -> list[Row]:
         outcomes = {per_split[0].name: run_contender(list(zip(splits, per_split))) for per_split in zip(*contenders)}
         rows += case_rows(name, outcomes)
         if name in TIMED:
-            rows += reaching.rows(name, outcomes)
+            rows += time_to_quality.rows(name, outcomes)
     return rows
 
 
@@ -108,8 +110,18 @@ def run_contender(per_split: Sequence[tuple[Split, Contender]]) -> Outcome:
     run_means = {name: np.mean([[run[name].mean() for run in runs] for runs in parts], axis=0) for name in names}
     spread = {name: float(np.std(means)) for name, means in run_means.items()}
     first, name = next(iter(values)), per_split[0][1].name
-    print(f"{per_split[0][0].case}: {name}: {first} {values[first].mean():.4f}, {costs[-1]['cpu_seconds']:.1f} s, {chosen}", flush=True)
-    return Outcome(values, spread, chosen, {name: float(np.mean([cost[name] for cost in costs])) for name in costs[0]}, len(costs), traces)
+    print(
+        f"{per_split[0][0].case}: {name}: {first} {values[first].mean():.4f}, {costs[-1]['cpu_seconds']:.1f} s, {chosen}",
+        flush=True,
+    )
+    return Outcome(
+        values,
+        spread,
+        chosen,
+        {name: float(np.mean([cost[name] for cost in costs])) for name in costs[0]},
+        len(costs),
+        traces,
+    )
 
 
 def choose(split: Split, contender: Contender) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -145,7 +157,9 @@ def _tried(split: Split, contender: Contender) -> list[tuple[float, Settings, np
     return outcomes
 
 
-def _test(split: Split, contender: Contender, settings: Settings, seed: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def _test(
+    split: Split, contender: Contender, settings: Settings, seed: int
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     scored, costs = in_own_process(timed, contender, split.test, settings, seed)
     return costs, per_user(split, split.test, scored.scores)
 
@@ -168,7 +182,9 @@ def case_rows(case: str, outcomes: dict[str, Outcome]) -> list[Row]:
     first = next(iter(next(iter(outcomes.values())).values))
     peers = {name: outcome for name, outcome in outcomes.items() if name != OURS}
     best = max(peers, key=lambda name: peers[name].values[first].mean())
-    rows += [row for row in outcome_rows(case, f"{BEST_PEER} ({best})", peers[best]) if row["metric"] in peers[best].values]
+    rows += [
+        row for row in outcome_rows(case, f"{BEST_PEER} ({best})", peers[best]) if row["metric"] in peers[best].values
+    ]
     if OURS in outcomes:
         rows += lead_rows(case, OURS, outcomes[OURS], peers[best], f"above {BEST_PEER}")
     return rows
@@ -176,8 +192,13 @@ def case_rows(case: str, outcomes: dict[str, Outcome]) -> list[Row]:
 
 def lead_rows(case: str, contender: str, outcome: Outcome, other: Outcome, what: str) -> list[Row]:
     """How far each metric is above another contender's, over the same users."""
-    leads = {metric: metrics.paired_bootstrap(values, other.values[metric]) for metric, values in outcome.values.items()}
-    return [row_of(case, contender, f"{metric} {what}", lead.value, outcome.runs, lead.low, lead.high) for metric, lead in leads.items()]
+    leads = {
+        metric: metrics.paired_bootstrap(values, other.values[metric]) for metric, values in outcome.values.items()
+    }
+    return [
+        row_of(case, contender, f"{metric} {what}", lead.value, outcome.runs, lead.low, lead.high)
+        for metric, lead in leads.items()
+    ]
 
 
 def outcome_rows(case: str, contender: str, outcome: Outcome) -> list[Row]:
@@ -193,8 +214,18 @@ def outcome_rows(case: str, contender: str, outcome: Outcome) -> list[Row]:
     return rows
 
 
-def row_of(case: str, contender: str, metric: str, value: float, runs: int, low: float | None = None, high: float | None = None) -> Row:
-    return {"case": case, "contender": contender, "metric": metric, "value": value, "low": low, "high": high, "runs": runs}
+def row_of(
+    case: str, contender: str, metric: str, value: float, runs: int, low: float | None = None, high: float | None = None
+) -> Row:
+    return {
+        "case": case,
+        "contender": contender,
+        "metric": metric,
+        "value": value,
+        "low": low,
+        "high": high,
+        "runs": runs,
+    }
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -25,10 +25,13 @@ import scipy.sparse as sp
 from benchmarks.quality.splits import Stage
 
 if TYPE_CHECKING:
-    from benchmarks.quality.contenders import Scored
+    from benchmarks.quality.methods import Scored
 
 HERE = Path(__file__).parent
-PYTHON = {"neural": "python3.11", "sequential": "python3.11"}  # where the product's own version has no wheels of what is pinned
+PYTHON = {
+    "neural": "python3.11",
+    "sequential": "python3.11",
+}  # where the product's own version has no wheels of what is pinned
 ENVIRONMENTS = HERE.parents[1] / ".zhiyin" / "bench" / "environments"
 
 
@@ -37,18 +40,27 @@ def score_in(name: str, stage: Stage, settings: Mapping[str, Any], seed: int) ->
 
     Raises RuntimeError with the worker's last lines if it fails.
     """
-    from benchmarks.quality.contenders import Scored
+    from benchmarks.quality.methods import Scored
 
     with tempfile.TemporaryDirectory() as folder_name:
         folder = Path(folder_name)
-        for matrix, pairs in (("train", stage.train), ("history", stage.history), ("times", stage.times_s), ("watch", stage.watch)):
+        for matrix, pairs in (
+            ("train", stage.train),
+            ("history", stage.history),
+            ("times", stage.times_s),
+            ("watch", stage.watch),
+        ):
             if pairs is not None:
                 sp.save_npz(folder / f"{matrix}.npz", pairs, compressed=False)
         (folder / "settings.json").write_text(json.dumps({**settings, "seed": seed}))
         _call([str(ensure(name)), str(HERE / "workers" / f"{name}.py"), str(folder)], f"worker {name}")
         report = json.loads((folder / "report.json").read_text())
         return Scored(
-            np.load(folder / "scores.npy"), report["parameters"], report["peak_mb"], report.get("found", {}), report.get("trace", ())
+            np.load(folder / "scores.npy"),
+            report["parameters"],
+            report["peak_mb"],
+            report.get("found", {}),
+            report.get("trace", ()),
         )
 
 
@@ -62,7 +74,9 @@ def ensure(name: str) -> Path:
     if not ready.exists():
         shutil.rmtree(environment, ignore_errors=True)
         _call([_python_for(name), "-m", "venv", str(environment)], f"environment {name}")
-        _call([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)], f"environment {name}")
+        _call(
+            [str(python), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)], f"environment {name}"
+        )
         ready.touch()
     return python
 

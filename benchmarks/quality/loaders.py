@@ -10,8 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from benchmarks.quality.splits import Split, Stage, carve, matrix, random_ranks, share_of, time_ranks
-from pipeline.data import lastfm, movielens
-from pipeline.data.summary import SourceError
+from pipeline.sources import lastfm, movielens
+from pipeline.sources.summary import SourceError
 
 Tags = tuple[tuple[str, ...], ...]
 
@@ -35,7 +35,9 @@ def lfm(data_dir: Path) -> list[Split]:
     """LFM: Last.fm-2K in its own split; train alone is hidden, in validation and in the test; content is the artists' embeddings."""
     users, items, parts, content, tags = _read_lastfm(data_dir)
     shape = (users.max() + 1, items.max() + 1)
-    train, valid, test = (matrix(users[parts == part], items[parts == part], shape) for part in ("train", "valid", "test"))
+    train, valid, test = (
+        matrix(users[parts == part], items[parts == part], shape) for part in ("train", "valid", "test")
+    )
     everything = np.ones(shape[1], bool)
     stages = [Stage(train, train, train, truth, everything, watch=valid) for truth in (valid, test)]
     return [Split("LFM", stages[0], stages[1], ("R@20", "NDCG@20"), content, tags)]
@@ -95,7 +97,9 @@ def ml100k_t(data_dir: Path) -> list[Split]:
 
     def stage(history: sp.csr_matrix, truth: sp.csr_matrix) -> Stage:
         request_s = times.multiply(truth).max(1).toarray().ravel().astype(np.int64)
-        return Stage(train, history, history, truth, everything, sp.csr_matrix(times.multiply(history)), request_s, valid)
+        return Stage(
+            train, history, history, truth, everything, sp.csr_matrix(times.multiply(history)), request_s, valid
+        )
 
     return [Split("ML100K-T", stage(train, valid), stage(known, test), ("NDCG@10", "HR@10"))]
 
@@ -125,7 +129,12 @@ CASES: dict[str, Callable[[Path], list[Split]]] = {
 def _with_carved_validation(case: str, train: sp.csr_matrix, truth: sp.csr_matrix, metrics: tuple[str, ...]) -> Split:
     rest, taken = carve(train, VALIDATION_SHARE, seed=1)
     everything = np.ones(train.shape[1], bool)
-    return Split(case, Stage(rest, rest, rest, taken, everything, watch=taken), Stage(train, train, train, truth, everything), metrics)
+    return Split(
+        case,
+        Stage(rest, rest, rest, taken, everything, watch=taken),
+        Stage(train, train, train, truth, everything),
+        metrics,
+    )
 
 
 def _tfrs(case: str, data_dir: Path, hide_seen: bool) -> Split:
@@ -135,7 +144,10 @@ def _tfrs(case: str, data_dir: Path, hide_seen: bool) -> Split:
     train, truth = (matrix(users[part], items[part], shape) for part in (order[:cut], order[cut:]))
     rest, taken = carve(train, VALIDATION_SHARE, seed=1)
     everything, nothing = np.ones(shape[1], bool), sp.csr_matrix(shape)
-    stages = [Stage(seen, seen, seen if hide_seen else nothing, sought, everything) for seen, sought in ((rest, taken), (train, truth))]
+    stages = [
+        Stage(seen, seen, seen if hide_seen else nothing, sought, everything)
+        for seen, sought in ((rest, taken), (train, truth))
+    ]
     return Split(case, stages[0], stages[1], ("accuracy@100",))
 
 
@@ -160,7 +172,9 @@ def _cold_split(
         truth = matrix(users[wanted], items[wanted], shape)
         return Stage(train, train, sp.csr_matrix(shape), truth, sought)
 
-    return Split("LFM-cold", stage(held_out, cold | held_out), stage(cold, cold), ("R@20", "NDCG@20"), content, tags, seed)
+    return Split(
+        "LFM-cold", stage(held_out, cold | held_out), stage(cold, cold), ("R@20", "NDCG@20"), content, tags, seed
+    )
 
 
 def _read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.quality import environments
-from benchmarks.quality.contenders import Contender, Scored, budget_s
+from benchmarks.quality.methods import Contender, Scored, budget_s
 from benchmarks.quality.splits import Split, Stage
 
 # Environment -> model -> setting -> values, set by hand.
@@ -15,13 +15,24 @@ GENERAL: dict[str, dict[str, dict[str, Any]]] = {
     "neural": {
         "BPR": {"embedding_size": (64,), "learning_rate": (0.001, 0.0005)},
         "LightGCN": {"embedding_size": (64,), "n_layers": (2, 3), "learning_rate": (0.002,), "reg_weight": (1e-4,)},
-        "SimpleX": {"embedding_size": (64,), "margin": (0.9, 0.5), "negative_weight": (10.0,), "learning_rate": (0.001,)},
+        "SimpleX": {
+            "embedding_size": (64,),
+            "margin": (0.9, 0.5),
+            "negative_weight": (10.0,),
+            "learning_rate": (0.001,),
+        },
     },
 }
 SEQUENTIAL: dict[str, dict[str, dict[str, Any]]] = {
     "sequential": {
         "SASRec": {"n_factors": (64,), "n_heads": (1,), "session_max_len": (100,), "lr": (0.001,), "batch_size": (32,)},
-        "BERT4Rec": {"n_factors": (64,), "n_heads": (2,), "session_max_len": (100,), "lr": (0.001,), "batch_size": (32,)},
+        "BERT4Rec": {
+            "n_factors": (64,),
+            "n_heads": (2,),
+            "session_max_len": (100,),
+            "lr": (0.001,),
+            "batch_size": (32,),
+        },
     },
     "neural": {"GRU4Rec": {"learning_rate": (0.001,)}},
 }
@@ -46,7 +57,9 @@ def neural_peers(split: Split) -> list[Contender]:
     ]
 
 
-def score_neural(environment: str, name: str, metric: str, budget: float, stage: Stage, settings: Mapping[str, Any], seed: int) -> Scored:
+def score_neural(
+    environment: str, name: str, metric: str, budget: float, stage: Stage, settings: Mapping[str, Any], seed: int
+) -> Scored:
     """One fit. Where the stage has pairs to watch, they say when to stop; else the settings hold the epochs that validation found.
 
     budget: processor seconds, where the settings have no `budget_s`.

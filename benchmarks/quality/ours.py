@@ -51,11 +51,11 @@ def train_on(
     ratings: [U, N], what was thought of each pair, for the loss that predicts it.
     """
     from benchmarks.quality.tracing import EpochTrace
-    from trainer.config import RetrievalConfig
+    from trainer.config.retrieval import RetrievalConfig
     from trainer.keras import tf
-    from trainer.known_users import read_known_users
-    from trainer.retrieval import train
-    from trainer.run_retrieval import build
+    from trainer.retrieval.model import train
+    from trainer.retrieval.run import build
+    from trainer.retrieval.user_features import read_known_users
 
     tf.keras.backend.clear_session()
     data = DataConfig(
@@ -92,8 +92,8 @@ def score(
 
     traced_metric, ratings: as `train_on` has them.
     """
-    from benchmarks.quality.contenders import Scored
-    from trainer.retrieval import user_vectors
+    from benchmarks.quality.methods import Scored
+    from trainer.retrieval.model import user_vectors
 
     model, table, known, trace = train_on(stage, settings, seed, content, tags, traced_metric, ratings)
     vectors = model.item_tower.encode(table)  # [N, D]
@@ -150,13 +150,17 @@ def sequences(
             when = np.asarray(times_s[user, own].todense()).ravel().astype(np.int64) if len(own) else when
             order = np.argsort(when, kind="stable")
             own, when = own[order], when[order]
-        following = np.zeros(0, np.int64) if sought is None else sought.indices[sought.indptr[user] : sought.indptr[user + 1]]
+        following = (
+            np.zeros(0, np.int64) if sought is None else sought.indices[sought.indptr[user] : sought.indptr[user + 1]]
+        )
         if request_s is not None:
             following = np.zeros(1, np.int64)  # stands for what is asked: only its time is read
         asked_at = request_s[user] if request_s is not None else when.max(initial=0)
         items += [own, following]
         unrated = np.full(len(own) + len(following), np.nan, np.float32)
-        values.append(unrated if ratings is None else np.r_[np.asarray(ratings[user, own].todense()).ravel(), unrated[len(own) :]])
+        values.append(
+            unrated if ratings is None else np.r_[np.asarray(ratings[user, own].todense()).ravel(), unrated[len(own) :]]
+        )
         times += [when, np.full(len(following), asked_at, np.int64)]
         lengths.append(len(own) + len(following))
         num_history.append(len(own))
@@ -216,12 +220,22 @@ _TRAINING = ("batches", "config", "data", "fitting", "known_users", "losses", "p
 
 def ours(split: Split):
     """The contender."""
-    from benchmarks.quality.contenders import SEEDS, Contender
+    from benchmarks.quality.methods import SEEDS, Contender
 
     traced_metric = split.metrics[0] if split.case in TIMED else ""
     grid = {name: (value,) for name, value in _IDS_ALONE.items()} | CASES[split.case]
-    code = ["benchmarks/quality/ours.py", "benchmarks/quality/tracing.py", *(f"trainer/{name}.py" for name in _TRAINING)]
+    code = [
+        "benchmarks/quality/ours.py",
+        "benchmarks/quality/tracing.py",
+        *(f"trainer/{name}.py" for name in _TRAINING),
+    ]
     if split.content:
         code += ["trainer/content.py", "trainer/content_start.py"]
         code += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "trainer" / "encoders").glob("*.py"))
-    return Contender("ours", functools.partial(score, dict(split.content), split.tags, traced_metric), grid, runs=SEEDS, code=tuple(code))
+    return Contender(
+        "ours",
+        functools.partial(score, dict(split.content), split.tags, traced_metric),
+        grid,
+        runs=SEEDS,
+        code=tuple(code),
+    )

@@ -40,6 +40,10 @@ def draw(rows: Sequence[dict[str, Any]], goals: Sequence[dict[str, Any]], path: 
 
 def _lines(case: str, rows: Sequence[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
     """The first metric of a case, and its row of each contender, the best last."""
-    own = [row for row in rows if row["case"] == case and not row["contender"].startswith("best peer") and row["low"] is not None]
+    own = [
+        row
+        for row in rows
+        if row["case"] == case and not row["contender"].startswith("best peer") and row["low"] is not None
+    ]
     metric = own[0]["metric"]
     return metric, sorted((row for row in own if row["metric"] == metric), key=lambda row: row["value"])

@@ -52,7 +52,9 @@ class Split:
         return int(self.metrics[0].partition("@")[2])
 
 
-def matrix(users: np.ndarray, items: np.ndarray, shape: tuple[int, int], values: np.ndarray | None = None) -> sp.csr_matrix:
+def matrix(
+    users: np.ndarray, items: np.ndarray, shape: tuple[int, int], values: np.ndarray | None = None
+) -> sp.csr_matrix:
     """Pairs as a CSR of ones, or of `values`; repeated pairs count once, the last value wins."""
     cells = users.astype(np.int64) * shape[1] + items
     kept = len(cells) - 1 - np.unique(cells[::-1], return_index=True)[1]

@@ -17,7 +17,9 @@ def rows_of_ours(case: str) -> dict[str, dict[str, Any]]:
     rows = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.is_file() else []
     own = {row["metric"]: row for row in rows if (row["case"], row["contender"]) == (case, "ours")}
     if not own:
-        raise SettingsError(f"{RESULT.relative_to(ROOT)}: got no rows of ours on {case}; first run ./zhiyin bench quality --case {case}")
+        raise SettingsError(
+            f"{RESULT.relative_to(ROOT)}: got no rows of ours on {case}; first run ./zhiyin bench quality --case {case}"
+        )
     return own
 
 

@@ -6,7 +6,7 @@ import time
 
 from trainer.data import ItemTable, Sequences
 from trainer.keras import tf
-from trainer.retrieval import Validation
+from trainer.retrieval.model import Validation
 
 
 class EpochTrace(tf.keras.callbacks.Callback):
@@ -23,5 +23,7 @@ class EpochTrace(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         now = time.process_time()
-        self.points.append((now - self.begun, epoch + 1, self.validation.value(self.model.item_tower.encode_own(self.table))))
+        self.points.append(
+            (now - self.begun, epoch + 1, self.validation.value(self.model.item_tower.encode_own(self.table)))
+        )
         self.begun += time.process_time() - now

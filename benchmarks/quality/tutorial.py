@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.quality.contenders import SEEDS, Contender, Scored, Settings
+from benchmarks.quality.methods import SEEDS, Contender, Scored, Settings
 from benchmarks.quality.splits import Split, Stage
 
 EMBEDDING_DIM, LEARNING_RATE, BATCH_SIZE = 32, 0.1, 8192  # the tutorial's own
@@ -44,7 +44,11 @@ def score_tutorial(stage: Stage, settings: Settings, seed: int) -> Scored:
             return self.task(self.users(inputs["user"]), self.items(inputs["item"]))
 
     pairs = stage.train.tocoo()
-    dataset = tf.data.Dataset.from_tensor_slices({"user": pairs.row, "item": pairs.col}).shuffle(SHUFFLE, seed=seed).batch(BATCH_SIZE)
+    dataset = (
+        tf.data.Dataset.from_tensor_slices({"user": pairs.row, "item": pairs.col})
+        .shuffle(SHUFFLE, seed=seed)
+        .batch(BATCH_SIZE)
+    )
     model = TwoTower()
     model.compile(tf.keras.optimizers.legacy.Adagrad(LEARNING_RATE))
     model.fit(dataset.cache().prefetch(1), epochs=settings["epochs"], verbose=0)

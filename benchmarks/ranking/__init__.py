@@ -23,7 +23,10 @@ GOALS: list[dict[str, Any]] = [
         {"case": case, "metric": "ECE", "at_most": MAX_ECE},
         {"case": case, "metric": "NDCG@10 gain, lower end", "at_least": 0.0},
     )
-] + [{"case": EXPLANATIONS, "metric": metric, "at_least": MIN_TRUE_REASONS} for metric in ("true trait shared", "true trait among 3 named")]
+] + [
+    {"case": EXPLANATIONS, "metric": metric, "at_least": MIN_TRUE_REASONS}
+    for metric in ("true trait shared", "true trait among 3 named")
+]
 
 
 def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -38,7 +41,17 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
     return [row for case in cases or parts for row in parts[case]()]
 
 
-def row(case: str, contender: str, metric: str, value: float, interval: tuple[float, float] | None = None, runs: int = 1) -> dict[str, Any]:
+def row(
+    case: str, contender: str, metric: str, value: float, interval: tuple[float, float] | None = None, runs: int = 1
+) -> dict[str, Any]:
     """A row of the results."""
     low, high = interval or (None, None)
-    return {"case": case, "contender": contender, "metric": metric, "value": value, "low": low, "high": high, "runs": runs}
+    return {
+        "case": case,
+        "contender": contender,
+        "metric": metric,
+        "value": value,
+        "low": low,
+        "high": high,
+        "runs": runs,
+    }

@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks.ranking import row
 from pipeline import config as configuration
-from pipeline.answers import ServedModel
-from pipeline.data.references import Truth, load_truth
+from pipeline.local_model import ServedModel
+from pipeline.sources.demo.ground_truth import Truth, load_truth
 
 ANSWERS, REASONS, TRAITS = 200, 3, 3
 CLEAR = 0.5  # standard deviations
@@ -42,7 +42,9 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
         found[OURS].append(names_it(trait, item, history[best], parts[best]))
         for name, traits in ((RANDOM, history), (ANY, truth.traits)):
             drawn = [traits[generator.permutation(len(traits))[:REASONS]] for _ in range(DRAWS)]
-            found[name].append(tuple(np.mean([names_it(trait, item, reasons, np.ones(len(reasons))) for reasons in drawn], 0)))
+            found[name].append(
+                tuple(np.mean([names_it(trait, item, reasons, np.ones(len(reasons))) for reasons in drawn], 0))
+            )
     rows = []
     for contender, values in found.items():
         for metric, shares in zip(("true trait shared", f"true trait among {TRAITS} named"), zip(*values)):

@@ -18,11 +18,11 @@ from benchmarks.demo import newest
 from benchmarks.ranking import row
 from components.settings import to_json
 from pipeline import config as configuration
-from serving import export
-from serving.bundle import build_bundle
+from serving.export import saved_model
+from serving.export.build_servable import build_bundle
 from serving.index import load_index
-from serving.people import read_people
-from trainer.metrics import evaluate
+from serving.offline.user_sequences import read_people
+from trainer.evaluation.metrics import evaluate
 
 DIVERSITIES, EXPLORE_SHARES = (0.0, 0.1, 0.3, 0.5), (0.0, 0.1, 0.2)
 SEEDS = (1, 2, 3)  # of exploration
@@ -38,7 +38,10 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
     """
     config = configuration.localised(configuration.load(config_path))
     artifacts = config.work_path / "artifacts"
-    sequences, index_folder = newest(artifacts / "Interactions" / "sequences"), newest(artifacts / "ItemIndex" / "index")
+    sequences, index_folder = (
+        newest(artifacts / "Interactions" / "sequences"),
+        newest(artifacts / "ItemIndex" / "index"),
+    )
     index, item_ids = load_index(str(index_folder), "exact")
     vectors, row_of = index.vectors.numpy(), {item_id.encode(): number for number, item_id in enumerate(item_ids)}
     train, test = (read_people(str(sequences / f"Split-{split}"), item_ids) for split in ("train", "test"))
@@ -60,7 +63,7 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
             to_json(config.data),
             to_json(config.ranking),
         )
-        recommend = export.load(f"{folder}/exact").signatures["recommend"]
+        recommend = saved_model.load(f"{folder}/exact").signatures["recommend"]
         for diversity, explore_share in product(DIVERSITIES, EXPLORE_SHARES):
             setting = f"{case}, diversity {diversity:g}, explore {explore_share:g}"
             seeds = SEEDS if explore_share else SEEDS[:1]
@@ -78,11 +81,22 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
             rows += [row(setting, "ours", metric, float(value), None, len(seeds)) for metric, value in values.items()]
             mean = np.mean([result.values[f"NDCG@{K}"] for result in results], 0)
             half = 1.96 * mean.std(ddof=1) / np.sqrt(len(mean))
-            rows.append(row(setting, "ours", f"NDCG@{K}", float(mean.mean()), (mean.mean() - half, mean.mean() + half), len(seeds)))
+            rows.append(
+                row(
+                    setting,
+                    "ours",
+                    f"NDCG@{K}",
+                    float(mean.mean()),
+                    (mean.mean() - half, mean.mean() + half),
+                    len(seeds),
+                )
+            )
     return rows
 
 
-def _pages(recommend: Any, user_ids: list[str], diversity: float, explore_share: float, seed: int, row_of: dict[bytes, int]) -> np.ndarray:
+def _pages(
+    recommend: Any, user_ids: list[str], diversity: float, explore_share: float, seed: int, row_of: dict[bytes, int]
+) -> np.ndarray:
     """The pages of everybody: int [U, K]. Each person has a seed of their own."""
     specs = recommend.structured_input_signature[1]
     pages = []
@@ -94,7 +108,11 @@ def _pages(recommend: Any, user_ids: list[str], diversity: float, explore_share:
             for name, spec in specs.items()
             if spec.dtype != tf.string
         }
-        asked |= {name: tf.fill([size] + [0] * (len(spec.shape) - 1), "") for name, spec in specs.items() if spec.dtype == tf.string}
+        asked |= {
+            name: tf.fill([size] + [0] * (len(spec.shape) - 1), "")
+            for name, spec in specs.items()
+            if spec.dtype == tf.string
+        }
         asked |= {"user_id": tf.constant(people), "k": tf.fill([size], K), "diversity": tf.fill([size], diversity)}
         asked |= {"explore_share": tf.fill([size], explore_share), "seed": tf.range(start, start + size) + 1000 * seed}
         pages.append([[row_of[item_id] for item_id in page] for page in recommend(**asked)["item_ids"].numpy()])

@@ -19,22 +19,30 @@ from benchmarks.demo import newest
 from benchmarks.ranking import row
 from components.settings import to_json
 from pipeline import config as configuration
-from serving.ranking_examples import write_ranking_examples
-from trainer.ranking import DeepFM, FactorizationMachine, LogisticRegression, auc, calibration_error, log_loss
-from trainer.ranking_config import RankingConfig, broadest_success, utility_weights
-from trainer.ranking_features import POSITION, QUERY_ID, read_examples
-from trainer.run_ranking import Ranker, build_ranker
+from serving.offline.ranking_examples import write_ranking_examples
+from trainer.config.ranking import RankingConfig, broadest_success, utility_weights
+from trainer.ranking.deepfm import DeepFM, FactorizationMachine, LogisticRegression, auc, calibration_error, log_loss
+from trainer.ranking.features import POSITION, QUERY_ID, read_examples
+from trainer.ranking.run import Ranker, build_ranker
 
 SEEDS = (7, 8, 9)
 OURS, RETRIEVAL = "ours", "retrieval order"
-KINDS: dict[str, type[LogisticRegression]] = {OURS: DeepFM, "logistic regression": LogisticRegression, "FM": FactorizationMachine}
+KINDS: dict[str, type[LogisticRegression]] = {
+    OURS: DeepFM,
+    "logistic regression": LogisticRegression,
+    "FM": FactorizationMachine,
+}
 LEARNING_RATES = (1e-3, 3e-3, 1e-2)  # of which each peer has the best on validation; ours keeps the product's
 TEST_EXAMPLES = 60_000
 LISTED_QUERIES = 1000  # each with the whole list
 CUTOFF = 10
 RESAMPLES = 300  # of people
 _ROWS_AT_ONCE = 8192
-_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float | None]] = {"AUC": auc, "log loss": log_loss, "ECE": calibration_error}
+_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float | None]] = {
+    "AUC": auc,
+    "log loss": log_loss,
+    "ECE": calibration_error,
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,10 @@ class Examples:
         """All examples of a split's folder."""
         files = sorted(map(str, folder.glob("*")))
         spec = {QUERY_ID: tf.io.FixedLenFeature([], tf.string)}
-        batches = [tf.io.parse_example(batch, spec)[QUERY_ID].numpy() for batch in tf.data.TFRecordDataset(files, "GZIP").batch(4096)]
+        batches = [
+            tf.io.parse_example(batch, spec)[QUERY_ID].numpy()
+            for batch in tf.data.TFRecordDataset(files, "GZIP").batch(4096)
+        ]
         ids = np.concatenate(batches).astype(str)
         _, people = np.unique([name.partition("\n")[0] for name in ids], return_inverse=True)
         queries = np.cumsum(np.concatenate([[0], (ids[1:] != ids[:-1]).astype(int)]))
@@ -63,10 +74,17 @@ def compare(case: str, config_path: Path) -> list[dict[str, Any]]:
     config = configuration.localised(configuration.load(config_path))
     artifacts, data = config.work_path / "artifacts", config.data
     examples = newest(artifacts / "RankingExamples" / "examples")
-    train, valid = (read_examples(sorted(map(str, (examples / f"Split-{split}").glob("*"))), data) for split in ("train", "eval"))
+    train, valid = (
+        read_examples(sorted(map(str, (examples / f"Split-{split}").glob("*"))), data) for split in ("train", "eval")
+    )
     per_query = 1 + config.ranking.negatives_from_list + config.ranking.negatives_from_catalogue
     length = config.serving.index.candidates
-    whole = replace(config.ranking, negatives_from_list=length, negatives_from_catalogue=0, max_test_examples=LISTED_QUERIES * (length + 1))
+    whole = replace(
+        config.ranking,
+        negatives_from_list=length,
+        negatives_from_catalogue=0,
+        max_test_examples=LISTED_QUERIES * (length + 1),
+    )
     test = _test_split(config, replace(config.ranking, max_test_examples=TEST_EXAMPLES // per_query * per_query))
     listed = _test_split(config, whole)
 
@@ -78,7 +96,9 @@ def compare(case: str, config_path: Path) -> list[dict[str, Any]]:
         settings = config.ranking if name == OURS else _chosen(kind, train, valid, config)
         rankers = [build_ranker(kind, train, valid, data, replace(settings, seed=seed)) for seed in SEEDS]
         predicted[name] = [_probabilities(ranker, test.features) for ranker in rankers]
-        orders[name] = [ndcg_of_queries(_probabilities(ranker, listed.features) @ weights, listed, gate) for ranker in rankers]
+        orders[name] = [
+            ndcg_of_queries(_probabilities(ranker, listed.features) @ weights, listed, gate) for ranker in rankers
+        ]
         print(f"{case}: {name}, AUC {auc(predicted[name][0][:, gate], test.labels[:, gate])}", flush=True)
 
     rows = []
@@ -99,7 +119,15 @@ def compare(case: str, config_path: Path) -> list[dict[str, Any]]:
     means = {name: np.mean(per_seed, 0) for name, per_seed in orders.items()}
     for name, values in means.items():
         runs = len(orders[name])
-        rows.append(row(case, name, f"NDCG@{CUTOFF}", *over_people(lambda chosen, v=values: float(v[chosen].mean()), asking), runs))
+        rows.append(
+            row(
+                case,
+                name,
+                f"NDCG@{CUTOFF}",
+                *over_people(lambda chosen, v=values: float(v[chosen].mean()), asking),
+                runs,
+            )
+        )
         if name != RETRIEVAL:
             gains = values - means[RETRIEVAL]
             gain, interval = over_people(lambda chosen, v=gains: float(v[chosen].mean()), asking)
@@ -120,7 +148,9 @@ def ndcg_of_queries(scores: np.ndarray, examples: Examples, gate: int) -> np.nda
     for start, end in zip(firsts, [*firsts[1:], len(scores)]):
         if examples.labels[start, gate] > 0:
             others = slice(start + 1, end)
-            is_before = (scores[others] > scores[start]) | ((scores[others] == scores[start]) & (place[others] < place[start]))
+            is_before = (scores[others] > scores[start]) | (
+                (scores[others] == scores[start]) & (place[others] < place[start])
+            )
             rank = 1 + int(np.sum(is_before & (place[others] > 0)))
             values.append(1 / np.log2(1 + rank) if place[start] > 0 and rank <= CUTOFF else 0.0)
     return np.array(values)
@@ -146,7 +176,11 @@ def _chosen(kind: type[LogisticRegression], train: Any, valid: Any, config: conf
 
     def loss(settings: RankingConfig) -> float:
         probabilities = _probabilities(build_ranker(kind, train, valid, config.data, settings), valid[0])
-        return float(np.mean([log_loss(probabilities[:, column], valid[1][:, column]) for column in range(probabilities.shape[1])]))
+        return float(
+            np.mean(
+                [log_loss(probabilities[:, column], valid[1][:, column]) for column in range(probabilities.shape[1])]
+            )
+        )
 
     tried: Sequence[RankingConfig] = [replace(config.ranking, learning_rate=rate) for rate in LEARNING_RATES]
     return min(tried, key=loss)
@@ -155,7 +189,10 @@ def _chosen(kind: type[LogisticRegression], train: Any, valid: Any, config: conf
 def _probabilities(ranker: Ranker, features: dict[str, np.ndarray]) -> np.ndarray:
     """float32 [R, O]."""
     starts = range(0, len(features[POSITION]), _ROWS_AT_ONCE)
-    parts = [{name: tf.constant(values[start : start + _ROWS_AT_ONCE]) for name, values in features.items()} for start in starts]
+    parts = [
+        {name: tf.constant(values[start : start + _ROWS_AT_ONCE]) for name, values in features.items()}
+        for start in starts
+    ]
     return np.concatenate([ranker.probabilities(part).numpy() for part in parts])
 
 

@@ -22,8 +22,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, predict_pb2
 
 from benchmarks.serving.load import write_requests
-from serving import export, replay
-from serving.validation import validate
+from serving.export import replay, saved_model
+from serving.export.validation import validate
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".zhiyin" / "bench" / "serving"
@@ -47,7 +47,9 @@ def run_cases() -> list[Row]:
                 requests = _requests(folder)
                 for rate in RATES[size]:
                     result = under_load(address, requests, rate)
-                    rows += [_row(f"full_{size}_{rate}rps", f"ours, {kind}", name, value) for name, value in result.items()]
+                    rows += [
+                        _row(f"full_{size}_{rate}rps", f"ours, {kind}", name, value) for name, value in result.items()
+                    ]
                     print(f"{size} {kind} {rate}/s: {result}", flush=True)
     rows += _best(rows)
     rows += _swap(model_of(SIZES["100k"], "exact")[0])
@@ -65,7 +67,11 @@ def under_load(address: str, requests: Path, rate: float, seconds: float = SECON
 
 def _best(rows: list[Row]) -> list[Row]:
     """As contender `ours` the index that is the default for the size: exact below a few thousand items, else ScaNN; and the growth."""
-    chosen = [{**row, "contender": "ours"} for row in rows if row["contender"] == "ours, scann" and row["case"].startswith("full_")]
+    chosen = [
+        {**row, "contender": "ours"}
+        for row in rows
+        if row["contender"] == "ours, scann" and row["case"].startswith("full_")
+    ]
     p50 = {row["case"]: row["value"] for row in chosen if row["metric"] == "p50_ms"}
     growth = p50["full_1M_50rps"] / p50["full_10k_50rps"]
     return [*chosen, _row("growth_10k_to_1M", "ours", "p50_ms_ratio", growth)]
@@ -94,7 +100,7 @@ def _push(base: Path) -> None:
 
 def _difference(version: Path) -> float:
     """Largest difference of scores by gRPC, REST and in this process from those recorded at export; raises where ids differ."""
-    loaded = export.load(str(version))
+    loaded = saved_model.load(str(version))
     replay.compare(str(version), replay.in_process(loaded.signatures))
     validate({MODEL: str(version)})
     differences = [0.0]
@@ -109,13 +115,21 @@ def model_of(num_items: int, kind: str) -> tuple[Path, dict[str, float]]:
     """The folder of a served model, made on first use and anew when our code changes."""
     from pipeline.fingerprint import code_fingerprint
 
-    key = code_fingerprint("serving.bundle")
+    key = code_fingerprint("serving.export.build_servable")
     folder = CACHE / key[:12] / f"{num_items}-{kind}" / MODEL
     report = folder.parent / "report.json"
     if not report.is_file():
         shutil.rmtree(folder.parent, ignore_errors=True)
         folder.mkdir(parents=True)
-        command = [sys.executable, "-m", "benchmarks.serving.make", str(folder / "1"), str(num_items), kind, str(report)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.serving.make",
+            str(folder / "1"),
+            str(num_items),
+            kind,
+            str(report),
+        ]
         subprocess.run(command, cwd=ROOT, check=True, env=_environment())
     return folder, json.loads(report.read_text())
 
@@ -195,4 +209,12 @@ def _environment() -> Mapping[str, str]:
 
 
 def _row(case: str, contender: str, metric: str, value: float) -> Row:
-    return {"case": case, "contender": contender, "metric": metric, "value": value, "low": None, "high": None, "runs": 1}
+    return {
+        "case": case,
+        "contender": contender,
+        "metric": metric,
+        "value": value,
+        "low": None,
+        "high": None,
+        "runs": 1,
+    }

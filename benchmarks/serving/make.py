@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.serving.world import write
 from pipeline import config as configuration
-from pipeline import running
+from pipeline import workflows
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 
@@ -17,8 +17,10 @@ def main() -> None:
     """Run the demo, which is answered from the cache after the first time, and write the model."""
     folder, num_items, kind, report = sys.argv[1:]
     config = configuration.load(CONFIG)
-    stages = running.train(config)
-    towers, ranker = (str(stages[node].uri("model") / "Format-Serving") for node in ("RetrievalTrainer", "RankingTrainer"))
+    stages = workflows.train(config)
+    towers, ranker = (
+        str(stages[node].uri("model") / "Format-Serving") for node in ("RetrievalTrainer", "RankingTrainer")
+    )
     found = write(Path(folder), int(num_items), kind, towers, ranker, config.data, config.ranking)
     Path(report).write_text(json.dumps(found), encoding="utf-8")
 

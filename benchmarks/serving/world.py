@@ -13,15 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 from components.config import DataConfig
-from serving import export, replay
 from serving.config import IndexConfig, ServingConfig
-from serving.histories import Histories
+from serving.export import replay, saved_model
 from serving.index import SAVE_OPTIONS, ScannIndex, build_index, measure_recall, tune
-from serving.item_facts import ItemFacts
-from serving.orders import RankerOrder
-from serving.recommender import Recommender
-from serving.shelf import Catalogue, Shelf
-from trainer.ranking_config import RankingConfig, utility_weights
+from serving.online.catalog import Catalogue, Shelf
+from serving.online.histories import Histories
+from serving.online.item_metadata import ItemFacts
+from serving.online.recommender import Recommender
+from serving.online.scorers import RankerOrder
+from trainer.config.ranking import RankingConfig, utility_weights
 
 NUM_PEOPLE, HISTORY = 2000, 30
 NOW_S = 1_700_000_000
@@ -33,11 +33,15 @@ def item_vectors(num_items: int, dim: int, seed: int = 0) -> np.ndarray:
     """Unit vectors in clusters of some 200, as item vectors are: float32 [N, D]."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(max(1, num_items // 200), dim)).astype(np.float32)
-    vectors = centres[rng.integers(len(centres), size=num_items)] + 0.7 * rng.normal(size=(num_items, dim)).astype(np.float32)
+    vectors = centres[rng.integers(len(centres), size=num_items)] + 0.7 * rng.normal(size=(num_items, dim)).astype(
+        np.float32
+    )
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def write(folder: Path, num_items: int, kind: str, towers: str, ranker: str, data: DataConfig, ranking: RankingConfig) -> dict[str, Any]:
+def write(
+    folder: Path, num_items: int, kind: str, towers: str, ranker: str, data: DataConfig, ranking: RankingConfig
+) -> dict[str, Any]:
     """A version with warm-up requests in the folder; what the index found of the exact top 200, for a ScaNN one.
 
     towers, ranker: SavedModels of a finished run.
@@ -71,9 +75,11 @@ def write(folder: Path, num_items: int, kind: str, towers: str, ranker: str, dat
     order = RankerOrder(tf.saved_model.load(ranker), facts.padded(FREE_ROWS), shelf, learned, popularity, weights)
     recommender = Recommender(model, shelf, _histories(num_items, sorted(data.event_rules), rng), config, order)
     tf.saved_model.save(recommender, str(folder), signatures=recommender.signatures(), options=SAVE_OPTIONS)
-    signatures = export.load(str(folder)).signatures
+    signatures = saved_model.load(str(folder)).signatures
     specs = signatures["recommend"].structured_input_signature[1]
-    replay.record(str(folder), replay.in_process(signatures), [("recommend", request(user, specs)) for user in people(8)])
+    replay.record(
+        str(folder), replay.in_process(signatures), [("recommend", request(user, specs)) for user in people(8)]
+    )
     return found
 
 
@@ -86,7 +92,10 @@ def request(user_id: str, specs: Mapping[str, tf.TensorSpec]) -> dict[str, tf.Te
     """A page of 20 by the person's id, varied, at most three of a creator; the rest at the value that says nothing."""
     values = {"user_id": user_id, "k": 20, "diversity": 0.3, "max_per_creator": 3, "time_s": NOW_S}
     return {
-        name: tf.fill([1] + [0] * (len(spec.shape) - 1), tf.cast(values.get(name, "" if spec.dtype == tf.string else 0), spec.dtype))
+        name: tf.fill(
+            [1] + [0] * (len(spec.shape) - 1),
+            tf.cast(values.get(name, "" if spec.dtype == tf.string else 0), spec.dtype),
+        )
         for name, spec in specs.items()
     }
 

@@ -19,7 +19,9 @@ from components.media.spectrogram import HOP_SAMPLES, SAMPLE_RATE_HZ, SEGMENT_SA
 WHOLE_S = 20.0  # a track up to this length is decoded whole: its samples and its length are exact
 PREROLL_S = 0.25  # decoded and dropped after a jump: codecs need a moment to find their state
 UNHEARD_PEAK = 1e-4  # a downmix below this is silence, or two channels of opposite sign
-BATCH_FRAMES = 16  # decoded frames mixed at a time: most have a thousand samples, and each call costs as much as mixing them
+BATCH_FRAMES = (
+    16  # decoded frames mixed at a time: most have a thousand samples, and each call costs as much as mixing them
+)
 SPAN_SAMPLES = AUDIO_FRAMES * HOP_SAMPLES  # from the start of one segment to the next where they follow each other
 
 
@@ -87,7 +89,9 @@ def _audio_stream(media: Media) -> Any:
 def _cut(waveform: np.ndarray) -> AudioSegments:
     duration_s = len(waveform) / SAMPLE_RATE_HZ
     if len(waveform) < WINDOW_SAMPLES:
-        raise TooShort(f"{1000 * duration_s:.1f} ms of audio, at least {1000 * WINDOW_SAMPLES / SAMPLE_RATE_HZ:.0f} ms are needed")
+        raise TooShort(
+            f"{1000 * duration_s:.1f} ms of audio, at least {1000 * WINDOW_SAMPLES / SAMPLE_RATE_HZ:.0f} ms are needed"
+        )
     starts = np.arange(AUDIO_SEGMENTS) * SPAN_SAMPLES
     if len(waveform) > starts[-1] + SEGMENT_SAMPLES:
         starts = np.rint(segment_starts_s(duration_s) * SAMPLE_RATE_HZ).astype(np.int64)
@@ -117,7 +121,9 @@ def _read(media: Media, stream: Any, start_s: float, max_samples: int | None) ->
     if waveform.size and stream.codec_context.channels > 1 and np.abs(waveform).max() < UNHEARD_PEAK:
         seek(media, stream, start_s - PREROLL_S)
         left, left_ended = _mixed(media, stream, start_s, max_samples, "FL")
-        if left.size and np.abs(left).max() >= UNHEARD_PEAK:  # channels of opposite sign: a listener hears them, their sum is nothing
+        if (
+            left.size and np.abs(left).max() >= UNHEARD_PEAK
+        ):  # channels of opposite sign: a listener hears them, their sum is nothing
             waveform, ended = left, left_ended
     # A float file may hold anything; a player clips at full scale, so do we.
     return np.clip(np.nan_to_num(waveform, nan=0.0), -1.0, 1.0), ended
@@ -150,7 +156,9 @@ def _from(decoded: Iterator[av.AudioFrame], begin_s: float) -> Iterator[av.Audio
 def _resampled(decoded: Iterator[av.AudioFrame], channel: str) -> Iterator[tuple[float, np.ndarray]]:
     """(presentation time in seconds of the first sample since the last change of shape, mono samples at SAMPLE_RATE_HZ)."""
     # A shape may change in mid-stream: spliced files, chained Ogg.
-    for shape, run in itertools.groupby(decoded, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+    for shape, run in itertools.groupby(
+        decoded, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)
+    ):
         graph, time_s = _mixer(*shape, channel), None
         if graph is None:
             continue
@@ -167,7 +175,9 @@ def _resampled(decoded: Iterator[av.AudioFrame], channel: str) -> Iterator[tuple
 def _mixer(sample_format: str, layout: str, sample_rate_hz: int, channel: str) -> Graph | None:
     """Mono at SAMPLE_RATE_HZ from frames of that shape; None where no sound has that shape: a damaged packet."""
     graph = Graph()
-    source = f"sample_rate={sample_rate_hz}:sample_fmt={sample_format}:channel_layout={layout}:time_base=1/{sample_rate_hz}"
+    source = (
+        f"sample_rate={sample_rate_hz}:sample_fmt={sample_format}:channel_layout={layout}:time_base=1/{sample_rate_hz}"
+    )
     nodes = [graph.add("abuffer", source), graph.add("asetnsamples", f"{BATCH_FRAMES * 1024}:p=0")]
     if channel != "mono":
         nodes.append(graph.add("pan", "mono|c0=c0"))

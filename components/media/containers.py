@@ -46,13 +46,49 @@ GUESSED_LENGTH = {"mp3", "aac", "loas", "ac3", "eac3", "dts", "amr", "mpegvideo"
 MP3_FRAME_COUNTS = (b"Xing", b"Info", b"VBRI")
 
 SIGNATURES = (  # (offset, bytes): what files of the formats above begin with
-    *((0, magic) for magic in (b"RIFF", b"RIFX", b"RF64", b"FORM", b".snd", b"caff", b"ID3", b"fLaC", b"OggS", b"MAC ", b"wvpk", b"TTA1")),
-    *((0, magic) for magic in (b"tBaK", b"MP+", b"MPCK", b"DSD ", b"#!AMR", b"Creative Voice", b"\x0b\x77")),
-    (0, b"\x7f\xfe\x80\x01"),
-    *((0, magic) for magic in (b"\x30\x26\xb2\x75", b"\x1a\x45\xdf\xa3", b"FLV", b"\x00\x00\x01", b"\x00\x00\x00\x01", b"DKIF", b".RMF")),
     *(
         (0, magic)
-        for magic in (b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*", b"\x06\x0e\x2b\x34", b"nut/multimedia")
+        for magic in (
+            b"RIFF",
+            b"RIFX",
+            b"RF64",
+            b"FORM",
+            b".snd",
+            b"caff",
+            b"ID3",
+            b"fLaC",
+            b"OggS",
+            b"MAC ",
+            b"wvpk",
+            b"TTA1",
+        )
+    ),
+    *((0, magic) for magic in (b"tBaK", b"MP+", b"MPCK", b"DSD ", b"#!AMR", b"Creative Voice", b"\x0b\x77")),
+    (0, b"\x7f\xfe\x80\x01"),
+    *(
+        (0, magic)
+        for magic in (
+            b"\x30\x26\xb2\x75",
+            b"\x1a\x45\xdf\xa3",
+            b"FLV",
+            b"\x00\x00\x01",
+            b"\x00\x00\x00\x01",
+            b"DKIF",
+            b".RMF",
+        )
+    ),
+    *(
+        (0, magic)
+        for magic in (
+            b"GIF8",
+            b"\x89PNG",
+            b"\xff\xd8\xff",
+            b"BM",
+            b"II*\x00",
+            b"MM\x00*",
+            b"\x06\x0e\x2b\x34",
+            b"nut/multimedia",
+        )
     ),
     *((4, magic) for magic in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")),
 )
@@ -100,7 +136,9 @@ def open_media(source: Source) -> Iterator[Media]:
         file.seek(0)
         try:
             # container_options, not options: PyAV frees the latter per stream, also of streams that FFmpeg found later (FLV), and crashes.
-            container = av.open(_Nameless(file), "r", container_options=OPTIONS, buffer_size=BUFFER_BYTES, metadata_errors="replace")
+            container = av.open(
+                _Nameless(file), "r", container_options=OPTIONS, buffer_size=BUFFER_BYTES, metadata_errors="replace"
+            )
         except MemoryError:
             raise
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -116,7 +154,12 @@ def packets(media: Media, stream: Any) -> Iterator[Packet]:
         yield from media.container.demux(stream)
     except MemoryError:
         raise
-    except (av.error.FFmpegError, OSError, ValueError, IndexError):  # PyAV knows the streams at opening; damaged FLV may show more later
+    except (
+        av.error.FFmpegError,
+        OSError,
+        ValueError,
+        IndexError,
+    ):  # PyAV knows the streams at opening; damaged FLV may show more later
         return  # what follows the damage cannot be found
 
 

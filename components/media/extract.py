@@ -24,7 +24,9 @@ class MediaArrays:
     video_times_s: np.ndarray | None  # float32 [K]
     video_num_frames: int  # 0 without video
     duration_s: float  # the longer of both, seconds from the start
-    damage: tuple[str, ...] = ()  # "audio:decode_failed": a modality is there and could not be used, the other one could
+    damage: tuple[
+        str, ...
+    ] = ()  # "audio:decode_failed": a modality is there and could not be used, the other one could
 
     @property
     def has_audio(self) -> bool:
@@ -55,7 +57,9 @@ def extract(source: Source) -> MediaArrays:
     failures = {"audio": audio_error, "video": video_error}
     damage = [f"{name}:{error.reason}" for name, error in failures.items() if error and not isinstance(error, NoStream)]
     durations_s = [part.duration_s for part in (segments, key_frames) if part is not None]
-    return MediaArrays(**_audio_arrays(segments), **_video_arrays(key_frames), duration_s=max(durations_s), damage=tuple(damage))
+    return MediaArrays(
+        **_audio_arrays(segments), **_video_arrays(key_frames), duration_s=max(durations_s), damage=tuple(damage)
+    )
 
 
 def _attempt(sample, media: Media):

@@ -116,7 +116,13 @@ class Decoder:
         ours, theirs = Pipe()
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         # A fresh interpreter: a fork would inherit TensorFlow's threads and locks. One thread for BLAS: the item is one core's work.
-        environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": path,
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+        }
         arguments = [str(theirs.fileno()), str(self._limits.time_s), str(self._limits.memory_bytes)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "components.media.worker", *arguments],
@@ -128,7 +134,9 @@ class Decoder:
         self._connection, self._served = ours, 0
         self._finalizer = weakref.finalize(self, _end, self._process, ours)
         try:
-            greeting = json.loads(ours.recv_bytes()) if ours.poll(START_LIMIT_S) else {"unavailable": "it does not start"}
+            greeting = (
+                json.loads(ours.recv_bytes()) if ours.poll(START_LIMIT_S) else {"unavailable": "it does not start"}
+            )
         except (EOFError, OSError):
             greeting = {"unavailable": f"it ended with {_exit_name(self._end())}"}
         if "unavailable" in greeting:

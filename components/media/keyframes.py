@@ -56,7 +56,9 @@ def _scenes(levels: np.ndarray, times_s: np.ndarray, end_s: float) -> list[_Piec
 def _halved(scenes: list[_Piece], levels: np.ndarray, times_s: np.ndarray, count: int) -> list[_Piece]:
     pieces = list(scenes)
     while len(pieces) < count:
-        for piece in sorted(pieces, key=lambda piece: piece.start_s - piece.end_s):  # longest first; of equals, the earliest
+        for piece in sorted(
+            pieces, key=lambda piece: piece.start_s - piece.end_s
+        ):  # longest first; of equals, the earliest
             halves = _halves(piece, levels, times_s)
             if halves:
                 pieces.remove(piece)

@@ -31,7 +31,9 @@ LONGEST_SIDE = 16 * max(VIDEO_HEIGHT, VIDEO_WIDTH)  # banners beyond 16:1 are sq
 class KeyFrames:
     """What was taken of a video, in time order."""
 
-    pictures: np.ndarray  # uint8 [n, VIDEO_HEIGHT, VIDEO_WIDTH, 3], RGB, display orientation, 1 <= n <= VIDEO_KEY_FRAMES
+    pictures: (
+        np.ndarray
+    )  # uint8 [n, VIDEO_HEIGHT, VIDEO_WIDTH, 3], RGB, display orientation, 1 <= n <= VIDEO_KEY_FRAMES
     times_s: np.ndarray  # float32 [n], presentation times from the start of the video
     duration_s: float  # measured where the video was decoded whole or states no length, else as stated
 
@@ -62,7 +64,9 @@ def key_frames_of(media: Media) -> KeyFrames:
     if found is None:  # long: as it says, or as it turned out
         duration_s = stated_s if stated_s and stated_s > WHOLE_S else walk_duration_s(media, stream)
         found = _sought(media, stream, duration_s)
-        if not found.times_s or found.times_s[-1] < 0.75 * duration_s:  # nothing towards the end: cut off, or a wrong header
+        if (
+            not found.times_s or found.times_s[-1] < 0.75 * duration_s
+        ):  # nothing towards the end: cut off, or a wrong header
             seek(media, stream, 0.0)
             found = _sought(media, stream, walk_duration_s(media, stream))
     if not found.pictures:

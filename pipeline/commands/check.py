@@ -24,5 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"== {name}", flush=True)
         if subprocess.run([str(Path(sys.executable).with_name(tool[0])), *tool[1:]], cwd=ROOT, check=False).returncode:
             failed.append(name)
-    print(f"check: {len(TOOLS) - len(failed)} of {len(TOOLS)} clean" + (f"; look at {', '.join(failed)}" if failed else ""))
+    print(
+        f"check: {len(TOOLS) - len(failed)} of {len(TOOLS)} clean"
+        + (f"; look at {', '.join(failed)}" if failed else "")
+    )
     return 1 if failed else 0

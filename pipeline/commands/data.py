@@ -8,9 +8,11 @@ from pathlib import Path
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the tables and say what they hold."""
-    from pipeline.data import sources
+    from pipeline.sources import registry
 
     folder = arguments.output or Path("data") / arguments.name
-    summary = sources.prepare(arguments.name, folder, source=arguments.source, fetch=arguments.fetch, seed=arguments.seed)
+    summary = registry.prepare(
+        arguments.name, folder, source=arguments.source, fetch=arguments.fetch, seed=arguments.seed
+    )
     print(f"{summary} in {folder}")
     return 0

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from components.settings import SettingsError
-from pipeline import answers, cli, running, summary
+from pipeline import cli, local_model, summary, workflows
 from pipeline import config as configuration
 from pipeline.commands.recommend import print_answer
 
@@ -18,18 +18,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the world where it is not there yet, train on it, and show what came out."""
     started = time.monotonic()
     config = configuration.load(cli.DEMO_CONFIG)
-    from pipeline.data import sources
+    from pipeline.sources import registry
 
     world = Path(config.data.media_root)
-    made = sources.prepare("demo", world, seed=arguments.seed)
+    made = registry.prepare("demo", world, seed=arguments.seed)
     print(f"world: {made} in {world}")
 
-    stages = running.train(config)
-    evaluation = running.evaluation(stages)
-    print(summary.metrics(evaluation["rows"] + running.references(config, stages)))
+    stages = workflows.train(config)
+    evaluation = workflows.evaluation(stages)
+    print(summary.metrics(evaluation["rows"] + workflows.references(config, stages)))
 
     try:
-        model = answers.ServedModel(config)
+        model = local_model.ServedModel(config)
     except SettingsError:  # the first model of all was not good enough; the last line says why
         model = None
     if model:
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         chosen = everyone[:: max(len(everyone) // PEOPLE, 1)][:PEOPLE]
         for answer in model.recommend(chosen, k=5):
             print(f"\nfor {answer.key}:")
-            print_answer(answer, answers.titles(config, set(answer.item_ids)))
+            print_answer(answer, local_model.titles(config, set(answer.item_ids)))
     print()
     print(
         summary.last_line(

@@ -7,20 +7,20 @@ import argparse
 import numpy as np
 
 from components.settings import SettingsError
-from pipeline import answers
 from pipeline import config as configuration
+from pipeline import local_model
+from pipeline.attribution import score_parts
 from pipeline.console import quiet_libraries
-from pipeline.modalities import score_parts
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask the newest pushed model; the largest parts of each kind, with what is left as the rest."""
     quiet_libraries()
     config = configuration.localised(configuration.load(arguments.config))
-    model = answers.ServedModel(config)
+    model = local_model.ServedModel(config)
     why = model.explain(arguments.user, arguments.item)
     history = [name.decode() for name in why["history_ids"]]
-    titles = answers.titles(config, {arguments.item, *filter(None, history)})
+    titles = local_model.titles(config, {arguments.item, *filter(None, history)})
     print(f"{arguments.item}  {titles[arguments.item]}, for {arguments.user}\n")
     by_item = [f"{name}  {titles[name]}" if name else "" for name in history]
     score = float(why["score"][0])
@@ -32,7 +32,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"not told by what is known of the item: {error}\n")
     fields = [name.decode() for name in why["field_names"]]
     if fields:
-        _print("utility by the ranker", why["utility"][0], fields, why["field_parts"][0], why["field_rest"][0], arguments.top)
+        _print(
+            "utility by the ranker",
+            why["utility"][0],
+            fields,
+            why["field_parts"][0],
+            why["field_rest"][0],
+            arguments.top,
+        )
     if not any(history):
         print(f"nothing is known of {arguments.user!r}: new people get what is popular lately")
     return 0

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import time
 
-from pipeline import answers, running
 from pipeline import config as configuration
+from pipeline import local_model, workflows
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the refresh DAG and say what was pushed."""
     started = time.monotonic()
     config = configuration.load(arguments.config)
-    running.refresh(config)
-    version = answers.newest_version(config.serving_path / config.name)
-    print(f"refreshed without training: version {version.name} in {version.parent}, in {time.monotonic() - started:.0f} s")
+    workflows.refresh(config)
+    version = local_model.newest_version(config.serving_path / config.name)
+    print(
+        f"refreshed without training: version {version.name} in {version.parent}, in {time.monotonic() - started:.0f} s"
+    )
     return 0

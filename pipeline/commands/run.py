@@ -6,15 +6,15 @@ import argparse
 import time
 
 from pipeline import config as configuration
-from pipeline import running, summary
+from pipeline import summary, workflows
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the DAG, print the table of metrics, and say where the model is and how to serve it."""
     started = time.monotonic()
     config = configuration.load(arguments.config)
-    stages = running.train(config)
-    evaluation = running.evaluation(stages)
-    print(summary.metrics(evaluation["rows"] + running.references(config, stages)))
+    stages = workflows.train(config)
+    evaluation = workflows.evaluation(stages)
+    print(summary.metrics(evaluation["rows"] + workflows.references(config, stages)))
     print(summary.last_line(config, arguments.config, evaluation, time.monotonic() - started))
     return 0

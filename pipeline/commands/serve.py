@@ -19,7 +19,9 @@ def run(arguments: argparse.Namespace) -> int:
         config = configuration.load(arguments.config)
         models = [folder for folder in sorted(config.serving_path.glob("*")) if folder.is_dir()]
         if not models:
-            raise SettingsError(f"nothing is served yet under {config.serving_path}; run ./zhiyin run --config {arguments.config} first")
+            raise SettingsError(
+                f"nothing is served yet under {config.serving_path}; run ./zhiyin run --config {arguments.config} first"
+            )
         flags.append(f"--model_config_file={_write_model_config(config.serving_path, models, arguments.backend)}")
     if "port" not in names:
         flags.append("--port=8500")

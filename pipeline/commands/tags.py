@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from components.settings import SettingsError
-from pipeline import answers
 from pipeline import config as configuration
+from pipeline import local_model
 from pipeline.console import quiet_libraries
 from pipeline.records import record_of
 
@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = configuration.localised(configuration.load(arguments.config))
     artifacts = config.work_path / "artifacts"
     found = predicted(artifacts, arguments.item)
-    print(f"{arguments.item}  {answers.titles(config, {arguments.item})[arguments.item]}")
+    print(f"{arguments.item}  {local_model.titles(config, {arguments.item})[arguments.item]}")
     print(f"given: {', '.join(given(artifacts, arguments.item)) or 'no tags'}\n")
     for name, probability in found[: arguments.k]:
         print(f"  {probability:.3f}  {name}")
@@ -60,7 +60,8 @@ def _request(signature: Any, record: bytes) -> dict[str, Any]:
     specs = signature.structured_input_signature[1]
     absent = {name: "" if spec.dtype == tf.string else None for name, spec in specs.items()}
     return tf.io.parse_example(
-        [record], {name: tf.io.FixedLenFeature(spec.shape[1:], spec.dtype, absent[name]) for name, spec in specs.items()}
+        [record],
+        {name: tf.io.FixedLenFeature(spec.shape[1:], spec.dtype, absent[name]) for name, spec in specs.items()},
     )
 
 

@@ -13,5 +13,16 @@ COVERAGE = [f"--cov={room}" for room in ("components", "trainer", "serving", "pi
 
 def run(arguments: argparse.Namespace) -> int:
     """Run pytest on two workers; what follows `test` on the command line goes to pytest."""
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", *COVERAGE, "--cov-report=term", *arguments.rest]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        *COVERAGE,
+        "--cov-report=term",
+        *arguments.rest,
+    ]
     return subprocess.run(command, cwd=ROOT, check=False).returncode

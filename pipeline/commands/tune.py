@@ -10,8 +10,8 @@ import yaml
 
 from components.settings import SettingsError
 from pipeline import config as configuration
-from pipeline import running
-from trainer.tuning_config import TuningConfig
+from pipeline import workflows
+from trainer.config.tuning import TuningConfig
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,10 +23,14 @@ def run(arguments: argparse.Namespace) -> int:
         config = dataclasses.replace(config, tuning=dataclasses.replace(config.tuning or TuningConfig(), **asked))
     except ValueError as error:
         raise SettingsError(f"tuning: {error}") from error
-    found = running.tune(config)
+    found = workflows.tune(config)
     metric = config.retrieval.metric
     start = "" if found["start_value"] is None else f", {found['start_value']:.4f} as configured"
-    print(f"{metric} {found['value']:.4f} on validation{start}; {len(found['trials'])} trials. In {arguments.config}:\n")
+    print(
+        f"{metric} {found['value']:.4f} on validation{start}; {len(found['trials'])} trials. In {arguments.config}:\n"
+    )
     print(yaml.safe_dump({"retrieval": found["best"]}, sort_keys=False))
-    print(f"then ./zhiyin run --config {arguments.config}; a tuning: section makes each run tune ({time.monotonic() - started:.0f} s)")
+    print(
+        f"then ./zhiyin run --config {arguments.config}; a tuning: section makes each run tune ({time.monotonic() - started:.0f} s)"
+    )
     return 0

@@ -58,7 +58,9 @@ class Batcher:
         self._enqueued: Counter[Function] = Counter()  # waiting batches of each function
         self._unmergeable: WeakSet[Function] = WeakSet()  # functions with outputs that are not a row for each row
         self._stopping = False
-        self._threads = [threading.Thread(target=self._work, name=f"batch-{n}", daemon=True) for n in range(config.num_batch_threads)]
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batch-{n}", daemon=True) for n in range(config.num_batch_threads)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -99,7 +101,10 @@ class Batcher:
             batch = self._open.get(kind)
             if batch is None or batch.size + task.size > limit:
                 if self._enqueued[function] >= self._config.max_enqueued_batches:
-                    raise ServingError(StatusCode.RESOURCE_EXHAUSTED, f"{self._enqueued[function]} batches are waiting; try again later")
+                    raise ServingError(
+                        StatusCode.RESOURCE_EXHAUSTED,
+                        f"{self._enqueued[function]} batches are waiting; try again later",
+                    )
                 if batch is not None:
                     batch.is_full = True
                 batch = self._open[kind] = _Batch(function, time.monotonic() + self._config.batch_timeout_s)

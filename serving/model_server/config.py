@@ -125,7 +125,9 @@ def _model_from_proto(model: ModelConfig) -> ModelSettings:
     if not model.name:
         raise invalid("a model without a name in model_config_list")
     where = f"model {model.name!r}"
-    if model.model_platform != PLATFORM and model.model_type != 1:  # model_type is the old way to say it: 1 is TENSORFLOW
+    if (
+        model.model_platform != PLATFORM and model.model_type != 1
+    ):  # model_type is the old way to say it: 1 is TENSORFLOW
         raise invalid(f"{where}: got model_platform {model.model_platform!r}, expected {PLATFORM!r}")
     if not (model.base_path.startswith("/") or "://" in model.base_path):
         raise invalid(f"{where}: got base_path {model.base_path!r}, expected an absolute path or a URI")

@@ -77,35 +77,93 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--port", type=int, default=8500, help="gRPC port; 0 takes a free one (default %(default)s)")
     add("--rest_api_port", type=int, default=0, help="HTTP/REST port; 0 means no REST (default)")
-    add("--host", default=default.host, help="address to listen on; 0.0.0.0 for all, as stock TF Serving does (default %(default)s)")
+    add(
+        "--host",
+        default=default.host,
+        help="address to listen on; 0.0.0.0 for all, as stock TF Serving does (default %(default)s)",
+    )
     add("--model_name", default="default", help="name of the model at --model_base_path (default %(default)s)")
     add("--model_base_path", default="", help="folder with the model's version folders (1, 2, ...)")
-    add("--model_config_file", default="", help="ModelServerConfig in text form: several models, version policies, labels")
-    add("--file_system_poll_wait_seconds", type=int, default=1, help="between two looks for new versions; 0 looks only at the start")
-    add("--monitoring_config_file", default="", help="MonitoringConfig in text form: where Prometheus metrics are, on the REST port")
+    add(
+        "--model_config_file",
+        default="",
+        help="ModelServerConfig in text form: several models, version policies, labels",
+    )
+    add(
+        "--file_system_poll_wait_seconds",
+        type=int,
+        default=1,
+        help="between two looks for new versions; 0 looks only at the start",
+    )
+    add(
+        "--monitoring_config_file",
+        default="",
+        help="MonitoringConfig in text form: where Prometheus metrics are, on the REST port",
+    )
     switch = functools.partial(add, type=_boolean, nargs="?", const=True, default=False, metavar="BOOL")
-    switch("--allow_version_labels_for_unavailable_models", help="let a new label name a version that is not loaded yet")
-    add("--grpc_max_threads", type=_positive, default=default.grpc_max_threads, help="gRPC requests at work at once (default %(default)s)")
+    switch(
+        "--allow_version_labels_for_unavailable_models", help="let a new label name a version that is not loaded yet"
+    )
+    add(
+        "--grpc_max_threads",
+        type=_positive,
+        default=default.grpc_max_threads,
+        help="gRPC requests at work at once (default %(default)s)",
+    )
     add(
         "--rest_api_num_threads",
         type=_positive,
         default=default.rest_num_threads,
         help="the same over REST (default %(default)s)",
     )
-    add("--rest_api_timeout_in_ms", type=_positive, default=30_000, help="a REST request answers 504 after this (default %(default)s)")
+    add(
+        "--rest_api_timeout_in_ms",
+        type=_positive,
+        default=30_000,
+        help="a REST request answers 504 after this (default %(default)s)",
+    )
     add(
         "--max_queued_requests",
         type=_positive,
         default=default.max_queued_requests,
         help="requests waiting for a thread, on each port; more get RESOURCE_EXHAUSTED or 503 (default %(default)s)",
     )
-    add("--max_num_load_retries", type=int, default=default.max_num_load_retries, help="retries at the start (default %(default)s)")
-    add("--load_retry_interval_micros", type=int, default=60_000_000, help="between two tries to load a version (default %(default)s)")
+    add(
+        "--max_num_load_retries",
+        type=int,
+        default=default.max_num_load_retries,
+        help="retries at the start (default %(default)s)",
+    )
+    add(
+        "--load_retry_interval_micros",
+        type=int,
+        default=60_000_000,
+        help="between two tries to load a version (default %(default)s)",
+    )
     switch("--enable_batching", help="run waiting requests of one signature together")
-    add("--batching_parameters_file", default="", help="BatchingParameters in text form: how many rows, how long to wait, how many batches")
-    add("--num_processes", type=_positive, default=default.num_processes, help="processes that share the ports (default %(default)s)")
-    add("--tensorflow_intra_op_parallelism", type=_count, default=0, help="threads within one op; 0 means one a core (default)")
-    add("--tensorflow_inter_op_parallelism", type=_count, default=0, help="threads for independent ops; 0 means one a core (default)")
+    add(
+        "--batching_parameters_file",
+        default="",
+        help="BatchingParameters in text form: how many rows, how long to wait, how many batches",
+    )
+    add(
+        "--num_processes",
+        type=_positive,
+        default=default.num_processes,
+        help="processes that share the ports (default %(default)s)",
+    )
+    add(
+        "--tensorflow_intra_op_parallelism",
+        type=_count,
+        default=0,
+        help="threads within one op; 0 means one a core (default)",
+    )
+    add(
+        "--tensorflow_inter_op_parallelism",
+        type=_count,
+        default=0,
+        help="threads for independent ops; 0 means one a core (default)",
+    )
     add(
         "--drain_seconds",
         type=_count,

@@ -36,12 +36,19 @@ class GrpcServer:
             options=[
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.so_reuseport", int(config.num_processes > 1)),  # else a second server on the port would get half of the requests
+                (
+                    "grpc.so_reuseport",
+                    int(config.num_processes > 1),
+                ),  # else a second server on the port would get half of the requests
             ],
             maximum_concurrent_rpcs=config.grpc_max_threads + config.max_queued_requests,  # beyond: RESOURCE_EXHAUSTED
         )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(manager, metrics), self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(manager, config.num_processes), self._server)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(manager, metrics), self._server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelService(manager, config.num_processes), self._server
+        )
         health.add_to(self._server)
         try:
             self.port: int = self._server.add_insecure_port(f"{config.host}:{config.grpc_port}")
@@ -77,7 +84,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         return self._answer("Regress", inference.regress, request, context)
 
     def GetModelMetadata(self, request, context):
-        return self._answer("GetModelMetadata", lambda model, request, run: describe.model_metadata(model, request), request, context)
+        return self._answer(
+            "GetModelMetadata", lambda model, request, run: describe.model_metadata(model, request), request, context
+        )
 
     def _answer(self, api: str, answer: Callable[..., Any], request: Any, context: grpc.ServicerContext) -> Any:
         started_s = time.perf_counter()
@@ -99,7 +108,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             log.exception("%s on model %r failed", api, request.model_spec.name)
             context.abort(status, "internal error; the server's log has the details")
         finally:
-            self._metrics.observe(self._manager.metric_name(request.model_spec), api, "GRPC", status.name, time.perf_counter() - started_s)
+            self._metrics.observe(
+                self._manager.metric_name(request.model_spec), api, "GRPC", status.name, time.perf_counter() - started_s
+            )
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -120,11 +131,15 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     def HandleReloadConfigRequest(self, request, context):
         try:
             if self._num_processes > 1:
-                raise failed_precondition(f"one of {self._num_processes} processes cannot reload for all; start anew with another file")
+                raise failed_precondition(
+                    f"one of {self._num_processes} processes cannot reload for all; start anew with another file"
+                )
             if request.config.WhichOneof("config") != "model_config_list":
                 raise invalid("only a config with a model_config_list can be loaded")
             models = models_from_proto(request.config)
-            log.info("serving another set of models from now on: %s", ", ".join(model.name for model in models) or "none")
+            log.info(
+                "serving another set of models from now on: %s", ", ".join(model.name for model in models) or "none"
+            )
             self._manager.reload(models)
         except ServingError as error:
             context.abort(error.code, error.message)

@@ -23,12 +23,18 @@ class Health:
     def add_to(self, server: grpc.Server) -> None:
         """Answer on `server`."""
         check = grpc.unary_unary_rpc_method_handler(
-            self.check, request_deserializer=HealthCheckRequest.FromString, response_serializer=HealthCheckResponse.SerializeToString
+            self.check,
+            request_deserializer=HealthCheckRequest.FromString,
+            response_serializer=HealthCheckResponse.SerializeToString,
         )
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})])
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})]
+        )
 
     def check(self, request: HealthCheckRequest, context: grpc.ServicerContext) -> HealthCheckResponse:
         """The status of a service; NOT_FOUND for one that is not here."""
         if request.service not in SERVICES:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r} here; there are: {list(SERVICES)}")
+            context.abort(
+                grpc.StatusCode.NOT_FOUND, f"no service {request.service!r} here; there are: {list(SERVICES)}"
+            )
         return HealthCheckResponse(status=self._status)

@@ -76,7 +76,9 @@ def regress(model: LoadedModel, request: RegressionRequest, run: Run) -> Regress
     examples = _serialized_examples(request.input)
     values = signature({"inputs": tf.constant(examples, tf.string)}, run)["outputs"]
     if values.dtype != tf.float32 or values.shape not in ([len(examples)], [len(examples), 1]):
-        raise invalid(f"got outputs {values.dtype.name} {list(values.shape)}, expected one float32 for each of {len(examples)} examples")
+        raise invalid(
+            f"got outputs {values.dtype.name} {list(values.shape)}, expected one float32 for each of {len(examples)} examples"
+        )
     response = RegressionResponse()
     _resolve(response.model_spec, model, signature.name)
     for value in np.ravel(values.numpy()).tolist():
@@ -87,11 +89,17 @@ def regress(model: LoadedModel, request: RegressionRequest, run: Run) -> Regress
 def _example_signature(model: LoadedModel, name: str, method: str, kind: str) -> Signature:
     signature = model.signatures.get(name or DEFAULT_NAME)
     if signature is None:
-        raise invalid(f"No signature was found with the name: {name or DEFAULT_NAME}; there are: {sorted(model.signatures)}")
+        raise invalid(
+            f"No signature was found with the name: {name or DEFAULT_NAME}; there are: {sorted(model.signatures)}"
+        )
     if signature.method_name != method:
-        raise invalid(f"Expected {kind} signature method_name to be {method}; signature {signature.name!r} has {signature.method_name!r}")
+        raise invalid(
+            f"Expected {kind} signature method_name to be {method}; signature {signature.name!r} has {signature.method_name!r}"
+        )
     if list(signature.inputs.items()) != [("inputs", tf.string)]:
-        raise failed_precondition(f"signature {signature.name!r} takes {signature.inputs}, expected one string input 'inputs'")
+        raise failed_precondition(
+            f"signature {signature.name!r} takes {signature.inputs}, expected one string input 'inputs'"
+        )
     return signature
 
 
@@ -112,7 +120,9 @@ def _matrix(outputs: Mapping[str, tf.Tensor], name: str, dtype: tf.DType, num_ro
     if values is None:
         return None
     if values.dtype != dtype or values.shape.rank != 2 or values.shape[0] != num_rows:
-        raise invalid(f"got {name} {values.dtype.name} {list(values.shape)}, expected {dtype.name} [{num_rows}, num_classes]")
+        raise invalid(
+            f"got {name} {values.dtype.name} {list(values.shape)}, expected {dtype.name} [{num_rows}, num_classes]"
+        )
     return values.numpy()
 
 

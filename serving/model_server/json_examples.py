@@ -35,7 +35,10 @@ def to_input(request: dict[str, Any]) -> Input:
 
 def classifications(result: ClassificationResult) -> list[list[tuple[str, float]]]:
     """`results`: for each example, label and score of every class."""
-    return [list(zip([one.label for one in row.classes], _scores([one.score for one in row.classes]))) for row in result.classifications]
+    return [
+        list(zip([one.label for one in row.classes], _scores([one.score for one in row.classes])))
+        for row in result.classifications
+    ]
 
 
 def regressions(result: RegressionResult) -> list[float]:

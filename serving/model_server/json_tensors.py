@@ -49,7 +49,9 @@ def rows(instances: Any, inputs: Mapping[str, tf.DType]) -> dict[str, tf.Tensor]
         raise invalid("No values in 'instances' array")
     if not _is_named(instances[0]):
         if len(inputs) > 1:
-            raise invalid(f"'instances' is a plain list, but the signature has several inputs: expected objects with {sorted(inputs)}")
+            raise invalid(
+                f"'instances' is a plain list, but the signature has several inputs: expected objects with {sorted(inputs)}"
+            )
         ((name, dtype),) = inputs.items()
         for row, instance in enumerate(instances):
             if _is_named(instance):
@@ -60,7 +62,9 @@ def rows(instances: Any, inputs: Mapping[str, tf.DType]) -> dict[str, tf.Tensor]
             raise invalid(f"'instances' element {row} is a {_kind(instance)}, but the first one is an object")
         if instance.keys() != inputs.keys():
             missing, unknown = sorted(inputs.keys() - instance.keys()), sorted(instance.keys() - inputs.keys())
-            raise invalid(f"'instances' element {row}: missing: {missing}, not in the signature: {unknown}, expected: {sorted(inputs)}")
+            raise invalid(
+                f"'instances' element {row}: missing: {missing}, not in the signature: {unknown}, expected: {sorted(inputs)}"
+            )
     return {name: to_tensor([instance[name] for instance in instances], dtype, name) for name, dtype in inputs.items()}
 
 
@@ -71,7 +75,9 @@ def columns(values: Any, inputs: Mapping[str, tf.DType]) -> dict[str, tf.Tensor]
     """
     if not _is_named(values):
         if len(inputs) > 1:
-            raise invalid(f"'inputs' is a plain value, but the signature has several inputs: expected an object with {sorted(inputs)}")
+            raise invalid(
+                f"'inputs' is a plain value, but the signature has several inputs: expected an object with {sorted(inputs)}"
+            )
         ((name, dtype),) = inputs.items()
         return {name: to_tensor(values, dtype, name)}
     missing = sorted(inputs.keys() - values.keys())
@@ -90,7 +96,9 @@ def to_tensor(value: Any, dtype: tf.DType, name: str) -> tf.Tensor:
     while level and isinstance(level[0], list):
         size = len(level[0])
         if any(type(part) is not list or len(part) != size for part in level):
-            raise invalid(f"input {name!r}: lists at depth {len(shape)} are not all of the same size ({size} as in the first one)")
+            raise invalid(
+                f"input {name!r}: lists at depth {len(shape)} are not all of the same size ({size} as in the first one)"
+            )
         shape.append(size)
         level = list(chain.from_iterable(level))
     if any(type(element) is list for element in level):
@@ -132,7 +140,9 @@ def from_tensor(tensor: tf.Tensor, name: str) -> Any:
         try:
             flat: list[Any] = [write(element) for element in array.ravel().tolist()]
         except UnicodeDecodeError as error:
-            raise invalid(f"output {name!r} holds bytes that are not UTF-8 text; only outputs named *_bytes are sent as base64") from error
+            raise invalid(
+                f"output {name!r} holds bytes that are not UTF-8 text; only outputs named *_bytes are sent as base64"
+            ) from error
     elif tensor.dtype in _SHORTEST_DIGITS:
         flat = shortest(array)
     elif tensor.dtype in _INTEGERS or tensor.dtype in (tf.float64, tf.bool, tf.uint16):
@@ -164,7 +174,9 @@ def as_float(value: float, where: str) -> float:
 def decode_base64(value: Any, where: str) -> bytes:
     """The bytes of a `{"b64": text}`: standard alphabet, padding optional. Raises ServingError (INVALID_ARGUMENT)."""
     if not is_base64(value):
-        raise invalid(f"{where}: got {_kind(value)}, expected text or an object with the one key 'b64' and text as its value")
+        raise invalid(
+            f"{where}: got {_kind(value)}, expected text or an object with the one key 'b64' and text as its value"
+        )
     text = value["b64"]
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -190,7 +202,9 @@ def _flat(values: list[Any], dtype: tf.DType, name: str) -> np.ndarray:
     where = f"input {name!r}"
     if dtype == tf.string:
         array = np.empty(len(values), dtype=object)
-        array[:] = [encode_text(value, where) if type(value) is str else decode_base64(value, where) for value in values]
+        array[:] = [
+            encode_text(value, where) if type(value) is str else decode_base64(value, where) for value in values
+        ]
         return array
     if dtype == tf.bool:
         _check_kinds(values, kinds, {bool}, dtype, where)
@@ -202,7 +216,9 @@ def _flat(values: list[Any], dtype: tf.DType, name: str) -> np.ndarray:
             if values and not (dtype.min <= min(values) and max(values) <= dtype.max):
                 raise OverflowError
         except OverflowError as error:
-            raise invalid(f"{where}: a number is out of the range of {dtype.name} ({dtype.min} to {dtype.max})") from error
+            raise invalid(
+                f"{where}: a number is out of the range of {dtype.name} ({dtype.min} to {dtype.max})"
+            ) from error
         return array.astype(dtype.as_numpy_dtype)
     if dtype in _FLOATS:
         _check_kinds(values, kinds, {int, float}, dtype, where)
@@ -225,15 +241,21 @@ def _flat_floats(values: list[Any], kinds: set[type], dtype: tf.DType, where: st
         as_float(values[index], where)
     with np.errstate(over="ignore"):
         converted = array.astype(dtype.as_numpy_dtype)
-    if np.isinf(converted[~infinite]).any():  # after rounding: the largest float32 in its own digits is a little above itself
-        raise invalid(f"{where}: Cannot convert a number beyond {np.finfo(np.float32).max} to float32 without loss of precision")
+    if np.isinf(
+        converted[~infinite]
+    ).any():  # after rounding: the largest float32 in its own digits is a little above itself
+        raise invalid(
+            f"{where}: Cannot convert a number beyond {np.finfo(np.float32).max} to float32 without loss of precision"
+        )
     return converted
 
 
 def _check_kinds(values: list[Any], kinds: set[type], expected: set[type], dtype: tf.DType, where: str) -> None:
     if not kinds <= expected:
         wrong = next(value for value in values if type(value) not in expected)
-        raise invalid(f"{where}: JSON Value: {json.dumps(wrong)[:100]} Type: {_kind(wrong)} is not of expected type: {dtype.name}")
+        raise invalid(
+            f"{where}: JSON Value: {json.dumps(wrong)[:100]} Type: {_kind(wrong)} is not of expected type: {dtype.name}"
+        )
 
 
 def _is_named(value: Any) -> bool:

@@ -21,7 +21,12 @@ log = logging.getLogger(__name__)
 
 TAG = "serve"
 # Importing the package registers its ops. TensorFlow Text's have no common prefix, so it is asked for whatever is left.
-_OP_PACKAGES = {"Scann>": "scann", "IO>": "tensorflow_io", "SimpleML": "tensorflow_decision_forests", "": "tensorflow_text"}
+_OP_PACKAGES = {
+    "Scann>": "scann",
+    "IO>": "tensorflow_io",
+    "SimpleML": "tensorflow_decision_forests",
+    "": "tensorflow_text",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,9 @@ class LoadedModel:
                 f"it has: {sorted(self.signatures)}"
             )
         if self.is_one_of_many and found.changes_state:
-            raise failed_precondition(f"{found.name!r} would change one of several processes; all read warm-up requests")
+            raise failed_precondition(
+                f"{found.name!r} would change one of several processes; all read warm-up requests"
+            )
         return found
 
 
@@ -63,7 +70,13 @@ def load_model(name: str, version: int, path: str, batcher: Batcher | None = Non
         root = tf.saved_model.load(path, tags=[TAG])
     except tf.errors.OpError as error:
         raise from_code(error.error_code, f"{path}: {error.message}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:  # the loader's answers to a broken graph
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OSError,
+    ) as error:  # the loader's answers to a broken graph
         raise failed_precondition(f"{path}: {type(error).__name__}: {error}") from error
     definitions = dict(graph.signature_def.items())
     signatures = {}

@@ -16,7 +16,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         # A Counter would be called ..._total, which the stock server's is not.
         self._requests = Gauge(
-            f"{_PREFIX}request_count", "The total number of requests.", ["model_name", "status"], registry=self._registry
+            f"{_PREFIX}request_count",
+            "The total number of requests.",
+            ["model_name", "status"],
+            registry=self._registry,
         )
         self._latency = Histogram(
             f"{_PREFIX}request_latency",

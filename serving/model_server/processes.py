@@ -118,7 +118,9 @@ def _work(config: ServerConfig, parent: connection.Connection) -> None:
         stop.set()
 
     def ready() -> None:
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())  # before this it just ends the process: there is nothing to drain
+        signal.signal(
+            signal.SIGTERM, lambda *_: stop.set()
+        )  # before this it just ends the process: there is nothing to drain
         parent.send(True)
         threading.Thread(target=watch, daemon=True).start()
 

@@ -78,7 +78,9 @@ class RestService:
 
     async def _infer(self, request: web.Request, spec: ModelSpec, method: str) -> web.Response:
         if self._in_flight >= self._max_in_flight:
-            raise ServingError(StatusCode.UNAVAILABLE, f"{self._in_flight} requests are under way or waiting; try again later")
+            raise ServingError(
+                StatusCode.UNAVAILABLE, f"{self._in_flight} requests are under way or waiting; try again later"
+            )
         body = await request.read()
         started_s = time.perf_counter()
         status = StatusCode.CANCELLED  # where the client goes away
@@ -101,7 +103,11 @@ class RestService:
                 work.cancel()
                 run.cancel()
             self._metrics.observe(
-                self._manager.metric_name(spec), method.capitalize(), "REST", status.name, time.perf_counter() - started_s
+                self._manager.metric_name(spec),
+                method.capitalize(),
+                "REST",
+                status.name,
+                time.perf_counter() - started_s,
             )
 
     def _finished(self, work: asyncio.Future) -> None:
@@ -122,7 +128,9 @@ def _predict(manager: Manager, spec: ModelSpec, body: bytes, run: Run) -> bytes:
     with manager.serving(spec) as model:
         signature = model.signature(name)
         if not signature.inputs:
-            raise invalid(f"signature {signature.name!r} has no inputs, so neither 'instances' nor 'inputs' can be told")
+            raise invalid(
+                f"signature {signature.name!r} has no inputs, so neither 'instances' nor 'inputs' can be told"
+            )
         if "instances" in request and "inputs" in request:
             raise invalid("Not formatted correctly: expecting only one of 'inputs' or 'instances'")
         if "instances" in request:
@@ -136,19 +144,29 @@ def _predict(manager: Manager, spec: ModelSpec, body: bytes, run: Run) -> bytes:
 
 def _classify(manager: Manager, spec: ModelSpec, body: bytes, run: Run) -> bytes:
     request = json_tensors.parse(body)
-    proto = ClassificationRequest(model_spec=ModelSpec(signature_name=_signature_name(request)), input=json_examples.to_input(request))
+    proto = ClassificationRequest(
+        model_spec=ModelSpec(signature_name=_signature_name(request)), input=json_examples.to_input(request)
+    )
     with manager.serving(spec) as model:
-        return json_tensors.dump({"results": json_examples.classifications(inference.classify(model, proto, run).result)})
+        return json_tensors.dump(
+            {"results": json_examples.classifications(inference.classify(model, proto, run).result)}
+        )
 
 
 def _regress(manager: Manager, spec: ModelSpec, body: bytes, run: Run) -> bytes:
     request = json_tensors.parse(body)
-    proto = RegressionRequest(model_spec=ModelSpec(signature_name=_signature_name(request)), input=json_examples.to_input(request))
+    proto = RegressionRequest(
+        model_spec=ModelSpec(signature_name=_signature_name(request)), input=json_examples.to_input(request)
+    )
     with manager.serving(spec) as model:
         return json_tensors.dump({"results": json_examples.regressions(inference.regress(model, proto, run).result)})
 
 
-_METHODS: dict[str, Callable[[Manager, ModelSpec, bytes, Run], bytes]] = {"predict": _predict, "classify": _classify, "regress": _regress}
+_METHODS: dict[str, Callable[[Manager, ModelSpec, bytes, Run], bytes]] = {
+    "predict": _predict,
+    "classify": _classify,
+    "regress": _regress,
+}
 
 
 def _signature_name(request: dict[str, Any]) -> str:

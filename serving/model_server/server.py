@@ -125,7 +125,11 @@ def serve(config: ServerConfig, stop: threading.Event, ready: Callable[[], None]
         return 1
     ready()
     stop.wait()
-    log.info("stopping: health says so for %g s, then running requests have %g s to finish", config.drain_s, config.shutdown_grace_s)
+    log.info(
+        "stopping: health says so for %g s, then running requests have %g s to finish",
+        config.drain_s,
+        config.shutdown_grace_s,
+    )
     server.stop()
     return 0
 
@@ -165,4 +169,6 @@ def _set_up_process(config: ServerConfig) -> None:
 
 
 def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s", stream=sys.stderr
+    )

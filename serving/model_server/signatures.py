@@ -45,12 +45,18 @@ class Signature:
         self.changes_state = _writes(function)
         self._batcher = None if self.changes_state else batcher
         self.method_name = definition.method_name
-        self.inputs = {key: tf.dtypes.as_dtype(definition.inputs[key].dtype) for key in function._arg_keywords if key in definition.inputs}
+        self.inputs = {
+            key: tf.dtypes.as_dtype(definition.inputs[key].dtype)
+            for key in function._arg_keywords
+            if key in definition.inputs
+        }
         self.outputs = tuple(sorted(function.structured_outputs))
         self._defaults = {key: tensors.to_tensor(proto, key) for key, proto in definition.defaults.items()}
         self._captures = list(function.captured_inputs)
         if len(self.inputs) + len(self._captures) != len(function.inputs) or len(self.outputs) != len(function.outputs):
-            raise ServingError(StatusCode.UNIMPLEMENTED, f"signature {name!r} has inputs or outputs that are not plain tensors")
+            raise ServingError(
+                StatusCode.UNIMPLEMENTED, f"signature {name!r} has inputs or outputs that are not plain tensors"
+            )
         self._function = function  # the graph function lives as long as this object does
         # Calling the graph function by its name takes a quarter of the time of calling `function` and, like the stock server,
         # compares no shapes. TensorFlow's own way to pass a cancellation manager is a global of the process, so two

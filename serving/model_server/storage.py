@@ -32,9 +32,13 @@ class Storage:
         found: dict[int, str] = {}
         for name in names:
             if not _VERSION.fullmatch(name) or int(name) > MAX_VERSION:
-                self._warn(f"model {settings.name!r}: {base}/{name} is ignored: a version folder's name is a whole number")
+                self._warn(
+                    f"model {settings.name!r}: {base}/{name} is ignored: a version folder's name is a whole number"
+                )
             elif int(name) in found:
-                self._warn(f"model {settings.name!r}: {base}/{name} is ignored: version {int(name)} is {found[int(name)]}")
+                self._warn(
+                    f"model {settings.name!r}: {base}/{name} is ignored: version {int(name)} is {found[int(name)]}"
+                )
             else:
                 found[int(name)] = f"{base}/{name}"
         newest_first = sorted(found, reverse=True)
@@ -45,7 +49,9 @@ class Storage:
                 self._warn(f"model {settings.name!r}: version {number} is to be served, but {base} does not hold it")
             newest_first = [number for number in newest_first if number in settings.specific_versions]
         if not newest_first:
-            self._warn(f"model {settings.name!r}: no version to serve under {base}: version folders are named 1, 2, ...")
+            self._warn(
+                f"model {settings.name!r}: no version to serve under {base}: version folders are named 1, 2, ..."
+            )
         return {number: found[number] for number in newest_first}
 
     def _warn(self, message: str) -> None:

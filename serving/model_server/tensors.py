@@ -11,7 +11,9 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from serving.model_server.errors import invalid
 
-MAX_FILLED_ELEMENTS = 1 << 24  # a proto with fewer values than elements repeats its last one: a claim beyond this is refused
+MAX_FILLED_ELEMENTS = (
+    1 << 24
+)  # a proto with fewer values than elements repeats its last one: a claim beyond this is refused
 MAX_EXTENT = 1 << 40  # of the sizes that are not 0: an empty tensor may have a shape that no array can have
 
 # Where a dtype's values stand when they are not in tensor_content, and what they look like there.
@@ -66,7 +68,9 @@ def to_tensor(proto: TensorProto, name: str) -> tf.Tensor:
         content = proto.tensor_content
         if content:
             if len(content) != num_elements * np.dtype(numpy_dtype).itemsize:
-                raise invalid(f"input {name!r}: {len(content)} bytes of tensor_content do not fill shape {shape} of {numpy_dtype.__name__}")
+                raise invalid(
+                    f"input {name!r}: {len(content)} bytes of tensor_content do not fill shape {shape} of {numpy_dtype.__name__}"
+                )
             return tf.constant(np.frombuffer(content, numpy_dtype).reshape(shape))
         values = getattr(proto, field)
         if len(values) == num_elements:

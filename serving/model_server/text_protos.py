@@ -17,7 +17,9 @@ _POOL = descriptor_pool.DescriptorPool()
 
 def message_class(name: str, fields: Mapping[str, int | str]) -> Any:
     """A proto3 message. fields: name -> scalar type, or the name of a message made before; numbered from 1 on, in their order."""
-    file = descriptor_pb2.FileDescriptorProto(name=f"zhiyin/{name}.proto", package="zhiyin.model_server", syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"zhiyin/{name}.proto", package="zhiyin.model_server", syntax="proto3"
+    )
     message = file.message_type.add(name=name)
     needed = set()
     for number, (field, kind) in enumerate(fields.items(), 1):
@@ -52,7 +54,11 @@ message_class("PrometheusConfig", {"enable": BOOL, "path": STRING})
 MonitoringConfig = message_class("MonitoringConfig", {"prometheus_config": "PrometheusConfig"})
 BatchingParameters = message_class(
     "BatchingParameters",
-    dict.fromkeys(("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"), "Int64Value"),
+    dict.fromkeys(
+        ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"), "Int64Value"
+    ),
 )
 HealthCheckRequest = message_class("HealthCheckRequest", {"service": STRING})
-HealthCheckResponse = message_class("HealthCheckResponse", {"status": INT64})  # an enum of small numbers is the same on the wire
+HealthCheckResponse = message_class(
+    "HealthCheckResponse", {"status": INT64}
+)  # an enum of small numbers is the same on the wire

@@ -162,7 +162,9 @@ class Manager:
         if choice == "version_label":
             labels = self._labels.get(spec.name, {})
             if spec.name in self._settings and spec.version_label not in labels:
-                raise invalid(f"Unrecognized servable version label: {spec.version_label}; model {spec.name} has: {sorted(labels)}")
+                raise invalid(
+                    f"Unrecognized servable version label: {spec.version_label}; model {spec.name} has: {sorted(labels)}"
+                )
             return labels.get(spec.version_label)
         return None
 
@@ -170,7 +172,10 @@ class Manager:
         versions = self._versions.get(spec.name, {})
         number = self._version_number(spec)
         if number is None:
-            number = max((key for key, version in versions.items() if version.state == ModelVersionStatus.AVAILABLE), default=None)
+            number = max(
+                (key for key, version in versions.items() if version.state == ModelVersionStatus.AVAILABLE),
+                default=None,
+            )
             if number is None:
                 raise not_found(f"Servable not found for request: Latest({spec.name})")
         if number not in versions or versions[number].state != ModelVersionStatus.AVAILABLE:
@@ -227,11 +232,22 @@ class Manager:
         except ServingError as error:
             log.warning("model %r version %d is not served: %s", name, number, error.message)
             with self._lock:
-                fresh.state, fresh.error, fresh.tried_s, fresh.tried_files = ModelVersionStatus.END, error, time.monotonic(), files
+                fresh.state, fresh.error, fresh.tried_s, fresh.tried_files = (
+                    ModelVersionStatus.END,
+                    error,
+                    time.monotonic(),
+                    files,
+                )
             return
         with self._lock:
             fresh.state, fresh.model = ModelVersionStatus.AVAILABLE, model
-        log.info("model %r version %d: loaded in %.1f s, %d warm-up requests", name, number, time.monotonic() - started_s, num_requests)
+        log.info(
+            "model %r version %d: loaded in %.1f s, %d warm-up requests",
+            name,
+            number,
+            time.monotonic() - started_s,
+            num_requests,
+        )
 
     def _warm_again(self, name: str, version: Version, path: str) -> None:
         """Run the warm-up requests anew where their file has changed: a model may keep there what changed in it since it was exported."""
@@ -241,7 +257,9 @@ class Manager:
         version.warmed_by = state
         model = dataclasses.replace(version.model, is_one_of_many=False)  # every process reads the file
         try:
-            log.info("model %r version %d: %d warm-up requests that have changed", name, version.number, warm_up(model, path))
+            log.info(
+                "model %r version %d: %d warm-up requests that have changed", name, version.number, warm_up(model, path)
+            )
         except ServingError as error:
             log.warning("model %r version %d: changed warm-up requests: %s", name, version.number, error.message)
 
@@ -259,7 +277,11 @@ class Manager:
 
     def _available(self, name: str) -> set[int]:
         with self._lock:
-            return {key for key, version in self._versions.get(name, {}).items() if version.state == ModelVersionStatus.AVAILABLE}
+            return {
+                key
+                for key, version in self._versions.get(name, {}).items()
+                if version.state == ModelVersionStatus.AVAILABLE
+            }
 
     def _assign_labels(self) -> None:
         for name, settings in self._settings.items():
@@ -268,7 +290,9 @@ class Manager:
             for label, number in settings.labels.items():
                 is_new = known.get(label, number) == number
                 if number not in available and not (self._config.allow_labels_for_unavailable and is_new):
-                    raise failed_precondition(f"label {label!r} of model {name!r} names version {number}, which is not loaded")
+                    raise failed_precondition(
+                        f"label {label!r} of model {name!r} names version {number}, which is not loaded"
+                    )
         with self._lock:
             self._labels = {name: dict(settings.labels) for name, settings in self._settings.items()}
 
@@ -279,7 +303,11 @@ class Manager:
         stops every thread for some 0.15 s: better here than in the middle of requests. Survivors are frozen: later collections skip them.
         """
         with self._lock:
-            states = [(name, key, version.state) for name, versions in self._versions.items() for key, version in versions.items()]
+            states = [
+                (name, key, version.state)
+                for name, versions in self._versions.items()
+                for key, version in versions.items()
+            ]
         if states != self._settled:
             self._settled = states
             gc.unfreeze()

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import growth
 from benchmarks.quality import bench
-from benchmarks.quality.contenders import Contender, score_popularity
+from benchmarks.quality.methods import Contender, score_popularity
 from benchmarks.quality.splits import Stage, matrix
 
 

@@ -22,7 +22,11 @@ def test_smaller_shares_lie_within_larger_ones():
 def test_sequences_hold_history_then_truth():
     history, truth = sp.csr_matrix([[1, 0, 1, 0], [0, 0, 0, 0]]), sp.csr_matrix([[0, 1, 0, 0], [0, 0, 0, 1]])
     found = bench.sequences(history, truth)
-    assert found.items.tolist() == [0, 2, 1, 3] and found.splits.tolist() == [0, 3, 4] and found.num_history.tolist() == [2, 0]
+    assert (
+        found.items.tolist() == [0, 2, 1, 3]
+        and found.splits.tolist() == [0, 3, 4]
+        and found.num_history.tolist() == [2, 0]
+    )
     assert bench.sequences(history).num_history.tolist() == [0, 0]
 
 
@@ -35,12 +39,16 @@ def test_finished_trainings_are_kept(monkeypatch, tmp_path):
     """The second run trains nothing; a share, a contender and a draw are a training each."""
     stage = Stage(PAIRS, PAIRS, PAIRS, sp.csr_matrix(PAIRS.shape), np.ones(30, bool))
     monkeypatch.setattr(
-        bench.loaders, "lfm_cold", lambda _: [Split("x", stage, stage, ("R@20",), tags=((),), seed=seed) for seed in (0, 1)]
+        bench.loaders,
+        "lfm_cold",
+        lambda _: [Split("x", stage, stage, ("R@20",), tags=((),), seed=seed) for seed in (0, 1)],
     )
     monkeypatch.setattr(cold_demo, "KEPT", tmp_path)
     trained = []
     monkeypatch.setattr(
-        bench, "quality", lambda split, share, _: trained.append((split.seed, share)) or {"R@20": split.seed, "NDCG@20": 1.0}
+        bench,
+        "quality",
+        lambda split, share, _: trained.append((split.seed, share)) or {"R@20": split.seed, "NDCG@20": 1.0},
     )
     first = bench.rows(tmp_path)
     assert len(trained) == 2 * len(bench.SHARES) * len(bench.CONTENDERS) and bench.rows(tmp_path) == first
@@ -61,7 +69,9 @@ def test_without_weights_it_says_what_to_get(monkeypatch, tmp_path):
 def test_a_training_with_an_embedding_that_tells_everything(monkeypatch):
     """Users like one half of the items each; the embedding says which half, the tags say nothing: the cold items fall into place."""
     kinds = np.arange(80) % 2
-    likes = sp.csr_matrix((np.arange(60)[:, None] % 2 == kinds) & (np.random.default_rng(0).random((60, 80)) < 0.8), dtype=np.float64)
+    likes = sp.csr_matrix(
+        (np.arange(60)[:, None] % 2 == kinds) & (np.random.default_rng(0).random((60, 80)) < 0.8), dtype=np.float64
+    )
     is_cold = np.arange(80) >= 50
     train, truth = (sp.csr_matrix(likes.toarray() * part) for part in (~is_cold, is_cold))
     stage = Stage(train, train, train, truth, is_cold)

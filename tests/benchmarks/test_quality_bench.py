@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse as sp
 
 from benchmarks import quality
-from benchmarks.quality import bench, contenders, environments, neural, reaching
-from benchmarks.quality.contenders import TRIALS, Contender, Scored, peers_for
+from benchmarks.quality import bench, environments, methods, neural, time_to_quality
+from benchmarks.quality.methods import TRIALS, Contender, Scored, peers_for
 from benchmarks.quality.splits import Split, Stage, matrix
 from components.settings import SettingsError
 from pipeline.commands import bench as command
@@ -26,7 +26,9 @@ def here(monkeypatch):
 
 def checkerboard(missing):
     """Even people took all even items but one, odd people the odd ones; what is missing is to be found."""
-    users, items = np.array([(user, item) for user in range(NUM_USERS) for item in range(NUM_ITEMS) if (user + item) % 2 == 0]).T
+    users, items = np.array(
+        [(user, item) for user in range(NUM_USERS) for item in range(NUM_ITEMS) if (user + item) % 2 == 0]
+    ).T
     sought = items // 2 == (users + missing) % (NUM_ITEMS // 2)
     shape = (NUM_USERS, NUM_ITEMS)
     train, truth = matrix(users[~sought], items[~sought], shape), matrix(users[sought], items[sought], shape)
@@ -53,11 +55,13 @@ def test_ease_is_the_solution_of_its_own_equations(split):
     stage, ridge = split.test, 5
     unit_histories = dataclasses.replace(
         stage,
-        train=sp.csr_matrix(np.vstack([stage.train.toarray()[:NUM_ITEMS], np.zeros((NUM_USERS - NUM_ITEMS, NUM_ITEMS))])),
+        train=sp.csr_matrix(
+            np.vstack([stage.train.toarray()[:NUM_ITEMS], np.zeros((NUM_USERS - NUM_ITEMS, NUM_ITEMS))])
+        ),
         history=sp.csr_matrix(np.eye(NUM_USERS, NUM_ITEMS)),
         truth=sp.csr_matrix((NUM_USERS, NUM_ITEMS)),
     )
-    weights = contenders.score_ease(unit_histories, {"ridge": ridge}, 0).scores[:NUM_ITEMS]
+    weights = methods.score_ease(unit_histories, {"ridge": ridge}, 0).scores[:NUM_ITEMS]
     gram = (unit_histories.train.T @ unit_histories.train).toarray()
     gradient = gram @ weights + ridge * weights - gram
     assert np.allclose(np.diag(weights), 0)
@@ -69,16 +73,18 @@ def test_content_knn_by_hand():
     content = np.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6], [0.6, 0.8]])
     train = matrix(np.array([0, 1]), np.array([0, 1]), (2, 4))
     stage = Stage(train, train, sp.csr_matrix((2, 4)), sp.csr_matrix((2, 4)), np.array([False, False, True, True]))
-    everything = contenders.score_content_knn(content, stage, {"centred": False, "neighbours": 0}, 0).scores
+    everything = methods.score_content_knn(content, stage, {"centred": False, "neighbours": 0}, 0).scores
     assert np.allclose(everything[0], [0.0, 0.0, 0.8, 0.6])
-    nearest = contenders.score_content_knn(content, stage, {"centred": False, "neighbours": 1}, 0).scores
+    nearest = methods.score_content_knn(content, stage, {"centred": False, "neighbours": 1}, 0).scores
     assert np.allclose(nearest[0], [0.0, 0.0, 0.8, 0.0]), "item 3's nearest train item is item 1"
 
 
 def test_cold_cases_have_no_contender_that_knows_ids_alone(split):
     cold = np.zeros(NUM_ITEMS, bool)
     cold[:4] = True
-    train, truth = (sp.csr_matrix(table.toarray() * keep) for table, keep in ((split.test.train, ~cold), (split.test.truth, cold)))
+    train, truth = (
+        sp.csr_matrix(table.toarray() * keep) for table, keep in ((split.test.train, ~cold), (split.test.truth, cold))
+    )
     stage = Stage(train, train, sp.csr_matrix(train.shape), truth, cold)
     names = [contender.name for contender in peers_for(dataclasses.replace(split, test=stage))]
     assert names == ["random", "parity KNN", "all content KNN", "tag TF-IDF KNN"]
@@ -93,7 +99,9 @@ def test_everybody_may_try_as_many_settings(split):
 
 def score_by_knob(stage, settings, seed):
     """Right where the knob is 3."""
-    return Scored(np.asarray((stage.truth if settings["knob"] == 3 else -stage.truth).todense(), np.float32), parameters=7)
+    return Scored(
+        np.asarray((stage.truth if settings["knob"] == 3 else -stage.truth).todense(), np.float32), parameters=7
+    )
 
 
 def score_by_seed(stage, settings, seed):
@@ -119,7 +127,9 @@ def test_settings_are_chosen_on_validation_and_kept(split, tmp_path, monkeypatch
     again = bench.run_contender([(split, contender)])
     assert np.array_equal(again.values["NDCG@1"], outcome.values["NDCG@1"])
     assert (again.costs, again.runs) == (outcome.costs, 1)
-    changed = dataclasses.replace(split, test=dataclasses.replace(split.test, hidden=sp.csr_matrix(split.test.hidden.shape)))
+    changed = dataclasses.replace(
+        split, test=dataclasses.replace(split.test, hidden=sp.csr_matrix(split.test.hidden.shape))
+    )
     assert bench._key(changed, contender) != bench._key(split, contender), "other data, another key"
 
 
@@ -153,7 +163,7 @@ clock = [0.0]
 def test_no_setting_is_started_once_the_budget_is_spent(split, monkeypatch):
     """120 seconds at 50 a setting: the third starts at 100, the fourth would at 150."""
     monkeypatch.setattr(bench, "_cpu_s", lambda: clock[0])
-    monkeypatch.setattr(contenders, "BUDGET_ELSEWHERE_S", 120.0)
+    monkeypatch.setattr(methods, "BUDGET_ELSEWHERE_S", 120.0)
     tried = bench._tried(split, Contender("slow", score_with_cost, {"knob": tuple(range(1, 9))}))
     assert len(tried) == 3
 
@@ -167,7 +177,7 @@ def test_a_fit_that_stops_itself_is_told_what_is_left(split, monkeypatch):
         return Scored(np.asarray(stage.truth.todense(), np.float32), found={"epochs": 1})
 
     monkeypatch.setattr(bench, "_cpu_s", lambda: clock[0])
-    monkeypatch.setattr(contenders, "BUDGET_ELSEWHERE_S", 50.0)
+    monkeypatch.setattr(methods, "BUDGET_ELSEWHERE_S", 50.0)
     bench._tried(split, Contender("stopping", score, {"knob": (1, 2, 3)}, stops_early=True))
     assert told == pytest.approx([50, 20])
 
@@ -197,13 +207,20 @@ def test_accuracy_weighs_users_by_their_pairs(split):
     nothing = sp.csr_matrix((2, 6))
     stage = Stage(nothing, nothing, nothing, truth, np.ones(6, bool))
     scores = np.array([[9, 0, 0, 5, 4, 3], [0, 0, 0, 9, 1, 1]], np.float32)
-    assert bench.per_user(dataclasses.replace(split, metrics=("accuracy@1",)), stage, scores)["accuracy@1"].mean() == pytest.approx(0.5)
+    assert bench.per_user(dataclasses.replace(split, metrics=("accuracy@1",)), stage, scores)[
+        "accuracy@1"
+    ].mean() == pytest.approx(0.5)
 
 
 def test_rows_name_the_best_peer_and_our_lead_over_it():
     def outcome(value):
         return bench.Outcome(
-            {"R@20": np.full(10, value), "NDCG@20": np.full(10, value / 2)}, {"R@20": 0.0, "NDCG@20": 0.0}, [{}], {"seconds": 1.0}, 1, []
+            {"R@20": np.full(10, value), "NDCG@20": np.full(10, value / 2)},
+            {"R@20": 0.0, "NDCG@20": 0.0},
+            [{}],
+            {"seconds": 1.0},
+            1,
+            [],
         )
 
     rows = bench.case_rows("LFM-cold", {"random": outcome(0.1), "text KNN": outcome(0.6), "ours": outcome(0.7)})
@@ -227,7 +244,7 @@ def test_time_to_the_best_linear_peer():
         "iALS (implicit 1)": outcome((5, 0, 0.25)),
         "BPR (RecBole 1)": outcome((50, 3, 0.1), (90, 6, 0.29)),
     }
-    rows = reaching.rows("ML1M-U", outcomes)
+    rows = time_to_quality.rows("ML1M-U", outcomes)
     assert (rows[0]["contender"], rows[0]["value"]) == ("best linear (EASE)", 0.3)
     assert {row["contender"]: row["value"] for row in rows[1:]} == {
         "ours": 4, "EASE": 9, "iALS (implicit 1)": None, "BPR (RecBole 1)": None,
@@ -248,7 +265,16 @@ def test_the_goals_of_time_are_over_the_neural_peers_that_there_are():
 
 
 def test_goals_are_of_cases_and_metrics_that_exist():
-    metrics = {"ML1M-U": 5, "LFM": 2, "LFM-cold": 1, "ML100K-R": 1, "ML100K-S": 1, "ML100K-T": 1, "TFRS-A": 1, "TFRS-A-hidden": 1}
+    metrics = {
+        "ML1M-U": 5,
+        "LFM": 2,
+        "LFM-cold": 1,
+        "ML100K-R": 1,
+        "ML100K-S": 1,
+        "ML100K-T": 1,
+        "TFRS-A": 1,
+        "TFRS-A-hidden": 1,
+    }
     assert {case: sum(goal["case"] == case for goal in quality.GOALS) for case in bench.CASES} == metrics
 
 

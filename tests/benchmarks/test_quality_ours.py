@@ -9,23 +9,41 @@ import scipy.sparse as sp
 from benchmarks import ablations
 from benchmarks.quality import bench, loaders, neural, ours, stored
 from benchmarks.quality.splits import Split, Stage, matrix
-from trainer.config import RetrievalConfig
+from trainer.config.retrieval import RetrievalConfig
 
 NUM_USERS, NUM_ITEMS = 24, 16
-SMALL = {"embedding_dim": 8, "epochs": 12, "learning_rate": 0.02, "batch_size": 8, "use_attributes": False, "history_length": 8}
+SMALL = {
+    "embedding_dim": 8,
+    "epochs": 12,
+    "learning_rate": 0.02,
+    "batch_size": 8,
+    "use_attributes": False,
+    "history_length": 8,
+}
 
 
 def checkerboard(missing, times=False):
     """Even people took all even items but one, odd people the odd ones; what is missing is to be found. With times: everybody goes round in
     the order of the items, and what is missing comes next.
     """
-    users, items = np.array([(user, item) for user in range(NUM_USERS) for item in range(NUM_ITEMS) if (user + item) % 2 == 0]).T
+    users, items = np.array(
+        [(user, item) for user in range(NUM_USERS) for item in range(NUM_ITEMS) if (user + item) % 2 == 0]
+    ).T
     sought = items // 2 == (users + missing) % (NUM_ITEMS // 2)
     shape = (NUM_USERS, NUM_ITEMS)
     train, truth = matrix(users[~sought], items[~sought], shape), matrix(users[sought], items[sought], shape)
     steps = (items // 2 - users - missing - 1) % (NUM_ITEMS // 2)  # after the missing one
     when = matrix(users[~sought], items[~sought], shape, 1000.0 + steps[~sought]) if times else None
-    return Stage(train, train, train, truth, np.ones(NUM_ITEMS, bool), when, np.full(NUM_USERS, 2000) if times else None, watch=truth)
+    return Stage(
+        train,
+        train,
+        train,
+        truth,
+        np.ones(NUM_ITEMS, bool),
+        when,
+        np.full(NUM_USERS, 2000) if times else None,
+        watch=truth,
+    )
 
 
 @pytest.mark.parametrize(

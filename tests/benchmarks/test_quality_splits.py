@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.quality import loaders
 from benchmarks.quality.splits import carve, matrix, random_ranks, share_of, time_ranks
-from pipeline.data.summary import SourceError
+from pipeline.sources.summary import SourceError
 
 NUM_USERS, NUM_ITEMS = 30, 40
 
@@ -33,16 +33,25 @@ def data_dir(tmp_path_factory):
         ]
         csv.writer(file).writerows([("user_id", "item_id", "split"), *rows])
     with (folder / "lastfm2k" / "artists.csv").open("w", newline="") as file:
-        rows = [(f"a{item}", f"Artist {item}", f"tag{item % 3},live", NUM_ITEMS - 1 - item) for item in range(NUM_ITEMS)]
+        rows = [
+            (f"a{item}", f"Artist {item}", f"tag{item % 3},live", NUM_ITEMS - 1 - item) for item in range(NUM_ITEMS)
+        ]
         csv.writer(file).writerows([("item_id", "name", "tags", "row"), *rows])
     for name in ("vggish", "whisper", "all-MiniLM-L6-v2"):
-        np.save(folder / "lastfm2k" / f"{name}.npy", np.arange(NUM_ITEMS, dtype=np.float32)[:, None] * np.ones(2, np.float32))
+        np.save(
+            folder / "lastfm2k" / f"{name}.npy",
+            np.arange(NUM_ITEMS, dtype=np.float32)[:, None] * np.ones(2, np.float32),
+        )
 
     (folder / "ml-100k").mkdir()
-    ratings = [(user + 1, item + 1, 3, 1000 + place // 2) for user, items in taken.items() for place, item in enumerate(items)]
+    ratings = [
+        (user + 1, item + 1, 3, 1000 + place // 2) for user, items in taken.items() for place, item in enumerate(items)
+    ]
     (folder / "ml-100k" / "u.data").write_text("".join("\t".join(map(str, row)) + "\n" for row in ratings))
     flags = "|".join(["0"] * 19)
-    (folder / "ml-100k" / "u.item").write_text("".join(f"{item + 1}|Film (1990)|01-Jan-1990|||{flags}\n" for item in range(NUM_ITEMS)))
+    (folder / "ml-100k" / "u.item").write_text(
+        "".join(f"{item + 1}|Film (1990)|01-Jan-1990|||{flags}\n" for item in range(NUM_ITEMS))
+    )
     (folder / "ml-100k" / "u.user").write_text("".join(f"{user + 1}|30|F|writer|0\n" for user in range(NUM_USERS)))
     return folder
 
@@ -75,7 +84,11 @@ def test_ml1m_is_as_in_the_files(data_dir):
 
 def test_lastfm_hides_train_alone_and_joins_content(data_dir):
     (split,) = loaders.lfm(data_dir)
-    assert (split.test.train.nnz, split.validation.truth.nnz, split.test.truth.nnz) == (NUM_USERS * 14, NUM_USERS * 2, NUM_USERS * 4)
+    assert (split.test.train.nnz, split.validation.truth.nnz, split.test.truth.nnz) == (
+        NUM_USERS * 14,
+        NUM_USERS * 2,
+        NUM_USERS * 4,
+    )
     assert pairs(split.test.hidden) == pairs(split.validation.hidden) == pairs(split.test.train)
     assert split.content["vggish"][0, 0] == NUM_ITEMS - 1, "item 0 stands in the last line of the arrays"
     assert split.tags[4] == ("tag1", "live")
@@ -93,14 +106,19 @@ def test_cold_artists_leave_training_altogether(data_dir):
             assert not stage.train[:, stage.candidates].nnz
             assert not stage.train[:, sorted(cold)].nnz
         assert split.test.truth.nnz == sum(
-            row["item_id"] in {f"a{item}" for item in cold} for row in loaders._read_csv(data_dir / "lastfm2k" / "interactions.csv")
+            row["item_id"] in {f"a{item}" for item in cold}
+            for row in loaders._read_csv(data_dir / "lastfm2k" / "interactions.csv")
         )
         assert not split.validation.candidates[sorted(cold)].any()
 
 
 def test_movielens_shares(data_dir):
     (random,), (stratified,) = loaders.ml100k_r(data_dir), loaders.ml100k_s(data_dir)
-    assert (random.test.train.nnz, random.validation.truth.nnz, random.test.truth.nnz) == (NUM_USERS * 16, NUM_USERS * 2, NUM_USERS * 2)
+    assert (random.test.train.nnz, random.validation.truth.nnz, random.test.truth.nnz) == (
+        NUM_USERS * 16,
+        NUM_USERS * 2,
+        NUM_USERS * 2,
+    )
     assert pairs(random.test.hidden) == pairs(random.test.train) | pairs(random.validation.truth)
     assert (stratified.test.train.getnnz(1) == 15).all()
 
@@ -109,7 +127,10 @@ def test_the_last_rating_is_the_test_and_the_one_before_validation(data_dir):
     (split,) = loaders.ml100k_t(data_dir)
     lines = [tuple(map(int, line.split("\t"))) for line in (data_dir / "ml-100k" / "u.data").read_text().splitlines()]
     for user in range(NUM_USERS):
-        in_order = [item - 1 for _, item, _, _ in sorted((line for line in lines if line[0] == user + 1), key=lambda line: line[3])]
+        in_order = [
+            item - 1
+            for _, item, _, _ in sorted((line for line in lines if line[0] == user + 1), key=lambda line: line[3])
+        ]
         assert set(split.test.truth[user].indices) == {in_order[-1]}
         assert set(split.validation.truth[user].indices) == {in_order[-2]}
         assert set(split.validation.history[user].indices) == set(in_order[:-2])

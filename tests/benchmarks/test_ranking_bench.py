@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.ranking.explanations import names_it
 from benchmarks.ranking.rankers import Examples, ndcg_of_queries, over_people
-from trainer.ranking_features import POSITION
+from trainer.ranking.features import POSITION
 
 # Three queries: a target at place 2 of its list, one that the list does not hold, one that was skipped.
 PLACES = np.array([2, 1, 3, 0, 1, 2, 1, 2])

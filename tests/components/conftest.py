@@ -17,7 +17,9 @@ class Clips:
         return (level * np.sin(2 * np.pi * hz * np.arange(round(duration_s * rate)) / rate)).astype(np.float32)
 
     @staticmethod
-    def audio(samples, rate=44_100, container="wav", codec="pcm_s16le", layout="mono", options=None, stream_options=None):
+    def audio(
+        samples, rate=44_100, container="wav", codec="pcm_s16le", layout="mono", options=None, stream_options=None
+    ):
         """samples: float32 [N], the same on every channel, or [channels, N]."""
         file = io.BytesIO()
         with av.open(file, "w", format=container, options=options or {}) as out:
@@ -29,7 +31,17 @@ class Clips:
         return file.getvalue()
 
     @staticmethod
-    def video(pictures, times_s=None, fps=25, container="mp4", codec="libx264", sound=None, options=None, stream_options=None, pipe=False):
+    def video(
+        pictures,
+        times_s=None,
+        fps=25,
+        container="mp4",
+        codec="libx264",
+        sound=None,
+        options=None,
+        stream_options=None,
+        pipe=False,
+    ):
         """pictures: uint8 [N, H, W, 3]; times_s: presentation times, else fps; sound: float32 samples at 44,100 Hz; pipe: cannot seek."""
         file = _Pipe() if pipe else io.BytesIO()
         times_s = np.arange(len(pictures)) / fps if times_s is None else times_s
@@ -43,7 +55,9 @@ class Clips:
                 stream.codec_context.time_base = stream.time_base = Fraction(1, 100)
             audio = None
             if sound is not None:
-                audio = out.add_stream("libopus" if container == "webm" else "aac", rate=48_000 if container == "webm" else 44_100)
+                audio = out.add_stream(
+                    "libopus" if container == "webm" else "aac", rate=48_000 if container == "webm" else 44_100
+                )
                 audio.layout = "mono"
             for time_s, picture in zip(times_s, pictures):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=stream.pix_fmt)
@@ -58,12 +72,16 @@ class Clips:
     @staticmethod
     def flat(colours, frames_each=25, height=64, width=64):
         """uint8 [N, H, W, 3]: one colour after the other."""
-        return np.repeat(np.array(colours, np.uint8)[:, None, None, :], frames_each, axis=0) * np.ones((1, height, width, 1), np.uint8)
+        return np.repeat(np.array(colours, np.uint8)[:, None, None, :], frames_each, axis=0) * np.ones(
+            (1, height, width, 1), np.uint8
+        )
 
     @staticmethod
     def moving(num_frames, height=64, width=64):
         """uint8 [N, H, W, 3]: a bright bar that goes slowly from left to right over a grey ramp; no two pictures are alike."""
-        pictures = np.broadcast_to(np.linspace(40, 120, height, dtype=np.uint8)[:, None, None], (num_frames, height, width, 3)).copy()
+        pictures = np.broadcast_to(
+            np.linspace(40, 120, height, dtype=np.uint8)[:, None, None], (num_frames, height, width, 3)
+        ).copy()
         for number, picture in enumerate(pictures):
             left = number * (width - 8) // max(num_frames - 1, 1)
             picture[:, left : left + 8] = (250, 200, 30)
@@ -82,7 +100,9 @@ def _encode_audio(out, stream, samples, rate):
         samples = np.repeat(samples, channels, axis=0)
     resampler = av.AudioResampler(format=stream.format.name, layout=stream.layout.name, rate=stream.sample_rate)
     for start in range(0, samples.shape[1], 4096):
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[:, start : start + 4096]), format="fltp", layout=stream.layout.name)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(samples[:, start : start + 4096]), format="fltp", layout=stream.layout.name
+        )
         frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
         for converted in resampler.resample(frame):
             out.mux(stream.encode(converted))

@@ -10,7 +10,7 @@ from tfx.types.standard_artifacts import Examples
 from components.contract import Column
 from components.examples import row_values
 from components.settings import to_json
-from components.table_gen_node import TableGen
+from pipeline.nodes.table_gen import TableGen
 from zhiyin_artifacts import Rejects
 
 
@@ -25,7 +25,13 @@ def run_table_gen(folder, table, data):
     """(examples, rejects) of one table."""
     examples, rejects = artifact(Examples, folder / table / "examples"), artifact(Rejects, folder / table / "rejects")
     TableGen.test_call(
-        examples=examples, rejects=rejects, table=table, data=to_json(data), fingerprint="", code="", beam_pipeline=beam.Pipeline()
+        examples=examples,
+        rejects=rejects,
+        table=table,
+        data=to_json(data),
+        fingerprint="",
+        code="",
+        beam_pipeline=beam.Pipeline(),
     )
     return examples, rejects
 

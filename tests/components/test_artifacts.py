@@ -7,7 +7,14 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.artifacts import ReadExamples, WriteRecords, WriteRejects, file_fingerprint, read_summary, sample_rejects
+from components.artifacts import (
+    ReadExamples,
+    WriteRecords,
+    WriteRejects,
+    file_fingerprint,
+    read_summary,
+    sample_rejects,
+)
 from components.config import DataConfig, TableConfig
 from components.contract import catalogue_columns
 from components.examples import row_example, row_values
@@ -42,7 +49,9 @@ def test_examples_and_rejects_are_read_back(tmp_path):
         _ = some | "WriteSome" >> WriteRecords(str(tmp_path / "some"))
         _ = none | "WriteNone" >> WriteRecords(str(tmp_path / "none"))
         rejects = pipeline | "Rejects" >> beam.Create([reject, {**reject, "line": 1}])
-        _ = {"accepted": some, "rejects": rejects, "exact_copies": some, "other": none} | WriteRejects(str(tmp_path / "r"), {"unit": "s"})
+        _ = {"accepted": some, "rejects": rejects, "exact_copies": some, "other": none} | WriteRejects(
+            str(tmp_path / "r"), {"unit": "s"}
+        )
     with beam.Pipeline() as pipeline:
         assert_that(pipeline | "ReadSome" >> ReadExamples(str(tmp_path / "some")), equal_to(examples), label="some")
         assert_that(pipeline | "ReadNone" >> ReadExamples(str(tmp_path / "none")), equal_to([]), label="none")
@@ -73,7 +82,9 @@ def test_the_fingerprint_sees_every_edit_and_no_move(tmp_path):
     assert not changed(lambda: None)
     assert changed(lambda: os.utime(folder / "a.csv", ns=(1, 1_000_000_001))), "an edit within the same second"
     assert changed(lambda: os.utime(folder / "b.csv", ns=(1, 1_000_000_002)))
-    assert changed(lambda: [os.utime(folder / n, ns=(1, 1_000_000_000 + i)) for n, i in (("a.csv", 2), ("b.csv", 1))]), "times swapped"
+    assert changed(
+        lambda: [os.utime(folder / n, ns=(1, 1_000_000_000 + i)) for n, i in (("a.csv", 2), ("b.csv", 1))]
+    ), "times swapped"
     assert changed(lambda: (folder / "b.csv").rename(folder / "c.csv"))
     assert changed(lambda: (folder / "d.csv").write_text("")), "added"
     assert not changed(lambda: (folder / "other.txt").write_text(""))

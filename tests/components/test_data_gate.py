@@ -14,9 +14,9 @@ from tfx_bsl.coders import example_coder
 from components.config import DataConfig, TableConfig
 from components.contract import CATALOGUE, EVENTS, catalogue_columns
 from components.data_gate import DataGateError
-from components.data_gate_node import DataGate
 from components.examples import row_example
-from components.schemas import catalogue_schema, events_schema, write_schema
+from components.transform.schemas import catalogue_schema, events_schema, write_schema
+from pipeline.nodes.data_gate import DataGate
 from tests.components.nodes import artifact, run_table_gen
 from zhiyin_artifacts import Rejects
 
@@ -36,7 +36,9 @@ def anomalies(schema, rows, columns):
 
 
 def statistics_of(examples) -> statistics_pb2.DatasetFeatureStatisticsList:
-    batch = example_coder.ExamplesToRecordBatchDecoder().DecodeBatch([example.SerializeToString() for example in examples])
+    batch = example_coder.ExamplesToRecordBatchDecoder().DecodeBatch(
+        [example.SerializeToString() for example in examples]
+    )
     return stats_impl.generate_statistics_in_memory(batch, stats_options.StatsOptions())
 
 
@@ -46,7 +48,11 @@ def test_good_items_have_no_anomaly_also_where_an_optional_column_is_absent_ever
 
 
 def test_good_events_have_no_anomaly():
-    for rows in (GOOD_EVENTS, [{"user_id": "u", "item_id": "a", "event": "like"}], [{**GOOD_EVENTS[0], "split": "valid"}]):
+    for rows in (
+        GOOD_EVENTS,
+        [{"user_id": "u", "item_id": "a", "event": "like"}],
+        [{**GOOD_EVENTS[0], "split": "valid"}],
+    ):
         assert anomalies(events_schema(DATA), rows, EVENTS)[0] == {}
 
 
@@ -57,7 +63,10 @@ def test_good_events_have_no_anomaly():
         ({"title": "no id"}, "item_id"),
         ({"item_id": "a", "year": float("nan")}, "year"),
     ]
-    + [({"item_id": "a", "embedding:clip": [1.0]}, "embedding_clip"), ({"item_id": "a", "published_at": 10**11}, "published_at")],
+    + [
+        ({"item_id": "a", "embedding:clip": [1.0]}, "embedding_clip"),
+        ({"item_id": "a", "published_at": 10**11}, "published_at"),
+    ],
 )
 def test_what_contradicts_the_contract_is_an_anomaly_of_its_feature(row, feature):
     assert list(anomalies(catalogue_schema(DATA), [*GOOD_ITEMS, row], catalogue_columns(DATA))[0]) == [feature]
@@ -77,7 +86,9 @@ def test_a_column_of_another_type_is_an_anomaly():
 
 def test_transform_reads_the_schema_as_optional_sparse_features():
     spec = schema_utils.schema_as_feature_spec(catalogue_schema(DATA)).feature_spec
-    assert spec["item_id"].shape == [] and {name for name, feature in spec.items() if hasattr(feature, "shape")} == {"item_id"}
+    assert spec["item_id"].shape == [] and {name for name, feature in spec.items() if hasattr(feature, "shape")} == {
+        "item_id"
+    }
     assert {column.name for column in CATALOGUE} | {"embedding_clip", "year", "audio_log_mel", "has_video"} <= set(spec)
 
 
@@ -103,9 +114,13 @@ def gate(folder, share, catalogue_rows=GOOD_ITEMS, event_rejects=None):
         rejects = artifact(Rejects, folder / name / "rejects")
         (folder / name / "rejects").mkdir()
         (folder / name / "rejects" / "rejects.jsonl").write_text("")
-        (folder / name / "rejects" / "summary.json").write_text(json.dumps({"rows": 4, "accepted": 4, "rejects": {}, "notes": {}}))
+        (folder / name / "rejects" / "summary.json").write_text(
+            json.dumps({"rows": 4, "accepted": 4, "rejects": {}, "notes": {}})
+        )
         inputs[f"{name}_rejects"] = rejects
-    DataGate.test_call(**{**inputs, **({"event_rejects": event_rejects} if event_rejects else {})}, max_reject_share=share, code="")
+    DataGate.test_call(
+        **{**inputs, **({"event_rejects": event_rejects} if event_rejects else {})}, max_reject_share=share, code=""
+    )
 
 
 def test_good_data_passes(tmp_path):
@@ -120,12 +135,15 @@ def test_an_anomaly_stops_the_run_with_feature_and_rule(tmp_path):
 
 def test_too_many_rejects_stop_the_run_with_feature_share_and_lines(tmp_path):
     """C47: a drop in which ratings are text; C04: strict mode names the same facts."""
-    (tmp_path / "events.csv").write_text("user_id,item_id,event,value\nu,a,rating,five\nu,b,rating,4\nu,c,rating,3\nu,d,rating,2\n")
+    (tmp_path / "events.csv").write_text(
+        "user_id,item_id,event,value\nu,a,rating,five\nu,b,rating,4\nu,c,rating,3\nu,d,rating,2\n"
+    )
     data = DataConfig(catalogue=TableConfig("c"), events=TableConfig(str(tmp_path / "events.csv")))
     _, rejects = run_table_gen(tmp_path, "events", data)
     gate(tmp_path / "lenient", share=0.25, event_rejects=rejects)
     for share in (0.0, 0.2):
         with pytest.raises(
-            DataGateError, match=r"events: 25.0% of the rows .*bad_number 1 of 4 rows.*events.csv:2 item 'a' bad_number: value: got 'five'"
+            DataGateError,
+            match=r"events: 25.0% of the rows .*bad_number 1 of 4 rows.*events.csv:2 item 'a' bad_number: value: got 'five'",
         ):
             gate(tmp_path / f"strict {share}", share=share, event_rejects=rejects)

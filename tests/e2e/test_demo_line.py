@@ -25,7 +25,13 @@ SETTINGS = {
 def zhiyin(*words: str, cwd: Path) -> subprocess.CompletedProcess:
     environment = {"PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": "1", "PATH": "/usr/bin:/bin", "HOME": str(cwd)}
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli", *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=600
+        [sys.executable, "-m", "pipeline.cli", *words],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
 
 
@@ -43,7 +49,7 @@ def ran(output: str) -> dict[str, bool]:
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the line has run once, on a world of 40 items."""
-    from pipeline.data.demo import DemoConfig, write_demo
+    from pipeline.sources.demo.dataset import DemoConfig, write_demo
 
     folder = tmp_path_factory.mktemp("line")
     write_demo(folder / "world", DemoConfig(seed=1, num_items=40, num_people=60, num_events=1500))
@@ -77,7 +83,9 @@ class TestLine:
     def test_the_second_run_is_all_cache_hits(self, line: Path) -> None:
         done = zhiyin("run", "--config", "tiny.yaml", cwd=line)
         stages = ran(done.stdout)
-        assert len(stages) == 24 and {name for name, cached in stages.items() if not cached} <= {"LastBlessedRanker"}, done.stdout
+        assert len(stages) == 24 and {name for name, cached in stages.items() if not cached} <= {"LastBlessedRanker"}, (
+            done.stdout
+        )
 
     def test_plain_clients_get_the_answers_of_the_model_in_process(self, line: Path) -> None:
         """C36, C38 to C40: known, unknown and empty-history users, batch and single, over gRPC with the stubs alone and REST with curl."""
@@ -85,7 +93,7 @@ class TestLine:
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
         from components.config import DEFAULT_EVENTS
-        from serving import export
+        from serving.export import saved_model
         from serving.model_server.config import ModelSettings, ServerConfig
         from serving.model_server.server import start
 
@@ -107,7 +115,7 @@ class TestLine:
             **{name: tf.zeros([4], tf.int32) for name in ("max_per_creator", "seed")},
             **{name: tf.zeros([4], tf.int64) for name in ("max_item_age_s", "time_s")},
         }
-        expected = export.load(str(version)).signatures["recommend"](**inputs)
+        expected = saved_model.load(str(version)).signatures["recommend"](**inputs)
         with start(ServerConfig(models=(ModelSettings("tiny", str(base)),), grpc_port=0, rest_port=0)) as server:
             for rows in (slice(0, 4), slice(0, 1), slice(2, 3), slice(3, 4)):
                 request = predict_pb2.PredictRequest()
@@ -116,43 +124,62 @@ class TestLine:
                     request.inputs[name].CopyFrom(tf.make_tensor_proto(value[rows]))
                 with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
                     response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
-                assert list(response.outputs["item_ids"].string_val) == expected["item_ids"].numpy()[rows].ravel().tolist()
-                np.testing.assert_allclose(response.outputs["scores"].float_val, expected["scores"].numpy()[rows].ravel(), atol=1e-5)
+                assert (
+                    list(response.outputs["item_ids"].string_val) == expected["item_ids"].numpy()[rows].ravel().tolist()
+                )
+                np.testing.assert_allclose(
+                    response.outputs["scores"].float_val, expected["scores"].numpy()[rows].ravel(), atol=1e-5
+                )
             body = {name: plain(value.numpy()) for name, value in inputs.items()}
-            answer = json.loads(self._curl(server.rest_port, {"signature_name": "recommend", "inputs": body}))["outputs"]
-            assert [[item.encode() for item in row] for row in answer["item_ids"]] == expected["item_ids"].numpy().tolist()
+            answer = json.loads(self._curl(server.rest_port, {"signature_name": "recommend", "inputs": body}))[
+                "outputs"
+            ]
+            assert [[item.encode() for item in row] for row in answer["item_ids"]] == expected[
+                "item_ids"
+            ].numpy().tolist()
             np.testing.assert_allclose(answer["scores"], expected["scores"].numpy(), atol=1e-5)
             assert answer["fallback"] == [False, False, True, False]
             refused = json.loads(
-                self._curl(server.rest_port, {"signature_name": "recommend_user", "instances": [{"user_id": "u", "k": 0}]})
+                self._curl(
+                    server.rest_port, {"signature_name": "recommend_user", "instances": [{"user_id": "u", "k": 0}]}
+                )
             )
             assert "k must be at least 1" in refused["error"]
 
     def _curl(self, port: int, body: dict) -> str:
         curl = shutil.which("curl") or pytest.skip("curl is not installed")
         url = f"http://127.0.0.1:{port}/v1/models/tiny:predict"
-        return subprocess.run([curl, "-s", "-d", "@-", url], input=json.dumps(body), capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            [curl, "-s", "-d", "@-", url], input=json.dumps(body), capture_output=True, text=True, check=True
+        ).stdout
 
     def test_bulk_and_single_answers_agree_and_a_stranger_is_told_so(self, line: Path) -> None:
-        done = zhiyin("recommend", "--config", "tiny.yaml", "--all-users", "--k", "3", "--output", "lists.csv", cwd=line)
+        done = zhiyin(
+            "recommend", "--config", "tiny.yaml", "--all-users", "--k", "3", "--output", "lists.csv", cwd=line
+        )
         assert done.returncode == 0, done.stderr
         rows = [text.split(",") for text in (line / "lists.csv").read_text().splitlines()]
         assert rows[0] == ["user_id", "rank", "item_id", "score"]
         user = rows[1][0]
         single = zhiyin("recommend", "--config", "tiny.yaml", "--user", user, "--k", "3", cwd=line).stdout
         assert [text.split()[2] for text in single.splitlines()] == [row[2] for row in rows[1:4]]
-        assert "nothing is known of 'nobody'" in zhiyin("recommend", "--config", "tiny.yaml", "--user", "nobody", cwd=line).stdout
+        assert (
+            "nothing is known of 'nobody'"
+            in zhiyin("recommend", "--config", "tiny.yaml", "--user", "nobody", cwd=line).stdout
+        )
 
-    def test_a_score_is_told_by_the_history_and_by_what_is_known_of_the_item(self, line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_score_is_told_by_the_history_and_by_what_is_known_of_the_item(
+        self, line: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Both add up to the score that is printed: to 1e-4, and in print to the rounding of the lines."""
-        from pipeline import answers, modalities
+        from pipeline import attribution, local_model
         from pipeline import config as configuration
 
         monkeypatch.chdir(line)
         config = configuration.load(Path("tiny.yaml"))
-        model = answers.ServedModel(config)
+        model = local_model.ServedModel(config)
         score = float(model.explain("u0001", "i0003")["score"][0])
-        names, parts = modalities.score_parts(config, "i0003", model.query("u0001"), score)
+        names, parts = attribution.score_parts(config, "i0003", model.query("u0001"), score)
         assert {"listeners", "text", "shared"} <= set(names) and abs(parts.sum() - score) < 1e-4
 
         done = zhiyin("explain", "--config", "tiny.yaml", "--user", "u0001", "--item", "i0003", "--top", "3", cwd=line)
@@ -162,11 +189,18 @@ class TestLine:
             head, *lines = block.splitlines()
             if lines:
                 told[head.split(":")[0]] = (float(head.split(":")[1]), sum(float(text.split()[0]) for text in lines))
-        assert told["similarity to the taste"][0] == told["the same by what is known of the item"][0] == pytest.approx(score, abs=1e-4)
+        assert (
+            told["similarity to the taste"][0]
+            == told["the same by what is known of the item"][0]
+            == pytest.approx(score, abs=1e-4)
+        )
         assert all(abs(total - by_lines) < 1e-3 for total, by_lines in told.values())
 
     def test_similar_names_an_unknown_item(self, line: Path) -> None:
-        assert len(zhiyin("similar", "--config", "tiny.yaml", "--item", "i0003", "--k", "4", cwd=line).stdout.splitlines()) == 5
+        assert (
+            len(zhiyin("similar", "--config", "tiny.yaml", "--item", "i0003", "--k", "4", cwd=line).stdout.splitlines())
+            == 5
+        )
         unknown = zhiyin("similar", "--config", "tiny.yaml", "--item", "nope", cwd=line)
         assert unknown.returncode == 2 and "no item 'nope'" in unknown.stderr
 
@@ -198,5 +232,7 @@ class TestLine:
         (line / "broken.yaml").write_text(yaml.safe_dump(settings | {"name": "broken"}))
         done = zhiyin("run", "--config", "broken.yaml", cwd=line)
         assert done.returncode == 1
-        assert done.stderr.strip().splitlines()[-1].startswith("zhiyin: EventGen failed:") and "broken.csv" in done.stderr
+        assert (
+            done.stderr.strip().splitlines()[-1].startswith("zhiyin: EventGen failed:") and "broken.csv" in done.stderr
+        )
         assert not (line / "runs" / "broken" / "serving").exists()

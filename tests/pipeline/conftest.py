@@ -24,7 +24,11 @@ def cloud_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """The same for a cluster."""
     return {
         **settings,
-        "data": {"catalogue": {"path": "gs://b/items.csv"}, "events": {"path": "gs://b/events.csv"}, "media_root": "gs://b/media"},
+        "data": {
+            "catalogue": {"path": "gs://b/items.csv"},
+            "events": {"path": "gs://b/events.csv"},
+            "media_root": "gs://b/media",
+        },
         "deploy": {"image": "registry/zhiyin:1", "pipeline_root": "gs://b/root", "serving_root": "gs://b/serving"},
     }
 

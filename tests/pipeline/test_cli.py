@@ -11,7 +11,7 @@ import pytest
 from pipeline import cli
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "run", "tune", "data", "serve", "recommend", "similar", "compile", "bench", "check", "test")
+COMMANDS = ("demo", "run", "tune", "data", "serve", "recommend", "similar", "compile", "check", "test")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -35,8 +35,17 @@ def test_the_example_parses(command: str, capsys) -> None:
 
 def test_help_imports_no_heavy_library() -> None:
     heavy = "{'tensorflow', 'tfx', 'apache_beam', 'numpy'}"
-    code = f"import sys; from pipeline import cli; cli.parser().format_help(); print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, check=True)
+    code = (
+        f"import sys; from pipeline import cli; cli.parser().format_help(); print(sorted({heavy} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)},
+        check=True,
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -47,18 +56,21 @@ def test_help_imports_no_heavy_library() -> None:
         (["recommend", "--user", "u", "--k", "0"], "--k: got 0, expected at least 1"),
         (["recommend", "--all-users"], "--all-users needs --output FILE"),
         (["recommend", "--all-users", "--output", "list.xlsx"], "one of the endings .csv, .parquet"),
-        (["bench", "nope"], "benchmark: got 'nope', expected one of"),
         (["data", "movielens-100k"], "--source"),
     ],
 )
-def test_a_fault_in_usage_is_one_line_and_exit_code_2(words: list[str], message: str, capsys, monkeypatch, tmp_path) -> None:
+def test_a_fault_in_usage_is_one_line_and_exit_code_2(
+    words: list[str], message: str, capsys, monkeypatch, tmp_path
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(words) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["run"], ["fly"], ["similar", "--itme", "x"], ["data", "moonlens"], ["demo", "--sed", "3"]])
+@pytest.mark.parametrize(
+    "words", [["run"], ["fly"], ["similar", "--itme", "x"], ["data", "moonlens"], ["demo", "--sed", "3"]]
+)
 def test_argparse_faults_exit_with_2(words: list[str], capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(words)

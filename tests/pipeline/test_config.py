@@ -9,7 +9,7 @@ import pytest
 
 from components.settings import SettingsError, from_json, to_json
 from pipeline import config as configuration
-from pipeline import running
+from pipeline import workflows
 from pipeline.config import Config
 
 SHIPPED = sorted(path for path in (Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -35,7 +35,11 @@ def test_a_shipped_configuration_loads(path: Path) -> None:
         ("retreival", {}, "did you mean 'retrieval'"),
         ("data.max_reject_shares", 0.1, "data.max_reject_shares'; did you mean 'max_reject_share'"),
         ("data.catalogue.path", 7, "data.catalogue.path: got 7, expected str"),
-        ("data.split", {"kind": "random"}, "data.split.kind: got 'random', expected one of time, time_per_user, user, given"),
+        (
+            "data.split",
+            {"kind": "random"},
+            "data.split.kind: got 'random', expected one of time, time_per_user, user, given",
+        ),
         ("data.split", {"test_share": 1.5}, "data.split: shares must leave something to train on"),
         ("data.max_reject_share", 2.0, "max_reject_share: got 2.0"),
         ("retrieval", {"epochs": True}, "retrieval.epochs: got True, expected int"),
@@ -46,9 +50,21 @@ def test_a_shipped_configuration_loads(path: Path) -> None:
         ("data.event_rules", {"skip": {"positive": False}}, "no kind of event is positive"),
         ("evaluation", {}, "no threshold is set"),  # C44: neither blessed nor refused
         ("encoders", [{"name": "Mini LM", "kind": "text", "path": "m", "dim": 2}], "encoders[0]: name: got 'Mini LM'"),
-        ("encoders", [{"name": "a", "kind": "audio_checkpoint", "path": "m", "dim": 2}], "needs the names of its tensors"),
-        ("encoders", [{"name": "a", "kind": "audio_savedmodel", "path": "m", "dim": 2, "tune": {}}], "only text encoders can be tuned"),
-        ("encoders", [{"name": "a", "kind": "text", "path": "m", "dim": 2, "tune": {"layer_decay": 2.0}}], "layer_decay: got 2.0"),
+        (
+            "encoders",
+            [{"name": "a", "kind": "audio_checkpoint", "path": "m", "dim": 2}],
+            "needs the names of its tensors",
+        ),
+        (
+            "encoders",
+            [{"name": "a", "kind": "audio_savedmodel", "path": "m", "dim": 2, "tune": {}}],
+            "only text encoders can be tuned",
+        ),
+        (
+            "encoders",
+            [{"name": "a", "kind": "text", "path": "m", "dim": 2, "tune": {"layer_decay": 2.0}}],
+            "layer_decay: got 2.0",
+        ),
         ("encoders", [{"name": "a", "kind": "text", "path": "m", "dim": 2}] * 2, "more than one is named a"),
         ("data.pieces", {"a": 4}, "data.pieces: not a setting of its own"),
     ],
@@ -108,7 +124,10 @@ def test_what_encoders_add_are_columns_of_the_items(settings, write) -> None:
 def test_an_encoder_whose_folder_is_not_there_is_named(settings, write, tmp_path) -> None:
     for name in ("items", "events"):
         (tmp_path / f"{name}.csv").write_text("item_id\n")
-    settings["data"] = {"catalogue": {"path": str(tmp_path / "items.csv")}, "events": {"path": str(tmp_path / "events.csv")}}
+    settings["data"] = {
+        "catalogue": {"path": str(tmp_path / "items.csv")},
+        "events": {"path": str(tmp_path / "events.csv")},
+    }
     settings["encoders"] = [{"name": "words", "kind": "text", "path": str(tmp_path / "nowhere"), "dim": 5}]
     with pytest.raises(SettingsError, match="encoders: words: there is no folder"):
-        running.train(configuration.load(write(settings)))
+        workflows.train(configuration.load(write(settings)))

@@ -11,11 +11,11 @@ from tfx.types.standard_artifacts import Examples
 from components.artifacts import prepare_examples, split_uri
 from pipeline import dags
 from pipeline.console import _account
+from pipeline.local_runner import run_locally
 from pipeline.ranking_evaluation import eval_config
-from pipeline.runners import run_locally
-from tests.trainer.test_ranking import CONFIG, DATA, rows
-from trainer.engine_config import EngineConfig
-from trainer.ranking_features import HISTORY_SLICE, QUERY_ID, label_key
+from tests.trainer.ranking.test_deepfm import CONFIG, DATA, rows
+from trainer.config.engine import EngineConfig
+from trainer.ranking.features import HISTORY_SLICE, QUERY_ID, label_key
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
@@ -27,7 +27,7 @@ def MadeExamples(examples: OutputArtifact[Examples]) -> None:
     """Ranking examples of random people; what is similar is played."""
     from tensorflow.io import TFRecordWriter
 
-    from serving.ranking_examples import _serialized
+    from serving.offline.ranking_examples import _serialized
 
     splits = {"train": (1500, 0), "eval": (500, 1), "test": (500, 2)}
     prepare_examples(examples, list(splits))
@@ -61,7 +61,9 @@ def test_the_first_is_blessed_a_worse_one_is_refused_and_the_same_one_is_not_jud
     cached, blessed, reason = run(tmp_path, WORSE)
     worse = float(reason.split("AUC of play ")[1].split()[0])
     assert not cached and not blessed and CONFIG.min_auc < worse < first - CONFIG.max_auc_loss_to_last
-    assert reason.startswith("not blessed") and f"of the last blessed ranker {first:.4f} (at most 0.005 lower)" in reason
+    assert (
+        reason.startswith("not blessed") and f"of the last blessed ranker {first:.4f} (at most 0.005 lower)" in reason
+    )
 
 
 def test_a_single_objective_has_no_output_names():

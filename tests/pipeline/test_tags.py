@@ -18,7 +18,10 @@ class _Model(tf.Module):
         ]
     )
     def tell(self, item_id, audio_log_mel, numeric):
-        return {"tags": tf.repeat([["calm", "loud"]], tf.size(item_id), 0), "probabilities": tf.concat([numeric, 1 - numeric], 1)}
+        return {
+            "tags": tf.repeat([["calm", "loud"]], tf.size(item_id), 0),
+            "probabilities": tf.concat([numeric, 1 - numeric], 1),
+        }
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,9 @@ def artifacts(tmp_path_factory):
     for version, number in (("9", 0.25), ("10", 0.75)):  # 10 is newer than 9
         model = _Model()
         target = folder / "RetrievalTrainer" / "model" / version / "Format-Serving"
-        tf.saved_model.save(model, str(target), signatures={"tags": model.tell} if version == "10" else {"item_tower": model.tell})
+        tf.saved_model.save(
+            model, str(target), signatures={"tags": model.tell} if version == "10" else {"item_tower": model.tell}
+        )
         features = {"item_id": b"i1", "numeric": number, "tags": b"given"}
         example = tf.train.Example()
         for name, value in features.items():

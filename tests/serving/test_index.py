@@ -14,7 +14,9 @@ def unit_vectors(count, dim=8, seed=0):
 
 
 def build(kind, vectors, **settings):
-    return index_lib.build_index(vectors, [f"i{row}" for row in range(len(vectors))], IndexConfig(kind=kind, **settings))
+    return index_lib.build_index(
+        vectors, [f"i{row}" for row in range(len(vectors))], IndexConfig(kind=kind, **settings)
+    )
 
 
 @pytest.mark.parametrize("kind", ["exact", "scann"])

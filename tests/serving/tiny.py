@@ -5,9 +5,9 @@ import tensorflow as tf
 
 from serving import index as index_lib
 from serving.config import IndexConfig, ServingConfig
-from serving.histories import Histories
-from serving.recommender import Recommender
-from serving.shelf import Catalogue, Shelf
+from serving.online.catalog import Catalogue, Shelf
+from serving.online.histories import Histories
+from serving.online.recommender import Recommender
 
 DIM = 4
 PERSON = [
@@ -45,7 +45,9 @@ class TinyModel(tf.Module):
     def learned_similarity(self, query, candidates, history):
         return {"similarity": tf.einsum("bcd,bd->bc", candidates, query + 0.5 * tf.reduce_sum(history, 1))}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "item_id"), tf.TensorSpec([None, DIM], tf.float32, "numeric")])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string, "item_id"), tf.TensorSpec([None, DIM], tf.float32, "numeric")]
+    )
     def encode_item(self, item_id, numeric):
         return {"vector": tf.math.l2_normalize(numeric, 1)}
 
@@ -73,7 +75,16 @@ def histories_of(rows, event_names=("play", "like")):
 
 
 def recommender(
-    model, kind="exact", num_items=30, rows=None, history_length=5, candidates=10, seed=0, free_rows=0, withdrawn=(), **settings
+    model,
+    kind="exact",
+    num_items=30,
+    rows=None,
+    history_length=5,
+    candidates=10,
+    seed=0,
+    free_rows=0,
+    withdrawn=(),
+    **settings,
 ):
     """Item i is in domain music, film or none by i % 3; the cold-start order is the last item first."""
     vectors = vectors_of(num_items, seed)
@@ -107,7 +118,9 @@ def wishes(batch, allow=None, weights=None, diversity=None, cap=None, explore=No
     allow = [[]] * batch if allow is None else allow
     width = max(map(len, allow))
     return {
-        "allow_ids": tf.reshape(tf.constant([[*row, *[""] * (width - len(row))] for row in allow], tf.string), [batch, width]),
+        "allow_ids": tf.reshape(
+            tf.constant([[*row, *[""] * (width - len(row))] for row in allow], tf.string), [batch, width]
+        ),
         "objective_weights": tf.zeros([batch, 0]) if weights is None else tf.constant(weights, tf.float32),
         "diversity": tf.constant(diversity or [0.0] * batch, tf.float32),
         "max_per_creator": tf.constant(cap or [0] * batch, tf.int32),

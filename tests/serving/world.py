@@ -30,13 +30,27 @@ class GoodModel(tiny.TinyModel):
     def vector(self, numbers):
         return tf.math.l2_normalize(numbers, 1)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "item_id"), tf.TensorSpec([None, tiny.DIM], tf.float32, "numeric")])
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, "item_id"),
+            tf.TensorSpec([None, tiny.DIM], tf.float32, "numeric"),
+        ]
+    )
     def item_tower(self, item_id, numeric):
         return {"vector": self.vector(numeric)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "item_id"), tf.TensorSpec([None, None], tf.float32, "embedding_style")])
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string, "item_id"),
+            tf.TensorSpec([None, None], tf.float32, "embedding_style"),
+        ]
+    )
     def encode_item(self, item_id, embedding_style):
-        return {"vector": self.vector(tf.ensure_shape(tf.where(tf.math.is_nan(embedding_style), 0.0, embedding_style), [None, tiny.DIM]))}
+        return {
+            "vector": self.vector(
+                tf.ensure_shape(tf.where(tf.math.is_nan(embedding_style), 0.0, embedding_style), [None, tiny.DIM])
+            )
+        }
 
 
 class BadModel(GoodModel):
@@ -77,7 +91,9 @@ def examples(folder, splits):
         with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
             for row in rows:
                 writer.write(
-                    tf.train.Example(features=tf.train.Features(feature={k: feature(v) for k, v in row.items()})).SerializeToString()
+                    tf.train.Example(
+                        features=tf.train.Features(feature={k: feature(v) for k, v in row.items()})
+                    ).SerializeToString()
                 )
     return made
 
@@ -105,7 +121,9 @@ def items(folder):
 
 
 def transformed(folder):
-    rows = [{"item_id": [item_id], "numeric": [float(n) for n in numbers]} for item_id, numbers in zip(ITEM_IDS, content())]
+    rows = [
+        {"item_id": [item_id], "numeric": [float(n) for n in numbers]} for item_id, numbers in zip(ITEM_IDS, content())
+    ]
     return examples(folder, {"train": rows[::-1]})
 
 

@@ -14,7 +14,11 @@ def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """The format from its specification."""
     header, start = {"__metadata__": {"format": "pt"}}, 0
     for name, array in arrays.items():
-        header[name] = {"dtype": _DTYPES[array.dtype], "shape": list(array.shape), "data_offsets": [start, start + array.nbytes]}
+        header[name] = {
+            "dtype": _DTYPES[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [start, start + array.nbytes],
+        }
         start += array.nbytes
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(array.tobytes() for array in arrays.values()))
@@ -35,7 +39,9 @@ def _states(tokens: list[int], w: dict[str, np.ndarray], config: dict) -> np.nda
 
     def norm(x, name):
         centred = x - x.mean(-1, keepdims=True)
-        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon) * w[f"{name}.weight"] + w[f"{name}.bias"]
+        return (
+            centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon) * w[f"{name}.weight"] + w[f"{name}.bias"]
+        )
 
     x = w["embeddings.word_embeddings.weight"][tokens] + w["embeddings.position_embeddings.weight"][: len(tokens)]
     x = norm(x + w["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
@@ -49,7 +55,9 @@ def _states(tokens: list[int], w: dict[str, np.ndarray], config: dict) -> np.nda
             logits = query[:, part] @ key[:, part].T / math.sqrt(size)
             attention = np.exp(logits - logits.max(1, keepdims=True))
             mixed.append(attention / attention.sum(1, keepdims=True) @ value[:, part])
-        x = norm(x + linear(np.concatenate(mixed, 1), f"{at}.attention.output.dense"), f"{at}.attention.output.LayerNorm")
+        x = norm(
+            x + linear(np.concatenate(mixed, 1), f"{at}.attention.output.dense"), f"{at}.attention.output.LayerNorm"
+        )
         inner = linear(x, f"{at}.intermediate.dense")
         inner = inner * (1 + np.vectorize(math.erf)(inner / math.sqrt(2))) / 2
         x = norm(x + linear(inner, f"{at}.output.dense"), f"{at}.output.LayerNorm")
@@ -60,7 +68,9 @@ def tokens_of(text: str, vocabulary: list[str], max_tokens: int) -> list[int]:
     """BERT's uncased rules, character by character."""
     index = {token: number for number, token in enumerate(vocabulary)}
     clean = "".join(
-        " " if c in "\t\n\r" else c for c in text if c in "\t\n\r" or (c != "\ufffd" and unicodedata.category(c) not in _CONTROL)
+        " " if c in "\t\n\r" else c
+        for c in text
+        if c in "\t\n\r" or (c != "\ufffd" and unicodedata.category(c) not in _CONTROL)
     )
     spaced = "".join(f" {c} " if _is_ideograph(c) else c for c in clean)
     plain = "".join(c for c in unicodedata.normalize("NFD", spaced) if unicodedata.category(c) != "Mn").lower()
@@ -70,7 +80,14 @@ def tokens_of(text: str, vocabulary: list[str], max_tokens: int) -> list[int]:
 
 
 _CONTROL = ("Cc", "Cf", "Co", "Cs")
-_IDEOGRAPHS = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))
+_IDEOGRAPHS = (
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2CEAF),
+    (0xF900, 0xFAFF),
+    (0x2F800, 0x2FA1F),
+)
 
 
 def _is_ideograph(c: str) -> bool:

@@ -10,19 +10,33 @@ import pytest
 from components.config import DataConfig, TableConfig
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, TAG_SLOTS, item_features
 from components.settings import to_json
-from trainer.config import EncoderConfig, RetrievalConfig
+from trainer.config.engine import EngineConfig
+from trainer.config.retrieval import EncoderConfig, RetrievalConfig
 from trainer.data import ItemTable, Sequences
-from trainer.engine_config import EngineConfig
 from trainer.keras import tf
 
 NUM_ITEMS = 12
 ENGINE = EngineConfig()
 DATA = DataConfig(catalogue=TableConfig("-"), events=TableConfig("-"), categorical=("label",), embeddings={"given": 3})
 SMALL = EncoderConfig(
-    width=8, heads=2, layers=1, dropout=0.0, keep_tokens=0.5, audio_patch_frames=75, audio_patch_mels=32, video_patch_pixels=24
+    width=8,
+    heads=2,
+    layers=1,
+    dropout=0.0,
+    keep_tokens=0.5,
+    audio_patch_frames=75,
+    audio_patch_mels=32,
+    video_patch_pixels=24,
 )
 CONFIG = RetrievalConfig(
-    embedding_dim=8, encoder=SMALL, dropout=0.0, epochs=3, batch_size=8, sequence_layers=1, history_length=8, negatives=6
+    embedding_dim=8,
+    encoder=SMALL,
+    dropout=0.0,
+    epochs=3,
+    batch_size=8,
+    sequence_layers=1,
+    history_length=8,
+    negatives=6,
 )
 
 
@@ -70,14 +84,18 @@ def serialized(features: dict[str, object]) -> bytes:
     return example.SerializeToString()
 
 
-def sequence_example(user: str, items: list[str], num_history: int = 0, ordered: bool = True, event: str = "play") -> bytes:
+def sequence_example(
+    user: str, items: list[str], num_history: int = 0, ordered: bool = True, event: str = "play"
+) -> bytes:
     """A tf.Example of a user's sequence, an event a minute."""
     example = tf.train.Example()
     feature = example.features.feature
     feature["user_id"].bytes_list.value.append(user.encode())
     feature["item_ids"].bytes_list.value.extend(item.encode() for item in items)
     feature["events"].bytes_list.value.extend([event.encode()] * len(items))
-    feature["timestamps_s"].int64_list.value.extend([1_700_000_000 + 60 * position for position in range(len(items))] if ordered else [])
+    feature["timestamps_s"].int64_list.value.extend(
+        [1_700_000_000 + 60 * position for position in range(len(items))] if ordered else []
+    )
     feature["values"].float_list.value.extend([float("nan")] * len(items))
     feature["weights"].float_list.value.extend([1.0] * len(items))
     feature["positives"].int64_list.value.extend([1] * len(items))
@@ -103,7 +121,11 @@ def checkerboard_records(num_users: int = 24, num_items: int = NUM_ITEMS, held_o
         withheld = own[(user // 2) % len(own)]
         known = [item for item in own if item != withheld]
         shuffled = sorted(known, key=lambda item, user=user: zlib.crc32(f"{user}{item}".encode()))
-        records.append(sequence_example(f"user-{user}", [*shuffled, withheld] if held_out else shuffled, len(shuffled) if held_out else 0))
+        records.append(
+            sequence_example(
+                f"user-{user}", [*shuffled, withheld] if held_out else shuffled, len(shuffled) if held_out else 0
+            )
+        )
     return records
 
 

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 from components.config import DataConfig, TableConfig
-from trainer.config import RetrievalConfig
+from trainer.config.retrieval import RetrievalConfig
 from trainer.data import ItemTable, Sequences
-from trainer.retrieval import fit_behaviour
-from trainer.run_retrieval import build
+from trainer.retrieval.model import fit_behaviour
+from trainer.retrieval.run import build
 
 
 def anonymous_bytes() -> int:
@@ -30,13 +30,22 @@ def main(world: Path, place: Path) -> None:
     watcher = threading.Thread(target=watch)
     data = DataConfig(catalogue=TableConfig("-"), events=TableConfig("-"))
     config = RetrievalConfig(
-        embedding_dim=8, epochs=2, batch_size=256, modalities=(), use_attributes=False, history_dropout=0.5, metric="NDCG@10"
+        embedding_dim=8,
+        epochs=2,
+        batch_size=256,
+        modalities=(),
+        use_attributes=False,
+        history_dropout=0.5,
+        metric="NDCG@10",
     )
     table = ItemTable.of_ids(str(world / "items"))
     before = anonymous_bytes()
     watcher.start()
     try:
-        splits = [Sequences.read([str(world / split)], table.index, tuple(data.event_rules), place / split) for split in ("train", "eval")]
+        splits = [
+            Sequences.read([str(world / split)], table.index, tuple(data.event_rules), place / split)
+            for split in ("train", "eval")
+        ]
         model = build(table, splits[0], data, config)
         fit_behaviour(model, *splits, table)
     finally:

@@ -8,12 +8,12 @@ import numpy as np
 
 from components import settings
 from components.config import DataConfig
-from trainer.config import RetrievalConfig
+from trainer.config.engine import EngineConfig
+from trainer.config.retrieval import RetrievalConfig
 from trainer.data import ItemTable, Sequences
-from trainer.engine_config import EngineConfig
 from trainer.keras import tf
-from trainer.retrieval import train
-from trainer.run_retrieval import build
+from trainer.retrieval.model import train
+from trainer.retrieval.run import build
 from trainer.strategy import strategy_for
 
 
@@ -23,7 +23,9 @@ def main(arguments: dict, devices: int, output: str) -> None:
     data = settings.from_json(DataConfig, arguments["data"])
     config = settings.from_json(RetrievalConfig, arguments["retrieval"])
     table = ItemTable.open(Path(arguments["table"]))
-    splits = [Sequences.read([path], table.index, tuple(data.event_rules)) for path in (arguments["train"], arguments["eval"])]
+    splits = [
+        Sequences.read([path], table.index, tuple(data.event_rules)) for path in (arguments["train"], arguments["eval"])
+    ]
     strategy = strategy_for(EngineConfig())
     with strategy.scope():
         model = build(table, splits[0], data, config)

@@ -64,7 +64,9 @@ def test_two_workers_with_two_replicas_each_get_four_parts(train_split, table):
 
 def test_few_shapes_are_the_same_interactions_with_more_padding(train_split, table):
     """Users have 5 items each, so rows of 8; the last batch of 4 users is filled up with nobody."""
-    plain, filled = (TrainingBatches(train_split, table, ["numeric"], 5, 100, None, seed=1, few_shapes=few) for few in (False, True))
+    plain, filled = (
+        TrainingBatches(train_split, table, ["numeric"], 5, 100, None, seed=1, few_shapes=few) for few in (False, True)
+    )
     for step in range(plain.steps_per_epoch):
         few, batch = filled.at(0, step), plain.at(0, step)
         assert few["items"].shape == few["weights"].shape == (5, 8) and few["ordered"].shape == (5,)

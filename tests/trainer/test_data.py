@@ -62,7 +62,10 @@ def test_padded_history_and_ages(tmp_path, tiny):
     batch = _read(tmp_path, tiny, records, index).padded(np.array([0, 1]), history_only=True)
     assert batch["items"].tolist() == [[0, 1], [-1, -1]]
     assert batch["events"].tolist() == [[2, 2], [0, 0]]
-    assert batch["age_s"].tolist() == [[120, 60], [0, 0]]  # before the first interaction of the split, a minute after the last one
+    assert batch["age_s"].tolist() == [
+        [120, 60],
+        [0, 0],
+    ]  # before the first interaction of the split, a minute after the last one
 
 
 def test_longest_keeps_the_newest(tmp_path, tiny):
@@ -71,6 +74,8 @@ def test_longest_keeps_the_newest(tmp_path, tiny):
 
 
 def test_sets_have_no_ages(tmp_path, tiny):
-    sequences = _read(tmp_path, tiny, [tiny.sequence_example("u", ["a", "b"], ordered=False, event="like")], {b"a": 0, b"b": 1})
+    sequences = _read(
+        tmp_path, tiny, [tiny.sequence_example("u", ["a", "b"], ordered=False, event="like")], {b"a": 0, b"b": 1}
+    )
     batch = sequences.padded(np.array([0]))
     assert not batch["age_s"].any() and not batch["ordered"].any() and batch["events"].tolist() == [[3, 3]]

@@ -16,14 +16,30 @@ EVENTS = 60  # of a user
 def _peak_bytes(tiny, folder: Path, users: int) -> int:
     random = np.random.default_rng(0)
     names = [f"item-{item}" for item in range(ITEMS)]
-    tiny.write_records(folder / "items" / "part.gz", [tiny.serialized({**tiny.raw_features(0, 0), "item_id": name}) for name in names])
+    tiny.write_records(
+        folder / "items" / "part.gz", [tiny.serialized({**tiny.raw_features(0, 0), "item_id": name}) for name in names]
+    )
     chosen = random.integers(0, ITEMS, (64, EVENTS))
     tastes = [tiny.sequence_example("somebody", [names[item] for item in row]) for row in chosen]
     tiny.write_records(folder / "train" / "part.gz", [tastes[user % 64] for user in range(users)])
-    held_out = [tiny.sequence_example("somebody", [names[item] for item in row], num_history=EVENTS - 5) for row in chosen]
+    held_out = [
+        tiny.sequence_example("somebody", [names[item] for item in row], num_history=EVENTS - 5) for row in chosen
+    ]
     tiny.write_records(folder / "eval" / "part.gz", [held_out[user % 64] for user in range(users // 4)])
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("memory.py")), str(folder), str(folder / "mapped")]
-    environment = {"PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1", "PATH": "/usr/bin:/bin"}
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(Path(__file__).with_name("memory.py")),
+        str(folder),
+        str(folder / "mapped"),
+    ]
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "TF_USE_LEGACY_KERAS": "1",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "PATH": "/usr/bin:/bin",
+    }
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout.splitlines()[-1])

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from trainer.checkpoints import Checkpoints, Progress, fingerprint
-from trainer.config import EncoderConfig
-from trainer.engine_config import EngineConfig
+from trainer.config.engine import EngineConfig
+from trainer.config.retrieval import EncoderConfig
 from trainer.keras import tf
-from trainer.retrieval import train
-from trainer.run_retrieval import build, run_fn
+from trainer.retrieval.model import train
+from trainer.retrieval.run import build, run_fn
 
 ROOT = Path(__file__).parents[2]
 LEAN = {"modalities": ("tags", "embedding_given"), "encoder": EncoderConfig(width=8, heads=2, layers=0), "dropout": 0.1}
@@ -53,7 +53,9 @@ def test_resumed_weights_are_those_of_an_unbroken_training(table, train_split, e
     with pytest.raises(KeyboardInterrupt):
         trained(checkpoints=checkpoints(), callbacks=[PowerCut()])
     resumed, history = trained(checkpoints=checkpoints())
-    assert "resuming from epoch 3, step 12" in capsys.readouterr().err  # the last save was before the validation of epoch 3
+    assert (
+        "resuming from epoch 3, step 12" in capsys.readouterr().err
+    )  # the last save was before the validation of epoch 3
     assert history.history == its_history.history and len(history.epoch) == len(its_history.epoch)
     for expected, got in zip(unbroken.get_weights(), resumed.get_weights()):
         np.testing.assert_allclose(got, expected, atol=1e-7)
@@ -80,7 +82,7 @@ def _weights(folder: Path) -> list[np.ndarray]:
 def test_kill_9_in_the_middle_of_an_epoch(arguments, tmp_path, capsys):
     """The process is killed after some step of the second epoch; another one takes over and leaves nothing behind."""
     (tmp_path / "arguments.json").write_text(json.dumps(arguments("killed", "kept")))
-    command = [sys.executable, "-W", "ignore", "-m", "trainer.run_retrieval", str(tmp_path / "arguments.json")]
+    command = [sys.executable, "-W", "ignore", "-m", "trainer.retrieval.run", str(tmp_path / "arguments.json")]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while max((int(path.stem.removeprefix("ckpt-")) for path in tmp_path.glob("kept/*/ckpt-*.index")), default=0) < 15:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from components import settings
-from trainer.config import EncoderConfig
+from trainer.config.engine import EngineConfig
+from trainer.config.retrieval import EncoderConfig
 from trainer.data import ItemTable
-from trainer.engine_config import EngineConfig
 from trainer.keras import tf
 from trainer.strategy import agreed, global_sum, is_chief, strategy_for
 
@@ -56,7 +56,9 @@ def test_three_replicas_learn_what_one_does(item_file, sequence_files, tiny, tmp
             str(devices),
             str(output),
         ]
-        done = subprocess.run(command, cwd=ROOT, env=_environment(PYTHONPATH=str(ROOT)), timeout=180, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=ROOT, env=_environment(PYTHONPATH=str(ROOT)), timeout=180, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         learned[devices] = np.load(output)
     assert (str(learned[1]["kind"]), int(learned[1]["replicas"])) == ("OneDeviceStrategy", 1)
@@ -84,13 +86,14 @@ def test_two_workers_export_what_one_does(item_file, run_arguments, tiny, tmp_pa
         checkpoints = tmp_path / f"checkpoints-{name.split('-')[0]}"
         arguments = run_arguments(tmp_path / name, checkpoints, config, EngineConfig(checkpoint_every_s=0))
         (tmp_path / f"{name}.json").write_text(json.dumps(arguments))
-        command = [sys.executable, "-W", "ignore", "-m", "trainer.run_retrieval", str(tmp_path / f"{name}.json")]
+        command = [sys.executable, "-W", "ignore", "-m", "trainer.retrieval.run", str(tmp_path / f"{name}.json")]
         with (tmp_path / f"{name}.log").open("w") as log:
             return subprocess.Popen(command, cwd=ROOT, env=_environment(**environment), stdout=log, stderr=log)
 
     cluster = {"worker": [f"127.0.0.1:{port}" for port in _free_ports(2)]}
     workers = [
-        start(f"two-{index}", TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})) for index in range(2)
+        start(f"two-{index}", TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}))
+        for index in range(2)
     ]
     try:
         assert [worker.wait(timeout=240) for worker in workers] == [0, 0], (tmp_path / "two-0.log").read_text()[-2000:]
@@ -109,10 +112,15 @@ def test_two_workers_export_what_one_does(item_file, run_arguments, tiny, tmp_pa
         for model in models
     ]
     np.testing.assert_allclose(users[0], users[1], atol=1e-3)
-    variables = [tf.train.load_checkpoint(str(tmp_path / name / "model" / "variables" / "variables")) for name in ("two-0", "one")]
+    variables = [
+        tf.train.load_checkpoint(str(tmp_path / name / "model" / "variables" / "variables"))
+        for name in ("two-0", "one")
+    ]
     for name, dtype in variables[0].get_variable_to_dtype_map().items():
         if dtype == tf.float32:
-            np.testing.assert_allclose(variables[0].get_tensor(name), variables[1].get_tensor(name), atol=1e-3, err_msg=name)
+            np.testing.assert_allclose(
+                variables[0].get_tensor(name), variables[1].get_tensor(name), atol=1e-3, err_msg=name
+            )
     assert not (tmp_path / "two-1").exists()
 
 
@@ -124,7 +132,9 @@ def test_the_chief_is_the_only_one_or_named_or_first(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert is_chief()
     assert chief({"worker": ["a:1", "b:1"]}, "worker", 0) and not chief({"worker": ["a:1", "b:1"]}, "worker", 1)
-    assert chief({"chief": ["a:1"], "worker": ["b:1"]}, "chief", 0) and not chief({"chief": ["a:1"], "worker": ["b:1"]}, "worker", 0)
+    assert chief({"chief": ["a:1"], "worker": ["b:1"]}, "chief", 0) and not chief(
+        {"chief": ["a:1"], "worker": ["b:1"]}, "worker", 0
+    )
     assert chief({"chief": ["a:1"]}, "chief", 0)
 
 

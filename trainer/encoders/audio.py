@@ -9,14 +9,16 @@ import keras_nlp
 import numpy as np
 
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, LOG_MEL_CEILING, LOG_MEL_FLOOR
-from trainer.augment import spec_augment
-from trainer.config import EncoderConfig
+from trainer.config.retrieval import EncoderConfig
+from trainer.content.augment import spec_augment
 from trainer.encoders.blocks import Standardise, Summary, keep_some, masked_mean, near_zero
 from trainer.encoders.tdnn import TimeDelays
 from trainer.keras import tf
 
 FRAME_S = 0.01
-LAGS = np.unique(np.round(np.geomspace(8, 200, 40)).astype(int))  # frames: beats from 80 ms to 2 s apart, evenly in pitch of tempo
+LAGS = np.unique(
+    np.round(np.geomspace(8, 200, 40)).astype(int)
+)  # frames: beats from 80 ms to 2 s apart, evenly in pitch of tempo
 _BEAT = (LAGS >= 20) & (LAGS <= 120)  # 0.2 to 1.2 s, where people tap along
 _FFT = 1024  # at least twice AUDIO_FRAMES, so that the correlation does not wrap around
 
@@ -44,7 +46,9 @@ class AudioEncoder(tf.keras.layers.Layer):
         self.standardise_mels = Standardise()
         self.project_statistics = tf.keras.layers.Dense(config.width)
         self.project_patches = tf.keras.layers.Dense(config.width)
-        self.positions = keras_nlp.layers.PositionEmbedding(AUDIO_FRAMES // self.patch_frames * (AUDIO_MELS // self.patch_mels))
+        self.positions = keras_nlp.layers.PositionEmbedding(
+            AUDIO_FRAMES // self.patch_frames * (AUDIO_MELS // self.patch_mels)
+        )
         self.summary = Summary(config)
         self.dropout = tf.keras.layers.Dropout(config.dropout)
         self.has_blocks = config.layers > 0
@@ -128,8 +132,12 @@ def audio_statistics(log_mel, num_frames):
 
     repeats = _onset_autocorrelation(tf.reduce_mean(tf.nn.relu(change), -1, keepdims=True), both)  # [B, L]
     beat = tf.boolean_mask(repeats, _BEAT, axis=1)
-    tempo = tf.reduce_sum(tf.nn.softmax(12 * beat, -1) * tf.constant(np.log2(LAGS[_BEAT] * FRAME_S), tf.float32), -1, keepdims=True)
-    return tf.concat([mean, deviation, flux, curve_mean, curve_deviation, *_timbre(mels, loudness, valid), repeats, tempo], -1)
+    tempo = tf.reduce_sum(
+        tf.nn.softmax(12 * beat, -1) * tf.constant(np.log2(LAGS[_BEAT] * FRAME_S), tf.float32), -1, keepdims=True
+    )
+    return tf.concat(
+        [mean, deviation, flux, curve_mean, curve_deviation, *_timbre(mels, loudness, valid), repeats, tempo], -1
+    )
 
 
 CEPSTRUM = 20  # coefficients of the spectral envelope, the level among them
@@ -149,7 +157,9 @@ def _timbre(mels, loudness, valid):
 
     cepstrum = tf.matmul(mels, tf.constant(_DCT))[..., 1:]
     cepstrum_mean = masked_mean(cepstrum[..., :13], valid, [1, 2])
-    cepstrum_deviation = tf.sqrt(masked_mean((cepstrum[..., :13] - cepstrum_mean[:, None, None]) ** 2, valid, [1, 2]) + 1e-6)
+    cepstrum_deviation = tf.sqrt(
+        masked_mean((cepstrum[..., :13] - cepstrum_mean[:, None, None]) ** 2, valid, [1, 2]) + 1e-6
+    )
 
     power = tf.exp(2 * mels)
     share = power / tf.reduce_sum(power, -1, keepdims=True)
@@ -182,7 +192,9 @@ def _weighted_mean(values, weights):
 _COSINES = np.cos(np.pi * (np.arange(AUDIO_MELS)[:, None] + 0.5) * np.arange(CEPSTRUM) / AUDIO_MELS)
 _DCT = (_COSINES / np.sqrt(AUDIO_MELS / 2)).astype(np.float32)
 _MEL_STEPS = (np.arange(AUDIO_MELS) + 1) / (AUDIO_MELS + 1)
-_LOG_HZ = np.log(700 * np.expm1(_MEL_STEPS * np.log1p(8000 / 700)))  # of the bins' centres, from their even spacing on the mel scale
+_LOG_HZ = np.log(
+    700 * np.expm1(_MEL_STEPS * np.log1p(8000 / 700))
+)  # of the bins' centres, from their even spacing on the mel scale
 _LOG_HZ = (_LOG_HZ - _LOG_HZ.mean()).astype(np.float32)
 
 
@@ -198,4 +210,6 @@ def _log_mel(values):
 
 
 def _valid(num_frames):
-    return tf.cast(tf.range(AUDIO_FRAMES, dtype=tf.int64) < tf.cast(num_frames, tf.int64)[..., None], tf.float32)[..., None]
+    return tf.cast(tf.range(AUDIO_FRAMES, dtype=tf.int64) < tf.cast(num_frames, tf.int64)[..., None], tf.float32)[
+        ..., None
+    ]

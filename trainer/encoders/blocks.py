@@ -8,7 +8,7 @@ from __future__ import annotations
 import keras_nlp
 import numpy as np
 
-from trainer.config import EncoderConfig
+from trainer.config.retrieval import EncoderConfig
 from trainer.keras import tf
 
 STANDARDISED_LIMIT = 4.0  # standard deviations: one odd file must not outweigh everything else
@@ -19,8 +19,12 @@ class Standardise(tf.keras.layers.Layer):
 
     def build(self, input_shape):
         self.mean = self.add_weight("mean", input_shape[-1:], initializer="zeros", trainable=False)
-        self.inverse_deviation = self.add_weight("inverse_deviation", input_shape[-1:], initializer="ones", trainable=False)
-        super().build(input_shape)  # says that it is built: `fit` may come before the first call, which must not build anew
+        self.inverse_deviation = self.add_weight(
+            "inverse_deviation", input_shape[-1:], initializer="ones", trainable=False
+        )
+        super().build(
+            input_shape
+        )  # says that it is built: `fit` may come before the first call, which must not build anew
 
     def fit(self, rows: np.ndarray) -> None:
         """Measure float [R, E]; nothing changes where there are no rows."""

@@ -1,4 +1,4 @@
-"""Pretrained encoders as plain functions of batches, for Beam: what `components.frozen_encoders` calls by its dotted path.
+"""Pretrained encoders as plain functions of batches, for Beam: what `serving.offline.frozen_embeddings` calls by its dotted path.
 
 B items, S segments of a track, N samples of a segment, E dimensions.
 """
@@ -14,9 +14,9 @@ from components.media.spectrogram import SAMPLE_RATE_HZ
 from components.pretrained_config import PretrainedConfig
 from components.settings import from_json
 from trainer.encoders.folders import local_folder
+from trainer.encoders.frozen_graph import Model, checkpoint, saved_model
 from trainer.encoders.log_mel import log_mel
 from trainer.encoders.pretrained import sentence_encoder
-from trainer.encoders.stored_graphs import Model, checkpoint, saved_model
 from trainer.keras import tf
 
 _HEARD_SAMPLES = 3 * SAMPLE_RATE_HZ  # of a segment; contract segments are a little longer
@@ -84,7 +84,9 @@ class AudioEncoder:
         """float32 [R, E], one a sound."""
         vectors = np.asarray(self._model(tf.constant(np.stack([self._heard(sound) for sound in sounds]))), np.float32)
         if vectors.ndim != 2:
-            raise ValueError(f"encoder {self._config.name}: got an output of shape {vectors.shape}, expected a vector a segment")
+            raise ValueError(
+                f"encoder {self._config.name}: got an output of shape {vectors.shape}, expected a vector a segment"
+            )
         return vectors
 
     def _heard(self, sound: np.ndarray) -> np.ndarray:
@@ -93,4 +95,6 @@ class AudioEncoder:
         if self._config.hears == "waveform":
             return waveform
         mels = log_mel(waveform, self._config.spectrogram)
-        return np.resize(mels, (self._config.spectrogram.frames, mels.shape[1]))  # a window longer than 3 s hears them again
+        return np.resize(
+            mels, (self._config.spectrogram.frames, mels.shape[1])
+        )  # a window longer than 3 s hears them again

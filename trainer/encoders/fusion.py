@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.config import EncoderConfig
+from trainer.config.retrieval import EncoderConfig
 from trainer.encoders.blocks import transformer_blocks
 from trainer.keras import tf
 

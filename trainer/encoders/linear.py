@@ -22,11 +22,16 @@ class LinearContent(tf.keras.layers.Layer):
 
     A block is a media's statistics, an embedding, numbers, or which of a vocabulary's ids an item has. What is missing is 0, and a column
     says whether the block is there, so missing is not average: a stand-in says what the other blocks let expect of it.
-    `<block>_presence` [B, V], where it is given, is added to which ids there are (`trainer.adversarial`).
+    `<block>_presence` [B, V], where it is given, is added to which ids there are (`trainer.content.adversarial`).
     """
 
     def __init__(
-        self, sources: Mapping[str, tuple[str, int]], flags: Mapping[str, str | None], directions: Collection[str], dim: int, **kwargs
+        self,
+        sources: Mapping[str, tuple[str, int]],
+        flags: Mapping[str, str | None],
+        directions: Collection[str],
+        dim: int,
+        **kwargs,
     ):
         """sources: block -> (feature, 0 for numbers or its vocabulary's size). flags: block -> its has_ feature, None = always there.
         directions: blocks of which only the direction counts, from the mean of all directions.
@@ -34,7 +39,10 @@ class LinearContent(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.sources, self.flags, self.directions, self.dim = dict(sources), dict(flags), frozenset(directions), dim
         self.stand_ins: dict[str, tf.Variable] = {}  # block -> [E, D], for items without it
-        self.chosen: tuple[list[float], float] = ([1.0] * len(sources), 1.0)  # weight of each block and penalty of the last `solve`
+        self.chosen: tuple[list[float], float] = (
+            [1.0] * len(sources),
+            1.0,
+        )  # weight of each block and penalty of the last `solve`
 
     @property
     def blocks(self) -> tuple[str, ...]:
@@ -64,7 +72,9 @@ class LinearContent(tf.keras.layers.Layer):
         for name in self.blocks:
             there = self._raw(name, features)[1].numpy() > 0
             if len(self.blocks) > 1 and min(there.sum(), (~there).sum()) >= MIN_FOR_STAND_IN:
-                self.stand_ins[name] = self.add_weight(f"{name}_stand_in", [columns, self.dim], initializer="zeros", trainable=False)
+                self.stand_ins[name] = self.add_weight(
+                    f"{name}_stand_in", [columns, self.dim], initializer="zeros", trainable=False
+                )
 
     def design(self, features) -> list[tf.Tensor]:
         """The columns of each block [B, E_m], its flag last."""
@@ -74,7 +84,11 @@ class LinearContent(tf.keras.layers.Layer):
             limit = STANDARDISED_LIMIT
             mean, scale, length = (getattr(self, f"{name}_{kind}") for kind in ("mean", "scale", "length"))
             block = (raw - mean) * scale / length
-            block = tf.math.l2_normalize(block, -1) if name in self.directions else tf.clip_by_value(block, -limit / length, limit / length)
+            block = (
+                tf.math.l2_normalize(block, -1)
+                if name in self.directions
+                else tf.clip_by_value(block, -limit / length, limit / length)
+            )
             columns.append(tf.concat([block, tf.ones_like(block[:, :1])], 1) * there[:, None])
         return columns
 
@@ -98,7 +112,10 @@ class LinearContent(tf.keras.layers.Layer):
         parts = [block @ kernel for block, kernel in zip(columns, tf.split(self.kernel, sizes))]
         for name, stand_in in self.stand_ins.items():
             lacks = self._lacks(name, columns)
-            parts = [part + lacks * (block @ kernel) for part, block, kernel in zip(parts, columns, tf.split(stand_in, sizes))]
+            parts = [
+                part + lacks * (block @ kernel)
+                for part, block, kernel in zip(parts, columns, tf.split(stand_in, sizes))
+            ]
         return tf.stack(parts, 1)
 
     def solve(self, features, targets: np.ndarray) -> None:
@@ -114,7 +131,10 @@ class LinearContent(tf.keras.layers.Layer):
             having = designs[at][:, -1] > 0
             expected = np.zeros(stand_in.shape, np.float32)
             if having.sum() >= MIN_FOR_STAND_IN:
-                others = [np.zeros_like(block[having]) if place == at else block[having] for place, block in enumerate(designs)]
+                others = [
+                    np.zeros_like(block[having]) if place == at else block[having]
+                    for place, block in enumerate(designs)
+                ]
                 found = fit_ridge(others, designs[at][having] @ fit.kernels[at])
                 expected = np.concatenate([*found.kernels, found.bias[None]]).astype(np.float32)
             stand_in.assign(expected)
@@ -128,7 +148,9 @@ class LinearContent(tf.keras.layers.Layer):
         values = tf.convert_to_tensor(features[feature])
         if size:
             ids = values[:, None] if values.shape.rank == 1 else values
-            held = tf.reduce_max(tf.one_hot(ids, min(size, MOST_IDS)), 1)  # [B, V]; ids beyond the most frequent are nowhere
+            held = tf.reduce_max(
+                tf.one_hot(ids, min(size, MOST_IDS)), 1
+            )  # [B, V]; ids beyond the most frequent are nowhere
             raw = held[:, 1:] + features.get(f"{name}_presence", 0.0)  # 0 is no id
             there = tf.cast(tf.reduce_any(ids > 0, 1), tf.float32)
         else:

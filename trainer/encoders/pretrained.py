@@ -46,7 +46,9 @@ class Checkpoint:
 
         Raises ValueError where there is none, more than one, or a kind of model that is not BERT's.
         """
-        vocabularies = [file for file in sorted(Path(path).rglob("vocab.txt")) if (file.parent / "config.json").is_file()]
+        vocabularies = [
+            file for file in sorted(Path(path).rglob("vocab.txt")) if (file.parent / "config.json").is_file()
+        ]
         if len(vocabularies) != 1:
             raise ValueError(f"{path}: got {len(vocabularies)} folders with config.json and vocab.txt, expected one")
         folder = vocabularies[0].parent
@@ -74,7 +76,9 @@ class Checkpoint:
 class Tokeniser(tf.Module):
     """Texts -> wordpiece ids inside the graph, by the rules of BERT: clean, strip accents, lower case, longest match first."""
 
-    def __init__(self, vocabulary: list[str], lowercase: bool = True, strip_accents: bool = True, max_tokens: int = 512):
+    def __init__(
+        self, vocabulary: list[str], lowercase: bool = True, strip_accents: bool = True, max_tokens: int = 512
+    ):
         """Raises ValueError where the vocabulary lacks a special token."""
         super().__init__()
         missing = [token for token in _SPECIAL if token not in vocabulary]
@@ -82,7 +86,9 @@ class Tokeniser(tf.Module):
             raise ValueError(f"the vocabulary of {len(vocabulary)} tokens lacks {', '.join(missing)}")
         self.lowercase, self.strip_accents, self.max_tokens = lowercase, strip_accents, max_tokens
         self.padding, _, self.start, self.end = (vocabulary.index(token) for token in _SPECIAL)
-        self._wordpieces = tf_text.FastWordpieceTokenizer(vocabulary, token_out_type=tf.int32, support_detokenization=False)
+        self._wordpieces = tf_text.FastWordpieceTokenizer(
+            vocabulary, token_out_type=tf.int32, support_detokenization=False
+        )
 
     def __call__(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """texts: string [B] -> `token_ids`, `segment_ids`, `padding_mask` int32 [B, T]; what is longer than max_tokens is cut."""
@@ -109,7 +115,9 @@ class Tokeniser(tf.Module):
 class SentenceEncoder(tf.Module):
     """Texts -> unit vectors: the backbone's token vectors, pooled (Reimers & Gurevych, Sentence-BERT, 2019)."""
 
-    def __init__(self, tokeniser: Tokeniser, backbone: keras_nlp.models.BertBackbone, pooling: Literal["mean", "cls"] = "mean"):
+    def __init__(
+        self, tokeniser: Tokeniser, backbone: keras_nlp.models.BertBackbone, pooling: Literal["mean", "cls"] = "mean"
+    ):
         super().__init__()
         self.tokeniser, self.backbone, self.pooling = tokeniser, backbone, pooling
 
@@ -122,7 +130,11 @@ class SentenceEncoder(tf.Module):
     def __call__(self, texts):
         """texts: UTF-8 string [B] -> {"vector": float32 [B, E]}, of unit norm."""
         tokens = self.tokeniser(texts)
-        return {"vector": pooled(self.backbone(tokens, training=False)["sequence_output"], tokens["padding_mask"], self.pooling)}
+        return {
+            "vector": pooled(
+                self.backbone(tokens, training=False)["sequence_output"], tokens["padding_mask"], self.pooling
+            )
+        }
 
 
 def pooled(states, mask, pooling: Literal["mean", "cls"]):
@@ -172,14 +184,20 @@ def bert_backbone(checkpoint: Checkpoint) -> keras_nlp.models.BertBackbone:
     files = sorted(checkpoint.folder.glob("*.safetensors"))
     if not files:
         raise ValueError(f"{checkpoint.folder}: there is no .safetensors file")
-    weights = _Weights({_plain(name): array for file in files for name, array in read_safetensors(file).items()}, checkpoint.folder)
+    weights = _Weights(
+        {_plain(name): array for file in files for name, array in read_safetensors(file).items()}, checkpoint.folder
+    )
     weights.assign(backbone.token_embedding.embeddings, "embeddings.word_embeddings.weight")
     weights.assign(backbone.position_embedding.position_embeddings, "embeddings.position_embeddings.weight")
     weights.assign(backbone.segment_embedding.embeddings, "embeddings.token_type_embeddings.weight")
     norms = [weights.norm(backbone.embeddings_layer_norm, "embeddings.LayerNorm")]
     for number, layer in enumerate(backbone.transformer_layers):
         prefix, attention = f"encoder.layer.{number}", layer._self_attention_layer
-        for part, dense in (("query", attention._query_dense), ("key", attention._key_dense), ("value", attention._value_dense)):
+        for part, dense in (
+            ("query", attention._query_dense),
+            ("key", attention._key_dense),
+            ("value", attention._value_dense),
+        ):
             weights.dense(dense, f"{prefix}.attention.self.{part}")
         weights.dense(attention._output_dense, f"{prefix}.attention.output.dense")
         weights.dense(layer._feedforward_intermediate_dense, f"{prefix}.intermediate.dense")
@@ -219,7 +237,11 @@ class _Weights:
 
 def _plain(name: str) -> str:
     """A weight's name without the prefix of a model with a head, and with LayerNorm's newer names."""
-    return name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    return (
+        name.removeprefix("bert.")
+        .replace("LayerNorm.gamma", "LayerNorm.weight")
+        .replace("LayerNorm.beta", "LayerNorm.bias")
+    )
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -26,7 +26,9 @@ def choose_ridge(designs: Sequence[np.ndarray], targets: np.ndarray) -> tuple[li
     targets = targets[rows].astype(np.float64)
 
     def error(weights: Sequence[float]) -> tuple[float, float]:
-        return _left_out_error(sum((weight**2 * block for weight, block in zip(weights, grams)), np.zeros((len(rows), len(rows)))), targets)
+        return _left_out_error(
+            sum((weight**2 * block for weight, block in zip(weights, grams)), np.zeros((len(rows), len(rows)))), targets
+        )
 
     weights = [1.0] * len(designs)
     least = error(weights)

@@ -46,7 +46,9 @@ def _array(data: np.ndarray, entry: dict, where: str) -> np.ndarray:
         raise ValueError(f"{where}: got dtype {entry['dtype']}, expected one of {', '.join(_DTYPES)}")
     size = int(np.prod(entry["shape"], dtype=np.int64)) * np.dtype(kind).itemsize
     if not 0 <= start <= stop <= len(data) or stop - start != size:
-        raise ValueError(f"{where}: got bytes {start} to {stop} of {len(data)}, expected {size}; the file is cut short or damaged")
+        raise ValueError(
+            f"{where}: got bytes {start} to {stop} of {len(data)}, expected {size}; the file is cut short or damaged"
+        )
     values = np.frombuffer(data[start:stop].tobytes(), kind).reshape(entry["shape"])
     if entry["dtype"] != "BF16":
         return values

@@ -57,7 +57,9 @@ class TagHead(tf.keras.layers.Layer):
 
 def frequent_tags(ids: np.ndarray) -> np.ndarray:
     """The tags worth a column of the head, most frequent first: int64 [C]. ids: int [R, G], of the items that it will be fitted on."""
-    found, counts = np.unique(np.concatenate([np.unique(row) for row in ids]) if len(ids) else np.zeros(0, np.int64), return_counts=True)
+    found, counts = np.unique(
+        np.concatenate([np.unique(row) for row in ids]) if len(ids) else np.zeros(0, np.int64), return_counts=True
+    )
     worth = (found >= FIRST_TAG) & (counts >= MIN_ITEMS)
     order = np.argsort(-counts[worth], kind="stable")
     return found[worth][order][:MOST_TAGS].astype(np.int64)

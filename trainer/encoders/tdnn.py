@@ -5,7 +5,7 @@ B items, S segments, F frames of 10 ms, M mel bins, W width.
 
 from __future__ import annotations
 
-from trainer.config import EncoderConfig
+from trainer.config.retrieval import EncoderConfig
 from trainer.encoders.blocks import masked_mean
 from trainer.keras import tf
 
@@ -28,11 +28,15 @@ class TimeDelays(tf.keras.layers.Layer):
         ]
 
     def call(self, frames, valid):
-        segments, segments_valid = (tf.reshape(values, [-1, *values.shape[2:]]) for values in (frames, valid))  # [B S, F, ...]
+        segments, segments_valid = (
+            tf.reshape(values, [-1, *values.shape[2:]]) for values in (frames, valid)
+        )  # [B S, F, ...]
         segments_valid = tf.cast(segments_valid, segments.dtype)
         for convolution in self.convolutions:
             segments = convolution(segments * segments_valid)
-        outputs = tf.reshape(tf.cast(segments, tf.float32), [-1, *frames.shape[1:3], segments.shape[-1]])  # [B, S, F, W]
+        outputs = tf.reshape(
+            tf.cast(segments, tf.float32), [-1, *frames.shape[1:3], segments.shape[-1]]
+        )  # [B, S, F, W]
         mean = masked_mean(outputs, valid, [1, 2])
         variance = masked_mean((outputs - mean[:, None, None]) ** 2, valid, [1, 2])
         return tf.concat([mean, tf.sqrt(variance + 1e-6) * tf.reduce_max(valid, [1, 2])], -1)

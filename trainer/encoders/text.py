@@ -8,7 +8,7 @@ from __future__ import annotations
 import keras_nlp
 
 from components.contract import TEXT_TOKENS
-from trainer.config import EncoderConfig
+from trainer.config.retrieval import EncoderConfig
 from trainer.encoders.blocks import Summary, bag, embedding, near_zero
 from trainer.encoders.fusion import hide_some
 from trainer.keras import tf
@@ -17,7 +17,7 @@ from trainer.keras import tf
 class TextEncoder(tf.keras.layers.Layer):
     """A Transformer over the words of an item, led by their bag: `text_tokens` int64 [B, T], 0 = no word -> [B, W].
 
-    `text_shift` float [B, T, W], where it is given, is added to the words' vectors (`trainer.adversarial`).
+    `text_shift` float [B, T, W], where it is given, is added to the words' vectors (`trainer.content.adversarial`).
     """
 
     inputs = ("text_tokens",)

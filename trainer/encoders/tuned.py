@@ -8,7 +8,7 @@ from __future__ import annotations
 import keras_nlp
 
 from components.pretrained_config import PretrainedConfig, TuneConfig
-from trainer.config import EncoderConfig
+from trainer.config.retrieval import EncoderConfig
 from trainer.encoders.pretrained import pooled, sentence_encoder
 from trainer.keras import tf
 
@@ -32,7 +32,9 @@ class TunedTextEncoder(tf.keras.layers.Layer):
     def call(self, features, training=None):
         pieces = tf.cast(features[self.column], tf.int32)
         there = tf.cast(pieces >= 0, tf.int32)
-        longest = tf.maximum(tf.reduce_max(tf.reduce_sum(there, 1)), 1)  # pieces stand first, so the rest is padding for all
+        longest = tf.maximum(
+            tf.reduce_max(tf.reduce_sum(there, 1)), 1
+        )  # pieces stand first, so the rest is padding for all
         pieces, there = pieces[:, :longest], there[:, :longest]
         tokens = {"token_ids": tf.maximum(pieces, 0), "segment_ids": tf.zeros_like(pieces), "padding_mask": there}
         vectors = pooled(self.states(tokens, training=bool(training) and self.tune.layers > 0), there, self.pooling)

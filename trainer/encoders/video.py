@@ -9,7 +9,7 @@ import keras_nlp
 import numpy as np
 
 from components.contract import VIDEO_HEIGHT, VIDEO_KEY_FRAMES, VIDEO_WIDTH
-from trainer.config import EncoderConfig
+from trainer.config.retrieval import EncoderConfig
 from trainer.encoders.blocks import Standardise, Summary, keep_some, masked_mean
 from trainer.encoders.fusion import hide_some
 from trainer.keras import tf
@@ -31,7 +31,9 @@ class VideoEncoder(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.pixels = config.video_patch_pixels
         if VIDEO_HEIGHT % self.pixels or VIDEO_WIDTH % self.pixels:
-            raise ValueError(f"video_patch_pixels: got {self.pixels}, expected a divisor of {VIDEO_HEIGHT} and {VIDEO_WIDTH}")
+            raise ValueError(
+                f"video_patch_pixels: got {self.pixels}, expected a divisor of {VIDEO_HEIGHT} and {VIDEO_WIDTH}"
+            )
         self.cell_size = self.pixels * self.pixels * 3
         self.keep_tokens = config.keep_tokens
         self.standardise = Standardise()
@@ -56,7 +58,9 @@ class VideoEncoder(tf.keras.layers.Layer):
         """The statistics as a token [B, width]."""
         statistics = features.get("video_statistics")
         if statistics is None:
-            statistics = video_statistics(features["video_frames"], features["video_times_s"], features["video_num_frames"])
+            statistics = video_statistics(
+                features["video_frames"], features["video_times_s"], features["video_num_frames"]
+            )
         return self.project_statistics(self.dropout(self.standardise(statistics), training=training))
 
     def cells(self, features, training=None):
@@ -88,7 +92,9 @@ def video_statistics(frames, times_s, num_frames):
 
     frames: uint8 [B, K, H, W, 3]; times_s: float [B, K]; num_frames: int64 [B]. Returns float32 [B, E], finite throughout.
     """
-    valid = tf.cast(tf.range(VIDEO_KEY_FRAMES, dtype=tf.int64) < tf.cast(num_frames, tf.int64)[:, None], tf.float32)  # [B, K]
+    valid = tf.cast(
+        tf.range(VIDEO_KEY_FRAMES, dtype=tf.int64) < tf.cast(num_frames, tf.int64)[:, None], tf.float32
+    )  # [B, K]
     pixels = tf.cast(frames, tf.float32) / 255
     light = tf.reduce_mean(pixels, -1)  # [B, K, H, W]
     parts = [
@@ -109,7 +115,9 @@ def _hues(pixels):
     centres = tf.range(HUES, dtype=tf.float32) / HUES
     nearness = tf.exp(8 * (tf.cos(2 * np.pi * (hue[..., None] - centres)) - 1))  # [B, K, H, W, HUES]
     shares = tf.reduce_mean(nearness * (saturation * value)[..., None], [2, 3])
-    return tf.concat([shares, tf.reduce_mean(saturation, [2, 3])[..., None], tf.reduce_mean(value, [2, 3])[..., None]], -1)
+    return tf.concat(
+        [shares, tf.reduce_mean(saturation, [2, 3])[..., None], tf.reduce_mean(value, [2, 3])[..., None]], -1
+    )
 
 
 def _edges(light, scale: int):
@@ -187,7 +195,9 @@ def _edge_shapes(picture):
 def _slopes(picture):
     """Half the difference of the neighbours, the rim repeated outwards: (down, across), each [B, K, H, W]."""
     padded = tf.pad(picture, [[0, 0], [0, 0], [1, 1], [1, 1]], "SYMMETRIC")
-    return (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2, (padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]) / 2
+    return (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2, (
+        padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
+    ) / 2
 
 
 def _blurred(picture, times: int):

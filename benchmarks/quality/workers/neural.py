@@ -55,7 +55,9 @@ config = Config(
         "data_path": str(folder / "data"),
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "eval_args": {"group_by": "user", "order": "TO", "split": {"LS": "valid_and_test"}, "mode": "full"},
-        "train_neg_sample_args": None if is_sequential else {"distribution": "uniform", "sample_num": 1, "dynamic": False},
+        "train_neg_sample_args": None
+        if is_sequential
+        else {"distribution": "uniform", "sample_num": 1, "dynamic": False},
         "MAX_ITEM_LIST_LENGTH": LONGEST,
         "use_gpu": False,
         "device": "cpu",
@@ -71,7 +73,9 @@ dataset = create_dataset(config)
 train_data, _, _ = data_preparation(config, dataset)
 model = get_model(model_name)(config, train_data.dataset)
 trainer = get_trainer(config["MODEL_TYPE"], model_name)(config, model)
-number = {kind: dataset.field2token_id[f"{kind}_id"] for kind in ("user", "item")}  # token -> RecBole's own number; 0 is padding
+number = {
+    kind: dataset.field2token_id[f"{kind}_id"] for kind in ("user", "item")
+}  # token -> RecBole's own number; 0 is padding
 columns = np.array([number["item"].get(str(item), 0) for item in range(num_items)])
 
 
@@ -87,7 +91,10 @@ def scores(known):
         block = users[start : start + 256]
         batch = {"user_id": torch.tensor([number["user"][str(user)] for user in block])}
         if is_sequential:
-            lists = [[columns[item] for item in stage.ordered(known, user, times) if columns[item]][-LONGEST:] for user in block]
+            lists = [
+                [columns[item] for item in stage.ordered(known, user, times) if columns[item]][-LONGEST:]
+                for user in block
+            ]
             batch["item_id_list"] = torch.tensor([[*own, *[0] * (LONGEST - len(own))] for own in lists])
             batch["item_length"] = torch.tensor([max(len(own), 1) for own in lists])
         every = model.full_sort_predict(Interaction(batch)).reshape(len(block), -1)[:, : dataset.item_num].numpy()

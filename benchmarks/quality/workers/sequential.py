@@ -58,7 +58,9 @@ def scores(known):
     network.eval()
     items = network.item_model.get_all_embeddings()
     result = np.zeros((num_users, num_items), np.float32)
-    lists = [[int(columns[item]) for item in stage.ordered(known, user, times) if columns[item]] for user in range(num_users)]
+    lists = [
+        [int(columns[item]) for item in stage.ordered(known, user, times) if columns[item]] for user in range(num_users)
+    ]
     users = [user for user in range(num_users) if lists[user]]
     for start in range(0, len(users), 256):
         block = users[start : start + 256]
@@ -72,6 +74,13 @@ def scores(known):
 
 
 report = stopping.train(
-    network, lambda epoch: model.fit_partial(dataset, 1, 1), lambda: scores(train), train, watch, metric, budget_s, fixed_epochs
+    network,
+    lambda epoch: model.fit_partial(dataset, 1, 1),
+    lambda: scores(train),
+    train,
+    watch,
+    metric,
+    budget_s,
+    fixed_epochs,
 )
 stage.write(folder, scores(history), sum(weight.numel() for weight in network.parameters()), **report)

@@ -55,7 +55,8 @@ EXTENSIBLE = struct.pack("<HHI", 22, 16, 4) + struct.pack("<H", 1) + bytes.fromh
 
 
 @pytest.mark.parametrize(
-    ("codec", "tolerance"), [("pcm_u8", 0.02), ("pcm_s24le", 0.001), ("pcm_s32le", 0.001), ("pcm_f32le", 0.001), ("pcm_f64le", 0.001)]
+    ("codec", "tolerance"),
+    [("pcm_u8", 0.02), ("pcm_s24le", 0.001), ("pcm_s32le", 0.001), ("pcm_f32le", 0.001), ("pcm_f64le", 0.001)],
 )
 def test_wav_of_any_sample_format_is_the_same_sound(clips, codec, tolerance):
     """C13."""
@@ -70,7 +71,9 @@ def test_wav_of_any_sample_format_is_the_same_sound(clips, codec, tolerance):
     "layout",
     [
         lambda data: riff((b"JUNK", bytes(28)), (b"fmt ", fmt()), (b"data", data)),
-        lambda data: riff((b"bext", bytes(602)), (b"fmt ", fmt()), (b"LIST", b"INFOISFT\x04\0\0\0abc\0"), (b"data", data)),
+        lambda data: riff(
+            (b"bext", bytes(602)), (b"fmt ", fmt()), (b"LIST", b"INFOISFT\x04\0\0\0abc\0"), (b"data", data)
+        ),
         lambda data: riff((b"fmt ", fmt(tag=0xFFFE, extra=EXTENSIBLE)), (b"data", data)),
         lambda data: riff((b"fmt ", fmt(extra=b"\0\0")), (b"fact", bytes(4)), (b"data", data), (b"id3 ", bytes(64))),
         lambda data: riff((b"fmt ", fmt())) + b"data" + struct.pack("<I", 0xFFFFFFFF) + data,  # recorded to a pipe
@@ -127,7 +130,9 @@ def test_consecutive_segments_are_the_frames_of_the_whole(clips):
     data = clips.audio(rng.normal(0, 0.1, 7 * 44_100).astype(np.float32))
     segments = sample_segments(data)
     whole = log_mel(decode_audio(data))
-    together = np.concatenate([log_mel(w)[: min(num_frames(n), 300)] for w, n in zip(segments.waveforms, segments.num_samples)])
+    together = np.concatenate(
+        [log_mel(w)[: min(num_frames(n), 300)] for w, n in zip(segments.waveforms, segments.num_samples)]
+    )
     np.testing.assert_allclose(together, whole, atol=1e-4)
 
 
@@ -182,7 +187,9 @@ def sweep(rate, duration_s):
 )
 def test_long_tracks_are_sought_to_the_right_place(clips, container, codec, rate, options, stream_options):
     """Each segment of a 45 s sweep sounds as the sweep does at that place; the length is right (C21)."""
-    data = clips.audio(sweep(rate, 45.0), rate=rate, container=container, codec=codec, options=options, stream_options=stream_options)
+    data = clips.audio(
+        sweep(rate, 45.0), rate=rate, container=container, codec=codec, options=options, stream_options=stream_options
+    )
     segments = sample_segments(data)
     assert segments.duration_s == pytest.approx(45.0, abs=0.15)
     assert segments.num_samples.tolist() == [SEGMENT_SAMPLES] * AUDIO_SEGMENTS
@@ -194,8 +201,17 @@ def test_long_tracks_are_sought_to_the_right_place(clips, container, codec, rate
 
 def test_vbr_mp3_without_a_header_has_its_true_length(clips):
     """C21: half silence, so that the first bit rate says nothing about the rest."""
-    samples = np.concatenate([np.zeros(30 * 16_000, np.float32), np.random.default_rng(0).normal(0, 0.2, 30 * 16_000).astype(np.float32)])
-    data = clips.audio(samples, rate=16_000, container="mp3", codec="libmp3lame", options={"write_xing": "0"}, stream_options={"q": "2"})
+    samples = np.concatenate(
+        [np.zeros(30 * 16_000, np.float32), np.random.default_rng(0).normal(0, 0.2, 30 * 16_000).astype(np.float32)]
+    )
+    data = clips.audio(
+        samples,
+        rate=16_000,
+        container="mp3",
+        codec="libmp3lame",
+        options={"write_xing": "0"},
+        stream_options={"q": "2"},
+    )
     segments = sample_segments(data)
     assert segments.duration_s == pytest.approx(60.0, abs=0.15)
     levels = np.abs(segments.waveforms).max(axis=1)
@@ -206,7 +222,10 @@ def test_a_header_that_claims_too_much_is_found_out(clips):
     """C21: a file cut off in transfer. Ogg has no length in its header; FLAC and WAV state one that is wrong now."""
     for container, codec in (("flac", "flac"), ("wav", "pcm_s16le"), ("matroska", "pcm_s16le")):
         data = clips.audio(
-            np.random.default_rng(0).normal(0, 0.2, 60 * 8_000).astype(np.float32), rate=8_000, container=container, codec=codec
+            np.random.default_rng(0).normal(0, 0.2, 60 * 8_000).astype(np.float32),
+            rate=8_000,
+            container=container,
+            codec=codec,
         )
         segments = sample_segments(data[: len(data) // 2])
         assert segments.duration_s == pytest.approx(30.0, abs=1.0), container
@@ -256,7 +275,9 @@ def test_cover_art_is_not_a_video(clips):
     frame = b"APIC" + struct.pack(">I", len(picture)) + b"\0\0" + picture
     size = len(frame)
     header = b"ID3\x03\0\0" + bytes((size >> shift) & 0x7F for shift in (21, 14, 7, 0))
-    data = header + frame + clips.audio(clips.tone(), container="mp3", codec="libmp3lame", options={"id3v2_version": "0"})
+    data = (
+        header + frame + clips.audio(clips.tone(), container="mp3", codec="libmp3lame", options={"id3v2_version": "0"})
+    )
     with av.open(io.BytesIO(data)) as container:
         assert container.streams.video, "the picture is seen by the container"
     arrays = extract(data)
@@ -270,4 +291,6 @@ def test_a_video_has_no_audio_segments_where_it_has_no_sound(clips):
 
 
 def test_whole_limit_is_consistent():
-    assert WHOLE_S > AUDIO_SEGMENTS * SEGMENT_SAMPLES / SAMPLE_RATE_HZ, "a long track has room for its segments side by side"
+    assert WHOLE_S > AUDIO_SEGMENTS * SEGMENT_SAMPLES / SAMPLE_RATE_HZ, (
+        "a long track has room for its segments side by side"
+    )

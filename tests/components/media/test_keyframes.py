@@ -11,7 +11,11 @@ RED, GREEN, BLUE, BLACK = (200, 20, 20), (20, 200, 20), (20, 20, 200), (0, 0, 0)
 def shots(*colours_and_lengths, step=0.0):
     """Each shot: a colour on a fixed texture, growing brighter by `step` a picture."""
     texture = np.random.default_rng(0).integers(0, 40, (8, 8, 3))
-    pictures = [np.clip(np.array(colour) + texture + step * i, 0, 255) for colour, length in colours_and_lengths for i in range(length)]
+    pictures = [
+        np.clip(np.array(colour) + texture + step * i, 0, 255)
+        for colour, length in colours_and_lengths
+        for i in range(length)
+    ]
     return np.array(pictures, np.uint8)
 
 

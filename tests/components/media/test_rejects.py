@@ -85,7 +85,13 @@ def test_mp4_cut_off_before_its_index(clips):
 def test_media_files_cut_short_give_what_is_left(clips):
     """Half a download decodes up to the cut."""
     noise = np.random.default_rng(0).normal(0, 0.2, 5 * 44_100).astype(np.float32)
-    for container, codec in (("wav", "pcm_s16le"), ("mp3", "libmp3lame"), ("flac", "flac"), ("ogg", "libvorbis"), ("adts", "aac")):
+    for container, codec in (
+        ("wav", "pcm_s16le"),
+        ("mp3", "libmp3lame"),
+        ("flac", "flac"),
+        ("ogg", "libvorbis"),
+        ("adts", "aac"),
+    ):
         data = clips.audio(noise, container=container, codec=codec)
         arrays = extract(data[: len(data) // 2])
         assert arrays.duration_s == pytest.approx(2.5, abs=0.6), container

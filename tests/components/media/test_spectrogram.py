@@ -35,12 +35,19 @@ def sound():
 def test_a_segment_holds_exactly_its_frames():
     assert num_frames(SEGMENT_SAMPLES) == AUDIO_FRAMES
     assert num_frames(SEGMENT_SAMPLES - 1) == AUDIO_FRAMES - 1
-    assert [num_frames(n) for n in (0, WINDOW_SAMPLES - 1, WINDOW_SAMPLES, WINDOW_SAMPLES + HOP_SAMPLES)] == [0, 0, 1, 2]
+    assert [num_frames(n) for n in (0, WINDOW_SAMPLES - 1, WINDOW_SAMPLES, WINDOW_SAMPLES + HOP_SAMPLES)] == [
+        0,
+        0,
+        1,
+        2,
+    ]
 
 
 def test_equals_tensorflow(sound):
     """tf.signal's HTK weights on tf.signal's STFT: weights to 1e-4, logarithms to 1e-5 on average (5e-3 where a band is almost silent)."""
-    weights = tf.signal.linear_to_mel_weight_matrix(AUDIO_MELS, 257, SAMPLE_RATE_HZ, spectrogram.MEL_LOW_HZ, spectrogram.MEL_HIGH_HZ)
+    weights = tf.signal.linear_to_mel_weight_matrix(
+        AUDIO_MELS, 257, SAMPLE_RATE_HZ, spectrogram.MEL_LOW_HZ, spectrogram.MEL_HIGH_HZ
+    )
     np.testing.assert_allclose(mel_weights(), weights, atol=1e-4)
     magnitudes = tf.abs(tf.signal.stft(sound, WINDOW_SAMPLES, HOP_SAMPLES, 512))
     expected = tf.math.log(tf.maximum(magnitudes @ weights, np.exp(LOG_MEL_FLOOR)))

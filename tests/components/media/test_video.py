@@ -48,7 +48,9 @@ def corner_picture(height=96, width=128):
 def test_three_flat_colours_give_three_key_frames_at_the_cuts(clips, container, codec):
     """The colours, in order, at 0, 1 and 2 s, in every container."""
     options = {"cpu-used": "8"} if codec == "libaom-av1" else {}
-    found = sample_key_frames(clips.video(clips.flat(COLOURS, 10), fps=10, container=container, codec=codec, stream_options=options))
+    found = sample_key_frames(
+        clips.video(clips.flat(COLOURS, 10), fps=10, container=container, codec=codec, stream_options=options)
+    )
     np.testing.assert_allclose(found.times_s, [0, 1, 2], atol=0.06)
     np.testing.assert_allclose(found.pictures.mean(axis=(1, 2)), COLOURS, atol=14)
     assert found.duration_s == pytest.approx(3.0, abs=0.11)
@@ -72,7 +74,9 @@ def test_pictures_and_times_are_those_of_opencv(clips, tmp_path, seconds):
     capture = cv2.VideoCapture(str(path))
     shown = [cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) for picture in all_pictures(capture)]
     capture.release()
-    small = np.stack([cv2.resize(picture, (VIDEO_WIDTH, VIDEO_HEIGHT), interpolation=cv2.INTER_AREA) for picture in shown]).astype(int)
+    small = np.stack(
+        [cv2.resize(picture, (VIDEO_WIDTH, VIDEO_HEIGHT), interpolation=cv2.INTER_AREA) for picture in shown]
+    ).astype(int)
     for time_s, picture in zip(found.times_s, found.pictures):
         differences = np.abs(small - picture).mean(axis=(1, 2, 3))
         assert differences.min() < 6, "other filters for scaling, and the bar has sharp edges"
@@ -89,7 +93,9 @@ def test_variable_frame_rate_goes_by_time(clips):
     times_s = np.concatenate([np.arange(25) / 25, 1 + np.arange(5) / 5])
     levels = (30 + 50 * times_s).astype(np.uint8)
     pictures = (
-        levels[:, None, None, None] + np.linspace(0, 60, 64, dtype=np.uint8)[None, :, None, None] + np.zeros((1, 64, 64, 3), np.uint8)
+        levels[:, None, None, None]
+        + np.linspace(0, 60, 64, dtype=np.uint8)[None, :, None, None]
+        + np.zeros((1, 64, 64, 3), np.uint8)
     )
     for container, codec in (("mp4", "libx264"), ("matroska", "libx264"), ("webm", "libvpx-vp9")):
         found = sample_key_frames(clips.video(pictures, times_s, container=container, codec=codec))
@@ -118,7 +124,9 @@ def test_rotation_flag(clips, quarter_turns, mirrored):
 def test_aspect_ratio_is_kept_by_a_centre_crop(clips):
     """A circle stays a circle; what is outside the middle square is cut off."""
     yy, xx = np.mgrid[:96, :160]
-    picture = np.where(((yy - 47.5) ** 2 + (xx - 79.5) ** 2 < 32**2)[..., None], 240, 20).astype(np.uint8).repeat(3, axis=-1)
+    picture = (
+        np.where(((yy - 47.5) ** 2 + (xx - 79.5) ** 2 < 32**2)[..., None], 240, 20).astype(np.uint8).repeat(3, axis=-1)
+    )
     picture[:, :16] = (240, 0, 0)
     shown = sample_key_frames(clips.video(np.stack([picture] * 3))).pictures[0]
     bright = shown[..., 1] > 128
@@ -130,7 +138,11 @@ def test_aspect_ratio_is_kept_by_a_centre_crop(clips):
 def test_pixels_that_are_not_square(clips):
     """Anamorphic video: 48 x 96 stored, pixels twice as wide as high; what is shown is a square with a circle in it."""
     yy, xx = np.mgrid[:96, :48]
-    picture = np.where(((yy - 47.5) ** 2 + (2 * xx - 47.5) ** 2 < 32**2)[..., None], 240, 20).astype(np.uint8).repeat(3, axis=-1)
+    picture = (
+        np.where(((yy - 47.5) ** 2 + (2 * xx - 47.5) ** 2 < 32**2)[..., None], 240, 20)
+        .astype(np.uint8)
+        .repeat(3, axis=-1)
+    )
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=10)
@@ -211,7 +223,14 @@ def test_long_videos_with_a_wrong_length(clips, fault):
     """C21: cut off to a third, recorded to a pipe, or with a length of 1 s in the header: the true length, pictures from all of it."""
     pictures = clips.moving(300, 48, 48)
     options = {"live": "1"} if fault == "claims_nothing" else {}
-    data = clips.video(pictures, fps=10, container="matroska", stream_options={"g": "20"}, options=options, pipe=fault == "claims_nothing")
+    data = clips.video(
+        pictures,
+        fps=10,
+        container="matroska",
+        stream_options={"g": "20"},
+        options=options,
+        pipe=fault == "claims_nothing",
+    )
     length_s = 30.0
     if fault == "claims_more":
         data, length_s = data[: len(data) // 3], 10.0

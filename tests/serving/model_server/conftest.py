@@ -35,7 +35,11 @@ class Toy(tf.Module):
         return {"y": x / 2 + self.offset}
 
     @tf.function(
-        input_signature=[spec([None], tf.string, name="id"), spec([None, 2], tf.int32, name="n"), spec([None], tf.float32, name="f")]
+        input_signature=[
+            spec([None], tf.string, name="id"),
+            spec([None, 2], tf.int32, name="n"),
+            spec([None], tf.float32, name="f"),
+        ]
     )
     def mixed(self, id, n, f):  # noqa: A002
         return {"label": tf.strings.join([id, "!"]), "total": tf.reduce_sum(n, axis=1), "f": f, "raw_bytes": id}
@@ -100,7 +104,9 @@ def save_toy(folder: Path, offset: float = 0.0) -> Path:
     toy = Toy(offset)
     names = ["mixed", "kinds", "scalar", "uneven", "spin", "length", "add", "narrow", "picture", "classify", "regress"]
     work = folder.parent.parent / f"{folder.parent.name}.{folder.name}.work"
-    tf.saved_model.save(toy, str(work), signatures={"serving_default": toy.half, **{name: getattr(toy, name) for name in names}})
+    tf.saved_model.save(
+        toy, str(work), signatures={"serving_default": toy.half, **{name: getattr(toy, name) for name in names}}
+    )
     _set_method_names(work)
     folder.parent.mkdir(parents=True, exist_ok=True)
     return work.rename(folder)
@@ -132,12 +138,15 @@ class Client:
         self.rest_port = rest_port
         self.running: Any = None
         self.channel = grpc.insecure_channel(
-            f"127.0.0.1:{grpc_port}", options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+            f"127.0.0.1:{grpc_port}",
+            options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
         )
         self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
 
-    def predict(self, inputs: dict[str, Any], model: str = "toy", signature: str = "", timeout: float | None = 20, **version):
+    def predict(
+        self, inputs: dict[str, Any], model: str = "toy", signature: str = "", timeout: float | None = 20, **version
+    ):
         request = PredictRequest()
         request.model_spec.name = model
         request.model_spec.signature_name = signature
@@ -149,7 +158,9 @@ class Client:
             request.inputs[name].CopyFrom(value if hasattr(value, "tensor_shape") else tf.make_tensor_proto(value))
         return self.predictions.Predict(request, timeout=timeout)
 
-    def http(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any, str]:
+    def http(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any, str]:
         """Status, JSON answer (text where it is none), Content-Type. body: str and bytes go as they are, the rest as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=30)
         try:
@@ -159,7 +170,11 @@ class Client:
             data, content_type = response.read(), response.getheader("Content-Type", "")
         finally:
             connection.close()
-        return response.status, json.loads(data) if content_type.startswith("application/json") else data.decode(), content_type
+        return (
+            response.status,
+            json.loads(data) if content_type.startswith("application/json") else data.decode(),
+            content_type,
+        )
 
     def post(self, body: Any, path: str = "/v1/models/toy:predict") -> tuple[int, Any]:
         return self.http("POST", path, body)[:2]

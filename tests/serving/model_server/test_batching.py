@@ -159,7 +159,10 @@ def test_outputs_that_are_no_rows_are_computed_for_each_request_alone(wait_until
 
 def test_a_window_waits_for_others_until_the_batch_is_full(wait_until):
     """An hour's window: one request waits, the second fills the batch and both are answered."""
-    batcher, function = Batcher(BatchingConfig(max_batch_size=2, batch_timeout_s=HOUR_S, num_batch_threads=2)), Doubling()
+    batcher, function = (
+        Batcher(BatchingConfig(max_batch_size=2, batch_timeout_s=HOUR_S, num_batch_threads=2)),
+        Doubling(),
+    )
     with ThreadPoolExecutor(2) as pool:
         ask = lambda value: pool.submit(batcher.run, function, {"x": tf.constant([value])}, Run())  # noqa: E731
         first = ask(1.0)
@@ -180,7 +183,9 @@ def test_a_window_ends_with_its_time():
 def test_inputs_without_common_rows_run_alone():
     batcher, function = Batcher(BatchingConfig(batch_timeout_s=HOUR_S)), Doubling()
     assert batcher.run(function, {"x": tf.constant([1.0]), "other": tf.constant(3)}, Run())["y"].numpy().tolist() == [2]
-    assert batcher.run(function, {"x": tf.constant([1.0]), "other": tf.constant([3, 4])}, Run())["y"].numpy().tolist() == [2]
+    assert batcher.run(function, {"x": tf.constant([1.0]), "other": tf.constant([3, 4])}, Run())[
+        "y"
+    ].numpy().tolist() == [2]
     batcher.close()
 
 
@@ -201,7 +206,10 @@ def test_over_the_wire_every_caller_gets_its_own_answer(serving, publish):
 
 def test_over_the_wire_a_full_queue_is_resource_exhausted_or_503(serving, publish, wait_until):
     config = BatchingConfig(max_batch_size=1, max_enqueued_batches=1, num_batch_threads=1)
-    with serving(ModelSettings("m", str(publish(1))), batching=config, grpc_max_threads=8) as client, ThreadPoolExecutor(2) as pool:
+    with (
+        serving(ModelSettings("m", str(publish(1))), batching=config, grpc_max_threads=8) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
         batcher, blocker, x = client.running.manager._batcher, Doubling(), np.array([1], np.float32)
         try:
             pool.submit(batcher.run, blocker, {"x": tf.constant([1000.0])}, Run())

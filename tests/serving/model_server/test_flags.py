@@ -87,7 +87,9 @@ def test_model_config_file(tmp_path):
 def test_monitoring_config_file(tmp_path, text, expected):
     file = tmp_path / "monitoring.txt"
     file.write_text(text)
-    assert parse_flags([f"--model_base_path={tmp_path}", f"--monitoring_config_file={file}"]).prometheus_path == expected
+    assert (
+        parse_flags([f"--model_base_path={tmp_path}", f"--monitoring_config_file={file}"]).prometheus_path == expected
+    )
 
 
 ONE = 'name: "m" base_path: "/" model_platform: "tensorflow"'
@@ -105,7 +107,10 @@ ONE = 'name: "m" base_path: "/" model_platform: "tensorflow"'
         (f"model_config_list {{ config {{ {ONE} model_version_policy {{ specific {{}} }} }} }}", "names no versions"),
         ('model_config_list { config { base_path: "/" model_platform: "tensorflow" } }', "without a name"),
         ("custom_model_config {}", "custom_model_config"),
-        ('model_config_list { config { name: "m" base_path: "/no/such/folder" model_platform: "tensorflow" } }', "/no/such/folder"),
+        (
+            'model_config_list { config { name: "m" base_path: "/no/such/folder" model_platform: "tensorflow" } }',
+            "/no/such/folder",
+        ),
     ],
 )
 def test_a_bad_model_config_ends_with_2_and_one_line(tmp_path, capsys, text, word):
@@ -137,9 +142,7 @@ def test_bad_flags_end_with_2_and_one_line(capsys, flags, word):
 
 
 def test_help_is_quick_and_needs_no_tensorflow():
-    script = (
-        "import sys; from serving.model_server.server import main\ntry: main(['--help'])\nfinally: assert 'tensorflow' not in sys.modules"
-    )
+    script = "import sys; from serving.model_server.server import main\ntry: main(['--help'])\nfinally: assert 'tensorflow' not in sys.modules"
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "--model_base_path" in done.stdout, done.stderr

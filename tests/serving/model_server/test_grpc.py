@@ -56,7 +56,11 @@ def test_p10_no_model_spec_and_bad_filters(client):
     request.inputs["x"].CopyFrom(tf.make_tensor_proto(X["x"]))
     assert client.code(client.predictions.Predict, request)[0] == StatusCode.INVALID_ARGUMENT
     request.model_spec.name = "toy"
-    for output_filter, code in [(["y"], None), (["z"], StatusCode.INVALID_ARGUMENT), (["y", "y"], StatusCode.INVALID_ARGUMENT)]:
+    for output_filter, code in [
+        (["y"], None),
+        (["z"], StatusCode.INVALID_ARGUMENT),
+        (["y", "y"], StatusCode.INVALID_ARGUMENT),
+    ]:
         del request.output_filter[:]
         request.output_filter.extend(output_filter)
         if code is None:
@@ -84,18 +88,24 @@ def test_p10_messages_are_cut_at_1024_characters(client):
 def test_p11_shapes_are_not_compared_with_the_signature_and_a_failing_op_is_invalid_argument(client):
     matrix = client.predict({"x": np.array([[2, 4]], np.float32)}).outputs["y"]  # the signature says one dimension
     assert [dim.size for dim in matrix.tensor_shape.dim] == [1, 2]
-    code, message = client.code(client.predict, {"x": np.ones(2, np.float32), "z": np.ones(3, np.float32)}, signature="add")
+    code, message = client.code(
+        client.predict, {"x": np.ones(2, np.float32), "z": np.ones(3, np.float32)}, signature="add"
+    )
     assert code == StatusCode.INVALID_ARGUMENT and "[2]" in message and "[3]" in message
 
 
 def test_p12_values_stand_in_the_typed_fields_and_the_spec_is_resolved(client):
-    response = client.predict({"id": ["a", "b"], "n": np.ones((2, 2), np.int32), "f": np.array([0.1, 0.2], np.float32)}, signature="mixed")
+    response = client.predict(
+        {"id": ["a", "b"], "n": np.ones((2, 2), np.int32), "f": np.array([0.1, 0.2], np.float32)}, signature="mixed"
+    )
     outputs = response.outputs
     assert list(outputs["label"].string_val) == [b"a!", b"b!"]
     assert list(outputs["total"].int_val) == [2, 2]
     np.testing.assert_array_equal(outputs["f"].float_val, np.array([0.1, 0.2], np.float32))
     assert not any(tensor.tensor_content for tensor in outputs.values())
-    assert client.predict(X, label="stable").model_spec == ModelSpec(name="toy", version={"value": 1}, signature_name="serving_default")
+    assert client.predict(X, label="stable").model_spec == ModelSpec(
+        name="toy", version={"value": 1}, signature_name="serving_default"
+    )
 
 
 def test_p12_every_dtype_comes_back(client):
@@ -132,7 +142,9 @@ def test_p13_a_short_field_repeats_its_last_value(client):
 def test_p13_a_claim_of_a_huge_shape_is_refused_at_once(client):
     started = time.monotonic()
     for shape in ([MAX_FILLED_ELEMENTS + 1], [2**40], [2**40, 2**40], [0, 2**62]):
-        assert client.code(client.predict, {"x": float_proto(shape, float_val=[1])})[0] == StatusCode.INVALID_ARGUMENT, shape
+        assert (
+            client.code(client.predict, {"x": float_proto(shape, float_val=[1])})[0] == StatusCode.INVALID_ARGUMENT
+        ), shape
     assert time.monotonic() - started < 2
 
 
@@ -174,7 +186,10 @@ def test_p14_one_calls_deadline_does_not_touch_another(client, server, eager_swi
 
     def cancelled():
         for _ in range(10):
-            errors.append(client.code(client.predict, STEPS, signature="spin", timeout=0.05)[0] is not StatusCode.DEADLINE_EXCEEDED)
+            errors.append(
+                client.code(client.predict, STEPS, signature="spin", timeout=0.05)[0]
+                is not StatusCode.DEADLINE_EXCEEDED
+            )
 
     def finishing():
         for _ in range(150):

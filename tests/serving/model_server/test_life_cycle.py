@@ -35,7 +35,10 @@ def answering_version(client, model: str = "m", **version) -> int:
 
 def states(client, model: str = "m") -> dict[int, str]:
     """Version -> state, in the order in which the server lists them."""
-    return {int(one["version"]): one["state"] for one in client.http("GET", f"/v1/models/{model}")[1]["model_version_status"]}
+    return {
+        int(one["version"]): one["state"]
+        for one in client.http("GET", f"/v1/models/{model}")[1]["model_version_status"]
+    }
 
 
 def test_p17_swaps_under_load_drop_no_request(serving, publish, wait_until):
@@ -59,7 +62,11 @@ def test_p17_swaps_under_load_drop_no_request(serving, publish, wait_until):
         alive = list(threads)
         for thread in threads:
             thread.start()
-        for change, version in [(lambda: publish(2), 2), (lambda: publish(3), 3), (lambda: (base / "3").rename(base.parent / "gone"), 2)]:
+        for change, version in [
+            (lambda: publish(2), 2),
+            (lambda: publish(3), 3),
+            (lambda: (base / "3").rename(base.parent / "gone"), 2),
+        ]:
             change()
             wait_until(lambda version=version: all(log and log[-1] == version for log in seen))
         assert all(thread.is_alive() for thread in alive), "a client failed"
@@ -123,7 +130,9 @@ def test_c41_folders_that_are_no_numbers_are_ignored_with_a_warning(serving, pub
         assert sum(f"/{name} is ignored" in record.message for record in caplog.records) == 1, name
 
 
-@pytest.mark.parametrize("missing", ["saved_model.pb", "variables", "variables/variables.index", "variables/variables.data-00000-of-00001"])
+@pytest.mark.parametrize(
+    "missing", ["saved_model.pb", "variables", "variables/variables.index", "variables/variables.data-00000-of-00001"]
+)
 def test_p15_a_half_copied_version_is_never_served_and_taken_when_whole(serving, publish, missing, wait_until):
     base = publish(1)
     with serving(ModelSettings("m", str(base))) as client:
@@ -157,7 +166,9 @@ def test_p15_a_truncated_graph_is_not_served(serving, publish, wait_until):
         wait_until(lambda: states(client).get(2) == "AVAILABLE")
 
 
-def test_a_failed_version_is_tried_again_after_the_interval_without_any_change(serving, publish, monkeypatch, wait_until):
+def test_a_failed_version_is_tried_again_after_the_interval_without_any_change(
+    serving, publish, monkeypatch, wait_until
+):
     base = publish(1)
     attempts = []
 
@@ -212,7 +223,9 @@ def test_policies(serving, publish):
                 assert answering_version(client, version=number) == number
 
 
-def test_p17_without_any_version_left_the_model_is_not_found_and_a_lost_base_path_changes_nothing(serving, publish, wait_until):
+def test_p17_without_any_version_left_the_model_is_not_found_and_a_lost_base_path_changes_nothing(
+    serving, publish, wait_until
+):
     base = publish(1)
     with serving(ModelSettings("m", str(base))) as client:
         base.rename(base.parent / "away")
@@ -245,7 +258,9 @@ def test_p18_reload_replaces_everything_and_returns_when_loaded(serving, publish
         assert answering_version(client, "n") == 2
         assert answering_version(client, "n", label="stable") == 2
         assert client.code(answering_version, client, "m")[0] == StatusCode.NOT_FOUND
-        status = client.models.GetModelStatus(GetModelStatusRequest(model_spec=ModelSpec(name="m"))).model_version_status
+        status = client.models.GetModelStatus(
+            GetModelStatusRequest(model_spec=ModelSpec(name="m"))
+        ).model_version_status
         assert [(one.version, one.state) for one in status] == [(1, 50)]  # END
 
 
@@ -266,7 +281,9 @@ def test_p18_a_new_label_may_name_an_unavailable_version_where_that_is_allowed(s
     base = publish(1)
     with pytest.raises(ServingError, match="label 'next'"), serving(ModelSettings("m", str(base), labels={"next": 2})):
         pass
-    with serving(ModelSettings("m", str(base), labels={"next": 2, "stable": 1}), allow_labels_for_unavailable=True) as client:
+    with serving(
+        ModelSettings("m", str(base), labels={"next": 2, "stable": 1}), allow_labels_for_unavailable=True
+    ) as client:
         assert client.code(answering_version, client, label="next")[0] == StatusCode.NOT_FOUND
         code, _ = client.code(client.models.HandleReloadConfigRequest, reload_request(("m", base, {"stable": 2})))
         assert code == StatusCode.FAILED_PRECONDITION  # a label in use may not
@@ -307,11 +324,15 @@ def predict_request(**inputs) -> PredictRequest:
 
 def test_warm_up_requests_run_before_a_version_is_available(serving, publish, monkeypatch):
     base = publish(1)
-    write_warm_up(base / "1", predict_request(x=np.array([1], np.float32)), predict_request(x=np.array([1, 2], np.float32)))
+    write_warm_up(
+        base / "1", predict_request(x=np.array([1], np.float32)), predict_request(x=np.array([1, 2], np.float32))
+    )
     ran = []
     predict = loader.Signature.__call__
     monkeypatch.setattr(
-        loader.Signature, "__call__", lambda self, inputs, run: ran.append(inputs["x"].shape[0]) or predict(self, inputs, run)
+        loader.Signature,
+        "__call__",
+        lambda self, inputs, run: ran.append(inputs["x"].shape[0]) or predict(self, inputs, run),
     )
     with serving(ModelSettings("m", str(base))):
         assert ran == [1, 2]

@@ -92,7 +92,9 @@ def test_p14_dead_calls_do_not_fill_the_pool(serving, publish):
         calls = [spin(client, timeout=0.3) for _ in range(20)]
         for call in calls:
             assert call.code() == StatusCode.DEADLINE_EXCEEDED
-        assert client.predict({"x": np.array([1], np.float32)}, model="m", timeout=10).outputs["y"].float_val[0] == 1000.5
+        assert (
+            client.predict({"x": np.array([1], np.float32)}, model="m", timeout=10).outputs["y"].float_val[0] == 1000.5
+        )
 
 
 def test_stopping_lets_running_calls_finish_and_takes_no_new_ones(publish, connect, wait_until):
@@ -104,11 +106,15 @@ def test_stopping_lets_running_calls_finish_and_takes_no_new_ones(publish, conne
     stopping.start()
     assert call.result().outputs["steps"].int64_val[0] == 400_000
     stopping.join()
-    assert client.code(client.predict, {"x": np.array([1], np.float32)}, model="m", timeout=5)[0] == StatusCode.UNAVAILABLE
+    assert (
+        client.code(client.predict, {"x": np.array([1], np.float32)}, model="m", timeout=5)[0] == StatusCode.UNAVAILABLE
+    )
 
 
 def test_what_does_not_finish_in_time_is_cancelled(publish, connect, wait_until):
-    running = start(ServerConfig(models=(ModelSettings("m", str(publish(1))),), grpc_port=0, rest_port=0, shutdown_grace_s=0.3))
+    running = start(
+        ServerConfig(models=(ModelSettings("m", str(publish(1))),), grpc_port=0, rest_port=0, shutdown_grace_s=0.3)
+    )
     client = connect(running)
     call = spin(client)
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", client.rest_port, timeout=20)) as connection:
@@ -140,7 +146,14 @@ def free_port() -> int:
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_the_command_serves_and_finishes_running_requests_when_told_to_stop(publish, wait_until, number):
     base, grpc_port, rest_port = publish(1), free_port(), free_port()
-    command = [sys.executable, "-m", "serving.model_server", f"--port={grpc_port}", f"--rest_api_port={rest_port}", "--model_name=m"]
+    command = [
+        sys.executable,
+        "-m",
+        "serving.model_server",
+        f"--port={grpc_port}",
+        f"--rest_api_port={rest_port}",
+        "--model_name=m",
+    ]
     process = subprocess.Popen(
         [*command, f"--model_base_path={base}", "--file_system_poll_wait_seconds=1"],
         stderr=subprocess.PIPE,
@@ -157,7 +170,9 @@ def test_the_command_serves_and_finishes_running_requests_when_told_to_stop(publ
 
         def ask():
             with contextlib.closing(http.client.HTTPConnection("127.0.0.1", rest_port, timeout=60)) as connection:
-                connection.request("POST", "/v1/models/m:predict", json.dumps({"signature_name": "spin", "inputs": 400_000}))
+                connection.request(
+                    "POST", "/v1/models/m:predict", json.dumps({"signature_name": "spin", "inputs": 400_000})
+                )
                 answers.append(connection.getresponse().read())
 
         asking = threading.Thread(target=ask)
@@ -194,4 +209,8 @@ def test_the_command_exits_with_1_where_a_model_does_not_load(tmp_path):
         timeout=120,
     )
     assert done.returncode == 1
-    assert "cannot start: default version 1" in done.stderr and "no saved_model.pb" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        "cannot start: default version 1" in done.stderr
+        and "no saved_model.pb" in done.stderr
+        and "Traceback" not in done.stderr
+    )

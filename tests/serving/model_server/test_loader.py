@@ -78,12 +78,16 @@ for name, values in signature({name: tf.constant(eval(sys.argv[2]), dtype) for n
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("save", "value", "expected"), [(SAVE_TEXT, "['ﬁ']", "[b'fi']"), (SAVE_SCANN, "np.eye(4)[:1]", None)])
+@pytest.mark.parametrize(
+    ("save", "value", "expected"), [(SAVE_TEXT, "['ﬁ']", "[b'fi']"), (SAVE_SCANN, "np.eye(4)[:1]", None)]
+)
 def test_c37_custom_ops_load_in_a_fresh_process(tmp_path, save, value, expected):
     """C37: the process that serves has imported neither TensorFlow Text nor ScaNN before it sees the graph."""
 
     def run(script, *arguments):
-        done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, *arguments], capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script, *arguments], capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip().splitlines()[-1] if done.stdout else ""
 
@@ -100,13 +104,21 @@ def test_a_saved_model_of_tf_1_is_served(serving, tmp_path):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         x = tf.compat.v1.placeholder(tf.float32, [None], name="x")
         weight = tf.compat.v1.get_variable("w", initializer=3.0, use_resource=False)
-        table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(tf.constant([6], tf.int64), tf.constant([b"six"])), b"?")
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(tf.constant([6], tf.int64), tf.constant([b"six"])), b"?"
+        )
         product = x * weight
         session.run([tf.compat.v1.global_variables_initializer(), tf.compat.v1.tables_initializer()])
-        definition = tf.compat.v1.saved_model.predict_signature_def({"x": x}, {"z": product, "a": table.lookup(tf.cast(product, tf.int64))})
+        definition = tf.compat.v1.saved_model.predict_signature_def(
+            {"x": x}, {"z": product, "a": table.lookup(tf.cast(product, tf.int64))}
+        )
         builder = tf.compat.v1.saved_model.Builder(str(base / "1"))
         builder.add_meta_graph_and_variables(
-            session, ["serve"], {"serving_default": definition}, main_op=tf.compat.v1.tables_initializer(), strip_default_attrs=True
+            session,
+            ["serve"],
+            {"serving_default": definition},
+            main_op=tf.compat.v1.tables_initializer(),
+            strip_default_attrs=True,
         )
         builder.save()
     with serving(ModelSettings("old", str(base))) as client:
@@ -143,7 +155,11 @@ def test_the_models_memory_is_freed_when_it_goes(toy_path):
 def test_a_broken_graph_says_where_it_is(tmp_path):
     folder = tmp_path / "1"
     folder.mkdir()
-    for content, code in [(None, StatusCode.NOT_FOUND), (b"nonsense", StatusCode.DATA_LOSS), (b"", StatusCode.NOT_FOUND)]:
+    for content, code in [
+        (None, StatusCode.NOT_FOUND),
+        (b"nonsense", StatusCode.DATA_LOSS),
+        (b"", StatusCode.NOT_FOUND),
+    ]:
         if content is not None:
             (folder / "saved_model.pb").write_bytes(content)
         with pytest.raises(ServingError, match=str(folder)) as failure:

@@ -48,7 +48,9 @@ def test_while_it_drains_health_says_so_and_every_request_is_answered(publish, c
     wait_until(lambda: health(client.channel) == NOT_SERVING)
     assert client.predict({"x": np.array([1], np.float32)}, model="m").outputs["y"].float_val[0] == 1000.5
     stopping.join()
-    assert client.code(client.predict, {"x": np.array([1], np.float32)}, model="m", timeout=5)[0] == StatusCode.UNAVAILABLE
+    assert (
+        client.code(client.predict, {"x": np.array([1], np.float32)}, model="m", timeout=5)[0] == StatusCode.UNAVAILABLE
+    )
 
 
 def test_what_one_process_cannot_do_for_all_is_refused(serving, publish):
@@ -73,9 +75,21 @@ def test_a_taken_port_is_not_shared_with_another_server(publish):
 @pytest.mark.slow
 def test_processes_share_a_port_replace_each_other_and_end_together(publish, wait_until):
     """Two processes; one is killed and replaced while the other answers; SIGTERM ends all with 0."""
-    command = [sys.executable, "-W", "ignore", "-m", "serving.model_server", "--port=0", "--num_processes=2", "--model_name=m"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "serving.model_server",
+        "--port=0",
+        "--num_processes=2",
+        "--model_name=m",
+    ]
     process = subprocess.Popen(
-        [*command, f"--model_base_path={publish(1)}", "--max_num_load_retries=0"], stderr=subprocess.PIPE, text=True, env={**os.environ}
+        [*command, f"--model_base_path={publish(1)}", "--max_num_load_retries=0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
     )
     try:
         log: list[str] = []
@@ -86,7 +100,9 @@ def test_processes_share_a_port_replace_each_other_and_end_together(publish, wai
                 break
         port = int(found[1])
         workers = {
-            int(match[1]) for line in log if (match := re.search(r" (\d+) INFO gRPC on 127.0.0.1:(\d+)", line)) and int(match[2]) == port
+            int(match[1])
+            for line in log
+            if (match := re.search(r" (\d+) INFO gRPC on 127.0.0.1:(\d+)", line)) and int(match[2]) == port
         }
         assert len(workers) == 2 and process.pid not in workers
         reader = threading.Thread(target=log.extend, args=(lines,))
@@ -99,7 +115,9 @@ def test_processes_share_a_port_replace_each_other_and_end_together(publish, wai
         assert all(answers() for _ in range(8))
         os.kill(min(workers), signal.SIGKILL)
         wait_until(lambda: any("another takes its place" in line for line in log))
-        wait_until(lambda: sum(f"gRPC on 127.0.0.1:{port}" in line for line in log) == 4, timeout_s=120)  # 2 + the head count + 1
+        wait_until(
+            lambda: sum(f"gRPC on 127.0.0.1:{port}" in line for line in log) == 4, timeout_s=120
+        )  # 2 + the head count + 1
         assert all(answers() for _ in range(8))
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0

@@ -34,7 +34,10 @@ def test_p01_wrong_method_or_path_is_400_and_never_405(client):
 
 def test_p01_unknown_model_or_version_is_404_and_unknown_label_or_signature_400(client):
     good = {"instances": [1.0]}
-    assert client.post(good, "/v1/models/nobody:predict") == (404, {"error": "Servable not found for request: Latest(nobody)"})
+    assert client.post(good, "/v1/models/nobody:predict") == (
+        404,
+        {"error": "Servable not found for request: Latest(nobody)"},
+    )
     status, answer = client.post(good, "/v1/models/toy/versions/7:predict")
     assert (status, answer["error"]) == (404, "Servable not found for request: Specific(toy, 7)")
     assert client.http("GET", "/v1/models/nobody")[0] == 404
@@ -64,9 +67,17 @@ def test_outside_of_v1_is_404(client):
 
 
 def test_p02_content_type_of_the_request_and_unknown_keys_are_ignored(client):
-    for content_type in ["application/x-www-form-urlencoded", "text/plain", "application/json; charset=utf-8", "nonsense"]:
+    for content_type in [
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "application/json; charset=utf-8",
+        "nonsense",
+    ]:
         status, answer, answer_type = client.http(
-            "POST", "/v1/models/toy:predict", '{"instances": [2], "unknown": {"a": [1]}}', {"Content-Type": content_type}
+            "POST",
+            "/v1/models/toy:predict",
+            '{"instances": [2], "unknown": {"a": [1]}}',
+            {"Content-Type": content_type},
         )
         assert (status, answer) == (200, {"predictions": [1.0]})
         assert answer_type.split(";")[0] == "application/json"
@@ -118,7 +129,10 @@ def test_p03_inputs_are_a_value_a_list_or_an_object(client):
     assert client.post({"inputs": {"x": [2], "ignored": "here"}}) == (200, {"outputs": [1.0]})
     assert client.post({"inputs": 7, "signature_name": "spin"}) == (200, {"outputs": 7})
     text = base64.b64encode("añb".encode()).decode()
-    assert client.post({"inputs": [{"b64": text}], "signature_name": "length"}) == (200, {"outputs": {"text": ["añb"], "bytes": [4]}})
+    assert client.post({"inputs": [{"b64": text}], "signature_name": "length"}) == (
+        200,
+        {"outputs": {"text": ["añb"], "bytes": [4]}},
+    )
     status, answer = client.post({"inputs": {"x": [1]}, "signature_name": "add"})
     assert status == 400 and "z" in answer["error"]
     assert client.post({"inputs": [1], "signature_name": "add"})[0] == 400
@@ -130,14 +144,19 @@ def test_p04_one_output_loses_its_name_and_several_give_objects(client):
     assert client.post({"instances": [2]}) == (200, {"predictions": [1.0]})
     row = {"id": "a", "n": [1, 2], "f": 0.5}
     status, answer = client.post({"signature_name": "mixed", "instances": [row]})
-    assert status == 200 and answer == {"predictions": [{"label": "a!", "total": 3, "f": 0.5, "raw_bytes": {"b64": "YQ=="}}]}
+    assert status == 200 and answer == {
+        "predictions": [{"label": "a!", "total": 3, "f": 0.5, "raw_bytes": {"b64": "YQ=="}}]
+    }
     status, answer = client.post({"signature_name": "mixed", "inputs": {"id": ["a"], "n": [[1, 2]], "f": [0.5]}})
     assert answer == {"outputs": {"label": ["a!"], "total": [3], "f": [0.5], "raw_bytes": [{"b64": "YQ=="}]}}
 
 
 def test_p04_rows_need_equal_first_dimensions_and_a_scalar_works_in_columns_only(client):
     assert client.post({"signature_name": "uneven", "instances": [1, 2]})[0] == 400
-    assert client.post({"signature_name": "uneven", "inputs": [1, 2]}) == (200, {"outputs": {"a": [1.0, 2.0], "b": [1.0]}})
+    assert client.post({"signature_name": "uneven", "inputs": [1, 2]}) == (
+        200,
+        {"outputs": {"a": [1.0, 2.0], "b": [1.0]}},
+    )
     assert client.post({"signature_name": "scalar", "instances": [1, 2]})[0] == 400
     assert client.post({"signature_name": "scalar", "inputs": [1, 2]}) == (200, {"outputs": 3.0})
 
@@ -213,7 +232,15 @@ def test_p07_base64_is_one_key_of_the_standard_alphabet_with_optional_padding(cl
     assert send({"b64": "YWI="})[1]["predictions"][0] == {"text": "ab", "bytes": 2}
     assert send({"b64": "YWI"})[1]["predictions"][0] == {"text": "ab", "bytes": 2}
     assert send({"b64": ""})[1]["predictions"][0] == {"text": "", "bytes": 0}
-    for bad in [{"b64": "YW I="}, {"b64": "_-8="}, {"b64": 3}, {"b64": "YWI=", "more": 1}, {"b65": "YWI="}, {"b64": "Y"}, {"b64": "é"}]:
+    for bad in [
+        {"b64": "YW I="},
+        {"b64": "_-8="},
+        {"b64": 3},
+        {"b64": "YWI=", "more": 1},
+        {"b65": "YWI="},
+        {"b64": "Y"},
+        {"b64": "é"},
+    ]:
         assert send(bad)[0] == 400, bad
 
 
@@ -226,7 +253,11 @@ def test_p07_only_string_outputs_named_bytes_are_base64(client):
 
 
 def test_p08_metadata_nests_and_prints_default_fields(client):
-    for path in ["/v1/models/toy/metadata", "/v1/models/toy/versions/1/metadata", "/v1/models/toy/labels/stable/metadata"]:
+    for path in [
+        "/v1/models/toy/metadata",
+        "/v1/models/toy/versions/1/metadata",
+        "/v1/models/toy/labels/stable/metadata",
+    ]:
         status, answer, _ = client.http("GET", path)
         assert status == 200
         assert answer["model_spec"] == {"name": "toy", "signature_name": "", "version": "1"}
@@ -238,7 +269,11 @@ def test_p08_metadata_nests_and_prints_default_fields(client):
 
 
 def test_p08_status(client):
-    expected = {"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]}
+    expected = {
+        "model_version_status": [
+            {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        ]
+    }
     for path in ["/v1/models/toy", "/v1/models/toy/versions/1", "/v1/models/toy/labels/stable"]:
         assert client.http("GET", path)[:2] == (200, expected)
 
@@ -308,7 +343,9 @@ def test_c40_rest_and_grpc_agree_and_text_round_trips(client):
     grpc = client.predict(
         {"id": tf.make_tensor_proto(ids.numpy()), "n": np.ones((5, 2), np.int32), "f": numbers}, signature="mixed"
     ).outputs
-    rest = client.post({"signature_name": "mixed", "inputs": {"id": texts, "n": [[1, 1]] * 5, "f": numbers.tolist()}})[1]["outputs"]
+    rest = client.post({"signature_name": "mixed", "inputs": {"id": texts, "n": [[1, 1]] * 5, "f": numbers.tolist()}})[
+        1
+    ]["outputs"]
     assert [text.decode() for text in grpc["label"].string_val] == rest["label"] == [text + "!" for text in texts]
     assert list(grpc["f"].float_val) == pytest.approx(rest["f"], abs=1e-6)
     assert [base64.b64decode(value["b64"]) for value in rest["raw_bytes"]] == list(grpc["raw_bytes"].string_val)
@@ -332,7 +369,11 @@ def test_metrics_are_at_the_configured_path_under_tf_servings_names(client):
     client.predict({"x": np.array([1], np.float32)})
     status, page, content_type = client.http("GET", "/monitoring/prometheus/metrics")
     assert status == 200 and content_type.startswith("text/plain")
-    counts = [line for line in page.splitlines() if line.startswith(':tensorflow:serving:request_count{model_name="toy",status="OK"}')]
+    counts = [
+        line
+        for line in page.splitlines()
+        if line.startswith(':tensorflow:serving:request_count{model_name="toy",status="OK"}')
+    ]
     assert len(counts) == 1 and float(counts[0].split()[-1]) >= 2
     client.post({"instances": [1]}, "/v1/models/invented:predict")
     assert "invented" not in client.http("GET", "/monitoring/prometheus/metrics")[1]

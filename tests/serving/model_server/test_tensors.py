@@ -15,7 +15,20 @@ from serving.model_server import json_tensors, tensors
 from serving.model_server.errors import ServingError
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
-NUMERIC = [np.float32, np.float64, np.float16, np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64, np.uint32, np.uint64, np.bool_]
+NUMERIC = [
+    np.float32,
+    np.float64,
+    np.float16,
+    np.int8,
+    np.uint8,
+    np.int16,
+    np.uint16,
+    np.int32,
+    np.int64,
+    np.uint32,
+    np.uint64,
+    np.bool_,
+]
 NUMERIC += [np.complex64, np.complex128]
 ARRAYS = st.sampled_from(NUMERIC).flatmap(lambda dtype: hnp.arrays(dtype, SHAPES))
 JSON_DTYPES = [np.float32, np.float64, np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint32, np.uint64, np.bool_]
@@ -63,7 +76,13 @@ def test_json_round_trips_exactly(array):
 
 
 @settings(max_examples=50, deadline=None)
-@given(hnp.arrays(object, SHAPES.filter(lambda shape: 0 not in shape), elements=st.text(max_size=4).filter(lambda s: s.isprintable())))
+@given(
+    hnp.arrays(
+        object,
+        SHAPES.filter(lambda shape: 0 not in shape),
+        elements=st.text(max_size=4).filter(lambda s: s.isprintable()),
+    )
+)
 def test_json_text_round_trips_exactly(array):
     tensor = tf.constant(np.vectorize(str.encode, otypes=[object])(array), tf.string)
     assert json.loads(json_tensors.dump(json_tensors.from_tensor(tensor, "v"))) == array.tolist()
@@ -77,7 +96,9 @@ def test_ragged_lists_are_refused(value):
 
 
 def test_a_sent_infinity_is_no_overflow():
-    assert json_tensors.to_tensor(json_tensors.parse(b'{"v": [Infinity, -Infinity]}')["v"], tf.float64, "v").numpy().tolist() == [
+    assert json_tensors.to_tensor(
+        json_tensors.parse(b'{"v": [Infinity, -Infinity]}')["v"], tf.float64, "v"
+    ).numpy().tolist() == [
         np.inf,
         -np.inf,
     ]

@@ -32,7 +32,11 @@ def train(model, run_epoch, scores, pairs, watch, metric, budget_s, epochs=None)
         value = quality(scores(), pairs, watch, metric)
         trace.append([round(trained, 1), epoch, round(value, 5)])
         if value > best:
-            best, best_epoch, state = value, epoch, {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            best, best_epoch, state = (
+                value,
+                epoch,
+                {name: tensor.clone() for name, tensor in model.state_dict().items()},
+            )
         if spent >= budget_s or sum(look[1] > best_epoch for look in trace) >= PATIENCE:
             break
     if state is not None:

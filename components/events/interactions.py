@@ -1,0 +1,158 @@
+"""Events and catalogue → sequences of train, eval and test, and the items' counts, on Beam."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+
+from components.artifacts import WriteRecords, WriteRejects
+from components.config import DataConfig
+from components.contract import EVENTS
+from components.events.sequences import Event, UserSequence, sequence_example, user_sequences
+from components.events.splits import GIVEN_SPLITS, SPLITS, Cuts, quantile_cuts
+from components.events.time_histogram import TimeHistogram
+from components.examples import row_values
+from components.tables.readers import reject
+
+STAGE = "interactions"
+TIMED_KINDS = ("time", "time_per_user")  # these split kinds cannot place an event without a time
+
+
+class Interactions(beam.PTransform):
+    """{"events": tf.train.Examples, "catalogue": tf.train.Examples} → {"sequences", "accepted", "rejects", "counts"}.
+
+    `sequences` are UserSequences, `accepted` the (user id, fields of an Event) that they were made of, `counts` (item id, positive train
+    interactions) with every item of the catalogue. Rejects: unknown_item, unknown_event (no rule), missing_timestamp (where other events
+    have one, or the split needs one), bad_split (split.kind "given" without a known name).
+    """
+
+    def __init__(self, data: DataConfig):
+        super().__init__()
+        self._data = data
+
+    def expand(self, examples: dict[str, beam.PCollection]) -> Any:
+        data = self._data
+        item_ids = examples["catalogue"] | "ReadItemIds" >> beam.Map(_item_id)
+        rows = examples["events"] | "ReadEvents" >> beam.Map(row_values, EVENTS)
+        timed = rows | "SeeTimes" >> beam.Map(lambda row: "timestamp" in row) | "AnyTime" >> beam.CombineGlobally(any)
+        known = item_ids | "GatherItemIds" >> beam.combiners.ToSet()
+        sides = [beam.pvalue.AsSingleton(known), beam.pvalue.AsSingleton(timed)]
+        checked = rows | "CheckEvents" >> beam.FlatMap(_checked, data, *sides).with_outputs("rejects", main="events")
+        sequences = checked.events | "BuildSequences" >> _BuildSequences(data)
+        return {
+            "sequences": sequences,
+            "accepted": checked.events,
+            "rejects": checked.rejects,
+            "counts": (sequences, item_ids) | "CountItems" >> _CountItems(),
+        }
+
+
+class _BuildSequences(beam.PTransform):
+    def __init__(self, data: DataConfig):
+        super().__init__()
+        self._data = data
+
+    def expand(self, events: beam.PCollection) -> Any:
+        data = self._data
+        cuts = None
+        if data.split.kind == "time":
+            cuts = beam.pvalue.AsSingleton(
+                events
+                | "TakeTimes" >> beam.Map(lambda user_and_event: Event._make(user_and_event[1]).time_s)
+                | "CountTimes" >> beam.CombineGlobally(TimeHistogram())
+                | "FindCuts" >> beam.Map(quantile_cuts, data.split)
+            )
+        return events | "GroupByUser" >> beam.GroupByKey() | "SplitUsers" >> beam.FlatMap(_user_sequences, data, cuts)
+
+
+def _user_sequences(
+    user_and_events: tuple[str, Iterable[tuple]], data: DataConfig, cuts: Cuts | None
+) -> Iterator[UserSequence]:
+    user_id, events = user_and_events
+    return user_sequences(user_id, map(Event._make, events), data.event_rules, data.split, cuts)
+
+
+class _CountItems(beam.PTransform):
+    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> Any:
+        sequences, item_ids = inputs
+        return (
+            (
+                sequences | "TakePositives" >> beam.FlatMap(_positive_item_ids),
+                item_ids | "StartAtZero" >> beam.Map(lambda name: (name, 0)),
+            )
+            | "JoinItemCounts" >> beam.Flatten()
+            | "SumPerItem" >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
+        )
+
+
+def _item_id(example: tf.train.Example) -> str:
+    return example.features.feature["item_id"].bytes_list.value[0].decode()
+
+
+def _positive_item_ids(sequence: UserSequence) -> Iterator[tuple[str, int]]:
+    if sequence.split == "train":
+        yield from ((interaction.item_id, 1) for interaction in sequence.own if interaction.positive)
+
+
+def _checked(row: Mapping[str, Any], data: DataConfig, known: Set[str], timed: bool) -> Iterator[Any]:
+    """(user id, fields of an Event), or a reject. Plain tuples: Beam would pickle others one by one."""
+    given = row.get("split")
+    if given is not None and data.split.kind != "given":
+        raise ValueError(
+            f"the events carry a split ({given!r}), which is kept as given, but split.kind is {data.split.kind!r}: "
+            "set it to 'given', or leave the column out"
+        )
+    reason = ""
+    if row["item_id"] not in known:
+        reason, detail = "unknown_item", "item_id: not in the catalogue"
+    elif row["event"] not in data.event_rules:
+        reason, detail = (
+            "unknown_event",
+            f"event: {row['event']!r} has no rule; known: {', '.join(sorted(data.event_rules))}",
+        )
+    elif "timestamp" not in row and (timed or data.split.kind in TIMED_KINDS):
+        reason, detail = (
+            "missing_timestamp",
+            f"timestamp: absent; split.kind {data.split.kind!r}, other events timed: {timed}",
+        )
+    elif data.split.kind == "given" and given not in GIVEN_SPLITS:
+        reason, detail = "bad_split", f"split: got {given!r}, expected one of {', '.join(GIVEN_SPLITS)}"
+    if reason:
+        left_out = reject(STAGE, "events", None, row["item_id"], reason, f"{detail} (user {row['user_id']!r})")
+        yield beam.pvalue.TaggedOutput("rejects", left_out)
+    else:
+        yield row["user_id"], tuple(Event(row["item_id"], row["event"], row.get("value"), row.get("timestamp"), given))
+
+
+class WriteInteractions(beam.PTransform):
+    """What `Interactions` gives → Examples of each split, `counts.json`, rejects and summary (its notes count the sequences)."""
+
+    def __init__(self, split_uris: Mapping[str, str], counts_uri: str, rejects_uri: str):
+        super().__init__()
+        self._split_uris, self._counts_uri, self._rejects_uri = split_uris, counts_uri, rejects_uri
+
+    def expand(self, interactions: dict[str, beam.PCollection]) -> Any:
+        records = interactions["sequences"] | "SerializeSequences" >> beam.Map(_record).with_outputs(*SPLITS)
+        for name in SPLITS:
+            _ = records[name] | f"Write {name}" >> WriteRecords(self._split_uris[name])
+        _ = (
+            interactions["counts"]
+            | "GatherCounts" >> beam.combiners.ToDict()
+            | "FormatCounts" >> beam.Map(json.dumps, sort_keys=True, ensure_ascii=False)
+            | "WriteCounts"
+            >> beam.io.WriteToText(f"{self._counts_uri}/counts.json", num_shards=1, shard_name_template="")
+        )
+        summary = {
+            "accepted": interactions["accepted"],
+            "rejects": interactions["rejects"],
+            **{f"sequences_{name}": records[name] for name in SPLITS},
+        }
+        return summary | "WriteRejects" >> WriteRejects(self._rejects_uri)
+
+
+def _record(sequence: UserSequence) -> beam.pvalue.TaggedOutput:
+    return beam.pvalue.TaggedOutput(sequence.split, sequence_example(sequence).SerializeToString(deterministic=True))

@@ -1,0 +1,203 @@
+"""What is shown between two runs: items that came and items that went, in the served versions and on running servers."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.settings import SettingsError
+from pipeline.config import Config
+from pipeline.local_model import ServedModel, newest_version
+
+if TYPE_CHECKING:
+    from serving.export.catalog_updates import Changes, Item
+
+KINDS = ("exact", "scann")
+
+
+def withdrawn_file(config: Config) -> Path:
+    """A withdrawn id a line: what no later version may show."""
+    return config.serving_path / "withdrawn.txt"
+
+
+def withdrawn(config: Config) -> list[str]:
+    """The ids that were withdrawn for good, in the order in which they were."""
+    file = withdrawn_file(config)
+    return file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
+
+
+def withdraw(config: Config, item_ids: Sequence[str], servers: Sequence[str]) -> None:
+    """Show these items no more, in this version and in every later one.
+
+    Raises SettingsError where nothing has been pushed, RuntimeError where a server cannot be reached.
+    """
+    with _one_at_a_time(config):
+        _write_withdrawn(config, [*withdrawn(config), *item_ids])
+        _change(config, servers, lambda changes: changes.withdraw(item_ids))
+
+
+def restore(config: Config, item_ids: Sequence[str], servers: Sequence[str]) -> None:
+    """Show withdrawn items again, those that the served model knows. Raises SettingsError for one that was not withdrawn; else as
+    `withdraw`."""
+    from serving.export import catalog_updates as changes_lib
+
+    with _one_at_a_time(config):
+        listed = withdrawn(config)
+        if unknown := [item_id for item_id in item_ids if item_id not in listed]:
+            raise SettingsError(f"--restore: not withdrawn: {', '.join(unknown)}")
+        model = ServedModel(config)
+        came_later = changes_lib.read(str(model.path)).added
+        items = model.items(sorted(set(item_ids) & set(model.ids("item"))))
+        items |= {item_id: came_later[item_id] for item_id in item_ids if item_id in came_later}
+        _write_withdrawn(config, [item_id for item_id in listed if item_id not in item_ids])
+        _change(config, servers, lambda changes: changes.add(items))
+
+
+def add(config: Config, items: Mapping[str, Item], servers: Sequence[str]) -> int:
+    """Show these items too, until the index is built anew; how many came since it was.
+
+    Raises SettingsError where one was withdrawn or nothing has been pushed, RuntimeError where the version cannot take them (it then stays
+    as it was), or a server cannot be reached or refuses.
+    """
+    with _one_at_a_time(config):
+        if gone := sorted(set(items) & set(withdrawn(config))):
+            raise SettingsError(f"withdrawn before, restore them first: {', '.join(gone)}")
+        model = ServedModel(config)
+        model.add(items)  # what this one refuses would keep the version from being loaded again
+        _change(config, servers, lambda changes: changes.add(items))
+        return len(added(newest(config)))
+
+
+def newest(config: Config) -> Path | None:
+    """The newest version of the exact model, None where nothing has been pushed."""
+    try:
+        return newest_version(config.serving_path / config.name)
+    except SettingsError:
+        return None
+
+
+def added(version: Path | None) -> dict[str, Item]:
+    """The items that came since a version was built; none of no version."""
+    from serving.export import catalog_updates as changes_lib
+
+    return changes_lib.read(str(version)).added if version else {}
+
+
+def carry_over(config: Config, before: Path | None, came_before: Mapping[str, Item]) -> None:
+    """Bring versions that were just pushed up to what changed while they were made: what was withdrawn, and what came.
+
+    before: the version that was served until then, where it is of the same model, so that its vectors mean the same. came_before: what had
+    been added to it when the run began: of that the catalogue speaks, which the run has read.
+    """
+    with _one_at_a_time(config):
+        gone = withdrawn(config)
+        late = {
+            item_id: item
+            for item_id, item in added(before).items()
+            if item_id not in came_before and item_id not in gone
+        }
+        if not gone and not late:
+            return
+
+        def change(changes: Changes) -> None:
+            changes.add(late)
+            changes.withdraw(gone)
+
+        _change(config, (), change)
+
+
+def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
+    """The items of a table with the catalogue's columns, by the served model; and what was left out, as rejects.
+
+    Raises SettingsError where nothing has been pushed, TableError where the table cannot be read.
+    """
+    import apache_beam as beam
+    import tensorflow as tf
+
+    from components.artifacts import WriteRecords, sample_rejects
+    from components.media.features import REJECTS, AddMediaFeatures
+    from components.tables.examples import TableToExamples
+    from components.tables.readers import inspect_table, table_and_columns
+
+    model = ServedModel(config)
+    data = replace(config.data, catalogue=replace(config.data.catalogue, path=str(table)))
+    settings, columns = table_and_columns(data, "catalogue")
+    facts = inspect_table(settings, columns)
+    with tempfile.TemporaryDirectory(prefix="zhiyin-add-") as folder:
+        with beam.Pipeline() as pipeline:
+            _ = pipeline | TableToExamples("catalogue", settings, columns, facts, f"{folder}/rows", f"{folder}/rejects")
+        with beam.Pipeline() as pipeline:
+            found = pipeline | beam.io.ReadFromTFRecord(f"{folder}/rows/*") | AddMediaFeatures(data.media_root)
+            _ = found["items"] | WriteRecords(f"{folder}/items")
+            _ = (
+                found[REJECTS]
+                | beam.Map(json.dumps, ensure_ascii=False)
+                | beam.io.WriteToText(f"{folder}/media.jsonl", shard_name_template="")
+            )
+        media_rejects = Path(folder, "media.jsonl").read_text(encoding="utf-8").splitlines()
+        rejects = [*sample_rejects(f"{folder}/rejects", sys.maxsize), *map(json.loads, media_rejects)]
+        items = model.encode(f"{folder}/items") if tf.io.gfile.glob(f"{folder}/items/*") else {}
+    return items, rejects
+
+
+def _change(config: Config, servers: Sequence[str], change: Callable[[Changes], None]) -> None:
+    from pipeline.dags import served_name
+    from serving.export import catalog_updates as changes_lib
+
+    names = [served_name(config.name, kind) for kind in KINDS]
+    versions = {name: newest_version(config.serving_path / name) for name in names}
+    only = changes_lib.Changes()
+    change(only)
+    for version in versions.values():
+        state = changes_lib.read(str(version))
+        change(state)
+        changes_lib.write(str(version), state)
+    for server in servers:
+        for name in _served_by(server, names):
+            changes_lib.send(server, name, only)
+
+
+def _served_by(server: str, names: Sequence[str]) -> list[str]:
+    """Which of these models a server has. Raises RuntimeError where it has none or cannot be reached."""
+    import grpc
+    from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
+
+    found = []
+    with grpc.insecure_channel(server) as channel:
+        for name in names:
+            request = get_model_status_pb2.GetModelStatusRequest()
+            request.model_spec.name = name
+            try:
+                model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=10)
+                found.append(name)
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.NOT_FOUND:
+                    raise RuntimeError(f"{server}: {error.code().name} {error.details()}") from error
+    if not found:
+        raise RuntimeError(f"{server} serves neither {' nor '.join(names)}")
+    return found
+
+
+def _write_withdrawn(config: Config, item_ids: Sequence[str]) -> None:
+    file = withdrawn_file(config)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text("".join(f"{item_id}\n" for item_id in dict.fromkeys(item_ids)), encoding="utf-8")
+    partial.replace(file)
+
+
+@contextmanager
+def _one_at_a_time(config: Config) -> Iterator[None]:
+    """Changes are read, made and written; two writers would lose one."""
+    import fcntl
+
+    config.serving_path.mkdir(parents=True, exist_ok=True)
+    with (config.serving_path / ".changes.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

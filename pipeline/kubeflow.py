@@ -1,0 +1,148 @@
+"""Compiles the same DAG for Kubeflow Pipelines v2 and for Vertex AI Pipelines, and refuses what could only fail later, in the cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from components.settings import SettingsError
+from pipeline.config import Config, is_remote
+
+ENDINGS = (".json", ".yaml", ".yml")
+CONTAINER_COMMAND = (
+    "env",
+    "TF_USE_LEGACY_KERAS=1",
+    "python",
+    "-m",
+    "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor",
+)
+
+
+def check(config: Config, output: Path) -> None:
+    """Refuse what cannot run in a cluster: an output of another kind, no image, a path on this machine's disk.
+
+    Raises SettingsError that names every setting to mend.
+    """
+    if output.suffix not in ENDINGS:
+        raise SettingsError(f"output {output}: the ending must be one of {', '.join(ENDINGS)}")
+    faults = (
+        []
+        if config.deploy.image
+        else ["deploy.image is not set: the container image that holds this project (docs/deploy.md)"]
+    )
+    places = {
+        "data.catalogue.path": config.data.catalogue.path,
+        "data.events.path": config.data.events.path,
+        "deploy.pipeline_root": config.deploy.pipeline_root,
+        "deploy.serving_root": config.deploy.serving_root,
+    }
+    if config.data.media_root:
+        places["data.media_root"] = config.data.media_root
+    for setting, place in places.items():
+        if not place:
+            faults.append(f"{setting} is not set")
+        elif not is_remote(place):
+            faults.append(
+                f"{setting}: {place!r} is a path on this machine; a container cannot see it, give a gs:// address"
+            )
+    faults += [
+        f"encoders: {encoder.name}: {encoder.path!r} is a relative path; give a gs:// address or a folder of the image"
+        for encoder in config.encoders
+        if not is_remote(encoder.path) and not encoder.path.startswith("/")
+    ]
+    if faults:
+        raise SettingsError("; ".join(faults))
+
+
+def compile_pipeline(config: Config, output: Path, fingerprint: str) -> dict[str, Any]:
+    """Write the KFP v2 pipeline job of the training DAG to `output` (.json or .yaml) and return it.
+
+    fingerprint: stands for the remote tables and media in the cache keys, which are frozen at compile time.
+    """
+    check(config, output)
+    from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as kubeflow
+    from tfx.orchestration.pipeline import Pipeline
+
+    from pipeline import dags
+
+    places = dags.Places(
+        serving=config.deploy.serving_root.rstrip("/"),
+        blessed=f"{config.deploy.pipeline_root.rstrip('/')}/blessed",
+        checkpoints=f"{config.deploy.pipeline_root.rstrip('/')}/checkpoints",
+        tuning="",
+        catalogue_fingerprint=fingerprint,
+        events_fingerprint=fingerprint,
+        users_fingerprint=fingerprint,
+        media_fingerprint=fingerprint,
+        knows_last_ranker=False,
+        encoders_fingerprint=fingerprint,
+    )
+    nodes = dags.train(config, places)
+    dags.resolve_functions(nodes)
+    resources = _resources(config)
+    for node in nodes:
+        if node.id in ("Pretraining", "RetrievalTrainer", "RetrievalTuner"):
+            node.with_platform_config(resources)
+    pipeline = Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=config.deploy.pipeline_root,
+        components=nodes,
+        enable_cache=True,
+        beam_pipeline_args=[*config.deploy.beam_args, f"--sdk_container_image={config.deploy.image}"],
+    )
+    runner = kubeflow.KubeflowV2DagRunner(
+        config=kubeflow.KubeflowV2DagRunnerConfig(
+            display_name=config.name, default_image=config.deploy.image, default_commands=list(CONTAINER_COMMAND)
+        ),
+        output_dir=str(output.parent),
+        output_filename=output.name,
+    )
+    job = runner.run(pipeline, write_out=False)
+    _refuse_local_paths(job)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return runner.run(pipeline)
+
+
+def summary(job: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(node, image, entry point) of each node of a compiled job, read back from the job itself."""
+    spec = job["pipelineSpec"]
+    executors = spec["deploymentSpec"]["executors"]
+    tasks = spec["root"]["dag"]["tasks"]
+    rows = []
+    for task in tasks.values():
+        executor = executors[spec["components"][task["componentRef"]["name"]]["executorLabel"]]
+        if "container" in executor:
+            arguments = executor["container"].get("args", [])
+            entry = (
+                arguments[arguments.index("--executor_class_path") + 1]
+                if "--executor_class_path" in arguments
+                else " ".join(arguments)
+            )
+            rows.append((task["taskInfo"]["name"], executor["container"]["image"], entry))
+        else:
+            rows.append((task["taskInfo"]["name"], "-", next(iter(executor))))
+    return rows
+
+
+def _resources(config: Config) -> Any:
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    spec = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec
+    accelerator = (
+        spec.AcceleratorConfig(type=config.deploy.accelerator, count=config.deploy.accelerator_count)
+        if config.deploy.accelerator
+        else None
+    )
+    return spec(
+        cpu_limit=config.deploy.machine_cpus, memory_limit=config.deploy.machine_memory_gib, accelerator=accelerator
+    )
+
+
+def _refuse_local_paths(job: dict[str, Any]) -> None:
+    """A last look at the whole text: nothing under this user's home or this checkout may stand in it."""
+    text = json.dumps(job)
+    for folder in {str(Path.home()), str(Path(__file__).resolve().parents[1])} - {"/"}:
+        if re.search(rf"(?<![\w./-]){re.escape(folder)}/", text):  # as a path's beginning, not within an address
+            raise SettingsError(f"the compiled pipeline names {folder}, a folder of this machine")

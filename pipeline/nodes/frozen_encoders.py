@@ -1,0 +1,40 @@
+"""The TFX node FrozenEncoders: item examples in, the same with a vector of each pretrained encoder out."""
+
+import apache_beam as beam
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Examples
+
+from components.artifacts import WriteRecords, prepare_examples, split_uri
+from components.pretrained_config import Encoders
+from components.settings import from_json
+from serving.offline.frozen_embeddings import AddEmbeddings
+
+SPLIT = "train"
+
+
+@component(use_beam=True)
+def FrozenEncoders(
+    items: InputArtifact[Examples],
+    examples: OutputArtifact[Examples],
+    encoders: Parameter[str],
+    media_root: Parameter[str],
+    fingerprint: Parameter[str],
+    code: Parameter[str],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+) -> None:
+    """Encode each item once by each encoder.
+
+    encoders: an Encoders as JSON. fingerprint: of the models' files; code: of this node's code. Both only stand in the cache key.
+    Raises ValueError where an encoder cannot be loaded or gives a number that is not finite.
+    """
+    prepare_examples(examples, [SPLIT])
+    from trainer.encoders.frozen import load
+
+    with beam_pipeline as pipeline:
+        _ = (
+            pipeline
+            | "ReadItems" >> beam.io.ReadFromTFRecord(f"{split_uri(items, SPLIT)}/*")
+            | "AddEmbeddings" >> AddEmbeddings(from_json(Encoders, encoders), load, media_root)
+            | "WriteItems" >> WriteRecords(split_uri(examples, SPLIT))
+        )

@@ -1,0 +1,50 @@
+"""TFX node: events and catalogue → sequences of train, eval and test, and the items' counts."""
+
+import apache_beam as beam
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Examples
+
+from components.artifacts import ReadExamples, describe_rejects, prepare_examples, read_summary, split_uri
+from components.config import DataConfig
+from components.data_gate import DataGateError, excess_of
+from components.events.interactions import Interactions as BuildInteractions
+from components.events.interactions import WriteInteractions
+from components.events.splits import SPLITS
+from components.settings import from_json
+from zhiyin_artifacts import ItemCounts, Rejects
+
+
+@component(use_beam=True)
+def Interactions(
+    events: InputArtifact[Examples],
+    catalogue: InputArtifact[Examples],
+    sequences: OutputArtifact[Examples],
+    counts: OutputArtifact[ItemCounts],
+    rejects: OutputArtifact[Rejects],
+    data: Parameter[str],
+    code: Parameter[str],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+):
+    """Build each user's sequences, split as `data.split` says.
+
+    data: a DataConfig as JSON. code: fingerprint of our code, for the cache.
+    Raises DataGateError where more than `max_reject_share` of the events are rejects (unknown items, say), or where train or test is empty.
+    """
+    settings = from_json(DataConfig, data)
+    prepare_examples(sequences, SPLITS)
+    with beam_pipeline as pipeline:
+        inputs = {
+            "events": pipeline | "ReadEventExamples" >> ReadExamples(split_uri(events, "train")),
+            "catalogue": pipeline | "ReadCatalogueExamples" >> ReadExamples(split_uri(catalogue, "train")),
+        }
+        uris: dict[str, str] = {name: split_uri(sequences, name) for name in SPLITS}
+        _ = inputs | BuildInteractions(settings) | WriteInteractions(uris, counts.uri, rejects.uri)
+    if problems := excess_of("interactions", rejects.uri, settings.max_reject_share):
+        raise DataGateError(problems[0])
+    notes = read_summary(rejects.uri)["notes"]
+    for name in ("train", "test"):
+        if not notes.get(f"sequences_{name}"):
+            raise DataGateError(
+                f"interactions: split.kind {settings.split.kind!r} leaves {name} empty; {describe_rejects(rejects.uri)}"
+            )

@@ -1,0 +1,33 @@
+"""The TFX node Pretraining: the transformed items in, encoders that have seen them without any behaviour out."""
+
+from absl import logging
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import Examples, TransformGraph
+
+import zhiyin_artifacts
+
+
+@component
+def Pretraining(
+    items: InputArtifact[Examples],
+    transform_graph: InputArtifact[TransformGraph],
+    weights: OutputArtifact[zhiyin_artifacts.EncoderWeights],
+    data: Parameter[str],
+    encoder: Parameter[str],
+    pretraining: Parameter[str],
+    code: Parameter[str],
+) -> None:
+    """Write `weights.npz` and `report.json`.
+
+    data, encoder, pretraining: DataConfig, EncoderConfig and PretrainingConfig as JSON. code: fingerprint of our code, for the cache.
+    """
+    from trainer.content.run_pretraining import pretrain_encoders
+
+    folder = artifact_utils.get_split_uri([items], "train")
+    report = pretrain_encoders(folder, transform_graph.uri, weights.uri, data, encoder, pretraining)
+    for modality, numbers in report.items():
+        weights.set_float_custom_property(f"{modality}_before", numbers["before"])
+        weights.set_float_custom_property(f"{modality}_after", numbers["after"])
+        logging.info("pretraining of %s: held-out error %.3f -> %.3f", modality, numbers["before"], numbers["after"])

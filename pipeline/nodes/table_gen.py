@@ -1,0 +1,38 @@
+"""TFX node: a table → Examples, with what was left out beside it."""
+
+import apache_beam as beam
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types.standard_artifacts import Examples
+
+from components.artifacts import describe_rejects, prepare_examples, read_summary, split_uri
+from components.config import DataConfig
+from components.settings import from_json
+from components.tables.examples import TableToExamples
+from components.tables.readers import TableError, inspect_table, table_and_columns
+from zhiyin_artifacts import Rejects
+
+
+@component(use_beam=True)
+def TableGen(
+    examples: OutputArtifact[Examples],
+    rejects: OutputArtifact[Rejects],
+    table: Parameter[str],
+    data: Parameter[str],
+    fingerprint: Parameter[str],
+    code: Parameter[str],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+):
+    """Read one of the three tables.
+
+    table: catalogue, events or users. data: a DataConfig as JSON. fingerprint, code: of the table's files and of our code, for the cache.
+    Raises TableError where the table cannot be used or nothing of it was accepted.
+    """
+    settings = from_json(DataConfig, data)
+    config, columns = table_and_columns(settings, table)
+    facts = inspect_table(config, columns)
+    prepare_examples(examples, ["train"])
+    with beam_pipeline as pipeline:
+        _ = pipeline | TableToExamples(table, config, columns, facts, split_uri(examples, "train"), rejects.uri)
+    if not read_summary(rejects.uri)["accepted"]:
+        raise TableError(f"{config.path}: no row of the {table} table was accepted: {describe_rejects(rejects.uri)}")

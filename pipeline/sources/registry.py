@@ -1,0 +1,93 @@
+"""The sources of data that are ready to use: each writes a catalogue, events and users in the contract's form into one folder."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.sources.summary import SourceError, Summary
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of data."""
+
+    about: str
+    writer: str  # dotted path of write(out_dir, source_or_config) -> Summary; imported only when it is used
+    made_here: bool = False  # made from a seed; else read from a folder or file that the user brings
+    wheel: str = ""  # the package that `fetch` gets it from; "" = cannot be fetched
+
+
+SOURCES = {
+    "demo": Source(
+        "a made-up world of 300 items with real media files and 500 people",
+        "pipeline.sources.demo.dataset.write_demo",
+        made_here=True,
+    ),
+    "movielens-100k": Source(
+        "100,000 film ratings with times", "pipeline.sources.movielens.write_movielens_100k", wheel="recbole==1.2.1"
+    ),
+    "lastfm-2k": Source(
+        "listening of 1,858 people, with text and audio of every artist", "pipeline.sources.lastfm.write_lastfm_2k"
+    ),
+}
+
+
+def prepare(name: str, out_dir: Path, source: Path | None = None, seed: int = 0, fetch: bool = False) -> Summary:
+    """Write the tables of a source, or leave them as they are where the same data is already there.
+
+    source: folder, archive or wheel with the original files; not for sources that are made here.
+    fetch: get the original files with pip, where the source names a package.
+    Raises SourceError with what to do.
+    """
+    if name not in SOURCES:
+        raise SourceError(f"data source: got {name!r}, expected one of {', '.join(SOURCES)}")
+    chosen = SOURCES[name]
+    module_name, _, function_name = chosen.writer.rpartition(".")
+    module = importlib.import_module(module_name)
+    write: Callable[..., Summary] = getattr(module, function_name)
+    if chosen.made_here:
+        if source is not None or fetch:
+            raise SourceError(f"{name}: is made here, so it takes neither a source nor fetching; leave them out")
+        return write(out_dir, module.DemoConfig(seed=seed))
+    if source is not None:
+        if not source.exists():
+            raise SourceError(f"{source}: does not exist; get {module.WHAT_TO_GET}, and give its path with --source")
+        return write(out_dir, source)
+    if not fetch:
+        or_fetch = ", or have it fetched with --fetch" if chosen.wheel else ""
+        raise SourceError(
+            f"{name}: no source given; get {module.WHAT_TO_GET}, and give its path with --source{or_fetch}"
+        )
+    if not chosen.wheel:
+        raise SourceError(f"{name}: cannot be fetched; get {module.WHAT_TO_GET}, and give its path with --source")
+    with tempfile.TemporaryDirectory() as folder:
+        return write(out_dir, fetch_wheel(chosen.wheel, Path(folder)))
+
+
+def fetch_wheel(requirement: str, folder: Path) -> Path:
+    """Download one wheel, without what it depends on, with pip and the package index that the machine is set up for.
+
+    Raises SourceError with pip's last line.
+    """
+    python = sys.executable
+    if importlib.util.find_spec("pip") is None:  # environments made by uv have none; the standard library brings one
+        _run([sys.executable, "-m", "venv", str(folder / "pip")], requirement)
+        python = str(folder / "pip" / "bin" / "python")
+    _run([python, "-m", "pip", "download", requirement, "--no-deps", "--quiet", "--dest", str(folder)], requirement)
+    return next(folder.glob("*.whl"))
+
+
+def _run(command: list[str], requirement: str) -> None:
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        detail = ((run.stderr or run.stdout).strip().splitlines() or [f"exit status {run.returncode}"])[-1]
+        raise SourceError(
+            f"could not fetch {requirement}: {detail}; download it by other means and give its path with --source"
+        )

@@ -1,0 +1,63 @@
+"""Two more contenders for a made world, whose truth is known: the oracle, and a linear user model on the true traits.
+
+They are ranked by the evaluator's own code, on its test set, in its slices.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.sources.demo.ground_truth import Feedback, linear_scores, load_truth, oracle_scores, tune_linear
+from serving.config import EvaluationConfig
+from serving.index import load_index
+from serving.offline.evaluation import TestSet, evaluate_slice, slices_of, table_rows
+from serving.offline.user_sequences import People, read_people
+from serving.online.item_metadata import read_facts
+
+ORACLE, LINEAR = "oracle (true affinity)", "linear on true traits"
+
+
+def rows(
+    truth_path: Path, index_folder: Path, sequences: Path, items: Path, config: EvaluationConfig
+) -> list[dict[str, Any]]:
+    """Rows as in `metrics.json` for both references.
+
+    truth_path: `truth.npz` of the world. index_folder, sequences, items: folders of a run's artifacts. The linear model learns from
+    train and eval, which is what ours is given as history, and is tuned on eval.
+    """
+    truth = load_truth(truth_path)
+    _, item_ids = load_index(str(index_folder), kind="exact")
+    train, valid, test = (
+        read_people(str(sequences / f"Split-{split}"), item_ids) for split in ("train", "eval", "test")
+    )
+    domains = read_facts(str(items / "Split-train"), item_ids).domains
+    data = TestSet.of(test, len(item_ids))
+    asked_at_s = float(np.nanmin(test.times_s[~test.is_history]))
+    settings = tune_linear(
+        truth,
+        _feedback(train, item_ids, np.ones(len(train.items), bool)),
+        _feedback(valid, item_ids, ~valid.is_history),
+    )
+    known = _feedback(test, item_ids, test.is_history)
+    scores = {
+        ORACLE: oracle_scores(truth, test.user_ids, item_ids, asked_at_s),
+        LINEAR: linear_scores(truth, known, test.user_ids, item_ids, settings),
+    }
+    is_cold = np.asarray(train.matrix(train.positives, len(item_ids)).sum(0)).ravel() == 0
+    found: list[dict[str, Any]] = []
+    for part in slices_of(data, is_cold, domains, config.active_from):
+        results = {name: evaluate_slice(matrix.__getitem__, data, part, config) for name, matrix in scores.items()}
+        found += table_rows(part.name, results, config.seed)
+    return found
+
+
+def _feedback(people: People, item_ids: list[str], chosen: np.ndarray) -> Feedback:
+    rows_of = people.user_rows
+    return Feedback(
+        user_ids=[people.user_ids[row] for row in rows_of[chosen]],
+        item_ids=[item_ids[position] for position in people.items[chosen]],
+        positives=people.positives[chosen],
+    )

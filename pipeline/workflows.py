@@ -1,0 +1,119 @@
+"""One run of the training DAG on this machine: checks the inputs, runs the nodes, says what each did."""
+
+from __future__ import annotations
+
+import glob
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.config import TableConfig
+from components.settings import SettingsError
+from pipeline import catalog_updates
+from pipeline.config import Config, is_remote, localised
+from pipeline.console import StageLines, quiet_libraries
+
+if TYPE_CHECKING:
+    from pipeline.dags import Trained
+    from pipeline.local_runner import Stage
+
+
+def train(config: Config) -> dict[str, Stage]:
+    """Run the training DAG; returns its stages by node id.
+
+    Raises SettingsError where an input is not there, StageFailed (a RuntimeError) at the first node that fails.
+    """
+    return _run(config)
+
+
+def tune(config: Config) -> dict[str, Any]:
+    """Run the DAG as far as its RetrievalTuner; returns what that found: `best`, `value`, `start_value`, `trials`.
+
+    Raises as `train` does.
+    """
+    stage = _run(config, "RetrievalTuner")["RetrievalTuner"]
+    return json.loads((stage.uri("tuner_results") / "tuner_results.json").read_text(encoding="utf-8"))
+
+
+def refresh(config: Config) -> dict[str, Stage]:
+    """Run the refresh DAG on the model that was pushed last; returns its stages by node id.
+
+    Raises SettingsError where nothing has been pushed; else as `train`.
+    """
+    nothing = SettingsError(f"no model has been pushed by the pipeline {config.name}; run it first")
+    if not (config.work_path / "metadata.sqlite").is_file():
+        raise nothing
+    quiet_libraries()
+    from pipeline.dags import Trained
+    from pipeline.local_runner import inputs_of_served
+
+    parts = inputs_of_served(config.work_path, config.name)
+    if not parts:
+        raise nothing
+    is_blessed = bool(parts["ranker_blessing"].get_int_custom_property("blessed"))
+    return _run(
+        config, trained=Trained(parts["model"].uri, parts["ranker"].uri, parts["ranker_blessing"].uri, is_blessed)
+    )
+
+
+def _run(config: Config, last: str = "", trained: Trained | None = None) -> dict[str, Stage]:
+    config = localised(config)
+    for setting, table in (("data.catalogue.path", config.data.catalogue), ("data.events.path", config.data.events)):
+        _require(setting, table)
+    if config.data.media_root and not is_remote(config.data.media_root) and not Path(config.data.media_root).is_dir():
+        raise SettingsError(f"data.media_root: there is no folder {config.data.media_root}")
+    for encoder in config.encoders:
+        if not is_remote(encoder.path) and not Path(encoder.path).is_dir():
+            raise SettingsError(f"encoders: {encoder.name}: there is no folder {encoder.path}")
+    quiet_libraries()
+    from components.artifacts import file_fingerprint  # these import TFX: seconds
+    from pipeline import dags
+    from pipeline.local_runner import run_locally
+
+    media_root = config.data.media_root
+    places = dags.Places(
+        serving=str(config.serving_path),
+        blessed=str(config.work_path / "blessed"),
+        checkpoints=str(config.work_path / "checkpoints"),
+        tuning=str(config.work_path / "tuning"),
+        catalogue_fingerprint=file_fingerprint([config.data.catalogue.path]),
+        events_fingerprint=file_fingerprint([config.data.events.path]),
+        users_fingerprint=file_fingerprint([config.data.users.path]) if config.data.users else "",
+        media_fingerprint=file_fingerprint([f"{media_root}/**"]) if media_root else "",
+        encoders_fingerprint=file_fingerprint([f"{encoder.path}/**" for encoder in config.encoders]),
+        withdrawn=tuple(catalog_updates.withdrawn(config)),
+    )
+    nodes = dags.refresh(config, places, trained) if trained else dags.train(config, places)
+    dags.resolve_functions(nodes)
+    lines = StageLines()
+    before = catalog_updates.newest(config)
+    came_before = catalog_updates.added(before)
+    stages = run_locally(nodes, config.name, config.work_path, lines.start, lines.done, last)
+    if catalog_updates.newest(config) != before:
+        catalog_updates.carry_over(config, before if trained else None, came_before)
+    return stages
+
+
+def evaluation(stages: dict[str, Stage]) -> dict[str, Any]:
+    """What the RetrievalEvaluator wrote: `rows` (contender, slice, metric, value, low, high, users), `blessed`, `reason`."""
+    return json.loads((stages["RetrievalEvaluator"].uri("evaluation") / "metrics.json").read_text(encoding="utf-8"))
+
+
+def references(config: Config, stages: dict[str, Stage]) -> list[dict[str, Any]]:
+    """Rows of the references of a made world; none where the configuration names no truth."""
+    if not config.references:
+        return []
+    from pipeline import synthetic_oracle as made_world
+
+    return made_world.rows(
+        Path(config.references),
+        index_folder=stages["ItemIndex"].uri("index"),
+        sequences=stages["Interactions"].uri("sequences"),
+        items=stages["MediaFeatures"].uri("examples"),
+        config=config.evaluation,
+    )
+
+
+def _require(setting: str, table: TableConfig) -> None:
+    if not is_remote(table.path) and not glob.glob(table.path, recursive=True):
+        raise SettingsError(f"{setting}: no file matches {table.path}")

@@ -1,0 +1,118 @@
+"""What changed in the answer since it was built: items that came, items that went. Kept in the served version itself and sent to servers.
+
+The changes lie among the version's warm-up requests, as calls of `add_items` and `withdraw_items`: TensorFlow Serving runs those before a
+version becomes available, so any server that loads it, or starts again, knows them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from serving.export import replay
+
+ADD, WITHDRAW = "add_items", "withdraw_items"
+_CALL_S = 30.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item that came after the build. vector: float32 [D], of unit length; domain, creator: "" where it has none."""
+
+    vector: np.ndarray
+    domain: str = ""
+    creator: str = ""
+
+
+@dataclass
+class Changes:
+    """Items by id, in the order in which they came. One that was added and then withdrawn keeps its vector, so that it can come back."""
+
+    added: dict[str, Item] = field(default_factory=dict)
+    withdrawn: dict[str, None] = field(default_factory=dict)
+
+    def add(self, items: Mapping[str, Item]) -> None:
+        """These are shown from now on."""
+        for item_id, item in items.items():
+            self.withdrawn.pop(item_id, None)
+            self.added[item_id] = item
+
+    def withdraw(self, item_ids: Iterable[str]) -> None:
+        """These are shown no more."""
+        for item_id in item_ids:
+            self.withdrawn[item_id] = None
+
+    def requests(self) -> list[tuple[str, dict[str, tf.Tensor]]]:
+        """The calls that bring a fresh build to this state: none, one or two."""
+        calls = []
+        if self.added:
+            items = self.added.values()
+            texts = {name: tf.constant([getattr(item, name) for item in items]) for name in ("domain", "creator")}
+            vectors = tf.constant(np.stack([item.vector for item in items]), tf.float32)
+            calls.append((ADD, {"item_id": tf.constant(list(self.added)), "vector": vectors, **texts}))
+        if self.withdrawn:
+            calls.append((WITHDRAW, {"item_id": tf.constant(list(self.withdrawn))}))
+        return calls
+
+
+def read(path: str) -> Changes:
+    """The changes that the SavedModel at `path` holds."""
+    changes = Changes()
+    for request, _ in replay.recorded(path):
+        inputs = request.inputs
+        if request.model_spec.signature_name == ADD:
+            arrays = [tf.make_ndarray(inputs[name]) for name in ("item_id", "vector", "domain", "creator")]
+            changes.add(
+                {
+                    item.decode(): Item(vector, domain.decode(), creator.decode())
+                    for item, vector, domain, creator in zip(*arrays)
+                }
+            )
+        elif request.model_spec.signature_name == WITHDRAW:
+            changes.withdraw(item.decode() for item in tf.make_ndarray(inputs["item_id"]))
+    return changes
+
+
+def write(path: str, changes: Changes) -> None:
+    """Keep the changes in the SavedModel at `path` in place of those that it held; whole or not at all."""
+    file = Path(path, replay.RECORDED)
+    kept = [record for record, signature in replay.records(path) if signature not in (ADD, WITHDRAW)]
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    with tf.io.TFRecordWriter(str(partial)) as writer:
+        for record in kept:
+            writer.write(record)
+        for signature, inputs in changes.requests():
+            writer.write(replay.log_of(signature, inputs, {}).SerializeToString())
+    partial.replace(file)
+
+
+def apply(signatures: Mapping[str, Callable], changes: Changes) -> None:
+    """Bring a loaded model to this state."""
+    for signature, inputs in changes.requests():
+        signatures[signature](**inputs)
+
+
+def send(address: str, model_name: str, changes: Changes) -> None:
+    """Bring the served model on a running server to this state.
+
+    address: host:port of its gRPC. Raises RuntimeError where the server cannot be reached or refuses.
+    """
+    with grpc.insecure_channel(address) as channel:
+        stub: Any = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for signature, inputs in changes.requests():
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name, request.model_spec.signature_name = model_name, signature
+            for name, value in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            try:
+                stub.Predict(request, timeout=_CALL_S)
+            except grpc.RpcError as error:
+                raise RuntimeError(f"{address}, model {model_name}: {error.code().name} {error.details()}") from error

@@ -1,0 +1,98 @@
+"""Requests recorded with their answers, in the SavedModel itself, and replayed wherever it is loaded.
+
+They lie in `assets.extra/tf_serving_warmup_requests`: TensorFlow Serving warms up with the requests and does not look at the answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+TOLERANCE = 1e-5  # between scores that should be the same
+RECORDED = "assets.extra/tf_serving_warmup_requests"
+
+Call = Callable[[str, Mapping[str, tf.Tensor]], Mapping[str, np.ndarray]]  # signature, inputs -> outputs
+
+
+class ReplayError(RuntimeError):
+    """An answer is not the recorded one."""
+
+
+def record(path: str, call: Call, requests: Iterable[tuple[str, Mapping[str, tf.Tensor]]]) -> int:
+    """Answer (signature, inputs) pairs with `call` and keep both inside the SavedModel at `path`; returns how many there are."""
+    count = 0
+    target = f"{path}/{RECORDED}"
+    tf.io.gfile.makedirs(target.rpartition("/")[0])
+    with tf.io.TFRecordWriter(target) as writer:
+        for signature, inputs in requests:
+            writer.write(log_of(signature, inputs, call(signature, inputs)).SerializeToString())
+            count += 1
+    return count
+
+
+def log_of(
+    signature: str, inputs: Mapping[str, tf.Tensor], outputs: Mapping[str, np.ndarray]
+) -> prediction_log_pb2.PredictionLog:
+    """A request with its answer as TensorFlow Serving records them."""
+    log = prediction_log_pb2.PredictionLog()
+    for name, tensor in inputs.items():
+        log.predict_log.request.inputs[name].CopyFrom(tf.make_tensor_proto(tensor))
+    for name, array in outputs.items():
+        log.predict_log.response.outputs[name].CopyFrom(tf.make_tensor_proto(array))
+    log.predict_log.request.model_spec.signature_name = signature
+    return log
+
+
+def recorded(path: str) -> Iterator[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]]:
+    """The recorded requests and answers of the SavedModel at `path`."""
+    for record, _ in records(path):
+        log = prediction_log_pb2.PredictionLog.FromString(record).predict_log
+        yield log.request, log.response
+
+
+def records(path: str) -> Iterator[tuple[bytes, str]]:
+    """What is recorded at `path` as it lies there, with the name of the signature."""
+    for record in tf.data.TFRecordDataset(f"{path}/{RECORDED}").as_numpy_iterator():
+        yield record, prediction_log_pb2.PredictionLog.FromString(record).predict_log.request.model_spec.signature_name
+
+
+def compare(path: str, call: Call) -> int:
+    """Replay what is recorded at `path` through `call`; returns how many requests there were.
+
+    Raises ReplayError naming signature, output and the largest difference where an answer is not the recorded one to TOLERANCE.
+    """
+    pairs = list(recorded(path))
+    if not pairs:
+        raise ReplayError(f"{path}: nothing is recorded")
+    for request, response in pairs:
+        signature = request.model_spec.signature_name
+        outputs = call(signature, {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()})
+        if set(outputs) != set(response.outputs):
+            raise ReplayError(
+                f"{path}: {signature} answers {sorted(outputs)}, recorded were {sorted(response.outputs)}"
+            )
+        for name, proto in response.outputs.items():
+            expected, got = tf.make_ndarray(proto), np.asarray(outputs[name])
+            if expected.shape != got.shape:
+                raise ReplayError(
+                    f"{path}: {signature}, output {name}: shape {got.shape}, recorded was {expected.shape}"
+                )
+            if expected.dtype.kind == "f":
+                difference = float(np.abs(expected - got).max(initial=0))
+                if not difference <= TOLERANCE:
+                    raise ReplayError(
+                        f"{path}: {signature}, output {name}: differs from the recorded answer by {difference:.3g}"
+                    )
+            elif not np.array_equal(expected, got):
+                raise ReplayError(
+                    f"{path}: {signature}, output {name}: got {got.ravel()[:5]}, recorded was {expected.ravel()[:5]}"
+                )
+    return len(pairs)
+
+
+def in_process(signatures: Mapping[str, Callable]) -> Call:
+    """A `Call` on the signatures of a SavedModel, loaded or about to be saved."""
+    return lambda signature, inputs: {name: value.numpy() for name, value in signatures[signature](**inputs).items()}

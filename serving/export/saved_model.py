@@ -1,0 +1,168 @@
+"""SavedModels of the recommender, proved before they are handed on: loaded in a fresh process, replayed and compared."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from serving.export import replay
+from serving.index import SAVE_OPTIONS
+from serving.online.recommender import Recommender
+
+_PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # exist only in the process that made them
+_FRESH_PROCESS_S = 300
+LIMITS = ("max_per_creator", "max_item_age_s", "time_s")
+
+
+class MissingPackageError(ImportError):
+    """A SavedModel needs ops of a package that cannot be imported."""
+
+
+class ExportError(RuntimeError):
+    """A SavedModel that must not be published."""
+
+
+def export(
+    recommenders: Mapping[str, Recommender],
+    people: Sequence[str],
+    items: Sequence[str],
+    raw_items: Mapping[str, tf.Tensor],
+) -> dict[str, int]:
+    """Save recommenders with recorded requests and prove that they answer alike after loading.
+
+    recommenders: path -> what to save there. people, items: some ids known to them, used in the recorded requests.
+    raw_items: a batch as the signature `encode_item` takes it.
+    Returns the number of recorded requests by path.
+    Raises ExportError where a SavedModel holds a Python op, cannot be loaded in a fresh process (without ScaNN, if it does not use it),
+    or answers differently there (by more than 1e-5).
+    """
+    counts = {}
+    for path, recommender in recommenders.items():
+        signatures = recommender.signatures()
+        tf.saved_model.save(recommender, path, signatures=signatures, options=SAVE_OPTIONS)
+        if python_ops := ops_of(path) & _PYTHON_OPS:
+            raise ExportError(f"{path}: holds {', '.join(sorted(python_ops))}, which no other process can run")
+        requests = requests_for(people, items, raw_items, recommender.num_objectives)
+        counts[path] = replay.record(path, replay.in_process(signatures), requests)
+    in_a_fresh_process(list(recommenders))
+    return counts
+
+
+def load(path: str):
+    """Load a SavedModel of ours, with the packages that its ops need.
+
+    Raises MissingPackageError, one line naming the package, where ScaNN is needed and missing.
+    """
+    if needs_scann(path):
+        try:
+            import scann  # noqa: F401 (registers its ops)
+        except ImportError as error:
+            raise MissingPackageError(
+                f"{path} needs the package scann, which cannot be imported ({error}): install scann==1.3.2 or load the exact export"
+            ) from error
+    return tf.saved_model.load(path)
+
+
+def needs_scann(path: str) -> bool:
+    """Whether the SavedModel at `path` uses ScaNN's ops."""
+    return any(name.startswith("Scann>") for name in ops_of(path))
+
+
+def ops_of(path: str) -> set[str]:
+    """The names of all ops of a SavedModel, those inside functions included."""
+    with tf.io.gfile.GFile(f"{path}/saved_model.pb", "rb") as file:
+        graph = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    functions = {function.signature.name for function in graph.library.function}
+    return {node.op for node in nodes} - functions
+
+
+def in_a_fresh_process(paths: Sequence[str]) -> None:
+    """Replay SavedModels in a new interpreter; those that do not use ScaNN must answer where it cannot be imported.
+
+    Raises ExportError with the last line that the process said.
+    """
+    options = [word for path in paths for word in ("--scann" if needs_scann(path) else "--plain", path)]
+    root = str(Path(__file__).parent.parent)
+    paths_to_code = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": paths_to_code, "TF_USE_LEGACY_KERAS": "1"}
+    command = [sys.executable, "-m", "serving.export.saved_model", *options]
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=_FRESH_PROCESS_S, check=False
+    )
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or [f"exit {result.returncode}"]
+        raise ExportError(f"the export does not answer in a fresh process: {lines[-1]}")
+
+
+def requests_for(
+    people: Sequence[str], items: Sequence[str], raw_items: Mapping[str, tf.Tensor], num_objectives: int
+) -> Iterator[tuple[str, Mapping[str, tf.Tensor]]]:
+    """Requests for every signature: people known, new, and with a history given; a batch, and the first of it alone.
+
+    people: some known user ids. items: some item ids, at least one. raw_items: items as `encode_item` takes them.
+    """
+    users = [*people[:3], "", "somebody new", "somebody new"]
+    batch = len(users)
+    history = {
+        "user_id": tf.constant(users),
+        "history_ids": tf.constant([["", ""]] * (batch - 1) + [[items[0], items[-1]]]),
+        "history_events": tf.fill([batch, 2], ""),
+        "history_age_s": tf.zeros([batch, 2]),
+    }
+    k = tf.range(batch, dtype=tf.int32) + 10
+    page = history | {
+        "exclude_ids": tf.fill([batch, 1], items[0]),
+        "allow_ids": tf.fill([batch, 1], ""),
+        "domain": tf.fill([batch], ""),
+        "k": k,
+        "objective_weights": tf.zeros([batch, num_objectives]),
+        "diversity": tf.constant([0.0, 0.3] * (batch // 2) + [0.0] * (batch % 2)),
+        "max_per_creator": tf.constant([0, 2] * (batch // 2) + [0] * (batch % 2)),
+        "max_item_age_s": tf.zeros([batch], tf.int64),
+        "explore_share": tf.constant([0.0, 0.2] * (batch // 2) + [0.0] * (batch % 2)),
+        "seed": tf.range(batch),
+        "time_s": tf.zeros([batch], tf.int64),
+    }
+    batches: dict[str, Mapping[str, tf.Tensor]] = {
+        "serving_default": page,
+        "recommend": page,
+        "recommend_user": {"user_id": history["user_id"], "k": k},
+        "similar": {"item_id": tf.constant([*items, "no such item"][:batch])}
+        | {name: page[name][: len(items) + 1] for name in ("exclude_ids", "allow_ids", "domain", "k", *LIMITS)},
+        "explain": history
+        | {name: page[name] for name in ("objective_weights", "time_s")}
+        | {"item_ids": tf.constant([[*items]] * batch)},
+        "encode_user": history,
+        "encode_item": raw_items,
+    }
+    for signature, inputs in batches.items():
+        yield signature, inputs
+        yield signature, {name: values[:1] for name, values in inputs.items()}
+
+
+def main() -> None:
+    """Replay SavedModels in this process: those without custom ops first, with ScaNN out of reach."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument(
+        "--plain", action="append", default=[], help="a SavedModel that must answer where ScaNN cannot be imported"
+    )
+    parser.add_argument("--scann", action="append", default=[], help="a SavedModel that may use it")
+    arguments = parser.parse_args()
+    sys.modules["scann"] = None  # type: ignore[assignment]  # which Python takes for: not to be found
+    for path in arguments.plain:
+        replay.compare(path, replay.in_process(load(path).signatures))
+    del sys.modules["scann"]
+    for path in arguments.scann:
+        replay.compare(path, replay.in_process(load(path).signatures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Pretrained encoders over item examples, on Beam: each runs once an item, not in each step of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+
+from components.examples import floats_feature, ints_feature
+from components.media.errors import MediaError
+from components.media.features import local_file, resolve
+from components.media.isolation import Decoder, Limits
+from components.pretrained_config import Encoders, PretrainedConfig
+from components.settings import to_json
+
+_ITEMS_AT_ONCE = 32
+
+Prepared = tuple[bytes, Any]  # a serialized item example, and what an encoder reads of it: None = nothing is there
+
+
+class AddEmbeddings(beam.PTransform):
+    """Serialized item examples -> the same with the features of each encoder, `embedding_<name>` above all, absent where an item has
+    nothing to encode.
+
+    load: makes an encoder from its settings (a PretrainedConfig as JSON); runs on the workers.
+    """
+
+    def __init__(self, encoders: Encoders, load: Callable[[str], Any], media_root: str = ""):
+        super().__init__()
+        self._encoders, self._load, self._media_root = encoders, load, media_root
+
+    def expand(self, items: beam.PCollection) -> Any:
+        for encoder in self._encoders.each:
+            read = (
+                beam.Map(with_text, encoder.columns)
+                if encoder.kind == "text"
+                else beam.ParDo(_WithSegments(self._media_root))
+            )
+            items = (
+                items
+                | f"Read for {encoder.name}" >> read
+                | f"Encode by {encoder.name}" >> RunInference(_Handler(encoder, self._load))
+            )
+        return items
+
+
+def with_text(record: bytes, columns: Sequence[str]) -> tuple[bytes, str | None]:
+    """An item with the text of its columns, as sentences; the values of a list are joined by commas."""
+    feature = tf.train.Example.FromString(record).features.feature
+    parts = [
+        ", ".join(value.decode() for value in feature[name].bytes_list.value) for name in columns if name in feature
+    ]
+    text = ". ".join(part for part in parts if part)
+    return record, text or None
+
+
+class _WithSegments(beam.DoFn):
+    """An item with segments of its sound. What cannot be decoded is on the reject list of MediaFeatures already: here it has no sound."""
+
+    def __init__(self, media_root: str):
+        self._media_root = media_root
+
+    def setup(self) -> None:
+        self._decoder = Decoder(Limits())
+
+    def process(self, record: bytes) -> Iterable[Prepared]:
+        feature = tf.train.Example.FromString(record).features.feature
+        segments = None
+        if "has_audio" in feature and feature["has_audio"].int64_list.value[0]:
+            media_uri = feature["media_uri"].bytes_list.value[0].decode("utf-8", "surrogateescape")
+            try:
+                with local_file(resolve(media_uri, self._media_root)) as source:
+                    segments = self._decoder.segments(source)
+            except MediaError as error:
+                beam.metrics.Metrics.counter("encoders", f"without_sound_{error.reason}").inc()
+        yield record, segments
+
+    def teardown(self) -> None:
+        self._decoder.close()
+
+
+class _Handler(ModelHandler):
+    """Runs one encoder over prepared items and gives them back with its features."""
+
+    def __init__(self, encoder: PretrainedConfig, load: Callable[[str], Any]):
+        super().__init__()
+        self._settings, self._load = to_json(encoder), load
+
+    def load_model(self) -> Any:
+        return self._load(self._settings)
+
+    def run_inference(
+        self, batch: Sequence[Prepared], model: Any, inference_args: dict[str, Any] | None = None
+    ) -> Iterable[bytes]:
+        having = [row for row, (_, prepared) in enumerate(batch) if prepared is not None]
+        records = [record for record, _ in batch]
+        features = model([batch[row][1] for row in having]) if having else {}
+        for place, row in enumerate(having):
+            records[row] = with_features(records[row], {name: values[place] for name, values in features.items()})
+        return records
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        return {"min_batch_size": _ITEMS_AT_ONCE, "max_batch_size": _ITEMS_AT_ONCE}
+
+
+def with_features(record: bytes, features: Mapping[str, np.ndarray]) -> bytes:
+    """A serialized example with features more, floats or integers. Raises ValueError for a number that is not finite."""
+    example = tf.train.Example.FromString(record)
+    for name, values in features.items():
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name}: the encoder gave a vector that is not finite")
+        make = floats_feature if values.dtype.kind == "f" else ints_feature
+        example.features.feature[name].CopyFrom(make(values.tolist()))
+    return example.SerializeToString(deterministic=True)

@@ -1,0 +1,99 @@
+"""Item vectors from items, transformed or raw, by Beam's RunInference over a SavedModel's signature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+
+_ITEMS_AT_ONCE = 64
+_ABSENT = {tf.string: "", tf.float32: np.nan, tf.int64: -1}  # in lists of free length; as `encode_item` documents it
+
+
+class ItemTower(ModelHandler):
+    """Runs a signature of the SavedModel at `path` over serialized items of its kind; gives (item id, float32 [D]) pairs.
+
+    signature: `item_tower` takes transformed items, `encode_item` item examples.
+    """
+
+    def __init__(self, path: str, signature: str):
+        super().__init__()
+        self._path, self._signature = path, signature
+
+    def load_model(self) -> Any:
+        loaded = tf.saved_model.load(self._path)
+        tower = loaded.signatures[self._signature]
+        tower.owner = loaded  # the variables live as long as what loaded them
+        return tower
+
+    def run_inference(
+        self, batch: Sequence[bytes], model: Any, inference_args: dict[str, Any] | None = None
+    ) -> Iterable[tuple[bytes, np.ndarray]]:
+        specs = model.structured_input_signature[1]
+        features = {name: _feature(spec) for name, spec in specs.items()}
+        parsed = tf.io.parse_example(tf.constant(list(batch)), features)
+        inputs = {name: _dense(parsed[name]) for name in specs}
+        ids = tf.io.parse_example(tf.constant(list(batch)), {"item_id": tf.io.FixedLenFeature([], tf.string)})[
+            "item_id"
+        ]
+        return list(zip(ids.numpy(), model(**inputs)["vector"].numpy()))
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        return {"min_batch_size": _ITEMS_AT_ONCE, "max_batch_size": _ITEMS_AT_ONCE}
+
+
+class WriteItemVectors(beam.PTransform):
+    """Serialized items -> one gzipped record an item: a tf.Example with `item_id` and `vector`. signature: see `ItemTower`."""
+
+    def __init__(self, model_path: str, target: str, signature: str = "item_tower"):
+        super().__init__()
+        self._model_path, self._target, self._signature = model_path, target, signature
+
+    def expand(self, items: beam.PCollection) -> Any:
+        return (
+            items
+            | "EncodeItems" >> RunInference(ItemTower(self._model_path, self._signature))
+            | "FormatVectors" >> beam.Map(_vector_record)
+            | "WriteVectors" >> beam.io.WriteToTFRecord(self._target, file_name_suffix=".gz")
+        )
+
+
+def read_item_vectors(target: str) -> tuple[list[str], np.ndarray]:
+    """What `WriteItemVectors` wrote, in the order of the ids' bytes: ids and float32 [N, D].
+
+    Raises ValueError where an id comes twice.
+    """
+    vectors: dict[bytes, np.ndarray] = {}
+    files = sorted(tf.io.gfile.glob(f"{target}*"))
+    for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
+        feature = tf.train.Example.FromString(record).features.feature
+        item_id = feature["item_id"].bytes_list.value[0]
+        if item_id in vectors:
+            raise ValueError(f"item {item_id.decode()!r} comes twice")
+        vectors[item_id] = np.array(feature["vector"].float_list.value, np.float32)
+    item_ids = sorted(vectors)
+    return [item_id.decode() for item_id in item_ids], np.stack([vectors[item_id] for item_id in item_ids])
+
+
+def _feature(spec: tf.TensorSpec) -> tf.io.FixedLenFeature | tf.io.RaggedFeature:
+    if spec.shape.as_list() == [None, None]:
+        return tf.io.RaggedFeature(spec.dtype)
+    # Arrays of uint8 travel as bytes and are absent where the item has no such medium.
+    return tf.io.FixedLenFeature(spec.shape[1:], spec.dtype, "" if spec.dtype == tf.string else None)
+
+
+def _dense(values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
+    return values.to_tensor(_ABSENT[values.dtype]) if isinstance(values, tf.RaggedTensor) else values
+
+
+def _vector_record(pair: tuple[bytes, np.ndarray]) -> bytes:
+    item_id, vector = pair
+    feature = {
+        "item_id": tf.train.Feature(bytes_list=tf.train.BytesList(value=[item_id])),
+        "vector": tf.train.Feature(float_list=tf.train.FloatList(value=vector)),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)

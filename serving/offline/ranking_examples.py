@@ -1,0 +1,323 @@
+"""Sequences, retrieval model and index -> ranking examples. The RankingExamples node calls `write_ranking_examples`.
+
+A query is an interaction of a person at its time: the item taken, liked or skipped, stands beside others of retrieval's list at that time
+and some of the whole catalogue. Retrieval was fitted on the interactions of the train split, so there the taken
+item looks more alike to the person than it ever will when serving. Training therefore sees two kinds of queries and a feature that tells
+them apart: of the train split (all seasons of the catalogue), and of the eval split (what retrieval has not seen). Some people of the eval
+split are held out of training: by them it is stopped and calibrated. Q queries, C candidates of a query, N items.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from components.config import DataConfig
+from components.settings import from_json
+from serving.index import load_index
+from serving.offline.user_sequences import SPLITS, People, encode_users, latest, read_people, select
+from serving.online.item_metadata import ItemFacts, read_facts
+from serving.online.pair_features import PER_ITEM, PER_REQUEST, PairFeatures
+from trainer.config.ranking import RankingConfig, labels_of
+from trainer.ranking.features import (
+    FITTED,
+    HISTORY_SLICE,
+    LONG_FROM,
+    LONG_HISTORY,
+    POSITION,
+    QUERY_ID,
+    SHORT_HISTORY,
+    label_key,
+)
+
+_QUERIES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Interactions to be ranked among others. people: a row for each query, cut before the target.
+
+    targets, users: int [Q]. stops: int [Q], how many interactions came before. later: what the person takes afterwards, which is no
+    example of what they do not take.
+    """
+
+    people: People
+    targets: np.ndarray
+    labels: np.ndarray  # float32 [Q, O]
+    times_s: np.ndarray  # float64 [Q], NaN without time
+    stops: np.ndarray
+    later: list[np.ndarray]
+    ids: list[str]
+    fitted: bool  # whether retrieval was fitted on the targets
+
+
+class Popularity:
+    """Successes with each item until a moment, as a multiple of the mean over the items."""
+
+    def __init__(self, everything: People, train: People, num_items: int):
+        """everything: all that is known of everyone, for moments in it. train: what counts where there is no time."""
+        self._num_items = num_items
+        self._untimed = np.bincount(train.items[train.positives], minlength=num_items)
+        timed = everything.positives & ~np.isnan(everything.times_s)
+        items, times_s = everything.items[timed], everything.times_s[timed]
+        order = np.lexsort((times_s, items))
+        self._times_s, self._all_times_s = times_s[order], np.sort(times_s)
+        self._bounds = np.searchsorted(items[order], np.arange(num_items + 1))
+
+    def before(self, items: np.ndarray, time_s: float, is_target: np.ndarray) -> np.ndarray:
+        """float32 [C]. Without a time all of the train split counts, less one for the target itself."""
+        if np.isnan(time_s):
+            counts, total = self._untimed[items] - is_target, self._untimed.sum()
+        else:
+            parts = (self._times_s[self._bounds[item] : self._bounds[item + 1]] for item in items)
+            counts = np.array([np.searchsorted(part, time_s) for part in parts])
+            total = np.searchsorted(self._all_times_s, time_s)
+        return (np.maximum(counts, 0) * self._num_items / max(total, 1)).astype(np.float32)
+
+
+def write_ranking_examples(
+    model_path: str,
+    index_folder: str,
+    sequence_folders: Mapping[str, str],
+    items_folder: str,
+    folders: Mapping[str, str],
+    data: str,
+    ranking: str,
+    history_length: int,
+    candidates: int,
+) -> dict[str, int]:
+    """Write a gzipped TFRecord file into the folder of each split that has one; returns the number of examples by split.
+
+    sequence_folders: split -> folder, of train, eval and test. items_folder: item examples. folders: of all splits or of some. data,
+    ranking: DataConfig and RankingConfig as JSON. history_length, candidates: as the answer's, so that the list is the one that is ranked.
+    """
+    rules_of, config = from_json(DataConfig, data), from_json(RankingConfig, ranking)
+    model = tf.saved_model.load(model_path)
+    index, item_ids = load_index(index_folder, "exact")
+    vectors = index.vectors.numpy()
+    splits = {split: read_people(sequence_folders[split], item_ids) for split in SPLITS}
+    popularity = Popularity(latest(list(splits.values())), splits["train"], len(item_ids))
+    facts = read_facts(items_folder, item_ids, rules_of.categorical, rules_of.numeric)
+    features = PairFeatures(facts, index, list(rules_of.event_rules), model.signatures["learned_similarity"])
+    written = {}
+    parts_of = queries_by_split(splits, rules_of, config)
+    for split in folders:
+        tf.io.gfile.makedirs(folders[split])
+        written[split] = 0
+        with tf.io.TFRecordWriter(f"{folders[split]}/data_tfrecord-00000-of-00001.gz", "GZIP") as writer:
+            for queries in parts_of[split]:
+                query_vectors = encode_users(
+                    model.signatures["user_tower"], vectors, queries.people, queries.stops, history_length
+                )
+                for example in _examples(
+                    queries,
+                    query_vectors,
+                    vectors,
+                    features,
+                    facts,
+                    popularity,
+                    rules_of,
+                    config,
+                    history_length,
+                    candidates,
+                ):
+                    writer.write(example)
+                    written[split] += 1
+    logging.info("ranking examples: %s", written)
+    return written
+
+
+def queries_by_split(splits: Mapping[str, People], data: DataConfig, config: RankingConfig) -> dict[str, list[Queries]]:
+    """What the ranker trains on (half of it what retrieval was not fitted on, if there is so much), is stopped by, and is judged by.
+
+    Without an eval split, people are held out of the train split.
+    """
+    per_query = 1 + config.negatives_from_list + config.negatives_from_catalogue
+
+    def is_held_out(user_id: str) -> bool:
+        digest = hashlib.blake2b(f"{config.seed}:held out:{user_id}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") < config.held_out_share * 2**64
+
+    limit = config.max_train_examples // per_query
+    unfitted = queries_of(splits["eval"], "eval", data, config, limit // 2, lambda user_id: not is_held_out(user_id))
+    source = "eval" if len(unfitted.ids) else "train"
+    fitted = queries_of(
+        splits["train"],
+        "train",
+        data,
+        config,
+        limit - len(unfitted.ids),
+        lambda user_id: source == "eval" or not is_held_out(user_id),
+    )
+    return {
+        "train": [queries for queries in (fitted, unfitted) if len(queries.ids)],
+        "eval": [queries_of(splits[source], source, data, config, config.max_eval_examples // per_query, is_held_out)],
+        "test": [queries_of(splits["test"], "test", data, config, config.max_test_examples // per_query)],
+    }
+
+
+def queries_of(
+    people: People,
+    split: str,
+    data: DataConfig,
+    config: RankingConfig,
+    limit: int,
+    keeps: Callable[[str], bool] = lambda user_id: True,
+) -> Queries:
+    """The interactions of a split that become queries.
+
+    In train the last `targets_per_user` of each person's later half, in eval and test those of the split itself; only where something
+    came before, and at most `limit` of them, thinned out by a digest of their name. keeps: tells by their id whose.
+    """
+    lengths = np.diff(people.splits)
+    first = np.maximum(lengths // 2, lengths - config.targets_per_user) if split == "train" else people.num_history
+    chosen = []
+    for user, user_id in enumerate(people.user_ids):
+        for stop in range(max(int(first[user]), 1), int(lengths[user])) if keeps(user_id) else ():
+            name = f"{user_id}\n{stop}"
+            chosen.append(
+                (hashlib.blake2b(f"{config.seed}:{split}:{name}".encode(), digest_size=8).digest(), user, stop, name)
+            )
+    chosen = sorted(sorted(chosen)[:limit], key=lambda query: query[1:3])
+    users, stops = (np.array([query[part] for query in chosen], np.int64) for part in (1, 2))
+    at = people.splits[users] + stops
+    labels = [labels_of(str(people.events[row]), bool(people.positives[row]), data.event_rules) for row in at]
+    return Queries(
+        people=select(people, users),
+        targets=people.items[at],
+        labels=np.array(labels, np.float32).reshape(len(at), len(data.event_rules)),
+        times_s=people.times_s[at],
+        stops=stops,
+        later=[people.items[row + 1 : people.splits[user + 1]] for row, user in zip(at, users)],
+        ids=[query[3] for query in chosen],
+        fitted=split == "train",
+    )
+
+
+def _examples(
+    queries: Queries,
+    query_vectors: np.ndarray,
+    vectors: np.ndarray,
+    features: PairFeatures,
+    facts: ItemFacts,
+    popularity: Popularity,
+    data: DataConfig,
+    config: RankingConfig,
+    history_length: int,
+    list_length: int,
+) -> Iterator[bytes]:
+    generator = np.random.default_rng(config.seed)
+    of_item: dict[int, bytes] = {}
+    people = queries.people
+    for start in range(0, len(queries.ids), _QUERIES_AT_ONCE):
+        rows = np.arange(start, min(start + _QUERIES_AT_ONCE, len(queries.ids)))
+        scores = query_vectors[rows] @ vectors.T
+        scores[facts.published_at_s[None] > queries.times_s[rows, None]] = -np.inf  # did not exist yet
+        chosen = [
+            _candidates(queries, row, scores[number], config, list_length, generator) for number, row in enumerate(rows)
+        ]
+        width = max(len(items) for items, _ in chosen)
+        padded = np.array([np.pad(items, (0, width - len(items)), mode="edge") for items, _ in chosen], np.int32)
+        popular = np.array(
+            [
+                popularity.before(items, queries.times_s[row], items == queries.targets[row])
+                for row, items in zip(rows, padded)
+            ],
+            np.float32,
+        )
+        ends = people.splits[rows] + queries.stops[rows]
+        lengths = np.minimum(queries.stops[rows], history_length)
+        is_there = np.arange(max(int(lengths.max()), 1)) < lengths[:, None]
+        at = np.where(is_there, (ends - lengths)[:, None] + np.arange(is_there.shape[1]), 0)
+        times_s = queries.times_s[rows]
+        age_s = np.nan_to_num(np.where(is_there, np.maximum(times_s[:, None] - people.times_s[at], 0), 0))
+        batch = features.graph(
+            tf.constant(query_vectors[rows]),
+            tf.constant(np.where(is_there, people.items[at], -1), tf.int32),
+            tf.constant(np.where(is_there, people.events[at], "").astype(str)),
+            tf.constant(age_s, tf.float32),
+            tf.constant(padded),
+            tf.constant(popular),
+            tf.constant(np.nan_to_num(times_s), tf.int64),
+        )
+        arrays = {name: value.numpy() for name, value in batch.items()}
+        for number, (row, (items, places)) in enumerate(zip(rows, chosen)):
+            slices = {
+                QUERY_ID: queries.ids[row].encode(),
+                HISTORY_SLICE: _history_slice(queries.stops[row]),
+                FITTED: int(queries.fitted),
+            }
+            of_request = _serialized({name: arrays[name][number, 0] for name in PER_REQUEST} | slices)
+            for column, (item, place) in enumerate(zip(items, places)):
+                if item not in of_item:
+                    of_item[item] = _serialized({name: arrays[name][number, column] for name in PER_ITEM})
+                labels = (
+                    queries.labels[row] if item == queries.targets[row] else np.zeros(len(data.event_rules), np.float32)
+                )
+                pair = {
+                    name: array[number, column] for name, array in arrays.items() if name not in PER_REQUEST + PER_ITEM
+                }
+                # Protocol buffers merge what is concatenated, so what examples share is serialized once.
+                yield (
+                    of_request
+                    + of_item[item]
+                    + _serialized(pair | {POSITION: place} | dict(zip(map(label_key, data.event_rules), labels)))
+                )
+
+
+def _history_slice(length: int) -> bytes:
+    return (LONG_HISTORY if length >= LONG_FROM else SHORT_HISTORY).encode()
+
+
+def _candidates(
+    queries: Queries,
+    row: int,
+    scores: np.ndarray,
+    config: RankingConfig,
+    list_length: int,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The items of a query, the target first, and their places in retrieval's list (0 = beyond it).
+
+    The others are drawn evenly from the list. Taking its top instead would teach that what is similar is not taken: the target is
+    seldom there, the others always.
+    """
+    people, target = queries.people, queries.targets[row]
+    start, end = people.splits[row], people.splits[row] + queries.stops[row]
+    before = people.items[start:end]
+    scores = scores.copy()
+    scores[before[before != target]] = -np.inf
+    order = np.argsort(-scores, kind="stable")[: min(list_length, int(np.isfinite(scores).sum()))]
+    place = np.zeros(len(scores), np.int64)
+    place[order] = np.arange(1, len(order) + 1)
+    is_free = np.isfinite(scores)
+    is_free[np.concatenate([before, queries.later[row], [target]])] = False
+    in_list = order[is_free[order]]
+    drawn = [generator.choice(in_list, min(config.negatives_from_list, len(in_list)), replace=False)]
+    is_free[drawn[0]] = False
+    rest = generator.integers(0, len(scores), config.negatives_from_catalogue)
+    others = np.concatenate([*drawn, rest[is_free[rest]]])
+    _, firsts = np.unique(others, return_index=True)
+    items = np.concatenate([[target], others[np.sort(firsts)]]).astype(np.int32)
+    return items, place[items]
+
+
+def _serialized(values: Mapping[str, Any]) -> bytes:
+    feature = {}
+    for name, value in values.items():
+        listed = np.ravel(value).tolist()
+        if isinstance(value, bytes) or np.asarray(value).dtype == object:
+            feature[name] = tf.train.Feature(
+                bytes_list=tf.train.BytesList(value=[value] if isinstance(value, bytes) else listed)
+            )
+        elif np.asarray(value).dtype.kind == "f":
+            feature[name] = tf.train.Feature(float_list=tf.train.FloatList(value=listed))
+        else:
+            feature[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=listed))
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()

@@ -1,0 +1,324 @@
+"""The nodes from vectors to push, called as TFX calls them, on a world with an obvious right answer."""
+
+import json
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pytest
+import tensorflow as tf
+from tfx.components.util import model_utils
+from tfx.proto import pusher_pb2
+from tfx.types import standard_artifacts
+from tfx.utils import proto_utils
+
+import zhiyin_artifacts
+from components.config import DataConfig, TableConfig
+from components.settings import SettingsError, to_json
+from pipeline.nodes.item_index import ItemIndex
+from pipeline.nodes.model_pusher import ModelPusherExecutor, next_version
+from pipeline.nodes.recommender import Recommender
+from pipeline.nodes.retrieval_evaluator import RetrievalEvaluator
+from serving.config import EvaluationConfig, IndexConfig, ServingConfig
+from serving.export import saved_model
+from serving.offline.build_index import RecallError
+from tests.serving import tiny, world
+from trainer.config.ranking import RankingConfig
+
+DATA = DataConfig(TableConfig(""), TableConfig(""))
+SERVING = ServingConfig(IndexConfig(kind="scann", candidates=10), history_length=5)
+EVALUATION = EvaluationConfig(
+    cutoffs=(2, 5, 10), metric="NDCG@10", min_gain_over_popularity=0.0, max_loss_to_last=0.01, active_from=8
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    return {
+        "items": world.items(folder / "items"),
+        "transformed": world.transformed(folder / "transformed"),
+        "sequences": world.sequences(folder / "sequences"),
+        "good": world.save_model(world.GoodModel(), folder / "good"),
+        "bad": world.save_model(world.BadModel(), folder / "bad"),
+    }
+
+
+def run_index(data, folder, model, serving=SERVING):
+    index = world.artifact(zhiyin_artifacts.ItemIndex, folder)
+    ItemIndex.test_call(
+        model=model,
+        items=data["transformed"],
+        sequences=data["sequences"],
+        index=index,
+        serving=to_json(serving),
+        code="",
+        beam_pipeline=beam.Pipeline(),
+    )
+    return index
+
+
+@pytest.fixture(scope="module")
+def index(data, tmp_path_factory):
+    return run_index(data, tmp_path_factory.mktemp("index"), data["good"])
+
+
+@pytest.fixture(scope="module")
+def bad_index(data, tmp_path_factory):
+    return run_index(data, tmp_path_factory.mktemp("bad_index"), data["bad"])
+
+
+class TestItemIndex:
+    def test_every_item_is_there_in_order_with_its_own_vector(self, index):
+        """C10: the four items that nobody took too."""
+        assert json.loads(Path(index.uri, "item_ids.json").read_text("utf-8")) == world.ITEM_IDS
+        numbers = world.content()
+        np.testing.assert_allclose(
+            np.load(Path(index.uri, "vectors.npy")), numbers / np.linalg.norm(numbers, axis=1, keepdims=True), atol=1e-6
+        )
+
+    def test_report(self, index):
+        """C34."""
+        report = json.loads(Path(index.uri, "report.json").read_text())
+        assert report["kind"] == "scann" and report["queries"] == world.NUM_USERS - 2
+        assert report["recall"]["10"] >= 0.95 and index.get_float_custom_property("recall_10") == report["recall"]["10"]
+        assert sorted(path.name for path in Path(index.uri).iterdir()) == [
+            "item_ids.json",
+            "report.json",
+            "scann",
+            "vectors.npy",
+        ]
+
+    def test_below_the_limit_nothing_is_written(self, data, tmp_path):
+        """C34: a ScaNN that looks into one of six leaves finds too little."""
+        config = ServingConfig(IndexConfig(kind="scann", candidates=30, leaves_to_search=1, min_recall=0.95))
+        with pytest.raises(RecallError, match=r"recall@10 is 0\.\d+ on 22 user vectors, below the limit of 0.95"):
+            run_index(data, tmp_path, data["good"], config)
+        assert not Path(tmp_path, "report.json").exists()
+
+    def test_a_vector_that_is_not_finite_is_named(self, data, tmp_path):
+        with pytest.raises(ValueError, match=f"1 item vectors are not finite: '{world.ITEM_IDS[3]}'"):
+            run_index(data, tmp_path / "index", world.save_model(world.BrokenModel(), tmp_path / "broken"))
+
+
+def evaluate(data, folder, model, index, sequences=None, evaluation=EVALUATION):
+    """Returns the blessing and the report. The memory of the last blessed model is `folder`/blessed."""
+    runs = len(list(Path(folder).glob("evaluation*")))
+    made = world.artifact(standard_artifacts.ModelEvaluation, Path(folder, f"evaluation{runs}"))
+    blessing = world.artifact(standard_artifacts.ModelBlessing, Path(folder, f"blessing{runs}"))
+    RetrievalEvaluator.test_call(
+        model=model,
+        index=index,
+        items=data["items"],
+        sequences=sequences or data["sequences"],
+        evaluation=made,
+        blessing=blessing,
+        settings=to_json(evaluation),
+        history_length=5,
+        blessed_dir=str(Path(folder, "blessed")),
+        code="",
+    )
+    return blessing, json.loads(Path(made.uri, "metrics.json").read_text())
+
+
+def value(report, contender, metric, part="all"):
+    (row,) = (
+        row for row in report["rows"] if (row["contender"], row["metric"], row["slice"]) == (contender, metric, part)
+    )
+    return row
+
+
+class TestRetrievalEvaluator:
+    def test_the_table(self, data, index, tmp_path):
+        """Ours knows the groups, so it beats popularity and random on warm and on cold items."""
+        blessing, report = evaluate(data, tmp_path, data["good"], index)
+        assert {row["contender"] for row in report["rows"]} == {"ours", "popularity", "random", "item_knn", "text_knn"}
+        slices = {
+            "all",
+            "warm items",
+            "cold items",
+            "cold items among cold",
+            "active users",
+            "new users",
+            "domain film",
+            "domain music",
+        }
+        assert {row["slice"] for row in report["rows"]} == slices
+        assert {"R@5", "NDCG@10", "HR@10", "MRR@5", "coverage@10", "gini@10"} <= {
+            row["metric"] for row in report["rows"]
+        }
+        ours, popular = value(report, "ours", "NDCG@10"), value(report, "popularity", "NDCG@10")
+        assert (
+            ours["low"] <= ours["value"] <= ours["high"]
+            and ours["users"] == world.NUM_USERS
+            and report["users_without_truth"] == 0
+        )
+        assert ours["value"] > 1.5 * popular["value"]
+        assert value(report, "ours", "HR@10", "new users")["users"] == 2
+        assert (
+            value(report, "ours", "R@5", "cold items")["value"]
+            > 0
+            == value(report, "item_knn", "R@5", "cold items")["value"]
+        )
+        # Of four candidates, lists of five and ten rank nothing and are left out.
+        among_cold = {
+            row["metric"].partition("@")[2] for row in report["rows"] if row["slice"] == "cold items among cold"
+        }
+        assert among_cold == {"2"}
+        assert model_utils.is_model_blessed(blessing)
+
+    def test_first_run_is_blessed_and_a_worse_second_one_is_not(self, data, index, bad_index, tmp_path):
+        """C44 b and c: TFX's own check and its files; the reason shows both numbers, and the good model stays the one to beat."""
+        blessing, first = evaluate(data, tmp_path, data["good"], index)
+        assert Path(blessing.uri, "BLESSED").exists() and "no model was blessed before" in first["decision"]["reason"]
+        blessing, second = evaluate(data, tmp_path, data["bad"], bad_index)
+        assert Path(blessing.uri, "NOT_BLESSED").exists() and not model_utils.is_model_blessed(blessing)
+        good, bad = first["decision"]["value"], second["decision"]["value"]
+        assert second["decision"]["last"] == good > bad
+        assert f"{good:.4f}" in second["decision"]["reason"] and f"{bad:.4f}" in second["decision"]["reason"]
+        blessing, third = evaluate(data, tmp_path, data["good"], index)
+        assert model_utils.is_model_blessed(blessing) and third["decision"]["last"] == good
+
+    def test_on_other_data_the_last_model_is_judged_again(self, data, index, tmp_path):
+        """From raw item features, by the transform that it carries: the same model again has the same number."""
+        evaluate(data, tmp_path, data["good"], index)
+        others = world.sequences(tmp_path / "others", seed=1)
+        _, report = evaluate(data, tmp_path, data["good"], index, others)
+        assert report["decision"]["last"] == pytest.approx(report["decision"]["value"], abs=1e-6)
+
+    def test_a_last_model_that_is_gone_is_said(self, data, index, tmp_path):
+        evaluate(data, tmp_path, data["good"], index)
+        record = Path(tmp_path, "blessed", "last_blessed.json")
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"model": "/nowhere", "data": "other"}))
+        blessing, report = evaluate(data, tmp_path, data["good"], index)
+        assert (
+            model_utils.is_model_blessed(blessing)
+            and "/nowhere cannot be compared with" in report["decision"]["reason"]
+        )
+
+    def test_without_thresholds_it_is_refused_at_the_start(self, data, index, tmp_path):
+        """C44 a."""
+        with pytest.raises(ValueError, match="no threshold is set for min_gain_over_popularity and max_loss_to_last"):
+            EvaluationConfig()
+        with pytest.raises(SettingsError, match="max_loss_to_last"):
+            RetrievalEvaluator.test_call(
+                model=data["good"],
+                index=index,
+                items=data["items"],
+                sequences=data["sequences"],
+                evaluation=world.artifact(standard_artifacts.ModelEvaluation, tmp_path / "e"),
+                blessing=world.artifact(standard_artifacts.ModelBlessing, tmp_path / "b"),
+                settings='{"min_gain_over_popularity": 0.0}',
+                history_length=5,
+                blessed_dir=str(tmp_path),
+                code="",
+            )
+
+
+def not_blessed(folder):
+    blessing = world.artifact(standard_artifacts.ModelBlessing, folder)
+    blessing.set_int_custom_property("blessed", 0)
+    return blessing
+
+
+@pytest.fixture(scope="module")
+def bundle(data, index, tmp_path_factory):
+    """With a ranker that is not blessed: it is not even looked at, and the order is that of retrieval."""
+    folder = tmp_path_factory.mktemp("bundle")
+    made = {name: world.artifact(standard_artifacts.Model, folder / name) for name in ("exact", "scann")}
+    Recommender.test_call(
+        model=data["good"],
+        index=index,
+        items=data["items"],
+        sequences=data["sequences"],
+        ranker=world.artifact(standard_artifacts.Model, folder / "ranker"),
+        ranker_blessing=not_blessed(folder / "ranker_blessing"),
+        serving=to_json(SERVING),
+        data=to_json(DATA),
+        ranking=to_json(RankingConfig()),
+        code="",
+        withdrawn="[]",
+        **made,
+    )
+    return made
+
+
+class TestRecommender:
+    def test_both_answer_known_people_from_their_own_group(self, bundle):
+        """All that was taken in any split is hidden; what is left of the own group comes first."""
+        for name in ("exact", "scann"):
+            loaded = saved_model.load(f"{bundle[name].uri}/Format-Serving")
+            answer = loaded.signatures["recommend_user"](
+                user_id=tf.constant(["u00", "u01", "nobody"]), k=tf.constant([9, 9, 9])
+            )
+            positions = [[world.ITEM_IDS.index(item.decode()) for item in ids] for ids in answer["item_ids"].numpy()]
+            assert [{world.group_of(position) for position in shown} for shown in positions[:2]] == [{0}, {1}]
+            assert answer["fallback"].numpy().tolist() == [False, False, True]
+        assert saved_model.needs_scann(f"{bundle['scann'].uri}/Format-Serving") and not saved_model.needs_scann(
+            f"{bundle['exact'].uri}/Format-Serving"
+        )
+
+    def test_domains_come_from_the_items(self, bundle):
+        loaded = saved_model.load(f"{bundle['exact'].uri}/Format-Serving")
+        page = tiny.request(k=(40,), domain=["film"], weights=[[0.0] * len(DATA.event_rules)])
+        answer = loaded.signatures["recommend"](**page)
+        assert set(answer["reasons"].numpy()[0]) == {b"new_person", b""}
+        shown = {world.ITEM_IDS.index(item.decode()) for item in answer["item_ids"].numpy()[0] if item}
+        assert shown == {row for row in range(world.NUM_ITEMS) if row % 3 and row % 2}
+
+
+def push(model, folder, blessed=1):
+    blessing = world.artifact(standard_artifacts.ModelBlessing, Path(folder, "blessing"))
+    blessing.set_int_custom_property("blessed", blessed)
+    pushed = world.artifact(standard_artifacts.PushedModel, Path(folder, "pushed"))
+    destination = pusher_pb2.PushDestination(
+        filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(Path(folder, "versions")))
+    )
+    ModelPusherExecutor().Do(
+        {"model": [model], "model_blessing": [blessing]},
+        {"pushed_model": [pushed]},
+        {"push_destination": proto_utils.proto_to_json(destination)},
+    )
+    return pushed
+
+
+class TestModelPusher:
+    def test_versions_are_complete_and_grow(self, data, tmp_path):
+        """C41: pushed twice within a second: two plain integers, the second larger; nothing else is left in the folder."""
+        versions = [push(data["good"], tmp_path).get_string_custom_property("pushed_version") for _ in range(2)]
+        assert int(versions[1]) > int(versions[0])
+        assert sorted(path.name for path in Path(tmp_path, "versions").iterdir()) == sorted(versions)
+        roots = [
+            Path(data["good"].uri, "Format-Serving"),
+            *(Path(tmp_path, "versions", version) for version in versions),
+        ]
+        original, *copies = [{str(path.relative_to(root)) for path in root.rglob("*")} for root in roots]
+        assert copies == [original, original]
+
+    def test_a_version_appears_whole(self, data, tmp_path, monkeypatch):
+        """At the moment of the rename, the hidden copy is complete and no version is there yet."""
+        from tfx.dsl.io import fileio
+
+        seen = []
+        rename = fileio.rename
+
+        def watch(source, target, *options):
+            seen.append(
+                (
+                    Path(source, "saved_model.pb").exists(),
+                    [p.name for p in Path(target).parent.iterdir() if p.name.isdigit()],
+                )
+            )
+            return rename(source, target, *options)
+
+        monkeypatch.setattr(fileio, "rename", watch)
+        push(data["good"], tmp_path)
+        assert seen == [(True, [])]
+
+    def test_not_blessed_is_not_pushed(self, data, tmp_path):
+        pushed = push(data["good"], tmp_path, blessed=0)
+        assert pushed.get_int_custom_property("pushed") == 0 and not list(Path(tmp_path).glob("versions/*"))
+
+    def test_next_version(self):
+        assert next_version(["99999999999", "00000123", "v2", "0.3", "tmp", ".incoming"]) == 100000000000
+        assert next_version([]) > 1_600_000_000

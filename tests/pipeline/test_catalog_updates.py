@@ -1,0 +1,109 @@
+"""What comes and goes between two runs, in the served versions themselves. C07, C10, C35."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.config import DataConfig, TableConfig
+from components.settings import SettingsError
+from pipeline import catalog_updates
+from pipeline.config import Config
+from pipeline.local_model import ServedModel
+from serving.config import EvaluationConfig
+from serving.export import replay
+from serving.export.catalog_updates import Item
+from serving.index import SAVE_OPTIONS
+from tests.serving import tiny
+
+pytestmark = pytest.mark.slow  # loads SavedModels over and over
+NUM_ITEMS, FREE = 12, 2
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A version as the pusher leaves it."""
+    folder = tmp_path_factory.mktemp("made")
+    model = tf.saved_model.load(tiny.save_model(folder / "model"))
+    recommender = tiny.recommender(model, num_items=NUM_ITEMS, free_rows=FREE)
+    signatures = recommender.signatures()
+    tf.saved_model.save(recommender, str(folder / "version"), signatures=signatures, options=SAVE_OPTIONS)
+    asked = {"user_id": tf.constant(["known"]), "k": tf.constant([3])}
+    replay.record(str(folder / "version"), replay.in_process(signatures), [("recommend_user", asked)])
+    return folder / "version"
+
+
+@pytest.fixture
+def config(made, tmp_path):
+    table = TableConfig("")
+    evaluation = EvaluationConfig(min_gain_over_popularity=0, max_loss_to_last=0)
+    config = Config("tiny", DataConfig(table, table), evaluation, work_dir=str(tmp_path))
+    push(config, made, 1)
+    return config
+
+
+def push(config, made, version):
+    for name in ("tiny", "tiny-scann"):
+        shutil.copytree(made, config.serving_path / name / str(version))
+
+
+def items(*ids):
+    vectors = tiny.vectors_of(len(ids), seed=3)
+    return {item_id: Item(vector) for item_id, vector in zip(ids, vectors)}
+
+
+def listed(config):
+    (answer,) = ServedModel(config).recommend(["nobody"], 100)
+    return answer.item_ids
+
+
+def test_what_came_and_went_is_in_the_version(config):
+    assert catalog_updates.add(config, items("new", "i3"), ()) == 2
+    catalog_updates.withdraw(config, ["i5"], ())
+    assert set(listed(config)) == {f"i{row}" for row in range(NUM_ITEMS)} - {"i5"} | {"new"}
+    assert len(listed(config)) == len(set(listed(config)))
+
+
+def test_what_a_version_has_no_room_for_leaves_it_as_it_was(config):
+    """A change that cannot be made again when the version is loaded would keep it from being served at all."""
+    catalog_updates.add(config, items("a"), ())
+    with pytest.raises(RuntimeError, match="no row is free"):
+        catalog_updates.add(config, items("b", "c"), ())
+    assert "a" in listed(config) and "b" not in listed(config)
+
+
+def test_withdrawn_items_cannot_be_added_and_come_back_as_they_were(config):
+    catalog_updates.add(config, items("new"), ())
+    catalog_updates.withdraw(config, ["new", "i5", "of no catalogue"], ())
+    assert not {"new", "i5"} & set(listed(config))
+    with pytest.raises(SettingsError, match="restore them first: new"):
+        catalog_updates.add(config, items("new"), ())
+    catalog_updates.restore(config, ["new", "i5", "of no catalogue"], ())
+    assert {"new", "i5"} <= set(listed(config)) and "of no catalogue" not in listed(config)
+    np.testing.assert_array_equal(
+        catalog_updates.added(catalog_updates.newest(config))["new"].vector, items("new")["new"].vector
+    )
+    with pytest.raises(SettingsError, match="not withdrawn: i4"):
+        catalog_updates.restore(config, ["i4"], ())
+
+
+def test_a_run_does_not_undo_what_changed_while_it_went_on(config, made):
+    """Withdrawn during the run: gone from its version too. Added during it: kept. Added before it: the catalogue's affair."""
+    catalog_updates.add(config, items("early"), ())
+    before, came_before = catalog_updates.newest(config), catalog_updates.added(catalog_updates.newest(config))
+    catalog_updates.add(config, items("early", "late"), ())
+    catalog_updates.withdraw(config, ["i5"], ())
+    push(config, made, 2)
+    assert "i5" in listed(config)
+    catalog_updates.carry_over(config, before, came_before)
+    assert catalog_updates.newest(config).name == "2"
+    assert "i5" not in listed(config) and "late" in listed(config) and "early" not in listed(config)
+
+
+def test_another_model_does_not_take_over_vectors(config, made):
+    before = catalog_updates.newest(config)
+    catalog_updates.add(config, items("late"), ())
+    push(config, made, 2)
+    catalog_updates.carry_over(config, None, catalog_updates.added(None))
+    assert before.name == "1" and "late" not in listed(config)

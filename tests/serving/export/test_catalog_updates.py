@@ -1,0 +1,133 @@
+"""Changes outlive the server that was told: kept in the version, run by any server that loads it, sent to those that run. C07, C35."""
+
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving.export import catalog_updates as changes_lib
+from serving.export import replay
+from serving.export.catalog_updates import Changes, Item
+from serving.export.saved_model import load
+from serving.index import SAVE_OPTIONS
+from serving.model_server.config import ModelSettings, ServerConfig
+from serving.model_server.server import start
+from tests.serving import tiny
+
+NUM_ITEMS = 12
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory):
+    """A served model's folder with version 1, recorded requests included."""
+    folder = tmp_path_factory.mktemp("served")
+    model = tf.saved_model.load(tiny.save_model(tmp_path_factory.mktemp("model")))
+    recommender = tiny.recommender(model, num_items=NUM_ITEMS, rows={}, free_rows=3)
+    signatures = recommender.signatures()
+    tf.saved_model.save(recommender, str(folder / "1"), signatures=signatures, options=SAVE_OPTIONS)
+    replay.record(
+        str(folder / "1"), replay.in_process(signatures), [("recommend", tiny.request(history=(("i1",),), k=(30,)))]
+    )
+    return folder
+
+
+def item(position, domain="music"):
+    return Item(tiny.vectors_of(NUM_ITEMS)[position], domain)
+
+
+def ask(port):
+    """Everything, by gRPC, for somebody who took i1."""
+    from serving.export.validation import call_by_grpc
+
+    answer = call_by_grpc("tiny", port)("recommend", tiny.request(history=(("i1",),), k=(30,)))
+    return [name.decode() for name in answer["item_ids"][0, : answer["count"][0]]]
+
+
+def test_changes_are_kept_and_later_ones_win():
+    changes = Changes()
+    changes.add({"a": item(0), "b": item(1)})
+    changes.withdraw(["a", "i5"])
+    changes.add({"a": item(2, "film")})
+    assert list(changes.withdrawn) == ["i5"]
+    (add, added), (withdraw, withdrawn) = changes.requests()
+    assert (add, withdraw) == ("add_items", "withdraw_items")
+    assert dict(zip(added["item_id"].numpy(), added["domain"].numpy())) == {b"a": b"film", b"b": b"music"}
+    assert withdrawn["item_id"].numpy().tolist() == [b"i5"]
+
+
+def test_what_is_written_is_read_back_and_the_recorded_requests_stay(pushed):
+    path = str(pushed / "1")
+    before = [request.SerializeToString() for request, _ in replay.recorded(path)]
+    changes = Changes()
+    changes.add({"ñ": item(3)})
+    changes.withdraw(["i4"])
+    changes_lib.write(path, changes)
+    changes_lib.write(path, changes)
+    found = changes_lib.read(path)
+    np.testing.assert_array_equal(found.added["ñ"].vector, item(3).vector)
+    assert (found.added["ñ"].domain, list(found.withdrawn)) == ("music", ["i4"])
+    assert [request.SerializeToString() for request, _ in replay.recorded(path)][: len(before)] == before
+    assert len(list(replay.recorded(path))) == len(before) + 2
+    signatures = load(path).signatures
+    changes_lib.apply(signatures, found)
+    ids = signatures["recommend"](**tiny.request(history=(("i1",),), k=(30,)))["item_ids"].numpy()[0].tolist()
+    assert "ñ".encode() in ids and b"i4" not in ids
+    changes_lib.write(path, Changes())
+    assert [request.SerializeToString() for request, _ in replay.recorded(path)] == before
+
+
+def test_a_running_server_is_told_and_one_that_starts_later_knows(pushed):
+    """Items come and go in the next answer; the next server answers alike, from the version's warm-up requests alone."""
+    config = ServerConfig(models=(ModelSettings("tiny", str(pushed)),), grpc_port=0, rest_port=None)
+    everything = [f"i{row}" for row in range(NUM_ITEMS) if row != 1]
+    changes = Changes()
+    changes.add({"new": item(1)})
+    changes.withdraw(["i2"])
+    with start(config) as server:
+        assert sorted(ask(server.grpc_port)) == sorted(everything)
+        changes_lib.send(f"127.0.0.1:{server.grpc_port}", "tiny", changes)
+        told = ask(server.grpc_port)
+        assert told[0] == "new", "the twin of what was taken"
+        assert sorted(told) == sorted({*everything, "new"} - {"i2"})
+        with pytest.raises(RuntimeError, match="no row is free"):
+            too_many = Changes()
+            too_many.add({f"n{row}": item(0) for row in range(9)})
+            changes_lib.send(f"127.0.0.1:{server.grpc_port}", "tiny", too_many)
+        with pytest.raises(RuntimeError, match="NOT_FOUND"):
+            changes_lib.send(f"127.0.0.1:{server.grpc_port}", "another", changes)
+    changes_lib.write(str(pushed / "1"), changes)
+    with start(config) as server:
+        assert ask(server.grpc_port) == told
+    changes_lib.write(str(pushed / "1"), Changes())
+
+
+def test_a_server_that_runs_sees_the_change_in_its_folder(pushed):
+    """Nobody tells it: it looks, as it does for new versions, and what was taken back is taken back."""
+    config = ServerConfig(
+        models=(ModelSettings("tiny", str(pushed)),), grpc_port=0, rest_port=None, file_system_poll_wait_s=0.1
+    )
+    changes = Changes()
+    changes.withdraw(["i2"])
+    with start(config) as server:
+        assert "i2" in ask(server.grpc_port)
+        changes_lib.write(str(pushed / "1"), changes)
+        _wait_until(lambda: "i2" not in ask(server.grpc_port))
+        changes.add({"i2": item(2)})
+        changes_lib.write(str(pushed / "1"), changes)
+        _wait_until(lambda: "i2" in ask(server.grpc_port))
+    changes_lib.write(str(pushed / "1"), Changes())
+
+
+def _wait_until(is_so):
+    until = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_server_that_is_not_there_is_named(pushed):
+    changes = Changes()
+    changes.withdraw(["i2"])
+    with pytest.raises(RuntimeError, match="127.0.0.1:1, model tiny: UNAVAILABLE"):
+        changes_lib.send("127.0.0.1:1", "tiny", changes)

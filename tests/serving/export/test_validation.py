@@ -1,0 +1,69 @@
+"""The exports behind the real model server, in a process of its own."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from tfx.components.util import model_utils
+from tfx.types import standard_artifacts
+
+from pipeline.nodes.serving_validator import ServingValidator
+from serving.export import replay, saved_model
+from serving.export.validation import validate
+from tests.serving import tiny, world
+
+pytest.importorskip("serving.model_server.server")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """Model artifacts with an answer each, ids with accents among the people."""
+    folder = tmp_path_factory.mktemp("exported")
+    made = {kind: world.artifact(standard_artifacts.Model, folder / kind) for kind in ("exact", "scann")}
+    raw_items = {"item_id": tf.constant(["é", "y"]), "numeric": tf.constant([[1.0, 2, 3, 4], [0, 0, 2, 0]])}
+    recommenders = {
+        f"{artifact.uri}/Format-Serving": tiny.recommender(model, kind, rows={"Zoë": [(0, 1, 5.0)]})
+        for kind, artifact in made.items()
+    }
+    saved_model.export(recommenders, ["Zoë"], ["i0", "i7"], raw_items)
+    return made
+
+
+def run_node(exact, scann, folder):
+    blessing = world.artifact(standard_artifacts.InfraBlessing, folder)
+    ServingValidator.test_call(exact=exact, scann=scann, blessing=blessing, code="")
+    return blessing
+
+
+def test_the_server_answers_as_the_model_in_process(exported, tmp_path):
+    """By gRPC and REST, both exports, every signature, batches and single requests."""
+    blessing = run_node(exported["exact"], exported["scann"], tmp_path / "blessing")
+    assert model_utils.is_infra_validated(blessing) and Path(blessing.uri, "INFRA_BLESSED").exists()
+    assert blessing.get_string_custom_property("reason") == "56 answers are the recorded ones"
+
+
+def test_another_answer_is_not_blessed(exported, model, tmp_path):
+    """What was recorded for one model is not what another serves; nothing could be pushed then."""
+    wrong = world.artifact(standard_artifacts.Model, tmp_path / "wrong")
+    shutil.copytree(Path(exported["exact"].uri, "Format-Serving"), Path(wrong.uri, "Format-Serving"))
+    target = f"{wrong.uri}/Format-Serving"
+    other = replay.in_process(tiny.recommender(model, seed=1, rows={"Zoë": [(0, 1, 5.0)]}).signatures())
+    requests = [
+        (
+            request.model_spec.signature_name,
+            {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()},
+        )
+        for request, _ in replay.recorded(target)
+    ]
+    replay.record(target, other, requests)
+    blessing = run_node(wrong, exported["scann"], tmp_path / "blessing")
+    assert Path(blessing.uri, "INFRA_NOT_BLESSED").exists() and not model_utils.is_infra_validated(blessing)
+    assert "serving_default, output" in blessing.get_string_custom_property("reason")
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path):
+    """A folder without a model in it."""
+    with pytest.raises(RuntimeError, match="the model server did not start: .*nothing"):
+        validate({"nothing": str(tmp_path)})

@@ -1,0 +1,144 @@
+"""Items that come after the index was built, and items that go: in the next answer and through a SavedModel. C07, C10, C33, C35."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving.export.saved_model import load
+from serving.index import SAVE_OPTIONS
+from tests.serving import tiny
+
+NUM_ITEMS, FREE = 30, 4
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tf.saved_model.load(tiny.save_model(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(params=["exact", "scann"])
+def answer(request, model):
+    return tiny.recommender(model, request.param, NUM_ITEMS, free_rows=FREE)
+
+
+def add(answer, ids, vectors, domain="", creator=""):
+    names = {"domain": tf.fill([len(ids)], domain), "creator": tf.fill([len(ids)], creator)}
+    return answer.add_items(item_id=tf.constant(ids), vector=tf.constant(vectors, tf.float32), **names)[
+        "position"
+    ].numpy()
+
+
+def page(answer, **request):
+    return tiny.answers(answer.recommend(**tiny.request(**request)))[0][0]
+
+
+def test_an_added_item_is_found_by_its_vector(answer):
+    """The twin of the history's item comes first, in `recommend` and in `similar`, and can be a history itself."""
+    twin = tiny.vectors_of(NUM_ITEMS)[7:8]
+    assert add(answer, ["new"], twin) == [NUM_ITEMS]
+    assert page(answer, history=(("i7",),))[0] == "new"
+    similar = answer.similar(**tiny.similar_to("i7", "new", k=1))
+    assert similar["item_ids"].numpy().ravel().tolist() == [b"new", b"i7"]
+    assert page(answer, history=(("new",),))[0] == "i7"
+
+
+def test_added_items_obey_the_rules(answer):
+    vectors = tiny.vectors_of(NUM_ITEMS)[[7, 7, 7]] * [[0.999], [1], [0.998]]
+    add(answer, ["a", "b"], vectors[:2], "music", "someone")
+    add(answer, ["c"], vectors[2:], "a domain that nobody knows", "someone")
+    history = (("i7",),)
+    assert page(answer, history=history)[:3] == ["b", "a", "c"]
+    assert page(answer, history=history, domain=["music"])[:2] == ["b", "a"]
+    assert "c" not in page(answer, history=history, domain=["music"], k=(30,))
+    assert page(answer, history=history, exclude=(("b",),))[0] == "a"
+    assert page(answer, history=history, allow=[["c", "i3"]]) == ["c", "i3"]
+    assert [item for item in page(answer, history=history, cap=[1], k=(20,)) if item in "abc"] == ["b"]
+
+
+def test_an_item_that_is_added_twice_has_one_place_and_its_last_vector(answer):
+    vectors = tiny.vectors_of(NUM_ITEMS)
+    first, second = add(answer, ["new"], vectors[7:8]), add(answer, ["new"], vectors[9:10])
+    assert first == second
+    assert "new" in page(answer, history=(("i9",),), k=(1,))
+    assert page(answer, history=(("i7",),), k=(30,)).count("new") == 1
+
+
+def test_a_withdrawn_item_is_gone_at_once_and_can_come_back(answer):
+    """It is in no list, but a history may still hold it."""
+    everything = {f"i{row}" for row in range(NUM_ITEMS)}
+    known = answer.withdraw_items(tf.constant(["i3", "nobody"]))["known"].numpy()
+    assert known.tolist() == [True, False]
+    assert set(page(answer, history=(("i5",),), k=(100,))) == everything - {"i3", "i5"}
+    assert set(page(answer, k=(100,))) == everything - {"i3"}, "people without a history"
+    assert b"i3" not in answer.similar(**tiny.similar_to("i5", k=100))["item_ids"].numpy()
+    np.testing.assert_allclose(
+        page(answer, history=(("i3",),), k=(1,))
+        == page(tiny.recommender(answer._model, "exact"), history=(("i3",),), k=(1,)),
+        True,
+    )
+    add(answer, ["i3"], tiny.vectors_of(NUM_ITEMS)[3:4])
+    assert set(page(answer, k=(100,))) == everything
+
+
+def test_filters_do_not_starve_the_list_while_something_is_left(answer):
+    """All but three are withdrawn, whatever the index finds first."""
+    answer.withdraw_items(tf.constant([f"i{row}" for row in range(NUM_ITEMS - 3)]))
+    assert set(page(answer, history=(("i0",),), k=(10,))) == {f"i{row}" for row in range(NUM_ITEMS - 3, NUM_ITEMS)}
+
+
+@pytest.mark.parametrize(
+    "ids, vector, message",
+    [
+        (["a", "a"], 1.0, "twice"),
+        ([""], 1.0, "empty"),
+        (["a"], np.nan, "finite"),
+        ([f"n{row}" for row in range(FREE + 1)], 1.0, "no row is free"),
+    ],
+)
+def test_what_cannot_be_added_changes_nothing(answer, ids, vector, message):
+    before = page(answer, history=(("i5",),), k=(100,))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        add(answer, ids, np.full([len(ids), tiny.DIM], vector))
+    assert page(answer, history=(("i5",),), k=(100,)) == before
+
+
+def test_items_that_were_withdrawn_before_the_build_are_never_listed(model):
+    assert "i4" not in page(tiny.recommender(model, withdrawn=["i4", "of another catalogue"]), k=(100,))
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_a_saved_model_can_be_changed_like_the_one_it_came_from(model, kind, tmp_path):
+    """What was added before saving is there after loading, and the loaded one takes more."""
+    made = tiny.recommender(model, kind, NUM_ITEMS, free_rows=FREE)
+    vectors = tiny.vectors_of(NUM_ITEMS)
+    add(made, ["before"], vectors[7:8])
+    tf.saved_model.save(made, str(tmp_path), signatures=made.signatures(), options=SAVE_OPTIONS)
+    signatures = load(str(tmp_path)).signatures
+    new = {"item_id": ["after"], "vector": vectors[7:8], "domain": [""], "creator": [""]}
+    assert signatures["add_items"](**{name: tf.constant(value) for name, value in new.items()})["position"].numpy() == [
+        NUM_ITEMS + 1
+    ]
+    signatures["withdraw_items"](item_id=tf.constant(["i7"]))
+    ids = signatures["recommend"](**tiny.request(history=(("i8",),), k=(100,)))["item_ids"].numpy()[0]
+    assert {b"before", b"after"} <= set(ids.tolist()) and b"i7" not in ids
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_any_order_of_changes_leaves_what_a_set_would_hold(model, kind):
+    """Add and withdraw 150 times at random: now and then the list of all is the set's content."""
+    answer = tiny.recommender(model, kind, NUM_ITEMS, rows={}, free_rows=6)
+    vectors = tiny.vectors_of(NUM_ITEMS + 6, seed=1)
+    expected, known = {f"i{row}" for row in range(NUM_ITEMS)}, {f"i{row}" for row in range(NUM_ITEMS)}
+    random = np.random.default_rng(0)
+    for step in range(150):
+        number = int(random.integers(NUM_ITEMS + 6))
+        item = f"i{number}"
+        if random.random() < 0.5:
+            add(answer, [item], vectors[number : number + 1])
+            expected.add(item)
+            known.add(item)
+        else:
+            assert answer.withdraw_items(tf.constant([item]))["known"].numpy() == [item in known]
+            expected.discard(item)
+        if step % 10 == 9:
+            assert set(page(answer, k=(100,))) == expected

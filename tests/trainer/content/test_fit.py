@@ -1,0 +1,123 @@
+"""Content that learns from behaviour: the ridge in closed form, and what it does for items that nobody has played."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from trainer.content.fit import fit_content
+from trainer.encoders.linear import LinearContent
+from trainer.encoders.ridge import PENALTIES, choose_ridge, fit_ridge
+from trainer.retrieval.run import build
+
+
+def test_the_map_is_the_ridge_regression_of_the_chosen_penalty(table, train_split, tiny):
+    """Against scikit-learn on the same columns, whose intercept column is penalised like the others."""
+    tower = build(table, train_split, tiny.DATA, tiny.CONFIG).item_tower
+    rows = np.arange(len(table))
+    features = table.take(rows, tower.inputs)
+    targets = np.random.default_rng(0).normal(size=(len(rows), tiny.CONFIG.embedding_dim))
+    tower.linear.solve(features, targets)
+    designs = [block.numpy().astype(np.float64) for block in tower.linear.design(features)]
+    weights, penalty = choose_ridge(designs, targets)
+    columns = np.concatenate([*(block * weight for block, weight in zip(designs, weights)), np.ones((len(rows), 1))], 1)
+    expected = Ridge(penalty, fit_intercept=False).fit(columns, targets).predict(columns)
+    np.testing.assert_allclose(tower.linear(features).numpy(), expected, atol=1e-3)
+
+
+def test_the_search_finds_the_block_that_tells_something():
+    """One block holds the answer, the other is noise of the same size: the noise loses its weight, and the penalty is one of the grid."""
+    random = np.random.default_rng(1)
+    telling, noise = random.normal(size=(60, 3)), random.normal(size=(60, 30))
+    targets = telling @ random.normal(size=(3, 4))
+    weights, penalty = choose_ridge([telling, noise], targets)
+    assert weights[0] > 0 and weights[1] == 0 and penalty in PENALTIES
+
+
+def test_the_left_out_error_is_that_of_fits_without_the_item():
+    """The choice equals the one by explicit refits, item by item."""
+    random = np.random.default_rng(2)
+    block, targets = random.normal(size=(12, 4)), random.normal(size=(12, 2))
+    design = np.concatenate([block, np.ones((12, 1))], 1)
+
+    def error(penalty: float) -> float:
+        squares = []
+        for row in range(12):
+            rest = np.arange(12) != row
+            fitted = Ridge(penalty, fit_intercept=False).fit(design[rest], targets[rest]).predict(design[[row]])
+            squares.append(((fitted - targets[row]) ** 2).mean())
+        return float(np.mean(squares))
+
+    weights, penalty = choose_ridge([block], targets)
+    design[:, :-1] *= weights[0]
+    assert penalty == min(PENALTIES, key=error)
+
+
+def test_encoders_stay_out_where_the_catalogue_is_too_small(table, train_split, tiny):
+    config = dataclasses.replace(tiny.CONFIG, content_epochs=3)
+    tower = build(table, train_split, tiny.DATA, config).item_tower
+    report = fit_content(tower, table, np.arange(len(table)), config)
+    assert report["epochs"] == 0 and np.isnan(report["linear"])
+
+
+@pytest.mark.parametrize("shrinkage, nearer", [(0.0, "own"), (1e6, "content")])
+def test_shrinkage_moves_an_item_from_its_own_vector_to_its_content(table, train_split, tiny, shrinkage, nearer):
+    tower = build(table, train_split, tiny.DATA, tiny.CONFIG).item_tower
+    fit_content(tower, table, np.arange(len(table)), tiny.CONFIG)
+    tower.shrinkage.assign(shrinkage)
+    own = tower.own_vectors(table, np.arange(len(table)))
+    content = tower.content(table.take(np.arange(len(table)), tower.inputs))[0].numpy()
+    np.testing.assert_allclose(tower.encode(table), {"own": own, "content": content}[nearer], atol=1e-3)
+
+
+def test_another_modality_stands_in_for_a_missing_one():
+    """Audio decides where an item belongs and video tells what the audio is like: items without audio are placed by their video."""
+    random = np.random.default_rng(3)
+    sound = random.normal(size=(80, 2))
+    features = {
+        "sound": sound.astype(np.float32),
+        "picture": (sound @ [[1.0, 0.5], [-0.5, 1.0]]).astype(np.float32),
+        "has_sound": np.repeat([1, 0], 40),
+        "has_picture": np.ones(80, np.int64),
+    }
+    features["sound"] *= features["has_sound"][:, None]
+    linear = LinearContent(
+        {"sound": ("sound", 0), "picture": ("picture", 0)}, {"sound": "has_sound", "picture": "has_picture"}, (), 2
+    )
+    linear.fit_scale(features)
+    assert set(linear.stand_ins) == {"sound"}
+    linear.solve(
+        features, np.where(features["has_sound"][:, None] > 0, sound, 0.0)
+    )  # says nothing of items without sound
+    got = linear(features).numpy()[40:]
+    assert np.corrcoef(got.ravel(), sound[40:].ravel())[0, 1] > 0.9
+    np.testing.assert_allclose(linear.parts(features).numpy().sum(1), linear(features), atol=1e-5)
+
+
+def test_of_an_embedding_the_direction_counts():
+    features = {"given": np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5]], np.float32), "has_given": np.ones(3, np.int64)}
+    linear = LinearContent({"given": ("given", 0)}, {"given": "has_given"}, {"given"}, 2)
+    linear.fit_scale(features)
+    longer = features | {"given": features["given"] * 7}
+    np.testing.assert_allclose(linear.design(features)[0], linear.design(longer)[0], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(linear.design(features)[0][:, :-1], axis=1), 1, atol=1e-5)
+
+
+def test_left_out_predictions_are_those_of_fits_without_the_item():
+    """In both shapes, more items than columns and fewer."""
+    random = np.random.default_rng(4)
+    for columns in (3, 30):
+        block, targets = random.normal(size=(14, columns)), random.normal(size=(14, 2))
+        fit = fit_ridge([block], targets)
+        design = np.concatenate([block * fit.weights[0], np.ones((14, 1))], 1)
+        for row in (0, 9):
+            rest = np.arange(14) != row
+            expected = (
+                Ridge(fit.penalty, fit_intercept=False).fit(design[rest], targets[rest]).predict(design[[row]])[0]
+            )
+            np.testing.assert_allclose(fit.left_out[row], expected, atol=1e-6)
+        np.testing.assert_allclose(
+            block @ fit.kernels[0] + fit.bias,
+            Ridge(fit.penalty, fit_intercept=False).fit(design, targets).predict(design),
+        )

@@ -1,0 +1,119 @@
+"""The metrics agree with scikit-learn and with hand counts."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.metrics import ndcg_score
+
+from trainer.evaluation import metrics
+
+
+def evaluate(scores, truth, **options):
+    scores = np.asarray(scores, float)
+    return metrics.evaluate(lambda rows: scores[rows], sp.csr_matrix(np.asarray(truth, float)), **options)
+
+
+def test_hand_counted_list():
+    """Ranked 3, 0, 1, 2, 4 with relevant {0, 2}: found at ranks 2 and 4."""
+    result = evaluate([[3.0, 2.0, 1.0, 9.0, 0.0]], [[1, 0, 1, 0, 0]], cutoffs=(1, 2, 4))
+    expected = {"R@1": 0, "R@2": 0.5, "R@4": 1, "HR@1": 0, "HR@2": 1, "HR@4": 1, "MRR@1": 0, "MRR@2": 0.5, "MRR@4": 0.5}
+    assert {name: result.mean(name) for name in expected} == expected
+    discounted, ideal = 1 / np.log2(3) + 1 / np.log2(5), 1 + 1 / np.log2(3)
+    assert result.mean("NDCG@4") == pytest.approx(discounted / ideal)
+
+
+def test_graded_ndcg():
+    """C45: gains 3, 2, 3, 0, 1, 2 shown, 3 and 2 missed: 6.861 / 8.740 = 0.785, not 1."""
+    gains = np.array([[3, 2, 3, 0, 1, 2, 3, 2.0]])
+    result = evaluate(-np.arange(8)[None], gains, cutoffs=(6,))
+    assert result.mean("NDCG@6") == pytest.approx(0.785, abs=5e-4)
+
+
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_ndcg_equals_scikit_learn(k):
+    generator = np.random.default_rng(1)
+    scores, gains = generator.normal(size=(40, 30)), generator.integers(0, 4, (40, 30)).astype(float)
+    result = evaluate(scores, gains, cutoffs=(k,), block_users=7)
+    assert result.mean(f"NDCG@{k}") == pytest.approx(ndcg_score(gains, scores, k=k), abs=1e-12)
+
+
+def test_seen_items_are_hidden_and_count_as_no_truth():
+    seen = sp.csr_matrix(np.array([[1, 0, 0, 0.0]]))
+    result = evaluate([[9.0, 1.0, 2.0, 0.0]], [[1, 1, 0, 0]], seen=seen, cutoffs=(1, 2))
+    assert result.mean("R@1") == 0 and result.mean("R@2") == 1  # ranked 2, 1; one thing to find
+
+
+def test_users_without_truth_are_counted_not_averaged():
+    result = evaluate([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], [[1, 0], [0, 0], [0, 1]], cutoffs=(1,))
+    assert result.rows.tolist() == [0, 2] and result.users_without_truth == 1
+    assert result.values["HR@1"].tolist() == [1, 0]
+
+
+def test_a_cutoff_that_holds_every_candidate_is_left_out():
+    """Three candidates: a list of three is no ranking."""
+    result = evaluate(
+        np.arange(5.0)[None], [[1, 1, 1, 1, 1]], candidates=np.array([1, 1, 1, 0, 0], bool), cutoffs=(2, 3)
+    )
+    assert result.mean("R@2") == pytest.approx(2 / 3)
+    assert np.isnan(result.mean("R@3")) and np.isnan(result.totals["coverage@3"])
+
+
+def test_equal_scores_rank_by_position_also_at_the_cut():
+    scores = np.array([[0.0, 1, 1, 1, 5], [-np.inf, -np.inf, -np.inf, 2, -np.inf]])
+    assert metrics.top_k(scores, 3).tolist() == [[4, 1, 2], [3, -1, -1]]
+
+
+def test_top_k_is_the_stable_sort():
+    scores = np.random.default_rng(0).integers(0, 6, (50, 20)).astype(float)
+    np.testing.assert_array_equal(metrics.top_k(scores, 7), np.argsort(-scores, axis=1, kind="stable")[:, :7])
+
+
+def test_blocks_do_not_change_the_result():
+    generator = np.random.default_rng(2)
+    scores, truth = generator.normal(size=(23, 12)), generator.random((23, 12)) < 0.2
+    whole, blocked = (evaluate(scores, truth, cutoffs=(3,), block_users=size) for size in (100, 4))
+    for name in whole.values:
+        np.testing.assert_array_equal(whole.values[name], blocked.values[name])
+    assert whole.totals == blocked.totals
+
+
+def test_exposure():
+    """Everyone is shown item 0: one of four items covered, Gini (n - 1) / n; an even hand is 0."""
+    same = evaluate(np.tile([4.0, 3, 2, 1], (4, 1)), np.ones((4, 4)), cutoffs=(1,))
+    even = evaluate(np.eye(4), np.ones((4, 4)), cutoffs=(1,))
+    assert same.totals == {"coverage@1": 0.25, "gini@1": pytest.approx(0.75)}
+    assert even.totals == {"coverage@1": 1.0, "gini@1": pytest.approx(0.0)}
+
+
+def test_nobody_to_judge():
+    result = evaluate(np.zeros((2, 3)), np.zeros((2, 3)), cutoffs=(1,))
+    assert result.users_without_truth == 2 and np.isnan(result.mean("R@1")) and np.isnan(result.interval("R@1").low)
+
+
+def test_scores_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="not finite, the first for user row 1"):
+        evaluate([[0.0, 1.0], [np.nan, 0.0]], [[1, 0], [1, 0]], cutoffs=(1,))
+
+
+def test_interval_covers_the_true_mean():
+    """Of 200 samples from a known distribution, about 95 % of the intervals hold its mean."""
+    generator = np.random.default_rng(3)
+    intervals = [metrics.bootstrap(generator.normal(0.3, 1, 150), seed) for seed in range(200)]
+    assert 0.89 <= np.mean([i.low <= 0.3 <= i.high for i in intervals]) <= 0.99
+
+
+def test_paired_interval_sees_what_separate_ones_cannot():
+    """A small but constant gain over users who differ a lot."""
+    base = np.random.default_rng(4).random(100)
+    gain = metrics.paired_bootstrap(base + 0.01, base, seed=0)
+    assert gain.low == pytest.approx(0.01) and gain.high == pytest.approx(0.01)
+    assert metrics.bootstrap(base + 0.01).low < metrics.bootstrap(base).high
+    with pytest.raises(ValueError, match="same users"):
+        metrics.paired_bootstrap(base, base[1:])
+
+
+def test_intervals_of_several_metrics_are_those_of_each():
+    values = {"a": np.random.default_rng(0).random(30), "b": np.arange(30.0), "undefined": np.full(30, np.nan)}
+    together = metrics.bootstrap_all(values, seed=3)
+    assert together["a"].low == pytest.approx(metrics.bootstrap(values["a"], 3).low)
+    assert together["b"].value == 14.5 and np.isnan(together["undefined"].value) and together["undefined"].users == 30

@@ -1,0 +1,142 @@
+"""Training: it learns what can be learnt, twice the same, and never its own answer."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from trainer.config.retrieval import EncoderConfig, RetrievalConfig
+from trainer.data import ItemTable, Sequences
+from trainer.keras import tf
+from trainer.retrieval.model import Validation, targets_and_history, train, user_vectors
+from trainer.retrieval.run import build
+
+LEAN = {"modalities": ("tags", "embedding_given"), "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0)}
+LONG_ENOUGH = {"spectral_start": False, "epochs": 15, "patience": 15, "learning_rate": 0.02, "metric": "HR@1"}
+
+
+def _train(table, train_split, eval_split, tiny, **changes):
+    config = dataclasses.replace(tiny.CONFIG, **{**LEAN, **changes})
+    model = build(table, train_split, tiny.DATA, config)
+    history = train(model, train_split, eval_split, table, verbose=0)
+    return model, history.history
+
+
+WAYS = {
+    "profile": {"user_tower": "profile", "loss": "profile_cosine"},
+    "profiles_side_by_side": {"loss": "profile_cosine", "side_by_side": 2, "item_gain": True, "history_dropout": 0.5},
+    "profile_softmax": {"user_tower": "profile", "loss": "softmax"},
+    "profile_sampled_items": {"user_tower": "profile", "loss": "profile_cosine", "items_per_step": 8, "batch_size": 2},
+    "sequence_full_softmax": {"user_tower": "sequence", "loss": "full_softmax"},
+    "sequence_hard_negatives": {"user_tower": "sequence", "loss": "softmax", "hard_negatives": 2},
+    "both_full_softmax": {"user_tower": "both", "loss": "full_softmax", "half_life_days": 30.0},
+    "sequence_softmax": {"user_tower": "sequence", "loss": "softmax"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_checkerboard_users_get_the_withheld_item(table, train_split, eval_split, tiny, way):
+    """Even users took all even items but one: with what they know hidden, that one is first for all of them."""
+    model, history = _train(table, train_split, eval_split, tiny, **LONG_ENOUGH, **WAYS[way])
+    validation = Validation(model, eval_split, table, "HR@1")
+    assert validation.value(model.item_tower.encode(table)) >= 0.9
+    if (
+        "items_per_step" not in WAYS[way]
+    ):  # with other candidates in each step, the losses of two steps are not of one kind
+        assert np.mean(history["loss"][-3:]) < np.mean(history["loss"][:3])
+
+
+def test_an_item_nobody_played_is_placed_by_its_content(item_file, tiny, tmp_path):
+    """Item 10 is even and item 11 odd in content only; no training event names them. Chance would be right for half of the users."""
+    table = ItemTable.build(item_file, tiny.DATA, tmp_path / "table")
+    records = tiny.checkerboard_records(num_items=10)
+    train_split = Sequences.read(
+        [tiny.write_records(tmp_path / "train.gz", records)], table.index, tuple(tiny.DATA.event_rules)
+    )
+    cold = [
+        tiny.sequence_example(
+            f"user-{user}", [f"item-{i}" for i in range(user % 2, 10, 2)] + [f"item-{10 + user % 2}"], num_history=5
+        )
+        for user in range(24)
+    ]
+    eval_split = Sequences.read(
+        [tiny.write_records(tmp_path / "eval.gz", cold)], table.index, tuple(tiny.DATA.event_rules)
+    )
+    model, _ = _train(table, train_split, eval_split, tiny, **LONG_ENOUGH)
+    validation = Validation(model, eval_split, table, "HR@1")
+    assert validation.value(model.item_tower.encode(table), np.arange(12) >= 10) >= 0.9
+
+
+def test_ratings_of_the_own_kind_are_predicted_higher(table, tiny, tmp_path):
+    """Everybody plays six items of the own kind and rates them 5, and skips six of the other and rates them 1."""
+    records = []
+    for user in range(24):
+        own = [f"item-{item}" for item in range(user % 2, 12, 2)]
+        other = [f"item-{item}" for item in range(1 - user % 2, 12, 2)]
+        example = tf.train.Example.FromString(tiny.sequence_example(f"user-{user}", own + other, ordered=False))
+        example.features.feature["events"].bytes_list.value[:] = [b"play"] * 6 + [b"skip"] * 6
+        example.features.feature["values"].float_list.value[:] = [5.0] * 6 + [1.0] * 6
+        records.append(example.SerializeToString())
+    rated = Sequences.read(
+        [tiny.write_records(tmp_path / "rated.gz", records)], table.index, tuple(tiny.DATA.event_rules)
+    )
+    nobody = Sequences.read([tiny.write_records(tmp_path / "nobody.gz", [])], table.index, tuple(tiny.DATA.event_rules))
+    model, history = _train(table, rated, nobody, tiny, loss="rating_mse", epochs=40, learning_rate=0.05)
+    assert history["loss"][-1] < 0.5 < 2 < history["loss"][0], (
+        "variance of the ratings: 4, of which the start knows some"
+    )
+    vectors = model.item_tower.encode_own(table)
+    scores = user_vectors(model, rated_history(rated), vectors, np.arange(2)) @ vectors.T
+    assert scores[0, 0::2].min() > scores[0, 1::2].max() and scores[1, 1::2].min() > scores[1, 0::2].max()
+
+
+def rated_history(sequences):
+    """The same interactions, all of them history."""
+    return dataclasses.replace(sequences, num_history=np.diff(sequences.splits))
+
+
+def test_same_seed_same_result_other_seed_another(table, train_split, eval_split, tiny):
+    vectors = [
+        _train(table, train_split, eval_split, tiny, seed=seed)[0].item_tower.encode(table) for seed in (1, 1, 2)
+    ]
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
+    assert np.abs(vectors[0] - vectors[2]).max() > 1e-2
+
+
+def test_the_best_epoch_is_kept(table, train_split, eval_split, tiny):
+    model, history = _train(table, train_split, eval_split, tiny, epochs=8, patience=2, learning_rate=0.05)
+    validation = Validation(model, eval_split, table, tiny.CONFIG.metric)
+    assert validation.value(model.item_tower.encode_own(table)) == pytest.approx(
+        max(history[f"val_{tiny.CONFIG.metric}"]), abs=1e-6
+    )
+
+
+def test_truth_is_what_follows_the_history(eval_split):
+    truth, seen = targets_and_history(eval_split, 12)
+    assert truth.sum(1).tolist() == [[1.0]] * 24 and seen.sum(1).tolist() == [[5.0]] * 24
+    assert not truth.multiply(seen).nnz
+
+
+def test_nothing_positive_is_nothing_to_learn(table, train_split, tiny):
+    with pytest.raises(ValueError, match="no positive interaction"):
+        build(
+            table,
+            dataclasses.replace(train_split, positives=np.zeros_like(train_split.positives)),
+            tiny.DATA,
+            tiny.CONFIG,
+        )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dropout": 1.0},
+        {"metric": "NDCG"},
+        {"user_tower": "sequence", "loss": "profile_cosine"},
+        {"side_by_side": 3},
+        {"hard_negatives": -1},
+    ],
+)
+def test_settings_that_cannot_work_are_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change)) if len(change) == 1 else "profile_cosine"):
+        RetrievalConfig(**change)

@@ -1,0 +1,115 @@
+"""The entry point, from files to a SavedModel that another process reads without our code."""
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorflow.core.protobuf import saved_model_pb2
+
+from trainer.data import ItemTable
+from trainer.keras import tf
+from trainer.retrieval.export import as_parsed, item_request, raw_tensor_spec, user_request
+from trainer.retrieval.run import run_fn
+
+READER = """
+import sys, numpy as np, tensorflow as tf
+loaded = tf.saved_model.load(sys.argv[1])
+request = {name: tf.constant(value) for name, value in np.load(sys.argv[2], allow_pickle=True).items()}
+np.save(sys.argv[3], loaded.signatures[sys.argv[4]](**request)["vector"])
+assert not any(name.split(".")[0] in ("trainer", "components", "keras_nlp") for name in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(run_arguments, sequence_files, tmp_path_factory):
+    """A model that `run_fn` trained and wrote, as TFX would have asked it to."""
+    folder = tmp_path_factory.mktemp("model")
+    arguments = run_arguments(folder, folder / "checkpoints") | {
+        "eval_files": [str(Path(sequence_files["eval"]).parent / "*")]
+    }
+    run_fn(types.SimpleNamespace(**arguments | {"serving_model_dir": str(folder / "Format-Serving")}))
+    return folder
+
+
+@pytest.mark.parametrize("signature", ["item_tower", "user_tower"])
+def test_another_process_gets_the_same_vectors_without_our_code(exported, item_file, tiny, tmp_path, signature):
+    table = ItemTable.build(item_file, tiny.DATA, tmp_path / "table")
+    loaded = tf.saved_model.load(str(exported / "Format-Serving"))
+    request = item_request(table, np.arange(5), tiny.DATA)
+    if signature == "user_tower":
+        request = user_request(loaded.signatures["item_tower"](**request)["vector"].numpy(), ("play", "skip"))
+    expected = loaded.signatures[signature](**request)["vector"].numpy()
+    np.savez(tmp_path / "request.npz", **{name: value.numpy() for name, value in request.items()})
+    arguments = [
+        str(exported / "Format-Serving"),
+        str(tmp_path / "request.npz"),
+        str(tmp_path / "answer.npy"),
+        signature,
+    ]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", READER, *arguments], check=True, cwd=tmp_path, timeout=120)
+    np.testing.assert_allclose(np.load(tmp_path / "answer.npy"), expected, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-5)
+
+
+def test_the_graph_holds_core_operations_only(exported):
+    """C26: no Python function and no custom op, in any function of the graph."""
+    model = saved_model_pb2.SavedModel.FromString((exported / "Format-Serving" / "saved_model.pb").read_bytes())
+    graph = model.meta_graphs[0].graph_def
+    ops = {node.op for node in graph.node} | {
+        node.op for function in graph.library.function for node in function.node_def
+    }
+    assert not {op for op in ops if "PyFunc" in op or ">" in op}, ops
+    assert ops
+
+
+def test_tensorboard_logs_hold_the_validation_metric(exported, tiny):
+    events = list((exported / "run").rglob("events.*"))
+    tags = {
+        value.tag
+        for path in events
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+        for value in tf.compat.v1.Event.FromString(record).summary.value
+    }
+    assert {"epoch_loss", f"epoch_{tiny.CONFIG.metric}"} <= {tag.replace("val_", "") for tag in tags}
+
+
+def test_an_unknown_event_counts_like_no_named_one_and_padding_counts_nothing(exported):
+    user_tower = tf.saved_model.load(str(exported / "Format-Serving")).signatures["user_tower"]
+    vectors = np.zeros((1, 2, 8), np.float32)
+    vectors[0, 0, 0] = 1
+
+    def user(first: str, second: str) -> np.ndarray:
+        events = tf.constant([[first, second]])
+        return user_tower(
+            user_id=tf.constant(["u"]), history_vectors=vectors, history_events=events, history_age_s=tf.zeros([1, 2])
+        )["vector"].numpy()
+
+    np.testing.assert_allclose(user("play", "like"), user("play", ""), atol=1e-6)
+    assert np.abs(user("like", "") - user("skip", "")).max() > 1e-3
+    assert np.isfinite(user("whistle", "")).all()
+
+
+def test_without_a_history_the_learned_similarity_is_the_dot_product(exported):
+    learned = tf.saved_model.load(str(exported / "Format-Serving")).signatures["learned_similarity"]
+    random = np.random.default_rng(0)
+    query, candidates = random.normal(size=(2, 8)).astype(np.float32), random.normal(size=(2, 3, 8)).astype(np.float32)
+    for length in (0, 4):
+        scores = learned(
+            query=tf.constant(query), candidates=tf.constant(candidates), history=tf.zeros([2, length, 8])
+        )["similarity"]
+        np.testing.assert_allclose(scores, np.einsum("qd,qcd->qc", query, candidates), atol=1e-5)
+
+
+def test_raw_values_arrive_as_the_transform_expects_them():
+    spec = tf.io.VarLenFeature(tf.string)
+    assert raw_tensor_spec("tags", spec).shape.as_list() == [None, None]
+    parsed = as_parsed(tf.constant([["", "a", "b"], ["", "", ""]]), spec)
+    assert tf.sparse.to_dense(parsed).numpy().tolist() == [[b"a", b"b", b""], [b"", b"", b""]]
+    numbers = as_parsed(tf.constant([[np.nan], [0.0]]), tf.io.VarLenFeature(tf.float32))
+    assert numbers.indices.numpy().tolist() == [[1, 0]] and numbers.values.numpy().tolist() == [0.0]
+    times = as_parsed(tf.constant([[-1], [0]], tf.int64), tf.io.VarLenFeature(tf.int64))
+    assert times.indices.numpy().tolist() == [[1, 0]]
+    assert as_parsed(tf.constant(["x"]), tf.io.FixedLenFeature([], tf.string)).numpy().tolist() == [b"x"]

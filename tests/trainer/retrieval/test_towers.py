@@ -1,0 +1,196 @@
+"""Towers: unit vectors that nothing but an item's own, present content can change, and users whom the future cannot reach."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from trainer.keras import tf
+from trainer.retrieval.item_tower import ItemTower
+from trainer.retrieval.run import build
+from trainer.retrieval.user_tower import BothTowers, ProfileTower, SequenceTower, compact, gap_buckets
+
+
+@pytest.fixture()
+def tower(table, train_split, tiny) -> ItemTower:
+    tower = build(table, train_split, tiny.DATA, tiny.CONFIG).item_tower
+    for weight in tower.trainable_weights:  # away from the start, where much is zero
+        weight.assign(weight + tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.3))
+    tower.linear.kernel.assign(tf.random.stateless_normal(tower.linear.kernel.shape, [3, 4], stddev=0.3))
+    tower.shrinkage.assign(5.0)  # content and behaviour both count
+    return tower
+
+
+def _features(table, tower, rows):
+    return {name: tf.constant(array) for name, array in table.take(np.array(rows), tower.inputs).items()}
+
+
+def test_vectors_are_unit_and_a_batch_equals_its_parts(tower, table):
+    together = tower(_features(table, tower, [0, 1, 2, 3])).numpy()
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    for row in range(4):
+        np.testing.assert_allclose(tower(_features(table, tower, [row])).numpy()[0], together[row], atol=1e-5)
+    np.testing.assert_allclose(tower.encode(table)[:4], together, atol=1e-5)
+
+
+@pytest.mark.parametrize("modality", ["text", "tags", "audio", "video", "embedding_given"])
+def test_a_missing_modality_says_nothing(tower, table, modality):
+    """Where has_<modality> is 0, what stands in its features cannot change the vector; where it is 1, it does."""
+    columns = {"text": "text_tokens", "tags": "tag_ids", "audio": "audio_statistics", "video": "video_statistics"}
+    column = columns.get(modality, modality)
+    features = _features(table, tower, [0, 1])
+    other = {**features, column: features[column][::-1]}
+    assert np.abs(tower(features) - tower(other)).max() > 1e-3
+    gone = {f"has_{modality}": tf.zeros(2, tf.int64)}
+    np.testing.assert_allclose(tower({**features, **gone}), tower({**other, **gone}), atol=1e-6)
+
+
+def test_padding_frames_say_nothing(tower, table):
+    features = _features(table, tower, [0, 1])
+    features = {name: value for name, value in features.items() if not name.endswith("_statistics")}
+    mels, frames = features["audio_log_mel"].numpy(), features["video_frames"].numpy()
+    mels[:, 2, 100:] = 255  # the third segment has 100 valid frames
+    frames[:, 3] = 255  # three of four key frames are valid
+    padded = {**features, "audio_log_mel": tf.constant(mels), "video_frames": tf.constant(frames)}
+    np.testing.assert_allclose(tower(padded), tower(features), atol=1e-5)
+    mels[:, 0, :100] = 255
+    assert np.abs(tower({**features, "audio_log_mel": tf.constant(mels)}) - tower(features)).max() > 1e-3
+
+
+def test_statistics_in_the_table_equal_those_in_the_graph(tower, table):
+    features = _features(table, tower, [0, 5])
+    bare = {name: value for name, value in features.items() if not name.endswith("_statistics")}
+    np.testing.assert_allclose(tower(bare), tower(features), atol=1e-5)
+
+
+@pytest.mark.parametrize("level, frames", [(0, 300), (255, 300), (77, 1), (0, 0)])
+def test_silence_noise_and_shortness_stay_finite(tower, table, level, frames):
+    """C16, C17: digital silence, full scale, one frame, none at all."""
+    features = _features(table, tower, [0])
+    features.pop("audio_statistics")
+    features["audio_log_mel"] = tf.fill([1, 3, 300, 64], np.uint8(level))
+    features["audio_num_frames"] = tf.fill([1, 3], np.int64(frames))
+    with tf.GradientTape() as tape:
+        vector = tower(features)
+        loss = tf.reduce_sum(vector[:, 0])
+    assert np.isfinite(vector).all()
+    gradients = tape.gradient(loss, tower.trainable_weights, unconnected_gradients="zero")
+    assert all(np.isfinite(tf.convert_to_tensor(gradient)).all() for gradient in gradients)
+
+
+def test_an_item_with_nothing_known_has_a_finite_unit_vector(tower, table):
+    features = {name: tf.zeros_like(value) for name, value in _features(table, tower, [0]).items()}
+    np.testing.assert_allclose(np.linalg.norm(tower(features).numpy()), 1, atol=1e-5)
+
+
+def test_unknown_and_last_id_both_have_finite_different_vectors(tower, table):
+    """C30: there is a row for the unknown id, and the last known id is inside."""
+    features = _features(table, tower, [11, 11])
+    features["own_row"] = tower.row_of_id(tf.constant(["item-11", "never seen"]))
+    assert features["own_row"].numpy().tolist() == [12, 0]
+    known, unknown = tower(features).numpy()
+    assert np.isfinite([known, unknown]).all() and np.abs(known - unknown).max() > 1e-3
+
+
+def test_only_the_modalities_asked_for_are_built(table, train_split, tiny):
+    config = dataclasses.replace(tiny.CONFIG, modalities=("audio",), use_attributes=False)
+    tower = build(table, train_split, tiny.DATA, config).item_tower
+    assert tower.tokens == ("audio",) and "text_tokens" not in tower.inputs
+    with pytest.raises(ValueError, match="no item has smell"):
+        build(table, train_split, tiny.DATA, dataclasses.replace(tiny.CONFIG, modalities=("smell",)))
+
+
+def test_gates_are_shares_of_what_is_present(tower, table):
+    features = _features(table, tower, [0, 1])
+    features["has_audio"] = tf.constant([0, 1], tf.int64)
+    _, gates = tower.content(features)
+    np.testing.assert_allclose(gates.numpy().sum(1), 1, atol=1e-5)
+    assert gates[0, tower.tokens.index("audio")] == 0 < gates[1, tower.tokens.index("audio")]
+
+
+def _history(seed: int, length: int, dim: int = 8):
+    random = np.random.default_rng(seed)
+    vectors = random.normal(size=(1, length, dim)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return {
+        "vectors": vectors,
+        "events": random.integers(1, 4, (1, length)).astype(np.int32),
+        "age_s": np.sort(random.uniform(1, 1e6, (1, length)).astype(np.float32))[:, ::-1],
+    }
+
+
+def _tensors(history):
+    return {"users": tf.zeros([1], tf.int32), **{name: tf.constant(value) for name, value in history.items()}}
+
+
+@pytest.fixture(params=[ProfileTower, SequenceTower, BothTowers])
+def users(request, tiny):
+    tf.keras.utils.set_random_seed(3)
+    tower = request.param(tiny.DATA.event_rules, dataclasses.replace(tiny.CONFIG, history_length=6))
+    tower(_tensors(_history(0, 3)))
+    return tower
+
+
+@pytest.mark.parametrize("places", [[0, 1, 2], [2, 3, 4], [0, 2, 4]])
+def test_padding_anywhere_does_not_change_the_user(users, places):
+    """C39: a batch of histories of different lengths equals the histories one by one."""
+    history = _history(1, 3)
+    padded = {name: np.zeros((1, 5, *value.shape[2:]), value.dtype) for name, value in history.items()}
+    for name, value in history.items():
+        padded[name][:, places] = value
+    np.testing.assert_allclose(users(_tensors(padded)), users(_tensors(history)), atol=1e-5)
+
+
+def test_an_empty_history_gives_the_cold_start_vector(users):
+    empty = users(_tensors({name: np.zeros_like(value) for name, value in _history(1, 3).items()})).numpy()
+    np.testing.assert_allclose(np.linalg.norm(empty), 1, atol=1e-5)
+    none = users(
+        _tensors({"vectors": tf.zeros([1, 0, 8]), "events": tf.zeros([1, 0], tf.int32), "age_s": tf.zeros([1, 0])})
+    )
+    np.testing.assert_allclose(none, empty, atol=1e-5)
+
+
+def test_the_future_cannot_change_the_past(users):
+    """C29: the user before interaction t is the same, whatever interactions t, t + 1, ... are."""
+    history = _history(2, 5)
+    changed = {name: value.copy() for name, value in history.items()}
+    for name, value in _history(9, 5).items():
+        if name != "age_s":
+            changed[name][:, 3:] = value[:, 3:]
+    ordered = tf.constant([True])
+    before, after = (users.before_each(_tensors(h), ordered).numpy() for h in (history, changed))
+    np.testing.assert_allclose(after[:, :4], before[:, :4], atol=1e-6)
+    assert np.abs(after[:, 4] - before[:, 4]).max() > 1e-3
+
+
+def test_all_positions_at_once_equal_one_history_at_a_time(users):
+    history = _history(4, 5)
+    together = users.before_each(_tensors(history), tf.constant([True])).numpy()
+    for length in range(5):
+        part = {name: value[:, :length] for name, value in history.items()}
+        part["age_s"] = part["age_s"] - history["age_s"][:, length]  # the request comes when the next interaction came
+        np.testing.assert_allclose(users(_tensors(part))[0], together[0, length], atol=1e-5)
+
+
+def test_only_the_newest_interactions_reach_the_sequence_tower(tiny):
+    history = _history(5, 9)
+    got = compact(_tensors(history), 6)
+    np.testing.assert_array_equal(got["vectors"], history["vectors"][:, 3:])
+
+
+def test_a_set_is_read_without_its_own_element(tiny):
+    users = ProfileTower(tiny.DATA.event_rules, tiny.CONFIG)
+    history = _history(6, 3)
+    history["events"][:] = 1
+    others = users.before_each(_tensors(history), tf.constant([False])).numpy()[0]
+    expected = history["vectors"][0, [1, 2]].sum(0) + users.prior(tf.zeros([1], tf.int32)).numpy()[0]
+    np.testing.assert_allclose(others[0], expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_gap_buckets_by_hand():
+    age_s = tf.constant([[700.0, 60.0, 60.0, 0.0], [0, 0, 0, 0]])
+    mask = tf.constant([[True, True, True, False], [True, True, True, True]])
+    assert gap_buckets(age_s, mask).numpy().tolist() == [
+        [1 + 3, 1, 1 + 1, 0],
+        [0, 0, 0, 0],
+    ]  # 640 s, 0 s, 60 s to the request

@@ -1,0 +1,111 @@
+"""What is known of users beside histories: read as the table has it, and enough to serve somebody without a history."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from trainer.config.retrieval import EncoderConfig
+from trainer.keras import tf
+from trainer.retrieval.model import train, user_vectors
+from trainer.retrieval.run import build
+from trainer.retrieval.user_features import ABSENT, NOBODY, UNKNOWN, UserOffset, read_known_users
+
+LEAN = {"modalities": ("tags",), "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0), "content_epochs": 0}
+
+
+@pytest.fixture(scope="module")
+def data(tiny):
+    return dataclasses.replace(tiny.DATA, user_categorical=("camp",), user_numeric=("age",))
+
+
+def _user(user_id, camp=None, age=None):
+    example = tf.train.Example()
+    example.features.feature["user_id"].bytes_list.value.append(user_id.encode())
+    if camp is not None:
+        example.features.feature["camp"].bytes_list.value.append(camp.encode())
+    if age is not None:
+        example.features.feature["age"].float_list.value.append(age)
+    return example.SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def user_file(tiny, tmp_path_factory):
+    """The 24 users of the checkerboard with the camp that they belong to, two whom no event names, and one with an odd camp."""
+    camps = ["even", "odd"]
+    records = [_user(f"user-{user}", camps[user % 2], 20 + user) for user in range(24)]
+    records += [
+        _user("new-even", "even"),
+        _user("new-odd", "odd"),
+        _user("rare", "third", float("nan")),
+        _user("silent"),
+    ]
+    return tiny.write_records(tmp_path_factory.mktemp("users") / "users.gz", records)
+
+
+def test_columns_become_codes_and_z_scores(user_file, data, train_split, tiny):
+    users = read_known_users(user_file, data, train_split, dataclasses.replace(tiny.CONFIG, use_user_features=True))
+    even, odd, rare, silent, nobody = users.rows_of([b"new-even", b"new-odd", b"rare", b"silent", b"never heard of"])
+    assert users.sizes == (4,)
+    assert users.categories[[even, odd, rare, silent, nobody], 0].tolist() == [2, 3, UNKNOWN, ABSENT, ABSENT]
+    ages = 20 + np.arange(24)
+    np.testing.assert_allclose(
+        users.numbers[users.rows_of([b"user-0"])[0]], [(20 - ages.mean()) / ages.std()], atol=1e-5
+    )
+    assert (nobody, users.present[even].tolist(), users.numbers[rare].tolist()) == (NOBODY, [0.0], [0.0])
+    assert not users.own_rows.any(), "ids were not asked for"
+
+
+def test_nothing_asked_for_is_nothing_known(user_file, data, train_split, tiny):
+    assert read_known_users(user_file, data, train_split, tiny.CONFIG) is None
+
+
+@pytest.mark.parametrize("way", [{"user_tower": "profile"}, {"user_tower": "both", "loss": "full_softmax"}])
+def test_somebody_without_a_history_is_served_by_what_is_known(
+    table, train_split, eval_split, user_file, data, tiny, way
+):
+    """The camp says which items: for a new person of the even camp the even items come before all odd ones, and the other way round."""
+    config = dataclasses.replace(
+        tiny.CONFIG, **LEAN, use_user_features=True, epochs=20, learning_rate=0.05, history_dropout=0.9, **way
+    )
+    users = read_known_users(user_file, data, train_split, config)
+    model = build(table, train_split, data, config, users)
+    known = dataclasses.replace(train_split, known_rows=users.rows_of(train_split.user_ids))
+    train(model, known, _nobody(eval_split), table, verbose=0)
+    newcomers = dataclasses.replace(
+        _nobody(eval_split), user_ids=[b"new-even", b"new-odd"], splits=np.zeros(3, np.int64)
+    )
+    newcomers = dataclasses.replace(
+        newcomers,
+        num_history=np.zeros(2, np.int64),
+        ordered=np.ones(2, bool),
+        known_rows=users.rows_of(newcomers.user_ids),
+    )
+    vectors = model.item_tower.encode_own(table)
+    scores = user_vectors(model, newcomers, vectors, np.arange(2)) @ vectors.T
+    assert scores[0, 0::2].min() > scores[0, 1::2].max()
+    assert scores[1, 1::2].min() > scores[1, 0::2].max()
+
+
+def _nobody(split):
+    names = ("items", "events", "times_s", "weights", "positives", "values", "num_history", "ordered")
+    empty = {name: getattr(split, name)[:0] for name in names}
+    return dataclasses.replace(split, user_ids=[], splits=np.zeros(1, np.int64), **empty)
+
+
+def test_an_unknown_id_has_a_trained_row_and_the_last_known_one_is_inside(data, train_split, tiny):
+    """C30: rows = known ids and one for all others; both give finite vectors, different from each other."""
+    config = dataclasses.replace(tiny.CONFIG, use_user_id=True, user_id_dropout=0.5)
+    users = read_known_users(None, data, train_split, config)
+    assert len(users.user_ids) == 24 and users.own_rows.max() == 24
+    offset = UserOffset(users, 8, config)
+    assert offset.own.shape == (25, 8)
+    rows = tf.constant(users.rows_of([b"user-23", b"never heard of"]))
+    assert rows.numpy().tolist() == offset.row_of_id(tf.constant(["user-23", "never heard of"])).numpy().tolist()
+    with tf.GradientTape() as tape:
+        total = sum(tf.reduce_sum(offset(rows[:1], training=True)) for _ in range(20))
+    gradient = tf.convert_to_tensor(tape.gradient(total, offset.own)).numpy()
+    assert gradient[0].all() and gradient[users.own_rows[rows[0]]].all(), "hidden in some steps, shown in others"
+    offset.own.assign_add(tf.random.stateless_normal(offset.own.shape, [1, 2]))
+    known, unknown = offset(rows).numpy()
+    assert np.isfinite([known, unknown]).all() and np.abs(known - unknown).max() > 1e-3

@@ -1,0 +1,208 @@
+"""Full-ranking metrics: every candidate is ranked, what a user has seen is hidden, ties have one order.
+
+U users, N items, B users of a block, K the largest cutoff. Values are kept per user, so that intervals and paired differences can be drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+BLOCK_USERS = 256  # users scored at once: memory is this times the catalogue
+RESAMPLES = 1000  # bootstrap draws
+_DRAWS_AT_ONCE = 50
+
+ScoreBlock = Callable[[np.ndarray], np.ndarray]  # rows of users int [B] -> scores float [B, N]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one contender scored, user by user."""
+
+    rows: np.ndarray  # int64 [V], the users that have something to find, as rows of the truth matrix
+    values: dict[
+        str, np.ndarray
+    ]  # "R@20", "NDCG@20", "HR@20", "MRR@20" -> float64 [V]; NaN where the cutoff is no ranking at all
+    totals: dict[str, float]  # "coverage@20", "gini@20": of the whole set of answers; NaN likewise
+    users_without_truth: int  # not averaged in
+
+    def mean(self, metric: str) -> float:
+        """The mean over users, NaN where there are none."""
+        values = self.values[metric]
+        return float(values.mean()) if len(values) else float("nan")
+
+    def interval(self, metric: str, seed: int = 0) -> Interval:
+        """The mean over users with its 95 % bootstrap interval."""
+        return bootstrap(self.values[metric], seed)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over users and its 95 % bootstrap interval; NaN throughout where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+    users: int
+
+
+def evaluate(
+    score_block: ScoreBlock,
+    truth: sp.spmatrix,
+    seen: sp.spmatrix | None = None,
+    cutoffs: Sequence[int] = (10, 20, 50),
+    candidates: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+    block_users: int = BLOCK_USERS,
+) -> Evaluation:
+    """Rank the candidates for every user and score the lists.
+
+    score_block: rows int64 [B] -> scores [B, N], finite; higher is better, equal scores rank by position.
+    truth: sparse [U, N], the gain of each relevant item (1 where relevance is plain). An item that is hidden or no candidate
+    cannot be found and counts as no truth. seen: sparse [U, N], nonzero = hidden from the list.
+    candidates: bool [N], the items that are ranked (default all).
+    rows: the users to evaluate (default all). A cutoff that is not below the number of candidates ranks nothing: its values are NaN.
+    Recall divides by the number of relevant items; NDCG uses linear gains and a log2 discount (Järvelin & Kekäläinen, 2002).
+    Raises ValueError where scores are not finite or shapes differ.
+    """
+    truth = sp.csr_matrix(truth, dtype=np.float64)
+    num_items = truth.shape[1]
+    candidates = np.ones(num_items, bool) if candidates is None else np.asarray(candidates, bool)
+    seen = sp.csr_matrix(truth.shape) if seen is None else sp.csr_matrix(seen)
+    if candidates.shape != (num_items,) or seen.shape != truth.shape:
+        raise ValueError(
+            f"truth {truth.shape}, seen {seen.shape} and candidates {candidates.shape} do not describe the same users and items"
+        )
+    asked = np.arange(truth.shape[0]) if rows is None else np.asarray(rows)
+    num_candidates = int(candidates.sum())
+    depth = min(max(cutoffs), num_candidates)
+    kept, gains_at, ideal_gains, relevant = [], [], [], []
+    exposure = {k: np.zeros(num_items, np.int64) for k in cutoffs}
+    for start in range(0, len(asked), block_users):
+        block = asked[start : start + block_users]
+        gains = np.asarray(truth[block].todense())
+        hidden = np.asarray((seen[block] != 0).todense()) | ~candidates
+        gains[hidden] = 0
+        with_truth = (gains > 0).any(1)
+        block, gains, hidden = block[with_truth], gains[with_truth], hidden[with_truth]
+        if not len(block):
+            continue
+        scores = np.array(score_block(block), np.float64)
+        if scores.shape != gains.shape:
+            raise ValueError(f"scores: got shape {scores.shape}, expected {gains.shape}")
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                f"{int((~np.isfinite(scores)).sum())} scores are not finite, the first for user row {block[~np.isfinite(scores).all(1)][0]}"
+            )
+        scores[hidden] = -np.inf
+        ranked = top_k(scores, depth)  # [B, K]
+        kept.append(block)
+        gains_at.append(np.where(ranked >= 0, np.take_along_axis(gains, np.maximum(ranked, 0), 1), 0))
+        ideal_gains.append(-np.sort(-gains, 1)[:, :depth])
+        relevant.append((gains > 0).sum(1))
+        for k, counts in exposure.items():
+            shown = ranked[:, :k]
+            counts += np.bincount(shown[shown >= 0], minlength=num_items)
+    num_users = sum(map(len, kept))
+    join = lambda parts, shape: np.concatenate(parts) if parts else np.zeros(shape)  # noqa: E731
+    values = _values(
+        join(gains_at, (0, depth)), join(ideal_gains, (0, depth)), join(relevant, (0,)), cutoffs, num_candidates
+    )
+    totals = {}
+    for k, counts in exposure.items():
+        is_ranking = k < num_candidates and num_users > 0
+        totals[f"coverage@{k}"] = float((counts[candidates] > 0).mean()) if is_ranking else float("nan")
+        totals[f"gini@{k}"] = gini(counts[candidates]) if is_ranking else float("nan")
+    return Evaluation(join(kept, (0,)).astype(np.int64), values, totals, len(asked) - num_users)
+
+
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """Positions of the k highest scores, best first, equal scores by position; int64 [B, k], -1 where only -inf is left.
+
+    scores: float [B, N], no NaN, -inf = not to be returned.
+    """
+    k = min(k, scores.shape[1])
+    ranked = np.full((len(scores), k), -1, np.int64)
+    if k == 0:
+        return ranked
+    worst_kept = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
+    for row, (row_scores, bound) in enumerate(zip(scores, worst_kept)):
+        contenders = np.flatnonzero((row_scores >= bound) & (row_scores > -np.inf))
+        order = contenders[np.argsort(-row_scores[contenders], kind="stable")][:k]
+        ranked[row, : len(order)] = order
+    return ranked
+
+
+def ndcg(ranked_gains: np.ndarray, ideal_gains: np.ndarray) -> np.ndarray:
+    """Normalised discounted cumulative gain: linear gains, log2 discount.
+
+    ranked_gains, ideal_gains: float [B, K], the gains in the order shown and in the best order. Returns float [B].
+    """
+    discounts = 1 / np.log2(np.arange(2, ranked_gains.shape[1] + 2))
+    return (ranked_gains @ discounts) / np.maximum(ideal_gains @ discounts, np.finfo(float).tiny)
+
+
+def gini(counts: np.ndarray) -> float:
+    """Gini coefficient of how often each item is shown: 0 = all alike, near 1 = one item takes all. counts: [N]; NaN where all are zero."""
+    ordered = np.sort(np.asarray(counts, np.float64))
+    if not ordered.sum():
+        return float("nan")
+    ranks = np.arange(1, len(ordered) + 1)
+    return float((2 * ranks - len(ordered) - 1) @ ordered / (len(ordered) * ordered.sum()))
+
+
+def bootstrap(values: np.ndarray, seed: int = 0) -> Interval:
+    """Mean of float [V] with its 95 % percentile interval over resampled users (Efron, 1979)."""
+    return bootstrap_all({"": values}, seed)[""]
+
+
+def bootstrap_all(values: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Interval]:
+    """`bootstrap` of several metrics or contenders over the same users, with the same draws: float [V] each."""
+    defined = {
+        name: np.asarray(array, np.float64)
+        for name, array in values.items()
+        if len(array) and not np.isnan(array).any()
+    }
+    intervals = {name: Interval(float("nan"), float("nan"), float("nan"), len(array)) for name, array in values.items()}
+    if not defined:
+        return intervals
+    table = np.stack(list(defined.values()), 1)  # [V, M]
+    num_users = len(table)
+    generator = np.random.default_rng(seed)
+    means = []
+    for start in range(0, RESAMPLES, _DRAWS_AT_ONCE):
+        draws = generator.integers(0, num_users, (min(_DRAWS_AT_ONCE, RESAMPLES - start), num_users))
+        times_drawn = np.stack([np.bincount(draw, minlength=num_users) for draw in draws])  # [draws, V]
+        means.append(times_drawn @ table / num_users)
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
+    for column, name in enumerate(defined):
+        intervals[name] = Interval(float(table[:, column].mean()), float(low[column]), float(high[column]), num_users)
+    return intervals
+
+
+def paired_bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Interval:
+    """Mean of a - b over the same users, with its 95 % interval: clear of 0 means that the two differ.
+
+    a, b: float [V], user by user in the same order. Raises ValueError where the lengths differ.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"paired values must be of the same users: got {a.shape} and {b.shape}")
+    return bootstrap(a - b, seed)
+
+
+def _values(
+    gains: np.ndarray, ideal_gains: np.ndarray, relevant: np.ndarray, cutoffs: Sequence[int], num_candidates: int
+) -> dict[str, np.ndarray]:
+    values = {}
+    for k in cutoffs:
+        hits = gains[:, :k] > 0
+        first_rank = np.where(hits.any(1), hits.argmax(1) + 1, np.inf) if hits.size else np.full(len(hits), np.inf)
+        at_k = {"R": hits.sum(1) / np.maximum(relevant, 1), "NDCG": ndcg(gains[:, :k], ideal_gains[:, :k])}
+        at_k |= {"HR": hits.any(1).astype(np.float64), "MRR": 1 / first_rank}
+        for name, at in at_k.items():
+            values[f"{name}@{k}"] = at if k < num_candidates else np.full(len(at), np.nan)
+    return values

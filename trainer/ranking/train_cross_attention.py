@@ -1,0 +1,208 @@
+"""The learned similarity's training: on the towers as they are, once they are final.
+
+Q queries, C candidates, L interactions of a history, N items, D dimensions.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.data import PADDING, Sequences
+from trainer.keras import tf
+from trainer.ranking.cross_attention import HIDDEN, RECENT, CrossAttention
+from trainer.retrieval.losses import sampling_probability
+from trainer.retrieval.model import Retrieval
+
+_HELD_OUT = 0.3  # share of the people of the train split that it is not trained on
+_MOST_QUERIES = 8_192  # to train on, and likewise to be judged by
+_OF_A_PERSON = 8  # queries
+_BATCH = 64  # queries of a step
+_UNIFORM = 64  # negatives beside those of the batch
+_EPOCHS = 8  # at most
+_PATIENCE = 2  # epochs without a better value before training stops
+_LEARNING_RATE = 3e-3
+_TEMPERATURE = 0.1  # of the logits at the start; learned
+_LISTED = 100  # items of retrieval's list in which it is judged
+_AT_ONCE = 256  # queries
+_SURE = 2.58  # standard errors by which it must be better than the dot product: the best of several epochs is often better by two
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Successes of people, each with what was known of them before it."""
+
+    users: np.ndarray  # int64 [Q], rows of the split
+    targets: np.ndarray  # int32 [Q], rows of the items
+    vectors: np.ndarray  # float32 [Q, D], of the user tower
+    history: np.ndarray  # int32 [Q, RECENT], rows of the items, oldest first, -1 where padded
+
+
+def fit_cross_attention(
+    model: Retrieval, vectors: np.ndarray, train_split: Sequences, eval_split: Sequences
+) -> CrossAttention:
+    """Softmax over a target, the other targets of the batch and a uniform sample, corrected for how often each is drawn.
+
+    The target's NDCG within retrieval's list decides when it stops: over people whom it was not trained on, in the eval split, on which the
+    towers were not fitted; in the train split where the other knows no such people. It stays the dot product where it is not surely better.
+    vectors: float32 [N, D], all items'.
+    """
+    attention = CrossAttention(vectors.shape[1], name="cross_attention")
+    as_dot = attention.get_weights()
+    generator = np.random.default_rng(model.config.seed)
+    people = generator.permutation(len(train_split))
+    held_out, others = np.split(people, [int(np.ceil(_HELD_OUT * len(people)))])
+    queries = queries_of(model, vectors, train_split, others, generator)
+    names = {train_split.user_ids[user] for user in others}
+    unknown = np.array([user for user, user_id in enumerate(eval_split.user_ids) if user_id not in names], np.int64)
+    judging, judges = (eval_split, generator.permutation(unknown)) if len(unknown) else (train_split, held_out)
+    judgement = Judgement(attention, vectors, queries_of(model, vectors, judging, judges, generator))
+    if not (len(queries.users) and judgement.can_tell):
+        return attention
+    training = Training(attention, vectors, queries, train_split.counts(len(vectors)))
+    kept, best, since = as_dot, (plain := judgement.values()), 0
+    for _ in range(_EPOCHS):
+        training.epoch(generator)
+        values = judgement.values()
+        if values.mean() > best.mean():
+            kept, best, since = attention.get_weights(), values, 0
+        elif (since := since + 1) == _PATIENCE:
+            break
+    gain, error = judgement.gain(best - plain)
+    is_sure = gain > _SURE * error
+    attention.set_weights(kept if is_sure else as_dot)
+    logging.info(
+        "cross-attention: NDCG@%d %.4f, of the dot product %.4f, over people %+.4f with a standard error of %.4f: %s",
+        _LISTED, best.mean(), plain.mean(), gain, error, "kept" if is_sure else "stays the dot product",
+    )  # fmt: skip
+    return attention
+
+
+def queries_of(
+    model: Retrieval, vectors: np.ndarray, sequences: Sequences, users: np.ndarray, generator: np.random.Generator
+) -> Queries:
+    """Successes of a split with something before them: some of each of these people, in their order, until there are enough."""
+    chosen: list[tuple[int, int]] = []
+    for user in users:
+        first, stop = sequences.splits[user] + max(int(sequences.num_history[user]), 1), sequences.splits[user + 1]
+        at = first + np.flatnonzero(sequences.positives[first:stop])
+        chosen += [(user, place) for place in generator.permutation(at)[:_OF_A_PERSON]]
+        if len(chosen) >= _MOST_QUERIES:
+            break
+    rows, places = np.array(chosen[:_MOST_QUERIES], np.int64).reshape(-1, 2).T
+    longest = max(model.config.history_length, RECENT)
+    encoded = [np.zeros((0, vectors.shape[1]), np.float32)]
+    for start in range(0, len(rows), _AT_ONCE):
+        known = before(sequences, rows[start : start + _AT_ONCE], places[start : start + _AT_ONCE], longest)
+        encoded.append(model.encode_users(tf.constant(vectors), *map(tf.constant, known.values())).numpy())
+    recent = before(sequences, rows, places, RECENT)["items"]
+    return Queries(rows, np.asarray(sequences.items[places], np.int32), np.concatenate(encoded), recent)
+
+
+def before(sequences: Sequences, users: np.ndarray, places: np.ndarray, longest: int) -> dict[str, np.ndarray]:
+    """What came before an interaction of each user, as the tower takes it: `items`, `events`, `age_s` [Q, longest], `users` [Q].
+
+    users: int [Q]. places: int [Q], rows of the interactions in the split's arrays; their times are the times of asking.
+    """
+    lengths = np.minimum(places - sequences.splits[users], longest)
+    is_there = np.arange(longest) < lengths[:, None]
+    at = np.where(is_there, (places - lengths)[:, None] + np.arange(longest), 0)
+    times_s = sequences.times_s[at]
+    age_s = np.where(is_there & (times_s > 0), np.maximum(sequences.times_s[places][:, None] - times_s, 0), 0)
+    return {
+        "items": np.where(is_there, sequences.items[at], -1).astype(np.int32),
+        "events": np.where(is_there, sequences.events[at], PADDING).astype(np.int32),
+        "age_s": age_s.astype(np.float32),
+        "users": np.zeros(len(users), np.int32) if sequences.known_rows is None else sequences.known_rows[users],
+    }
+
+
+class Training:
+    """Steps over queries, in a new order each epoch."""
+
+    def __init__(self, attention: CrossAttention, vectors: np.ndarray, queries: Queries, counts: np.ndarray):
+        """counts: int [N], successes with each item. One without any is no negative: being no target either, that would be all to learn."""
+        self._attention, self._vectors, self._queries = attention, tf.constant(vectors), queries
+        self._drawn_from, self._share = np.flatnonzero(counts), tf.constant(counts / counts.sum(), tf.float32)
+        self._sharpness = tf.Variable(1 / _TEMPERATURE)
+        self._weights = [*attention.trainable_variables, self._sharpness]
+        self._optimizer = tf.keras.optimizers.Adam(_LEARNING_RATE)
+        self._optimizer.build(self._weights)
+
+    def epoch(self, generator: np.random.Generator) -> None:
+        """All queries once, but for the last that fill no batch."""
+        queries = self._queries
+        size = min(_BATCH, len(queries.users))
+        order = generator.permutation(len(queries.users))
+        for start in range(0, len(order) - size + 1, size):
+            rows = order[start : start + size]
+            items = np.concatenate([queries.targets[rows], generator.choice(self._drawn_from, _UNIFORM)]).astype(
+                np.int32
+            )
+            self._step(*map(tf.constant, (queries.vectors[rows], queries.history[rows], items)))
+
+    @tf.function(reduce_retracing=True)
+    def _step(self, query, history, items):
+        """query: float [Q, D]; history: int32 [Q, L]; items: int32 [C], the targets first."""
+        size = tf.shape(query)[0]
+        is_right = tf.range(tf.shape(items)[0])[None] == tf.range(size)[:, None]  # [Q, C]
+        is_same = (items[None] == items[:size, None]) | tf.reduce_any(items[None, :, None] == history[:, None], 2)
+        probability = sampling_probability(tf.gather(self._share, items), len(self._drawn_from), size, _UNIFORM)
+        candidates = tf.repeat(tf.gather(self._vectors, items)[None], size, 0)
+        with tf.GradientTape() as tape:
+            scores = self._attention(query, candidates, _of_history(self._vectors, history))
+            logits = tf.where(is_same & ~is_right, HIDDEN, self._sharpness * scores - tf.math.log(probability))
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(tf.range(size), logits))
+        self._optimizer.apply_gradients(zip(tape.gradient(loss, self._weights), self._weights))
+
+
+class Judgement:
+    """How high targets stand in retrieval's list when it is ordered anew; those that it does not hold say nothing."""
+
+    def __init__(self, attention: CrossAttention, vectors: np.ndarray, queries: Queries):
+        three = tf.TensorSpec([None, None, vectors.shape[1]])
+        self._score = tf.function(
+            lambda *parts: attention(*parts), input_signature=[tf.TensorSpec([None, vectors.shape[1]]), three, three]
+        )
+        self._vectors = tf.constant(vectors)
+        lists = [np.zeros((0, min(_LISTED, len(vectors))), np.int64)]
+        for start in range(0, len(queries.users), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            scores = queries.vectors[part] @ vectors.T
+            is_known = (queries.history[part] >= 0) & (queries.history[part] != queries.targets[part, None])
+            rows, columns = np.nonzero(is_known)
+            scores[rows, queries.history[part][rows, columns]] = -np.inf
+            lists.append(np.argsort(-scores, 1, kind="stable")[:, :_LISTED])
+        listed = np.concatenate(lists)
+        is_target = listed == queries.targets[:, None]
+        holds = is_target.any(1)
+        self._lists, self._places = listed[holds], is_target[holds].argmax(1)
+        self._queries, self._history = queries.vectors[holds], queries.history[holds]
+        _, self._people = np.unique(queries.users[holds], return_inverse=True)
+        self.can_tell = len(np.unique(self._people)) > 1
+
+    def values(self) -> np.ndarray:
+        """NDCG of each list, of which the target alone is right: float [Q]."""
+        found = []
+        for start in range(0, len(self._lists), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            candidates, history = (
+                tf.gather(self._vectors, self._lists[part]),
+                _of_history(self._vectors, self._history[part]),
+            )
+            scores = self._score(tf.constant(self._queries[part]), candidates, history).numpy()
+            of_target = np.take_along_axis(scores, self._places[part, None], 1)
+            found.append(1 / np.log2(1 + (scores >= of_target).sum(1)))
+        return np.concatenate(found)
+
+    def gain(self, values: np.ndarray) -> tuple[float, float]:
+        """The mean over people of a value for each query, and its standard error."""
+        means = np.bincount(self._people, values) / np.bincount(self._people)
+        return float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means)))
+
+
+def _of_history(vectors, history):
+    """Item vectors of rows [Q, L], zeros where padded: float [Q, L, D]."""
+    return tf.gather(vectors, tf.maximum(history, 0)) * tf.cast(history >= 0, tf.float32)[..., None]

@@ -1,0 +1,231 @@
+"""The trained towers as a SavedModel with named inputs and outputs (docs/architecture.md), of core TensorFlow ops only.
+
+B items or users of a request, L interactions of a history, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.config import DataConfig
+from components.contract import Feature, item_features
+from trainer.data import PADDING, UNKNOWN_EVENT, ItemTable
+from trainer.explain.attribution import contributions, part_names
+from trainer.explain.integrated_gradients import history_parts
+from trainer.keras import tf
+from trainer.ranking.cross_attention import CrossAttention
+from trainer.retrieval.model import Retrieval
+from trainer.retrieval.user_tower import rows_of
+
+TOLERANCE = 1e-5  # between the model in memory and the one read back
+PARTS_TOLERANCE = 1e-4  # between a vector and the sum of its parts
+
+
+class Towers(tf.Module):
+    """What is saved: both towers, the learned similarity, the code of each event name, and the transform graph where there is one."""
+
+    def __init__(
+        self,
+        model: Retrieval,
+        attention: CrossAttention,
+        events: Sequence[str],
+        data: DataConfig,
+        transform_graph: str | None,
+    ):
+        super().__init__()
+        self.item_tower, self.user_tower, self.attention = model.item_tower, model.user_tower, attention
+        codes = range(UNKNOWN_EVENT + 1, UNKNOWN_EVENT + 1 + len(events))
+        self.event_codes = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(["", *events], tf.constant([PADDING, *codes], tf.int32)), UNKNOWN_EVENT
+        )
+        self._data = data
+        self.transform: Any = None
+        self._tag_names: Any = None
+        if transform_graph is not None:
+            import tensorflow_transform as tft  # noqa: PLC0415  (seconds to import, and needed with a transform graph only)
+
+            output = tft.TFTransformOutput(transform_graph)
+            self.transform, self._raw_spec = output.transform_features_layer(), output.raw_feature_spec()
+            if model.item_tower.tag_head is not None:
+                names = ["", "", *(name.decode() for name in output.vocabulary_by_name("tags"))]
+                self._tag_names = tf.constant([names[tag] for tag in model.item_tower.tag_head.tag_ids.numpy()])
+
+    def signatures(self, embedding_dim: int) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """Signature name -> concrete function."""
+        item = {feature.name: _tensor_spec(feature) for feature in item_features(self._data)}
+        user = {
+            "user_id": tf.TensorSpec([None], tf.string, "user_id"),
+            "history_vectors": tf.TensorSpec([None, None, embedding_dim], tf.float32, "history_vectors"),
+            "history_events": tf.TensorSpec([None, None], tf.string, "history_events"),
+            "history_age_s": tf.TensorSpec([None, None], tf.float32, "history_age_s"),
+        }
+        vectors = {
+            name: tf.TensorSpec([None, None, embedding_dim], tf.float32, name) for name in ("candidates", "history")
+        }
+        functions = {
+            "item_tower": tf.function(self.encode_item).get_concrete_function(**item),
+            "user_tower": tf.function(self.encode_user).get_concrete_function(**user),
+            "explain_user": tf.function(self.explain_user).get_concrete_function(
+                **user, item_vectors=tf.TensorSpec([None, None, embedding_dim], tf.float32, "item_vectors")
+            ),
+            "learned_similarity": tf.function(self.learned_similarity).get_concrete_function(
+                query=tf.TensorSpec([None, embedding_dim], tf.float32, "query"), **vectors
+            ),
+        }
+        if self.transform is not None:
+            raw = {name: raw_tensor_spec(name, spec) for name, spec in self._raw_spec.items()}
+            if self._tag_names is not None:
+                functions["tags"] = tf.function(self.tell_tags).get_concrete_function(**item)
+            functions["encode_item"] = tf.function(self.encode_raw_item).get_concrete_function(**raw)
+            functions["item_contributions"] = tf.function(self.explain_raw_item).get_concrete_function(**raw)
+        return functions
+
+    def encode_item(self, **features):
+        """The features of transformed items -> `vector` [B, D]."""
+        return {"vector": self.item_tower(features, training=False)}
+
+    def tell_tags(self, **features):
+        """The features of transformed items -> `tags` [B, C], likeliest first, and their `probabilities`; own tags are not looked at."""
+        told = self.item_tower.tags(features)
+        probabilities, order = tf.math.top_k(told, tf.shape(told)[1])
+        return {"tags": tf.gather(self._tag_names, order), "probabilities": probabilities}
+
+    def encode_user(self, user_id, history_vectors, history_events, history_age_s):
+        """A history of item vectors -> `vector` [B, D]."""
+        return {
+            "vector": self.user_tower(
+                self._history(user_id, history_vectors, history_events, history_age_s), training=False
+            )
+        }
+
+    def explain_user(self, user_id, history_vectors, history_events, history_age_s, item_vectors):
+        """A history and some items [B, M, D] -> `parts` [B, M, L] of their scores, and the `rest` [B, M]."""
+        history = self._history(user_id, history_vectors, history_events, history_age_s)
+        parts, rest = history_parts(self.user_tower, history, item_vectors)
+        return {"parts": parts, "rest": rest}
+
+    def learned_similarity(self, query, candidates, history):
+        """User vectors [B, D], items [B, C, D] for each, and recent items [B, L, D], zeros where padded -> `similarity` [B, C]."""
+        return {"similarity": self.attention(query, candidates, history)}
+
+    def _history(self, user_id, history_vectors, history_events, history_age_s):
+        events = tf.where(tf.reduce_any(history_vectors != 0, -1), self.event_codes.lookup(history_events), PADDING)
+        users = rows_of(self.user_tower, user_id)
+        return {"vectors": history_vectors, "events": events, "age_s": history_age_s, "users": users}
+
+    def encode_raw_item(self, **raw):
+        """The raw features of items, an absent value as its default (`raw_tensor_spec`) -> `vector` [B, D]."""
+        return {"vector": self.item_tower(self._transformed(raw), training=False)}
+
+    def explain_raw_item(self, **raw):
+        """As `encode_raw_item` -> `parts` [B, P, D], which add up to the vector, and their `names` [B, P]."""
+        parts = contributions(self.item_tower, self._transformed(raw))
+        return {"parts": parts, "names": tf.repeat(tf.constant([part_names(self.item_tower)]), tf.shape(parts)[0], 0)}
+
+    def _transformed(self, raw):
+        # The transform layer tells no ranks, without which TensorFlow's optimiser of graphs warns at every load.
+        shapes = {feature.name: _tensor_spec(feature).shape for feature in item_features(self._data)}
+        found = self.transform({name: as_parsed(raw[name], spec) for name, spec in self._raw_spec.items()})
+        return {name: tf.ensure_shape(value, shapes.get(name)) for name, value in found.items()}
+
+
+def raw_tensor_spec(name: str, spec) -> tf.TensorSpec:
+    """How a raw feature arrives in `encode_item`: [B, n] where its length is free, else [B, *shape].
+
+    A value that is absent is "", NaN or -1 (string, float, integer).
+    """
+    shape = [None, None] if isinstance(spec, tf.io.VarLenFeature) else [None, *spec.shape]
+    return tf.TensorSpec(shape, spec.dtype, name)
+
+
+def as_parsed(value, spec):
+    """A dense raw feature as `tf.io.parse_example` would give it: sparse, without its absent values, where its length is free."""
+    if not isinstance(spec, tf.io.VarLenFeature):
+        return value
+    present = ~tf.math.is_nan(value) if value.dtype.is_floating else value != ("" if value.dtype == tf.string else -1)
+    rank = tf.cumsum(tf.cast(present, tf.int64), 1, exclusive=True)  # values move up, so that a row's come first
+    at = tf.where(present)
+    indices = tf.stack([at[:, 0], tf.gather_nd(rank, at)], 1)
+    return tf.SparseTensor(indices, tf.boolean_mask(value, present), tf.shape(value, tf.int64))
+
+
+def export(
+    model: Retrieval,
+    attention: CrossAttention,
+    table: ItemTable,
+    events: Sequence[str],
+    data: DataConfig,
+    folder: str,
+    transform_graph: str | None = None,
+) -> None:
+    """Write the SavedModel, read it back and replay some items and users.
+
+    Raises RuntimeError where what was read back answers differently by more than TOLERANCE.
+    """
+    towers = Towers(model, attention, events, data, transform_graph)
+    tf.saved_model.save(towers, folder, signatures=towers.signatures(model.config.embedding_dim))
+    rows = np.linspace(0, len(table) - 1, min(len(table), 8)).astype(int)
+    restored = tf.saved_model.load(folder).signatures
+    items = item_request(table, rows, data)
+    vectors = restored["item_tower"](**items)["vector"].numpy()
+    _compare(vectors, tf.function(towers.encode_item)(**items)["vector"].numpy(), "item_tower", folder)
+    parts = tf.function(partial(contributions, model.item_tower))(items).numpy()
+    _compare(parts.sum(1), vectors, "item_contributions", folder, PARTS_TOLERANCE)
+    request = user_request(vectors, events)
+    _compare(
+        restored["user_tower"](**request)["vector"].numpy(),
+        towers.encode_user(**request)["vector"].numpy(),
+        "user_tower",
+        folder,
+    )
+    alike = {
+        "query": tf.constant(vectors),
+        "candidates": tf.constant(vectors)[:, None],
+        "history": tf.constant(vectors[::-1])[:, None],
+    }
+    learned = restored["learned_similarity"](**alike)["similarity"].numpy()
+    _compare(learned, towers.learned_similarity(**alike)["similarity"].numpy(), "learned_similarity", folder)
+
+
+def item_request(table: ItemTable, rows: np.ndarray, data: DataConfig) -> dict[str, tf.Tensor]:
+    """Some items of a table as the signature `item_tower` takes them."""
+    arrays = table.take(rows, [feature.name for feature in item_features(data) if feature.name != "item_id"])
+    request = {name: tf.constant(_bytes(array)) for name, array in arrays.items()}
+    return {**request, "item_id": tf.constant([table.item_ids[row] for row in rows])}
+
+
+def user_request(vectors: np.ndarray, events: Sequence[str]) -> Mapping[str, tf.Tensor]:
+    """Two users as `user_tower` takes them: one with a history of these items, one without."""
+    history = np.stack([vectors, np.zeros_like(vectors)])
+    names = np.array([[events[row % len(events)] for row in range(len(vectors))], [""] * len(vectors)])
+    return {
+        "user_id": tf.constant(["someone", "nobody"]),
+        "history_vectors": tf.constant(history),
+        "history_events": tf.constant(names),
+        "history_age_s": tf.zeros(history.shape[:2]),
+    }
+
+
+def _compare(got: np.ndarray, expected: np.ndarray, signature: str, folder: str, tolerance: float = TOLERANCE) -> None:
+    difference = float(np.abs(got - expected).max(initial=0))
+    if not difference <= tolerance:
+        raise RuntimeError(
+            f"{signature} of the exported model in {Path(folder).name} differs from the trained one by {difference:.2g}"
+        )
+
+
+def _tensor_spec(feature: Feature) -> tf.TensorSpec:
+    if feature.dtype == "uint8":
+        return tf.TensorSpec([None], tf.string, feature.name)
+    return tf.TensorSpec([None, *feature.shape], tf.as_dtype(feature.dtype), feature.name)
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.uint8:
+        return array
+    return np.array([row.tobytes() for row in array], object)

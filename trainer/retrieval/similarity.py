@@ -1,0 +1,40 @@
+"""How alike a query and a candidate are, by name: one interface, more alike is higher. Exact, so each is its own oracle for an index.
+
+Q queries, N candidates, D dimensions; all may share dimensions before those. The learned one needs a history: trainer.ranking.cross_attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trainer.keras import tf
+
+Similarity = Callable[..., tf.Tensor]  # queries float [..., Q, D], candidates float [..., N, D] -> float [..., Q, N]
+
+
+def dot(queries, candidates):
+    """Dot product."""
+    return tf.matmul(queries, candidates, transpose_b=True)
+
+
+def cosine(queries, candidates):
+    """Cosine of the angle, from -1 to 1; 0 where a vector is zero."""
+    return dot(tf.math.l2_normalize(queries, -1), tf.math.l2_normalize(candidates, -1))
+
+
+def euclidean(queries, candidates):
+    """Minus the squared distance. Of unit vectors it is 2 cosine - 2, so the order is the cosine's."""
+    lengths = tf.reduce_sum(queries**2, -1)[..., :, None] + tf.reduce_sum(candidates**2, -1)[..., None, :]
+    return -tf.maximum(lengths - 2 * dot(queries, candidates), 0.0)
+
+
+def hamming(queries, candidates):
+    """Minus the number of dimensions whose signs differ; 0 counts as positive. As codes of a bit a dimension, a 32nd of the memory.
+
+    Its expectation for random directions grows with the angle (Charikar, STOC 2002).
+    """
+    signs = [tf.where(vectors >= 0, 1.0, -1.0) for vectors in (queries, candidates)]
+    return (dot(*signs) - tf.cast(tf.shape(candidates)[-1], tf.float32)) / 2
+
+
+SIMILARITIES: dict[str, Similarity] = {"dot": dot, "cosine": cosine, "euclidean": euclidean, "hamming": hamming}

@@ -1,0 +1,144 @@
+"""What is known of users beside their history: the declared columns of the users table, and who they are.
+
+U known users, C categories, K numbers, B users of a batch, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.config import DataConfig
+from trainer.config.retrieval import RetrievalConfig
+from trainer.data import Sequences, records_of
+from trainer.keras import tf
+
+NOBODY = 0  # row of a user of whom nothing is known
+ABSENT, UNKNOWN, FIRST_CATEGORY = 0, 1, 2  # codes of a category
+MIN_USERS = 5  # with fewer in the table a category is unknown
+MIN_POSITIVES = 5  # with fewer interactions an id does not place a user; the vocabulary `users` of EventTransform has the same bound
+
+
+@dataclass(frozen=True)
+class KnownUsers:
+    """A row for each user of whom something is known, after the row NOBODY."""
+
+    user_ids: list[bytes]  # of the rows 1, 2, ...
+    own_rows: np.ndarray  # int32 [1 + U], number of the user's own vector; 0 = none
+    categories: np.ndarray  # int32 [1 + U, C]
+    sizes: tuple[int, ...]  # of each category, ABSENT and UNKNOWN included
+    numbers: np.ndarray  # float32 [1 + U, K], z-scores, 0 where absent
+    present: np.ndarray  # float32 [1 + U, K], 0 or 1
+
+    def rows_of(self, user_ids: Sequence[bytes]) -> np.ndarray:
+        """int32 [B]."""
+        place = {user_id: row for row, user_id in enumerate(self.user_ids, 1)}
+        return np.array([place.get(user_id, NOBODY) for user_id in user_ids], np.int32)
+
+
+def read_known_users(
+    pattern: str | None, data: DataConfig, train_split: Sequences, config: RetrievalConfig
+) -> KnownUsers | None:
+    """What the configuration lets the user tower know; None where that is nothing.
+
+    pattern: examples of the users table, None = there is none. With `use_user_id`, those with enough positive training interactions get a
+    vector of their own.
+    """
+    table: dict[bytes, tuple[list[bytes], list[float]]] = {}
+    if config.use_user_features and pattern is not None:
+        for record in records_of(pattern):
+            example = tf.train.Example.FromString(record).features.feature
+            words = [next(iter(example[name].bytes_list.value), b"") for name in data.user_categorical]
+            numbers = [next(iter(example[name].float_list.value), np.nan) for name in data.user_numeric]
+            table[example["user_id"].bytes_list.value[0]] = (words, numbers)
+    busy: list[bytes] = []
+    if config.use_user_id:
+        owners = np.repeat(np.arange(len(train_split)), np.diff(train_split.splits))
+        counts = np.bincount(owners[np.asarray(train_split.positives)], minlength=len(train_split))
+        busy = [train_split.user_ids[row] for row in np.flatnonzero(counts >= MIN_POSITIVES)]
+    user_ids = [*table, *(user_id for user_id in busy if user_id not in table)]
+    if not user_ids:
+        return None
+    nothing = ([b""] * len(data.user_categorical), [np.nan] * len(data.user_numeric))
+    rows = [nothing, *(table.get(user_id, nothing) for user_id in user_ids)]
+    coded = [_codes([words[place] for words, _ in rows]) for place in range(len(data.user_categorical))]
+    values = np.array([numbers for _, numbers in rows], np.float64).reshape(len(rows), len(data.user_numeric))
+    values[~np.isfinite(values)] = np.nan
+    own = {user_id: number for number, user_id in enumerate(busy, 1)}
+    return KnownUsers(
+        user_ids,
+        np.array([0, *(own.get(user_id, 0) for user_id in user_ids)], np.int32),
+        np.array([codes for codes, _ in coded], np.int32).reshape(len(coded), len(rows)).T,
+        tuple(size for _, size in coded),
+        *_z_scores(values),
+    )
+
+
+class UserOffset(tf.keras.layers.Layer):
+    """What is known of users as a vector beside their history: the sum of a vector for each category, a linear map of the numbers, and
+    their own vector. That one is hidden from a share of the training steps, which train the vector of unknown users instead.
+    """
+
+    def __init__(self, users: KnownUsers, dim: int, config: RetrievalConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.row_of_id = tf.keras.layers.StringLookup(
+            vocabulary=[user_id.decode() for user_id in users.user_ids], num_oov_indices=1
+        )
+        self.own_rows, self.categories, self.numbers = (
+            self._constant(name, value)
+            for name, value in (
+                ("own_rows", users.own_rows),
+                ("categories", users.categories),
+                ("numbers", np.concatenate([users.numbers, users.present], 1)),
+            )
+        )
+        self.has_own = bool(users.own_rows.any())
+        # Zeros: training starts where it would without knowledge.
+        self.vectors = [
+            self.add_weight(f"category_{place}", [size, dim], initializer="zeros")
+            for place, size in enumerate(users.sizes)
+        ]
+        self.map = self.add_weight("numbers_map", [2 * users.numbers.shape[1], dim], initializer="zeros")
+        self.own = (
+            self.add_weight("own", [1 + int(users.own_rows.max()), dim], initializer="zeros") if self.has_own else None
+        )
+        self.hide = tf.keras.layers.Dropout(config.user_id_dropout)
+
+    def call(self, rows, training=None):
+        """rows: int [B], NOBODY where nothing is known -> [B, D]."""
+        categories = tf.gather(self.categories, rows)  # [B, C]
+        total = tf.matmul(tf.gather(self.numbers, rows), self.map)
+        for place, vectors in enumerate(self.vectors):
+            codes = categories[:, place]
+            total += tf.gather(vectors, codes) * tf.cast(codes != ABSENT, tf.float32)[:, None]
+        if self.own is not None:
+            is_shown = self.hide(tf.ones(tf.shape(rows)), training=training) > 0
+            total += tf.gather(self.own, tf.where(is_shown, tf.gather(self.own_rows, rows), 0))
+        return total
+
+    def _constant(self, name: str, value: np.ndarray):
+        weight = self.add_weight(name, value.shape, value.dtype, trainable=False, initializer="zeros")
+        weight.assign(value)
+        return weight
+
+
+def _codes(words: list[bytes]) -> tuple[np.ndarray, int]:
+    counts = dict(zip(*np.unique([word for word in words if word] or [b""], return_counts=True)))
+    kept = sorted(
+        (word for word, count in counts.items() if word and count >= MIN_USERS), key=lambda word: (-counts[word], word)
+    )
+    code = {word: place for place, word in enumerate(kept, FIRST_CATEGORY)}
+    return np.array([code.get(word, UNKNOWN) if word else ABSENT for word in words], np.int32), FIRST_CATEGORY + len(
+        kept
+    )
+
+
+def _z_scores(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    present = np.isfinite(values)
+    count = np.maximum(present.sum(0), 1)
+    mean = np.where(present, values, 0.0).sum(0) / count
+    deviation = np.sqrt((np.where(present, values - mean, 0.0) ** 2).sum(0) / count)
+    scores = np.where(present, (values - mean) / np.where(deviation > 1e-6, deviation, np.inf), 0.0)
+    return scores.astype(np.float32), present.astype(np.float32)
