@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def names() -> list[str]:
     """The benchmarks there are: modules and packages of `benchmarks/` that say how they are run."""
-    found = [*BENCHMARKS.glob("*.py"), *BENCHMARKS.glob("*/__init__.py")]
+    found = [path for path in (*BENCHMARKS.glob("*.py"), *BENCHMARKS.glob("*/__init__.py")) if path != Path(__file__)]
     runnable = [path for path in found if "\ndef run(" in path.read_text(encoding="utf-8")]
     return sorted(path.parent.name if path.name == "__init__.py" else path.stem for path in runnable)
 

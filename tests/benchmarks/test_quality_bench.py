@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from benchmarks import __main__ as command
 from benchmarks import quality
 from benchmarks.quality import bench, environments, methods, neural, time_to_quality
 from benchmarks.quality.methods import TRIALS, Contender, Scored, peers_for
 from benchmarks.quality.splits import Split, Stage, matrix
 from components.settings import SettingsError
-from pipeline.commands import bench as command
 
 NUM_USERS, NUM_ITEMS = 24, 16
 
