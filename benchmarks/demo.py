@@ -52,7 +52,7 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
     }
     peers.pop("ours")
     made_world = synthetic_oracle.rows(
-        Path(config.references),
+        Path(config.ground_truth),
         newest(artifacts / "ItemIndex" / "index"),
         newest(artifacts / "Interactions" / "sequences"),
         newest(artifacts / "MediaFeatures" / "examples"),

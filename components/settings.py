@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+# Old dotted key -> new dotted key, of the whole configuration. A renamed setting of `retrieval` is renamed in `tuning.space` too.
+RENAMED_SETTINGS: Mapping[str, str] = {
+    "references": "ground_truth",
+}
+_ABSENT = object()
 
 
 class SettingsError(ValueError):
@@ -41,6 +48,58 @@ def from_mapping(cls: type[T], mapping: Any, path: str = "") -> T:
         raise
     except ValueError as error:
         raise SettingsError(f"{path}: {error}" if path else str(error)) from error
+
+
+def with_new_names(
+    mapping: Mapping[str, Any], renamed: Mapping[str, str] = RENAMED_SETTINGS
+) -> tuple[dict[str, Any], list[str]]:
+    """Translate renamed settings of a whole configuration; `mapping` itself stays as it is.
+
+    renamed: old dotted key -> new dotted key; several old keys may have one new key.
+    Returns the configuration under today's names, and one line for each key that was given under its old name.
+    Raises SettingsError where the names of one setting are given with different values.
+    """
+    found = copy.deepcopy(dict(mapping))
+    notices = []
+    for old, new in {**_of_tuning_space(renamed), **renamed}.items():
+        value = _pop(found, old.split("."))
+        if value is _ABSENT:
+            continue
+        if (kept := _set_default(found, new.split("."), value)) != value:
+            raise SettingsError(f"{old} is now called {new}, and both are given: {value!r} and {kept!r}")
+        notices.append(f"the setting {old} is now called {new}; the old name is read in this release only")
+    return found, notices
+
+
+def _of_tuning_space(renamed: Mapping[str, str]) -> dict[str, str]:
+    """The same names as keys of `tuning.space`, which holds a range for each setting of `retrieval`."""
+    section, space = "retrieval.", "tuning.space."
+    return {
+        space + old.removeprefix(section): space + new.removeprefix(section)
+        for old, new in renamed.items()
+        if old.startswith(section) and new.startswith(section)
+    }
+
+
+def _pop(mapping: Any, keys: Sequence[str]) -> Any:
+    """Take the value at a path of keys out of nested mappings; `_ABSENT` where there is none."""
+    *sections, last = keys
+    for key in sections:
+        mapping = mapping.get(key) if isinstance(mapping, dict) else None
+    return mapping.pop(last, _ABSENT) if isinstance(mapping, dict) else _ABSENT
+
+
+def _set_default(mapping: dict[str, Any], keys: Sequence[str], value: Any) -> Any:
+    """The value at a path of keys, which is `value` where there was none; missing sections are made."""
+    *sections, last = keys
+    for key in sections:
+        inner = mapping.setdefault(key, {})
+        if inner is None:  # a section without a line under it
+            inner = mapping[key] = {}
+        if not isinstance(inner, dict):
+            raise SettingsError(f"{key}: got {inner!r}, expected a mapping of settings")
+        mapping = inner
+    return mapping.setdefault(last, value)
 
 
 def to_json(settings: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import yaml
 
 from components.config import DataConfig, TableConfig
 from components.pretrained_config import Encoders, PretrainedConfig
-from components.settings import SettingsError, from_mapping
+from components.settings import SettingsError, from_mapping, with_new_names
 from serving.config import EvaluationConfig, ServingConfig
 from trainer.config.engine import EngineConfig
 from trainer.config.ranking import RankingConfig, utility_weights
@@ -54,7 +55,7 @@ class Config:
     tuning: TuningConfig | None = None  # with it, a RetrievalTuner stands before the trainer
     engine: EngineConfig = field(default_factory=EngineConfig)
     deploy: DeployConfig = field(default_factory=DeployConfig)
-    references: str = ""  # truth of a made world (`zhiyin data demo` writes it): adds the references to the report
+    ground_truth: str = ""  # of a synthetic world (`zhiyin data demo` writes it): adds the oracle's rows to the report
 
     def __post_init__(self) -> None:
         if not PIPELINE_NAME.fullmatch(self.name):
@@ -105,6 +106,10 @@ def load(path: Path) -> Config:
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     try:
+        if not isinstance(mapping, dict):
+            raise SettingsError(f"got {mapping!r}, expected a mapping of settings")
+        mapping, notices = with_new_names(mapping)
+        sys.stderr.writelines(f"zhiyin: {path}: {notice}\n" for notice in notices)
         return from_mapping(Config, mapping)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
@@ -123,7 +128,7 @@ def localised(config: Config) -> Config:
             media_root=_absolute_path(data.media_root) if data.media_root else "",
         ),
         encoders=tuple(replace(encoder, path=_absolute_path(encoder.path)) for encoder in config.encoders),
-        references=_absolute_path(config.references) if config.references else "",
+        ground_truth=_absolute_path(config.ground_truth) if config.ground_truth else "",
     )
 
 

@@ -101,12 +101,12 @@ def evaluation(stages: dict[str, Stage]) -> dict[str, Any]:
 
 def references(config: Config, stages: dict[str, Stage]) -> list[dict[str, Any]]:
     """Rows of the references of a made world; none where the configuration names no truth."""
-    if not config.references:
+    if not config.ground_truth:
         return []
     from pipeline import synthetic_oracle as made_world
 
     return made_world.rows(
-        Path(config.references),
+        Path(config.ground_truth),
         index_folder=stages["ItemIndex"].uri("index"),
         sequences=stages["Interactions"].uri("sequences"),
         items=stages["MediaFeatures"].uri("examples"),

@@ -18,7 +18,7 @@ SETTINGS = {
     "name": "tiny",
     "retrieval": {"embedding_dim": 8, "epochs": 3, "content_epochs": 0, "encoder": {"width": 8, "heads": 2}},
     "evaluation": {"min_gain_over_popularity": -1.0, "max_loss_to_last": 1.0},
-    "references": "world/truth.npz",
+    "ground_truth": "world/truth.npz",
 }
 
 

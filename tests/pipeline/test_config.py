@@ -131,3 +131,10 @@ def test_an_encoder_whose_folder_is_not_there_is_named(settings, write, tmp_path
     settings["encoders"] = [{"name": "words", "kind": "text", "path": str(tmp_path / "nowhere"), "dim": 5}]
     with pytest.raises(SettingsError, match="encoders: words: there is no folder"):
         workflows.train(configuration.load(write(settings)))
+
+
+def test_a_configuration_of_the_last_release_is_read_and_the_new_name_said(settings, write, capsys) -> None:
+    config = configuration.load(write({**settings, "references": "world/truth.npz"}))
+    assert config.ground_truth == "world/truth.npz"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("zhiyin: ") and "the setting references is now called ground_truth" in line
