@@ -13,12 +13,6 @@ class Rejects(Artifact):
     TYPE_NAME = "zhiyin_artifacts.Rejects"
 
 
-class ItemCounts(Artifact):
-    """Positive training interactions per item: `counts.json`, an object from item id to count."""
-
-    TYPE_NAME = "zhiyin_artifacts.ItemCounts"
-
-
 class ItemIndex(Artifact):
     """Item vectors, their ids and the index report: `vectors.npy`, `item_ids.json`, `report.json`."""
 

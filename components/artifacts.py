@@ -1,4 +1,4 @@
-"""What the nodes share about artifacts: examples and rejects on disk, and fingerprints of input files."""
+"""Examples artifacts on disk, and fingerprints of input files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
-from tfx.utils import io_utils
 
 
 def prepare_examples(examples: Artifact, splits: Sequence[str]) -> None:
     """Give an Examples artifact its split names, span and format: gzipped TFRecords of tf.Example."""
     examples.split_names = artifact_utils.encode_split_names(list(splits))
     examples.span = 0
-    examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)  # type: ignore[attr-defined]
+    payload = example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE  # type: ignore[attr-defined]
+    examples_utils.set_payload_format(examples, payload)
     examples_utils.set_file_format(examples, "tfrecords_gzip")
 
 
@@ -60,78 +60,11 @@ class ReadExamples(beam.PTransform):
         )
 
 
-class WriteRejects(beam.PTransform):
-    """{"accepted": …, "rejects": …, "exact_copies": …, anything else: …} → `rejects.jsonl` and `summary.json` in a folder.
-
-    The rejects are dicts (docs/architecture.md, "Rejects"). `rows` are the accepted records, the rejects and the copies that were dropped;
-    any other collection is only counted, in the summary's `notes` under its name.
-    """
-
-    def __init__(self, uri: str, notes: dict[str, Any] | None = None):
-        super().__init__()
-        self._uri, self._notes = uri, notes or {}
-
-    def expand(self, collections: dict[str, beam.PCollection]) -> Any:
-        rejects = collections["rejects"]
-        counted = [rejects | "KeyByReason" >> beam.Map(lambda reject: ("rejects", reject["reason"]))]
-        for name, collection in collections.items():
-            if name != "rejects":
-                counted.append(collection | f"Key {name}" >> beam.Map(lambda _, name=name: ("count", name)))
-        counts = counted | "JoinCounts" >> beam.Flatten() | "CountKeys" >> beam.combiners.Count.PerElement()
-        lines = rejects | "FormatRejects" >> beam.Map(json.dumps, ensure_ascii=False)
-        summary = (
-            rejects.pipeline
-            | "Notes" >> beam.Create([self._notes])
-            | "Summarize" >> beam.Map(_summary, beam.pvalue.AsDict(counts))
-            | "FormatSummary" >> beam.Map(json.dumps, indent=2, sort_keys=True, ensure_ascii=False)
-        )
-        return (
-            lines | "WriteRejectLines" >> _one_file(f"{self._uri}/rejects.jsonl"),
-            summary | "WriteSummary" >> _one_file(f"{self._uri}/summary.json"),
-        )
-
-
-def _one_file(path: str) -> beam.PTransform:
-    return beam.io.WriteToText(path, num_shards=1, shard_name_template="")
-
-
-def _summary(notes: dict[str, Any], counts: dict[tuple[str, str], int]) -> dict[str, Any]:
-    rejects = {name: count for (kind, name), count in counts.items() if kind == "rejects"}
-    other = {name: count for (kind, name), count in counts.items() if kind == "count"}
-    accepted = other.pop("accepted", 0)
-    rows = accepted + sum(rejects.values()) + other.get("exact_copies", 0)
-    return {"rows": rows, "accepted": accepted, "rejects": rejects, "notes": {**notes, **other}}
-
-
-def read_summary(uri: str) -> dict[str, Any]:
-    """`summary.json` of a Rejects artifact."""
-    return json.loads(io_utils.read_string_file(f"{uri}/summary.json"))
-
-
-def sample_rejects(uri: str, count: int) -> list[dict[str, Any]]:
-    """The first `count` rejects of a Rejects artifact by file and line, for messages."""
-    with FileSystems.open(f"{uri}/rejects.jsonl") as lines:
-        rejects = [json.loads(line) for line in lines]
-    return sorted(rejects, key=lambda reject: (reject["source"], reject["line"] or 0, reject["item_id"] or ""))[:count]
-
-
-def describe_rejects(uri: str, count: int = 3) -> str:
-    """Counts by reason and a few rejects with their places, in a line."""
-    summary = read_summary(uri)
-    reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(summary["rejects"].items()))
-    samples = "; ".join(
-        f"{reject['source']}{'' if reject['line'] is None else ':' + str(reject['line'])}"
-        f"{'' if reject['item_id'] is None else ' item ' + repr(reject['item_id'])} {reject['reason']}: {reject['detail']}"
-        for reject in sample_rejects(uri, count)
-    )
-    return f"{reasons} of {summary['rows']} rows; first: {samples}"
-
-
 def file_fingerprint(patterns: Iterable[str]) -> str:
     """32 hex digits that change when a file behind the patterns is added, removed, renamed or edited.
 
-    patterns: files or globs, local or gs://. A file counts with its path below the folder that all patterns share, its size and its time
-    of change (nanoseconds on a local disk, seconds elsewhere); moving that folder changes nothing.
+    patterns: files or globs, local or gs://. A file counts with its path below the folder that all patterns share, its
+    size and its time of change (nanoseconds on a local disk, seconds elsewhere); moving that folder changes nothing.
     """
     wanted = [pattern for pattern in dict.fromkeys(patterns) if pattern]
     shared = os.path.commonprefix([_fixed_folder(pattern) for pattern in wanted])
@@ -151,7 +84,7 @@ def _files(pattern: str) -> list[tuple[str, int, int]]:
             return []
         return [(file.path, file.size_in_bytes, int(file.last_updated_in_seconds)) for file in found]
     # A file whose name looks like a pattern ("song [live].mp3") is that file.
-    paths = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)  # noqa: PTH207  (keeps "./" and "//")
+    paths = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)
     stats = [(path, Path(path).stat()) for path in paths if Path(path).is_file()]
     return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 

@@ -7,7 +7,7 @@ from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 from tfx.utils import io_utils
 
-from components.artifacts import describe_rejects, read_summary
+from components.rejects import describe_rejects, read_summary
 
 
 class DataGateError(ValueError):

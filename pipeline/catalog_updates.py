@@ -120,8 +120,9 @@ def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
     import apache_beam as beam
     import tensorflow as tf
 
-    from components.artifacts import WriteRecords, sample_rejects
+    from components.artifacts import WriteRecords
     from components.media.features import REJECTS, AddMediaFeatures
+    from components.rejects import sample_rejects
     from components.tables.examples import TableToExamples
     from components.tables.readers import inspect_table, table_and_columns
 

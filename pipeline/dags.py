@@ -40,7 +40,6 @@ from trainer.config.ranking import RankingConfig
 RETRIEVAL_RUN_FN = "trainer.retrieval.run.run_fn"
 RANKING_RUN_FN = "trainer.ranking.run.run_fn"
 ITEM_PREPROCESSING_FN = "components.transform.preprocessing.items"
-EVENT_PREPROCESSING_FN = "components.transform.preprocessing.events"
 FACTS = ("numeric", "categorical", "event_rules")  # what of the data the ranker knows
 ALL_ROWS = transform_pb2.SplitsConfig(analyze=["train"], transform=["train"])
 
@@ -69,16 +68,6 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         disable_statistics=True,
         custom_config={"data": columns, "code": code_fingerprint(ITEM_PREPROCESSING_FN)},
     ).with_id("ItemTransform")
-
-    event_transform = Transform(
-        examples=read.events,
-        schema=read.event_schema,
-        preprocessing_fn=EVENT_PREPROCESSING_FN,
-        splits_config=ALL_ROWS,
-        disable_statistics=True,
-        custom_config={"code": code_fingerprint(EVENT_PREPROCESSING_FN)},
-    ).with_id("EventTransform")
-    event_transform.add_upstream_node(read.gate)
 
     pretraining = []
     if config.pretraining:
@@ -190,7 +179,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
     )
 
     return [
-        *(*read.nodes, items, event_transform),
+        *(*read.nodes, items),
         *([users] if users else []),
         *([tuner] if tuner else []),
         *pretraining,

@@ -46,9 +46,7 @@ class Ingest:
 
     nodes: list[BaseNode]
     gate: BaseNode  # the run stops here where the data is not what it should be
-    events: BaseChannel
     catalogue_schema: BaseChannel
-    event_schema: BaseChannel
     items: BaseChannel  # item examples, with what frozen encoders make of them
     sequences: BaseChannel
 
@@ -132,9 +130,7 @@ def ingest(config: Config, places: Places) -> Ingest:
             *(catalogue_anomalies, event_anomalies, gate, media, *frozen, interactions),
         ],
         gate=gate,
-        events=events.outputs["examples"],
         catalogue_schema=catalogue_schema.outputs["schema"],
-        event_schema=event_schema.outputs["schema"],
         items=item_examples,
         sequences=interactions.outputs["sequences"],
     )

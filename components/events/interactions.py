@@ -1,33 +1,32 @@
-"""Events and catalogue → sequences of train, eval and test, and the items' counts, on Beam."""
+"""Checks events against the catalogue, groups them by user and splits them into train, eval and test, on Beam."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
 
-from components.artifacts import WriteRecords, WriteRejects
+from components.artifacts import WriteRecords
 from components.config import DataConfig
 from components.contract import EVENTS
 from components.events.sequences import Event, UserSequence, sequence_example, user_sequences
 from components.events.splits import GIVEN_SPLITS, SPLITS, Cuts, quantile_cuts
 from components.events.time_histogram import TimeHistogram
 from components.examples import row_values
-from components.tables.readers import reject
+from components.rejects import WriteRejects, reject
 
 STAGE = "interactions"
 TIMED_KINDS = ("time", "time_per_user")  # these split kinds cannot place an event without a time
 
 
 class Interactions(beam.PTransform):
-    """{"events": tf.train.Examples, "catalogue": tf.train.Examples} → {"sequences", "accepted", "rejects", "counts"}.
+    """Builds each user's sequence of interactions from {"events", "catalogue"} (tf.train.Examples).
 
-    `sequences` are UserSequences, `accepted` the (user id, fields of an Event) that they were made of, `counts` (item id, positive train
-    interactions) with every item of the catalogue. Rejects: unknown_item, unknown_event (no rule), missing_timestamp (where other events
-    have one, or the split needs one), bad_split (split.kind "given" without a known name).
+    Gives `sequences` (UserSequences), `accepted` (the (user id, fields of an Event) that they were made of) and `rejects`:
+    unknown_item, unknown_event (no rule), missing_timestamp (where other events have one, or the split needs one),
+    bad_split (split.kind "given" without a known name).
     """
 
     def __init__(self, data: DataConfig):
@@ -47,7 +46,6 @@ class Interactions(beam.PTransform):
             "sequences": sequences,
             "accepted": checked.events,
             "rejects": checked.rejects,
-            "counts": (sequences, item_ids) | "CountItems" >> _CountItems(),
         }
 
 
@@ -76,26 +74,8 @@ def _user_sequences(
     return user_sequences(user_id, map(Event._make, events), data.event_rules, data.split, cuts)
 
 
-class _CountItems(beam.PTransform):
-    def expand(self, inputs: tuple[beam.PCollection, beam.PCollection]) -> Any:
-        sequences, item_ids = inputs
-        return (
-            (
-                sequences | "TakePositives" >> beam.FlatMap(_positive_item_ids),
-                item_ids | "StartAtZero" >> beam.Map(lambda name: (name, 0)),
-            )
-            | "JoinItemCounts" >> beam.Flatten()
-            | "SumPerItem" >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
-        )
-
-
 def _item_id(example: tf.train.Example) -> str:
     return example.features.feature["item_id"].bytes_list.value[0].decode()
-
-
-def _positive_item_ids(sequence: UserSequence) -> Iterator[tuple[str, int]]:
-    if sequence.split == "train":
-        yield from ((interaction.item_id, 1) for interaction in sequence.own if interaction.positive)
 
 
 def _checked(row: Mapping[str, Any], data: DataConfig, known: Set[str], timed: bool) -> Iterator[Any]:
@@ -129,23 +109,16 @@ def _checked(row: Mapping[str, Any], data: DataConfig, known: Set[str], timed: b
 
 
 class WriteInteractions(beam.PTransform):
-    """What `Interactions` gives → Examples of each split, `counts.json`, rejects and summary (its notes count the sequences)."""
+    """Writes what `Interactions` gives: Examples of each split, rejects, and a summary whose notes count the sequences."""
 
-    def __init__(self, split_uris: Mapping[str, str], counts_uri: str, rejects_uri: str):
+    def __init__(self, split_uris: Mapping[str, str], rejects_uri: str):
         super().__init__()
-        self._split_uris, self._counts_uri, self._rejects_uri = split_uris, counts_uri, rejects_uri
+        self._split_uris, self._rejects_uri = split_uris, rejects_uri
 
     def expand(self, interactions: dict[str, beam.PCollection]) -> Any:
         records = interactions["sequences"] | "SerializeSequences" >> beam.Map(_record).with_outputs(*SPLITS)
         for name in SPLITS:
             _ = records[name] | f"Write {name}" >> WriteRecords(self._split_uris[name])
-        _ = (
-            interactions["counts"]
-            | "GatherCounts" >> beam.combiners.ToDict()
-            | "FormatCounts" >> beam.Map(json.dumps, sort_keys=True, ensure_ascii=False)
-            | "WriteCounts"
-            >> beam.io.WriteToText(f"{self._counts_uri}/counts.json", num_shards=1, shard_name_template="")
-        )
         summary = {
             "accepted": interactions["accepted"],
             "rejects": interactions["rejects"],

@@ -8,7 +8,8 @@ from typing import Any
 
 import apache_beam as beam
 
-from components.tables.readers import Row, reject
+from components.rejects import reject
+from components.tables.readers import Row
 
 
 class KeepFirst(beam.PTransform):

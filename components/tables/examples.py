@@ -6,10 +6,11 @@ from typing import Any
 
 import apache_beam as beam
 
-from components.artifacts import WriteRecords, WriteRejects
+from components.artifacts import WriteRecords
 from components.config import TableConfig
 from components.contract import Column
 from components.examples import row_example
+from components.rejects import WriteRejects
 from components.tables.duplicates import DropCopies, KeepFirst
 from components.tables.readers import ReadTable, Row, TableFacts
 

@@ -17,6 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from components.config import DataConfig, TableConfig
 from components.contract import CATALOGUE, EVENTS, USERS, Column, catalogue_columns, user_columns
+from components.rejects import reject
 from components.tables.formats import RawRow, TableError, open_table
 from components.tables.values import CellError, TimeUnit, convert, is_empty, time_unit_of
 
@@ -31,11 +32,6 @@ class Row(NamedTuple):
     source: str
     line: int
     values: dict[str, Any]
-
-
-def reject(stage: str, source: str, line: int | None, item_id: str | None, reason: str, detail: str) -> dict[str, Any]:
-    """A record that was left out, as it is written to `rejects.jsonl`."""
-    return {"stage": stage, "source": source, "line": line, "item_id": item_id, "reason": reason, "detail": detail}
 
 
 def table_and_columns(data: DataConfig, name: str) -> tuple[TableConfig, tuple[Column, ...]]:

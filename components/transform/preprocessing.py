@@ -32,7 +32,6 @@ class VocabularyLimits:
 LIMITS = {
     "words": VocabularyLimits(min_count=2, max_size=50_000),  # a word of one item alone tells nothing about others
     "creator": VocabularyLimits(min_count=2, max_size=100_000),
-    "users": VocabularyLimits(min_count=5, max_size=1_000_000),  # fewer events do not place a person
 }
 
 _APOSTROPHES = "['\u2019]"
@@ -64,17 +63,6 @@ def items(inputs: Mapping[str, Any], custom_config: Mapping[str, str]) -> Tensor
     }
     assert outputs.keys() == {feature.name for feature in item_features(data)}, sorted(outputs)
     return outputs
-
-
-def events(inputs: Mapping[str, Any]) -> Tensors:
-    """`preprocessing_fn` of EventTransform: the vocabularies `events` and `users`, applied.
-
-    Returns `event_index` and `user_index`, int64 [B].
-    """
-    return {
-        "event_index": _ids(_single(inputs["event"], ""), "events"),
-        "user_index": _ids(tf.reshape(inputs["user_id"], [-1]), "users"),
-    }
 
 
 def words(texts: tf.Tensor) -> tf.Tensor:

@@ -1,18 +1,19 @@
-"""TFX node: events and catalogue → sequences of train, eval and test, and the items' counts."""
+"""TFX node that groups events by user and splits each user's sequence into train, eval and test."""
 
 import apache_beam as beam
 from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples
 
-from components.artifacts import ReadExamples, describe_rejects, prepare_examples, read_summary, split_uri
+from components.artifacts import ReadExamples, prepare_examples, split_uri
 from components.config import DataConfig
 from components.data_gate import DataGateError, excess_of
 from components.events.interactions import Interactions as BuildInteractions
 from components.events.interactions import WriteInteractions
 from components.events.splits import SPLITS
+from components.rejects import describe_rejects, read_summary
 from components.settings import from_json
-from zhiyin_artifacts import ItemCounts, Rejects
+from zhiyin_artifacts import Rejects
 
 
 @component(use_beam=True)
@@ -20,7 +21,6 @@ def Interactions(
     events: InputArtifact[Examples],
     catalogue: InputArtifact[Examples],
     sequences: OutputArtifact[Examples],
-    counts: OutputArtifact[ItemCounts],
     rejects: OutputArtifact[Rejects],
     data: Parameter[str],
     code: Parameter[str],
@@ -29,7 +29,8 @@ def Interactions(
     """Build each user's sequences, split as `data.split` says.
 
     data: a DataConfig as JSON. code: fingerprint of our code, for the cache.
-    Raises DataGateError where more than `max_reject_share` of the events are rejects (unknown items, say), or where train or test is empty.
+    Raises DataGateError where more than `max_reject_share` of the events are rejects (unknown items, say), or where
+    train or test is empty.
     """
     settings = from_json(DataConfig, data)
     prepare_examples(sequences, SPLITS)
@@ -39,7 +40,7 @@ def Interactions(
             "catalogue": pipeline | "ReadCatalogueExamples" >> ReadExamples(split_uri(catalogue, "train")),
         }
         uris: dict[str, str] = {name: split_uri(sequences, name) for name in SPLITS}
-        _ = inputs | BuildInteractions(settings) | WriteInteractions(uris, counts.uri, rejects.uri)
+        _ = inputs | BuildInteractions(settings) | WriteInteractions(uris, rejects.uri)
     if problems := excess_of("interactions", rejects.uri, settings.max_reject_share):
         raise DataGateError(problems[0])
     notes = read_summary(rejects.uri)["notes"]

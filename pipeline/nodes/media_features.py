@@ -7,8 +7,9 @@ from tfx.dsl.component.experimental.annotations import BeamComponentParameter, I
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples
 
-from components.artifacts import WriteRecords, prepare_examples, read_summary, split_uri
+from components.artifacts import WriteRecords, prepare_examples, split_uri
 from components.media.features import OUTCOMES, REJECTS, AddMediaFeatures, SummariseOutcomes, check_reject_share
+from components.rejects import read_summary
 from zhiyin_artifacts import Rejects
 
 SPLIT = "train"

@@ -5,8 +5,9 @@ from tfx.dsl.component.experimental.annotations import BeamComponentParameter, O
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples
 
-from components.artifacts import describe_rejects, prepare_examples, read_summary, split_uri
+from components.artifacts import prepare_examples, split_uri
 from components.config import DataConfig
+from components.rejects import describe_rejects, read_summary
 from components.settings import from_json
 from components.tables.examples import TableToExamples
 from components.tables.readers import TableError, inspect_table, table_and_columns

@@ -10,14 +10,12 @@ from hypothesis import strategies as st
 from components.artifacts import (
     ReadExamples,
     WriteRecords,
-    WriteRejects,
     file_fingerprint,
-    read_summary,
-    sample_rejects,
 )
 from components.config import DataConfig, TableConfig
 from components.contract import catalogue_columns
 from components.examples import row_example, row_values
+from components.rejects import WriteRejects, read_summary, sample_rejects
 
 COLUMNS = catalogue_columns(DataConfig(catalogue=TableConfig("c"), events=TableConfig("e"), embeddings={"clip": 2}))
 FLOATS = st.floats(-1e6, 1e6, width=32)

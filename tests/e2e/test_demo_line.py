@@ -221,7 +221,6 @@ class TestLine:
             "CatalogGen",
             "EventGen",
             "DataGate",
-            "EventTransform",
             "Interactions",
         }
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 NODES = {
     "CatalogGen", "EventGen", "CatalogStatistics", "EventStatistics", "CatalogSchema", "EventSchema", "CatalogValidator", "EventValidator",
-    "DataGate", "MediaFeatures", "ItemTransform", "EventTransform", "Interactions", "RetrievalTrainer", "ItemIndex", "RetrievalEvaluator",
+    "DataGate", "MediaFeatures", "ItemTransform", "Interactions", "RetrievalTrainer", "ItemIndex", "RetrievalEvaluator",
     "RankingExamples", "RankingTrainer", "RankingEvaluator", "Recommender", "ServingValidator", "ExactPusher", "ScannPusher",
 }  # fmt: skip
 

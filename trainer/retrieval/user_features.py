@@ -18,7 +18,7 @@ from trainer.keras import tf
 NOBODY = 0  # row of a user of whom nothing is known
 ABSENT, UNKNOWN, FIRST_CATEGORY = 0, 1, 2  # codes of a category
 MIN_USERS = 5  # with fewer in the table a category is unknown
-MIN_POSITIVES = 5  # with fewer interactions an id does not place a user; the vocabulary `users` of EventTransform has the same bound
+MIN_POSITIVES = 5  # with fewer interactions an id does not place a user
 
 
 @dataclass(frozen=True)

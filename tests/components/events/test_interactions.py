@@ -1,26 +1,25 @@
 """The node that makes sequences, on events and catalogues in memory and on disk."""
 
-import json
-
 import apache_beam as beam
 import pytest
 from tfx.types.standard_artifacts import Examples
 
-from components.artifacts import prepare_examples, read_summary
+from components.artifacts import prepare_examples
 from components.config import DataConfig, SplitConfig, TableConfig
 from components.contract import CATALOGUE, EVENTS
 from components.data_gate import DataGateError
 from components.examples import row_example
+from components.rejects import read_summary
 from components.settings import to_json
 from pipeline.nodes.interactions import Interactions
 from tests.components.nodes import artifact, read_rejects, read_split, write_split
-from zhiyin_artifacts import ItemCounts, Rejects
+from zhiyin_artifacts import Rejects
 
 DATA = DataConfig(catalogue=TableConfig("c"), events=TableConfig("e"), max_reject_share=0.5)
 
 
 def run_interactions(folder, events, items, data=DATA):
-    """(sequences, rejects, counts) for events and items given as dicts."""
+    """(sequences, rejects) for events and items given as dicts."""
     inputs = []
     for name, rows, columns in (
         ("in_events", events, EVENTS),
@@ -30,22 +29,17 @@ def run_interactions(folder, events, items, data=DATA):
         prepare_examples(examples, ["train"])
         write_split(examples, "train", [row_example(row, columns) for row in rows])
         inputs.append(examples)
-    sequences, counts, rejects = (
-        artifact(Examples, folder / "seq"),
-        artifact(ItemCounts, folder / "counts"),
-        artifact(Rejects, folder / "rej"),
-    )
+    sequences, rejects = artifact(Examples, folder / "seq"), artifact(Rejects, folder / "rej")
     Interactions.test_call(
         events=inputs[0],
         catalogue=inputs[1],
         sequences=sequences,
-        counts=counts,
         rejects=rejects,
         data=to_json(data),
         code="",
         beam_pipeline=beam.Pipeline(),
     )
-    return sequences, rejects, json.loads((folder / "counts" / "counts.json").read_text())
+    return sequences, rejects
 
 
 def play(user, item, time_s=None, **more):
@@ -64,13 +58,25 @@ def own_times(sequences, split):
     return result
 
 
+def positive_items(sequences, split):
+    """The items of a split's positive interactions, sorted."""
+    found = []
+    for example in read_split(sequences, split):
+        features = example.features.feature
+        (num_history,) = features["num_history"].int64_list.value
+        item_ids = [item_id.decode() for item_id in features["item_ids"].bytes_list.value][num_history:]
+        positives = features["positives"].int64_list.value[num_history:]
+        found += [item_id for item_id, positive in zip(item_ids, positives) if positive]
+    return sorted(found)
+
+
 FIFTY = [play(f"u{user}", f"i{(user * 7 + step) % 11}", 1000 * step + user) for user in range(50) for step in range(10)]
 ELEVEN = [f"i{item}" for item in range(11)]
 
 
 def test_fifty_users_by_time(tmp_path):
     """C29: for all users together, every train time is before every eval time, and that before every test time; the shares come out."""
-    sequences, rejects, counts = run_interactions(tmp_path, FIFTY, ELEVEN)
+    sequences, rejects = run_interactions(tmp_path, FIFTY, ELEVEN)
     train, evaluated, test = (own_times(sequences, split) for split in ("train", "eval", "test"))
     ends = [[time for _, own in part.values() for time in own] for part in (train, evaluated, test)]
     assert max(ends[0]) < min(ends[1]) and max(ends[1]) < min(ends[2])
@@ -79,7 +85,7 @@ def test_fifty_users_by_time(tmp_path):
     assert all(len(history) == 8 for history, _ in evaluated.values()) and all(
         len(history) == 9 for history, _ in test.values()
     )
-    assert sum(counts.values()) == 400 and read_summary(rejects.uri)["notes"] == {
+    assert read_summary(rejects.uri)["notes"] == {
         "sequences_train": 50,
         "sequences_eval": 50,
         "sequences_test": 50,
@@ -89,8 +95,8 @@ def test_fifty_users_by_time(tmp_path):
 def test_fifty_users_by_user(tmp_path):
     """C29: the sets of users are disjoint; a second run gives the same split."""
     data = DataConfig(catalogue=DATA.catalogue, events=DATA.events, split=SplitConfig("user", 0.2, 0.2))
-    first, _, _ = run_interactions(tmp_path / "1", FIFTY, ELEVEN, data)
-    second, _, _ = run_interactions(tmp_path / "2", list(reversed(FIFTY)), ELEVEN, data)
+    first, _ = run_interactions(tmp_path / "1", FIFTY, ELEVEN, data)
+    second, _ = run_interactions(tmp_path / "2", list(reversed(FIFTY)), ELEVEN, data)
     parts = [own_times(first, split) for split in ("train", "eval", "test")]
     assert parts == [own_times(second, split) for split in ("train", "eval", "test")]
     users = [user for part in parts for user in part]
@@ -98,12 +104,12 @@ def test_fifty_users_by_user(tmp_path):
     assert all(max(history) < min(own) for history, own in [*parts[1].values(), *parts[2].values()])
 
 
-def test_unknown_items_are_rejects_and_untouched_ones_count_zero(tmp_path):
+def test_unknown_items_are_rejects(tmp_path):
     """C10. Kinds of events without a rule are rejects too; a skip is no positive."""
     events = [play("u", "a", step) for step in range(20)] + [play("u", f"gone{n}", 5) for n in range(5)]
     events += [{**play("u", "b", 3), "event": "skip"}, {**play("u", "b", 4), "event": "teleport"}]
-    _, rejects, counts = run_interactions(tmp_path, events, ["a", "b", "cold1", "cold2", "cold3"])
-    assert counts == {"a": 2, "b": 0, "cold1": 0, "cold2": 0, "cold3": 0}
+    sequences, rejects = run_interactions(tmp_path, events, ["a", "b", "cold1", "cold2", "cold3"])
+    assert positive_items(sequences, "train") == ["a", "a"]
     summary = read_summary(rejects.uri)
     assert summary["rejects"] == {"unknown_item": 5, "unknown_event": 1} and summary["accepted"] == 21
     assert [reject["item_id"] for reject in read_rejects(rejects) if reject["reason"] == "unknown_item"] == [
@@ -124,7 +130,7 @@ def test_too_many_unknown_items_stop_the_run(tmp_path):
 def test_a_missing_time_is_a_reject_where_others_have_one(tmp_path):
     """C28."""
     events = [play("u", "ab"[step % 2], step) for step in range(10)] + [play("u", "a")]
-    _, rejects, _ = run_interactions(tmp_path, events, ["a", "b"])
+    _, rejects = run_interactions(tmp_path, events, ["a", "b"])
     assert read_summary(rejects.uri)["rejects"] == {"missing_timestamp": 1}
 
 
@@ -137,8 +143,8 @@ def test_events_without_any_time_are_sets_and_cannot_be_split_by_time(tmp_path):
         play("v", "b", split="dev"),
     ]
     data = DataConfig(catalogue=DATA.catalogue, events=DATA.events, split=SplitConfig("given"), max_reject_share=0.5)
-    sequences, rejects, counts = run_interactions(tmp_path / "given", events, ["a", "b"], data)
-    assert counts == {"a": 2, "b": 0} and read_summary(rejects.uri)["rejects"] == {"bad_split": 1}
+    sequences, rejects = run_interactions(tmp_path / "given", events, ["a", "b"], data)
+    assert positive_items(sequences, "train") == ["a", "a"] and read_summary(rejects.uri)["rejects"] == {"bad_split": 1}
     (test,) = read_split(sequences, "test")
     assert test.features.feature["item_ids"].bytes_list.value == [b"a", b"b"] and test.features.feature[
         "ordered"

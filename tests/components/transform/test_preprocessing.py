@@ -17,11 +17,11 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx_bsl.public import tfxio
 
 from components.config import DataConfig, TableConfig
-from components.contract import EVENTS, FRAME_BYTES, LOG_MEL_BYTES, TAG_SLOTS, catalogue_columns, item_features
+from components.contract import FRAME_BYTES, LOG_MEL_BYTES, TAG_SLOTS, catalogue_columns, item_features
 from components.examples import bytes_feature, ints_feature, row_example
 from components.settings import to_json
 from components.transform import preprocessing
-from components.transform.schemas import catalogue_schema, events_schema
+from components.transform.schemas import catalogue_schema
 
 DATA = DataConfig(
     catalogue=TableConfig("c"),
@@ -260,14 +260,3 @@ def test_a_request_without_an_item_id_is_a_named_error(items):
     spec = tft.TFTransformOutput(str(items[1])).raw_feature_spec()
     with pytest.raises(tf.errors.InvalidArgumentError, match="item_id"):
         tf.io.parse_example([row_example({"title": "t"}, catalogue_columns(DATA)).SerializeToString()], spec)
-
-
-def test_the_vocabularies_of_events_and_users(tmp_path):
-    events = [{"user_id": user, "item_id": "a", "event": "play"} for user in "uuuuuv"] + [
-        {"user_id": "u", "item_id": "a", "event": "like"}
-    ]
-    rows = transform(
-        [row_example(event, EVENTS) for event in events], events_schema(DATA), preprocessing.events, tmp_path
-    )
-    assert vocabulary(tmp_path, "events") == [b"play", b"like"] and vocabulary(tmp_path, "users") == [b"u"]
-    assert [(row["event_index"], row["user_index"]) for row in rows] == [([2], [2])] * 5 + [([2], [1]), ([3], [2])]

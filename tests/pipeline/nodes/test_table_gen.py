@@ -2,9 +2,9 @@
 
 import pytest
 
-from components.artifacts import read_summary
 from components.config import DataConfig, TableConfig
 from components.contract import CATALOGUE, EVENTS, user_columns
+from components.rejects import read_summary
 from components.tables.readers import TableError
 from tests.components.nodes import read_rejects, read_values, run_table_gen
 

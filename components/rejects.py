@@ -1,0 +1,89 @@
+"""Rejected records: each with its place and reason, written and counted by every step that reads data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from tfx.utils import io_utils
+
+
+def reject(stage: str, source: str, line: int | None, item_id: str | None, reason: str, detail: str) -> dict[str, Any]:
+    """A record that was left out, as it is written to `rejects.jsonl`.
+
+    stage: the step that left it out; source: its file; line: 1-based line of the file (in Parquet, the row's number), None
+    where the source is no table; reason: a code that is counted; detail: what was got and what was expected.
+    """
+    return {"stage": stage, "source": source, "line": line, "item_id": item_id, "reason": reason, "detail": detail}
+
+
+class WriteRejects(beam.PTransform):
+    """Writes the rejected records of a step and its counts: `rejects.jsonl` and `summary.json` in a folder.
+
+    Takes {"accepted": …, "rejects": …, "exact_copies": …, anything else: …}. The rejects are dicts (see `reject`). `rows`
+    are the accepted records, the rejects and the copies that were dropped; any other collection is only counted, in the
+    summary's `notes` under its name.
+    """
+
+    def __init__(self, uri: str, notes: dict[str, Any] | None = None):
+        super().__init__()
+        self._uri, self._notes = uri, notes or {}
+
+    def expand(self, collections: dict[str, beam.PCollection]) -> Any:
+        rejects = collections["rejects"]
+        counted = [rejects | "KeyByReason" >> beam.Map(lambda reject: ("rejects", reject["reason"]))]
+        for name, collection in collections.items():
+            if name != "rejects":
+                counted.append(collection | f"Key {name}" >> beam.Map(lambda _, name=name: ("count", name)))
+        counts = counted | "JoinCounts" >> beam.Flatten() | "CountKeys" >> beam.combiners.Count.PerElement()
+        lines = rejects | "FormatRejects" >> beam.Map(json.dumps, ensure_ascii=False)
+        summary = (
+            rejects.pipeline
+            | "Notes" >> beam.Create([self._notes])
+            | "Summarize" >> beam.Map(_summary, beam.pvalue.AsDict(counts))
+            | "FormatSummary" >> beam.Map(json.dumps, indent=2, sort_keys=True, ensure_ascii=False)
+        )
+        return (
+            lines | "WriteRejectLines" >> _one_file(f"{self._uri}/rejects.jsonl"),
+            summary | "WriteSummary" >> _one_file(f"{self._uri}/summary.json"),
+        )
+
+
+def _one_file(path: str) -> beam.PTransform:
+    return beam.io.WriteToText(path, num_shards=1, shard_name_template="")
+
+
+def _summary(notes: dict[str, Any], counts: dict[tuple[str, str], int]) -> dict[str, Any]:
+    rejects = {name: count for (kind, name), count in counts.items() if kind == "rejects"}
+    other = {name: count for (kind, name), count in counts.items() if kind == "count"}
+    accepted = other.pop("accepted", 0)
+    rows = accepted + sum(rejects.values()) + other.get("exact_copies", 0)
+    return {"rows": rows, "accepted": accepted, "rejects": rejects, "notes": {**notes, **other}}
+
+
+def read_summary(uri: str) -> dict[str, Any]:
+    """`summary.json` of a Rejects artifact."""
+    return json.loads(io_utils.read_string_file(f"{uri}/summary.json"))
+
+
+def sample_rejects(uri: str, count: int) -> list[dict[str, Any]]:
+    """The first `count` rejects of a Rejects artifact by file and line, for messages."""
+    with FileSystems.open(f"{uri}/rejects.jsonl") as lines:
+        rejects = [json.loads(line) for line in lines]
+    return sorted(rejects, key=lambda reject: (reject["source"], reject["line"] or 0, reject["item_id"] or ""))[:count]
+
+
+def describe_rejects(uri: str, count: int = 3) -> str:
+    """Counts by reason and a few rejects with their places, in a line."""
+    summary = read_summary(uri)
+    reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(summary["rejects"].items()))
+    samples = "; ".join(map(_described, sample_rejects(uri, count)))
+    return f"{reasons} of {summary['rows']} rows; first: {samples}"
+
+
+def _described(reject: dict[str, Any]) -> str:
+    line = "" if reject["line"] is None else f":{reject['line']}"
+    item = "" if reject["item_id"] is None else f" item {reject['item_id']!r}"
+    return f"{reject['source']}{line}{item} {reject['reason']}: {reject['detail']}"
