@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("components", "trainer", "serving", "pipeline", "zhiyin_artifacts")
+OURS = ("components", "trainer", "serving", "pipeline", "benchmarks", "zhiyin_artifacts")
 
 
 def code_fingerprint(*modules: str) -> str:

@@ -30,6 +30,7 @@ from benchmarks.quality.ours import ours
 from benchmarks.quality.splits import Split, Stage
 from benchmarks.quality.tutorial import tutorial_peers
 from components.settings import SettingsError
+from pipeline.fingerprint import code_fingerprint
 from trainer.evaluation import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -254,7 +255,10 @@ def _cpu_s() -> float:
 def _key(split: Split, contender: Contender) -> str:
     """Changes with the code, the data and the contender's knobs: what was kept under another key is not used."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in (*contender.code, "benchmarks/quality/splits.py", "trainer/metrics.py"):
+    digest.update(
+        code_fingerprint(*contender.modules, "benchmarks.quality.splits", "trainer.evaluation.metrics").encode()
+    )
+    for path in contender.files:
         digest.update((ROOT / path).read_bytes())
     digest.update(json.dumps([KEPT_AS, contender.name, dict(contender.grid), budget_s(split.case)]).encode())
     for stage in (split.validation, split.test):

@@ -50,10 +50,8 @@ class Contender:
     score: Callable[[Stage, Settings, int], Scored]  # stage, settings, seed; picklable
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # knob -> values
     runs: int = 1  # with seeds of their own, where chance has a part
-    code: tuple[str, ...] = (
-        "benchmarks/quality/contenders.py",
-        "trainer/baselines.py",
-    )  # kept results of other code are not used
+    modules: tuple[str, ...] = (__name__,)  # whose code the scores come from; kept results of other code are not used
+    files: tuple[str, ...] = ()  # likewise, of what runs in an environment of its own
     stops_early: bool = (
         False  # finds its number of epochs on validation, so that always comes first; takes `budget_s` as a setting
     )
@@ -96,7 +94,7 @@ def peers_for(split: Split) -> list[Contender]:
             score_ials,
             {"factors": (64, 128), "regularization_and_alpha": IALS_PAIRS},
             runs=SEEDS,
-            code=(*Contender.code, *environments.code("ials")),
+            files=environments.code("ials"),
         ),
     ]
     return [Contender("random", score_random, runs=SEEDS), *([] if is_cold else by_ids), *by_content]

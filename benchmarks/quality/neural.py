@@ -49,7 +49,8 @@ def neural_peers(split: Split) -> list[Contender]:
             f"{name} ({LIBRARIES[environment][0]} {environments.version(environment, LIBRARIES[environment][1])})",
             functools.partial(score_neural, environment, name, split.metrics[0], budget_s(split.case)),
             grid,
-            code=("benchmarks/quality/neural.py", *environments.code(environment)),
+            modules=(__name__,),
+            files=environments.code(environment),
             stops_early=True,
         )
         for environment, of_library in models.items()

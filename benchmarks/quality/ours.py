@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +21,6 @@ from components import settings as room_settings
 from components.config import DataConfig, EventRule, TableConfig
 from components.contract import TAG_SLOTS
 
-ROOT = Path(__file__).parents[2]
 EVENT, EVENT_CODE = "play", 2  # the only kind of event, and its code: 0 is padding, 1 an unknown kind
 WORD_ROOM = 2  # ids of a vocabulary that are no words: absent and unknown
 
@@ -214,8 +212,6 @@ CASES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
 }  # fmt: skip
 CASES |= {"ML100K-S": CASES["ML100K-R"], "LFM-cold": CASES["LFM"]}
-_TRAINING = ("batches", "config", "data", "fitting", "known_users", "losses", "parts", "retrieval", "run_retrieval", "spectral", "towers",
-             "user_towers")  # fmt: skip
 
 
 def ours(split: Split):
@@ -224,18 +220,10 @@ def ours(split: Split):
 
     traced_metric = split.metrics[0] if split.case in TIMED else ""
     grid = {name: (value,) for name, value in _IDS_ALONE.items()} | CASES[split.case]
-    code = [
-        "benchmarks/quality/ours.py",
-        "benchmarks/quality/tracing.py",
-        *(f"trainer/{name}.py" for name in _TRAINING),
-    ]
-    if split.content:
-        code += ["trainer/content.py", "trainer/content_start.py"]
-        code += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "trainer" / "encoders").glob("*.py"))
     return Contender(
         "ours",
         functools.partial(score, dict(split.content), split.tags, traced_metric),
         grid,
         runs=SEEDS,
-        code=tuple(code),
+        modules=(__name__, "benchmarks.quality.tracing"),
     )

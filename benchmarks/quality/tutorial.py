@@ -20,7 +20,7 @@ def tutorial_peers(split: Split) -> list[Contender]:
         return []
     # The tutorial trains for three epochs.
     grid = {"epochs": (3, 10)}
-    return [Contender("TFRS tutorial", score_tutorial, grid, runs=SEEDS, code=("benchmarks/quality/tutorial.py",))]
+    return [Contender("TFRS tutorial", score_tutorial, grid, runs=SEEDS, modules=(__name__,))]
 
 
 def score_tutorial(stage: Stage, settings: Settings, seed: int) -> Scored:
