@@ -67,7 +67,9 @@ def field_comments(kind: type) -> dict[str, str]:
     assert isinstance(definition, ast.ClassDef)
     fields = [node for node in definition.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
     return {
-        node.target.id: " ".join(said[line] for line in range(node.lineno, (node.end_lineno or node.lineno) + 1) if line in said)
+        node.target.id: " ".join(
+            said[line] for line in range(node.lineno, (node.end_lineno or node.lineno) + 1) if line in said
+        )
         for node in fields
         if isinstance(node.target, ast.Name)
     }
@@ -77,7 +79,12 @@ def render() -> str:
     """The whole page."""
     lines = [HEADER]
     for prefix, kind, settings in sections():
-        lines += [f"## {prefix or 'Top level'}", "", " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split()), ""]
+        lines += [
+            f"## {prefix or 'Top level'}",
+            "",
+            " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split()),
+            "",
+        ]
         lines += ["| setting | default | what |", "| --- | --- | --- |"]
         lines += [f"| `{each.name}` | {each.default} | {each.about.replace('|', chr(92) + '|')} |" for each in settings]
         lines.append("")
