@@ -6,24 +6,22 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from components.contract import AUDIO_FEATURES, VIDEO_FEATURES
+from components.interpreter import module_command, module_environment
 from components.media.audio import AudioSegments
 from components.media.containers import Source
 from components.media.errors import Crashed, DecoderUnavailable, OutOfMemory, TimedOut, media_error
 from components.media.extract import MediaArrays
 
 T = TypeVar("T")
-ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 60.0  # a loaded machine takes its time to start Python
 GRACE_S = 5.0  # the child ends itself at its limit; after this much more it is ended from here
 ITEMS_PER_WORKER = 1000  # then a fresh process: what a decoder leaks does not add up
@@ -114,18 +112,11 @@ class Decoder:
 
     def _start(self) -> None:
         ours, theirs = Pipe()
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         # A fresh interpreter: a fork would inherit TensorFlow's threads and locks. One thread for BLAS: the item is one core's work.
-        environment = {
-            **os.environ,
-            "PYTHONPATH": path,
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-        }
+        environment = module_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
         arguments = [str(theirs.fileno()), str(self._limits.time_s), str(self._limits.memory_bytes)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "components.media.worker", *arguments],
+            module_command("components.media.worker", *arguments),
             pass_fds=[theirs.fileno()],
             env=environment,
             stdin=subprocess.DEVNULL,

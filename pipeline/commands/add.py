@@ -5,16 +5,32 @@ from __future__ import annotations
 import argparse
 
 from components.settings import SettingsError
-from pipeline import catalog_updates, workflows
 from pipeline import config as configuration
-from pipeline.console import quiet_libraries
+from pipeline.commands.arguments import DEMO_CONFIG, Commands, add_command, add_config, add_servers, user_path
 
 MOST_REJECTS = 5  # that are printed
 
 
+def add_parser(commands: Commands) -> None:
+    """`add --config FILE --catalogue FILE [--server HOST:PORT]`."""
+    command = add_command(
+        commands,
+        "add",
+        "show new items at once, before the next run",
+        "./zhiyin add --config configs/demo.yaml --catalogue new.csv --server localhost:8500",
+        run,
+    )
+    add_config(command, DEMO_CONFIG)
+    command.add_argument(
+        "--catalogue", type=user_path, required=True, help="a table with the columns of the catalogue; media as there"
+    )
+    add_servers(command)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Encode the table's items with the served model, then change the newest served versions and the servers named."""
-    quiet_libraries()
+    from pipeline import catalog_updates, workflows
+
     config = configuration.load(arguments.config)
     if not arguments.catalogue.is_file():
         raise SettingsError(f"--catalogue: there is no file {arguments.catalogue}")

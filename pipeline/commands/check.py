@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipeline.commands.arguments import Commands, add_command
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = (
     ("ruff", "check", "."),
@@ -14,6 +16,11 @@ TOOLS = (
     ("mypy",),
     ("lint-imports",),
 )
+
+
+def add_parser(commands: Commands) -> None:
+    """`check`."""
+    add_command(commands, "check", "lint, types, import contracts", "./zhiyin check", run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,18 +7,28 @@ import time
 from pathlib import Path
 
 from components.settings import SettingsError
-from pipeline import cli, local_model, summary, workflows
 from pipeline import config as configuration
+from pipeline.commands.arguments import DEMO_CONFIG, Commands, add_command
 from pipeline.commands.recommend import print_answer
 
 PEOPLE = 5
 
 
+def add_parser(commands: Commands) -> None:
+    """`demo [--seed N]`."""
+    command = add_command(
+        commands, "demo", "make a small world with real media files, train on it, recommend", "./zhiyin demo", run
+    )
+    command.add_argument("--seed", type=int, default=0, help="of the world (default 0)")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Make the world where it is not there yet, train on it, and show what came out."""
     started = time.monotonic()
-    config = configuration.load(cli.DEMO_CONFIG)
+    from pipeline import local_model, summary, workflows
     from pipeline.sources import registry
+
+    config = configuration.load(DEMO_CONFIG)
 
     world = Path(config.data.media_root)
     made = registry.prepare("demo", world, seed=arguments.seed)
@@ -39,12 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"\nfor {answer.key}:")
             print_answer(answer, local_model.titles(config, set(answer.item_ids)))
     print()
-    print(
-        summary.last_line(
-            config,
-            cli.DEMO_CONFIG.relative_to(Path.cwd()) if cli.DEMO_CONFIG.is_relative_to(Path.cwd()) else cli.DEMO_CONFIG,
-            evaluation,
-            time.monotonic() - started,
-        )
-    )
+    here = Path.cwd()
+    shown_path = DEMO_CONFIG.relative_to(here) if DEMO_CONFIG.is_relative_to(here) else DEMO_CONFIG
+    print(summary.last_line(config, shown_path, evaluation, time.monotonic() - started))
     return 0

@@ -6,11 +6,25 @@ import argparse
 import time
 
 from pipeline import config as configuration
-from pipeline import local_model, workflows
+from pipeline.commands.arguments import Commands, add_command, add_config
+
+
+def add_parser(commands: Commands) -> None:
+    """`refresh --config FILE`."""
+    command = add_command(
+        commands,
+        "refresh",
+        "new catalogue and events, same model: features, vectors, index, push; no training",
+        "./zhiyin refresh --config configs/movielens_100k.yaml",
+        run,
+    )
+    add_config(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the refresh DAG and say what was pushed."""
+    from pipeline import local_model, workflows
+
     started = time.monotonic()
     config = configuration.load(arguments.config)
     workflows.refresh(config)

@@ -6,11 +6,25 @@ import argparse
 import time
 
 from pipeline import config as configuration
-from pipeline import summary, workflows
+from pipeline.commands.arguments import Commands, add_command, add_config
+
+
+def add_parser(commands: Commands) -> None:
+    """`run --config FILE`."""
+    command = add_command(
+        commands,
+        "run",
+        "run the pipeline of a configuration",
+        "./zhiyin run --config configs/movielens_100k.yaml",
+        run,
+    )
+    add_config(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the DAG, print the table of metrics, and say where the model is and how to serve it."""
+    from pipeline import summary, workflows
+
     started = time.monotonic()
     config = configuration.load(arguments.config)
     stages = workflows.train(config)

@@ -9,6 +9,26 @@ from pathlib import Path
 
 from components.settings import SettingsError
 from pipeline import config as configuration
+from pipeline.commands.arguments import DEMO_CONFIG, Commands, add_command, add_config
+
+
+def add_parser(commands: Commands) -> None:
+    """`serve [--config FILE] [--backend python|tf-serving] [TF Serving's flags]`."""
+    command = add_command(
+        commands,
+        "serve",
+        "answer over TF Serving's gRPC and REST; takes TF Serving's own flags too",
+        "./zhiyin serve --port 8500 --rest_api_port 8501",
+        run,
+    )
+    command.set_defaults(takes_further_arguments=True)
+    add_config(command, DEMO_CONFIG)
+    command.add_argument(
+        "--backend",
+        choices=["python", "tf-serving"],
+        default="python",
+        help="tf-serving starts tensorflow_model_server",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,23 +8,41 @@ from typing import Any
 
 from components.settings import SettingsError
 from pipeline import config as configuration
-from pipeline import local_model
-from pipeline.console import quiet_libraries
+from pipeline.commands.arguments import (
+    DEMO_CONFIG,
+    Commands,
+    add_command,
+    add_config,
+    add_ids,
+    add_top_k,
+    check_top_k,
+)
 from pipeline.records import record_of
+
+
+def add_parser(commands: Commands) -> None:
+    """`tags --item ID [--k N]`."""
+    command = add_command(
+        commands, "tags", "tags that an item's content lets expect", "./zhiyin tags --item i0007", run
+    )
+    add_config(command, DEMO_CONFIG)
+    add_ids(command, "--item", required=True)
+    add_top_k(command, "tags")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask the newest trained retrieval model about one item of the newest transformed catalogue."""
-    if arguments.k < 1:
-        raise SettingsError(f"--k: got {arguments.k}, expected at least 1")
-    quiet_libraries()
+    check_top_k(arguments)
     config = configuration.localised(configuration.load(arguments.config))
     artifacts = config.work_path / "artifacts"
-    found = predicted(artifacts, arguments.item)
-    print(f"{arguments.item}  {local_model.titles(config, {arguments.item})[arguments.item]}")
-    print(f"given: {', '.join(given(artifacts, arguments.item)) or 'no tags'}\n")
-    for name, probability in found[: arguments.k]:
-        print(f"  {probability:.3f}  {name}")
+    from pipeline import local_model
+
+    for item_id in arguments.items:
+        found = predicted(artifacts, item_id)
+        print(f"{item_id}  {local_model.titles(config, {item_id})[item_id]}")
+        print(f"given: {', '.join(given(artifacts, item_id)) or 'no tags'}\n")
+        for name, probability in found[: arguments.k]:
+            print(f"  {probability:.3f}  {name}")
     return 0
 
 

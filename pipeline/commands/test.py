@@ -7,8 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipeline.commands.arguments import Commands, add_command
+
 ROOT = Path(__file__).resolve().parents[2]
 COVERAGE = [f"--cov={room}" for room in ("components", "trainer", "serving", "pipeline")]
+
+
+def add_parser(commands: Commands) -> None:
+    """`test [pytest's arguments]`."""
+    command = add_command(
+        commands, "test", "run the tests; further arguments go to pytest", "./zhiyin test -m 'not e2e'", run
+    )
+    command.set_defaults(takes_further_arguments=True)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,12 +10,28 @@ import yaml
 
 from components.settings import SettingsError
 from pipeline import config as configuration
-from pipeline import workflows
+from pipeline.commands.arguments import Commands, add_command, add_config
 from trainer.config.tuning import TuningConfig
+
+
+def add_parser(commands: Commands) -> None:
+    """`tune --config FILE [--trials N] [--seconds S]`."""
+    command = add_command(
+        commands,
+        "tune",
+        "search better settings of the retrieval model",
+        "./zhiyin tune --config configs/movielens_100k.yaml --trials 30 --seconds 1200",
+        run,
+    )
+    add_config(command)
+    command.add_argument("--trials", type=int, help="trainings at most (default: tuning.trials, 20)")
+    command.add_argument("--seconds", type=float, help="of all trials together (default: tuning.seconds, 1800)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the DAG as far as the tuner, a line a trial, and print the best settings as YAML."""
+    from pipeline import workflows
+
     started = time.monotonic()
     config = configuration.load(arguments.config)
     asked = {name: value for name in ("trials", "seconds") if (value := getattr(arguments, name)) is not None}

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline import catalog_updates
 from pipeline import config as configuration
-from pipeline.console import quiet_libraries
+from pipeline.commands.arguments import DEMO_CONFIG, Commands, add_command, add_config, add_ids, add_servers
+
+
+def add_parser(commands: Commands) -> None:
+    """`withdraw --item ID [--restore] [--server HOST:PORT]`."""
+    command = add_command(
+        commands,
+        "withdraw",
+        "show items no more, at once and for good",
+        "./zhiyin withdraw --config configs/demo.yaml --item i0042 --server localhost:8500",
+        run,
+    )
+    add_config(command, DEMO_CONFIG)
+    add_ids(command, "--item", required=True)
+    command.add_argument("--restore", action="store_true", help="show them again")
+    add_servers(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Change the newest served versions and the servers named."""
-    quiet_libraries()
+    from pipeline import catalog_updates
+
     config = configuration.load(arguments.config)
     change = catalog_updates.restore if arguments.restore else catalog_updates.withdraw
-    change(config, arguments.item, arguments.server)
+    change(config, arguments.items, arguments.server)
     told = (
         f"{len(arguments.server)} servers know"
         if arguments.server
         else "servers know when they load it (--server tells a running one)"
     )
-    print(f"{', '.join(arguments.item)}: {'shown again' if arguments.restore else 'withdrawn'}; {told}")
+    print(f"{', '.join(arguments.items)}: {'shown again' if arguments.restore else 'withdrawn'}; {told}")
     return 0

@@ -78,9 +78,11 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
     """
     python = sys.executable
     if importlib.util.find_spec("pip") is None:  # environments made by uv have none; the standard library brings one
-        _run([sys.executable, "-m", "venv", str(folder / "pip")], requirement)
+        _run([sys.executable, "-I", "-m", "venv", str(folder / "pip")], requirement)
         python = str(folder / "pip" / "bin" / "python")
-    _run([python, "-m", "pip", "download", requirement, "--no-deps", "--quiet", "--dest", str(folder)], requirement)
+    _run(
+        [python, "-I", "-m", "pip", "download", requirement, "--no-deps", "--quiet", "--dest", str(folder)], requirement
+    )
     return next(folder.glob("*.whl"))
 
 

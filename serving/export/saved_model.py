@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from components.interpreter import module_command, module_environment
 from serving.export import replay
 from serving.index import SAVE_OPTIONS
 from serving.online.recommender import Recommender
@@ -90,12 +89,13 @@ def in_a_fresh_process(paths: Sequence[str]) -> None:
     Raises ExportError with the last line that the process said.
     """
     options = [word for path in paths for word in ("--scann" if needs_scann(path) else "--plain", path)]
-    root = str(Path(__file__).parent.parent)
-    paths_to_code = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": paths_to_code, "TF_USE_LEGACY_KERAS": "1"}
-    command = [sys.executable, "-m", "serving.export.saved_model", *options]
     result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=_FRESH_PROCESS_S, check=False
+        module_command("serving.export.saved_model", *options),
+        env=module_environment(),
+        capture_output=True,
+        text=True,
+        timeout=_FRESH_PROCESS_S,
+        check=False,
     )
     if result.returncode:
         lines = result.stderr.strip().splitlines() or [f"exit {result.returncode}"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from components.interpreter import module_command, module_environment
 from serving.export import replay
 
 _CALL_S = 60.0
@@ -46,13 +46,10 @@ def validate(models: Mapping[str, str]) -> dict[str, int]:
 
 @contextmanager
 def _served(folder: str, names: list[str]) -> Iterator[dict[str, int]]:
-    root = str(Path(__file__).parent.parent)
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": path, "TF_USE_LEGACY_KERAS": "1"}
-    command = [sys.executable, "-m", "serving.export.validation", folder, *names]
+    command = module_command("serving.export.validation", folder, *names)
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            command, env=module_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
         )
         assert server.stdin is not None and server.stdout is not None
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
+from pipeline.commands.arguments import with_marked_ids
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("demo", "run", "tune", "data", "serve", "recommend", "similar", "compile", "check", "test")
+COMMANDS = [command.__name__.rpartition(".")[2] for command in cli.COMMANDS]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -34,7 +36,7 @@ def test_the_example_parses(command: str, capsys) -> None:
 
 
 def test_help_imports_no_heavy_library() -> None:
-    heavy = "{'tensorflow', 'tfx', 'apache_beam', 'numpy'}"
+    heavy = "{'tensorflow', 'tfx', 'apache_beam', 'numpy', 'pandas', 'grpc'}"
     code = (
         f"import sys; from pipeline import cli; cli.parser().format_help(); print(sorted({heavy} & set(sys.modules)))"
     )
@@ -76,6 +78,48 @@ def test_argparse_faults_exit_with_2(words: list[str], capsys) -> None:
         cli.main(words)
     assert stopped.value.code == 2
     assert "error:" in capsys.readouterr().err
+
+
+IDS = ["-1", "-x", "--help", "--", "--k", "@x", "a=b", "=", "", "id:7", "日本", " padded "]
+
+
+@pytest.mark.parametrize("item_id", IDS)
+def test_an_id_is_taken_as_it_was_written(item_id: str) -> None:
+    """Whatever argparse would make of it, with a blank or with = after the flag."""
+    for words in (["similar", "--item", item_id, "--k", "3"], ["similar", "--k", "3", f"--item={item_id}"]):
+        arguments, rest = cli.parser().parse_known_args(with_marked_ids(words))
+        assert (arguments.items, arguments.k, rest) == ([item_id], 3, [])
+
+
+def test_several_ids_follow_one_flag_or_several() -> None:
+    words = ["explain", "--user", "u1", "-2", "--item", "i1", "--item", "--i2", "i3", "--top", "4"]
+    arguments, rest = cli.parser().parse_known_args(with_marked_ids(words))
+    assert (arguments.users, arguments.items, arguments.top, rest) == (["u1", "-2"], ["i1", "--i2", "i3"], 4, [])
+
+
+def test_a_flag_without_an_id_is_refused(capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["similar", "--item"])
+    assert "--item: expected one argument" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_without_a_word() -> None:
+    """`./zhiyin ... | head -0`."""
+    code = "import sys; from pipeline import cli; sys.exit(cli.exit_code_of(lambda: print('x' * 100_000) or 0))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_a_terminal_that_lacks_a_character_gets_an_escape() -> None:
+    code = "from pipeline import cli; cli.print_any_character(); print('caf\u00e9 \u65e5')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, cwd=ROOT, env={"PYTHONIOENCODING": "latin-1"}, check=True
+    )
+    assert done.stdout == b"caf\xe9 \\u65e5\n"
 
 
 def test_missing_tables_are_named_before_anything_runs(settings, write, capsys, monkeypatch, tmp_path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.interpreter import ROOT
 from components.media import isolation
 from components.media.audio import sample_segments
 from components.media.errors import Crashed, DecoderUnavailable, EmptyFile, OutOfMemory, TimedOut, UnreadableContainer
@@ -153,7 +154,7 @@ time.sleep(0.3)
 print(decoder._process.pid, flush=True)
 time.sleep(60)
 """
-    environment = {**os.environ, "PYTHONPATH": f"{isolation.ROOT}{os.pathsep}{tmp_path}"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as parent:
         child = int(parent.stdout.readline())
         assert alive(child)
@@ -197,5 +198,5 @@ def test_no_decoder_on_this_machine(tmp_path, monkeypatch, clips):
 def test_the_child_knows_neither_tensorflow_nor_beam():
     """It starts fast and stays small."""
     script = "import sys, components.media.extract; print([m for m in ('tensorflow', 'apache_beam', 'tfx') if m in sys.modules])"
-    environment = {**os.environ, "PYTHONPATH": str(isolation.ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.check_output([sys.executable, "-c", script], env=environment, text=True).strip() == "[]"

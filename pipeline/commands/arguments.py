@@ -1,0 +1,108 @@
+"""What the parsers of several commands have in common."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.settings import SettingsError
+
+DEMO_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
+ID_FLAGS = ("--user", "--item")
+_ID_MARK = "\x1f"  # a control character, which no id of a table holds
+
+Commands = Any  # what argparse's `add_subparsers` returns; its class is private
+Run = Callable[[argparse.Namespace], int]  # a command: parsed arguments -> exit code
+
+
+def add_command(commands: Commands, name: str, about: str, example: str, run: Run) -> argparse.ArgumentParser:
+    """Add a command to the command line.
+
+    about: what it does, a line of the help, in lower case. example: a command line that works.
+    """
+    command = commands.add_parser(
+        name,
+        allow_abbrev=False,
+        help=about,
+        description=about[0].upper() + about[1:] + ".",
+        epilog=f"Example: {example}",
+    )
+    command.set_defaults(run=run, takes_further_arguments=False)
+    return command
+
+
+def add_config(command: argparse.ArgumentParser, default: Path | None = None) -> None:
+    """`--config FILE`, required where there is no default."""
+    command.add_argument(
+        "--config",
+        type=user_path,
+        default=default,
+        required=default is None,
+        help="YAML" + (" (default: the demo's)" if default else ""),
+    )
+
+
+def add_servers(command: argparse.ArgumentParser) -> None:
+    """`--server HOST:PORT`, of running model servers."""
+    command.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        action="append",
+        default=[],
+        help="gRPC of a running server to tell, may be given several times; one that starts later knows by itself",
+    )
+
+
+def add_ids(command: Any, flag: str, required: bool = False) -> None:
+    """`--user ID ...` or `--item ID ...`: a list of ids, in `users` or `items`; None where the flag is not there.
+
+    command: a parser or one of its groups.
+    """
+    command.add_argument(
+        flag,
+        dest=f"{flag.removeprefix('--')}s",
+        metavar="ID",
+        action="append",
+        type=lambda word: word.removeprefix(_ID_MARK),
+        required=required,
+        help="one or more; an id may begin with a dash",
+    )
+
+
+def with_marked_ids(words: Sequence[str]) -> list[str]:
+    """Words of a command line, with `--item A B` as `--item=A --item=B` and a mark before each id.
+
+    argparse would take an id such as -x, --help or -- for a flag. The word after the flag is an id whatever it is; those that follow are
+    ids up to the next that begins with two dashes.
+    """
+    marked: list[str] = []
+    flag, is_first = "", False
+    for word in words:
+        name, equals, value = word.partition("=")
+        if flag and (is_first or not word.startswith("--")):
+            marked.append(f"{flag}={_ID_MARK}{word}")
+            is_first = False
+        elif word in ID_FLAGS:
+            flag, is_first = word, True
+        else:
+            marked.append(f"{name}={_ID_MARK}{value}" if equals and name in ID_FLAGS else word)
+            flag = ""
+    return [*marked, flag] if is_first else marked  # a flag without an id, which argparse refuses
+
+
+def add_top_k(command: argparse.ArgumentParser, what: str) -> None:
+    """`--k K`, how long a list is. what: the things in it, for the help."""
+    command.add_argument("--k", type=int, default=10, help=f"{what} (default 10)")
+
+
+def check_top_k(arguments: argparse.Namespace) -> None:
+    """Raises SettingsError where `--k` asks for nothing."""
+    if arguments.k < 1:
+        raise SettingsError(f"--k: got {arguments.k}, expected at least 1")
+
+
+def user_path(text: str) -> Path:
+    """A path as it was typed; a leading ~ is the home folder, which a shell leaves alone in --flag=~/file."""
+    return Path(text).expanduser()
