@@ -27,6 +27,7 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def module_environment(**variables: str) -> Mapping[str, str]:
-    """This process's environment with these variables, Keras 2 chosen, and nothing relative in PYTHONPATH."""
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(path).is_absolute()]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_USE_LEGACY_KERAS": "1", **variables}
+    """This process's environment with these variables, Keras 2 chosen, our rooms in PYTHONPATH and nothing relative there."""
+    given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(path).is_absolute()]
+    paths = os.pathsep.join(dict.fromkeys([str(ROOT), *given]))
+    return {**os.environ, "PYTHONPATH": paths, "TF_USE_LEGACY_KERAS": "1", **variables}
