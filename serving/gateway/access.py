@@ -1,0 +1,141 @@
+"""API keys with scopes, and rate limits."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, get_args
+
+from serving.gateway.problems import Problem
+from serving.gateway.records import ApiKey
+from serving.gateway.stores.base import Store, StoreUnavailable
+
+Scope = Literal["read", "write", "admin"]
+SCOPES: tuple[str, ...] = get_args(Scope)
+PREFIX = "zy_"
+HAS_KEYS_S = 1.0  # how long the answer to "are there any keys?" holds
+REMEMBERED_S = 300.0  # how long a key counts that the store, now away, has confirmed
+TOUCH_S = 60.0  # precision of the time of last use
+MAX_REMEMBERED = 10_000
+
+
+def make_key(name: str, scopes: tuple[str, ...], time_s: int) -> tuple[str, ApiKey]:
+    """A new key: what the caller is given, once, and what is kept.
+
+    Raises ValueError for a scope that does not exist.
+    """
+    if unknown := sorted(set(scopes) - set(SCOPES)):
+        raise ValueError(f"scopes: got {', '.join(unknown)}, expected some of {', '.join(SCOPES)}")
+    key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    return f"{PREFIX}{key_id}_{secret}", ApiKey(key_id, _hash(secret), scopes, name, time_s)
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()  # 256 random bits need no slow hash
+
+
+class Access:
+    """Decides who may call."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store, self._clock = store, clock
+        self._has_keys, self._asked_at = True, -HAS_KEYS_S
+        self._confirmed: OrderedDict[str, tuple[ApiKey, float]] = OrderedDict()
+
+    async def has_keys(self) -> bool:
+        """Whether any key is valid; then every call needs one. While the store is away, what was true last."""
+        if self._clock() - self._asked_at >= HAS_KEYS_S:
+            try:
+                self._has_keys = any(not key.revoked_s for key in await self._store.keys())
+                self._asked_at = self._clock()
+            except StoreUnavailable:
+                pass
+        return self._has_keys
+
+    @property
+    def knows_keys(self) -> bool:
+        """Whether there were keys when it was looked last."""
+        return self._has_keys
+
+    async def check(self, token: str | None, scope: Scope) -> str:
+        """The id of the key, "" where none is needed.
+
+        Raises Problem 401 for a key that is missing, wrong or revoked, 403 where it lacks the scope.
+        """
+        if token is None and not await self.has_keys():
+            return ""
+        challenge = {"WWW-Authenticate": "Bearer"}
+        key_id, _, secret = (token or "").removeprefix(PREFIX).partition("_")
+        key = await self._key(key_id) if token and token.startswith(PREFIX) else None
+        expected = key.secret_hash if key else _hash("")
+        is_right = hmac.compare_digest(_hash(secret), expected)
+        if key is None or not is_right or key.revoked_s:
+            raise Problem(
+                401, "unauthorized", "a valid API key is needed: Authorization: Bearer zy_...", headers=challenge
+            )
+        if scope not in key.scopes and "admin" not in key.scopes:
+            raise Problem(403, "forbidden", f"this key lacks the scope {scope}")
+        await self._touch(key)
+        return key.key_id
+
+    async def _key(self, key_id: str) -> ApiKey | None:
+        now = self._clock()
+        try:
+            key = await self._store.get_key(key_id)
+        except StoreUnavailable:
+            remembered = self._confirmed.get(key_id)
+            if remembered is None or now - remembered[1] > REMEMBERED_S:
+                raise Problem(503, "store-unavailable", "keys cannot be checked now", retry_after_s=1) from None
+            return remembered[0]
+        if key is not None:
+            self._confirmed[key_id] = (key, now)
+            self._confirmed.move_to_end(key_id)
+            while len(self._confirmed) > MAX_REMEMBERED:
+                self._confirmed.popitem(last=False)
+        return key
+
+    async def _touch(self, key: ApiKey) -> None:
+        now = int(self._clock())
+        if now - key.last_used_s >= TOUCH_S:
+            try:
+                await self._store.touch_key(key.key_id, now)
+            except StoreUnavailable:
+                return  # the time of last use is not worth an answer
+
+
+async def revoke(store: Store, key_id: str, time_s: int) -> bool:
+    """Let a key count no more, from the next request on; False where there is none."""
+    key = await store.get_key(key_id)
+    if key is None:
+        return False
+    await store.put_key(replace(key, revoked_s=time_s))
+    return True
+
+
+class RateLimit:
+    """A token bucket for each key, or for each address where no key is needed; of this gateway alone."""
+
+    def __init__(self, rate_per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._burst, self._clock = rate_per_s, float(burst), clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # caller -> tokens, when
+
+    def take(self, caller: str) -> None:
+        """Count a request.
+
+        Raises Problem 429 with Retry-After where there were too many.
+        """
+        now = self._clock()
+        tokens, then = self._buckets.get(caller, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - then) * self._rate)
+        self._buckets[caller] = (max(tokens - 1, 0.0) if tokens >= 1 else tokens, now)
+        self._buckets.move_to_end(caller)
+        while len(self._buckets) > MAX_REMEMBERED:
+            self._buckets.popitem(last=False)
+        if tokens < 1:
+            wait_s = max(1, round((1 - tokens) / self._rate + 0.5))
+            raise Problem(429, "too-many-requests", f"more than {self._rate:g} requests a second", retry_after_s=wait_s)

@@ -1,0 +1,274 @@
+"""From a request to a list: the person's events, the model, and what stands in where one of them is away.
+
+The chain: the model; the person's last good list; the popular items; the latest. Each step down is marked in the answer, with the cause.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+
+from serving.gateway import experiments
+from serving.gateway.breaker import CircuitBreaker
+from serving.gateway.catalog import Catalog
+from serving.gateway.config import ServerSettings
+from serving.gateway.exposures import ExposureLog
+from serving.gateway.histories import history_of
+from serving.gateway.metrics import Metrics
+from serving.gateway.model_client import (
+    History,
+    ListAnswer,
+    ModelClient,
+    ModelRefused,
+    ModelUnavailable,
+    RecommendRequest,
+    Rules,
+)
+from serving.gateway.privacy import Tombstones
+from serving.gateway.problems import unavailable
+from serving.gateway.records import Event, Exposure, UserState
+from serving.gateway.stores.base import Store, StoreUnavailable, within
+from serving.gateway.tracing import Tracing
+
+STORE_SHARE = 0.5  # of what is left of the budget, for the store; the model gets the rest
+MARGIN_S = 0.002  # kept back for the answer itself
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a caller wants to know."""
+
+    request_id: str
+    deadline: float  # of time.monotonic()
+    user_id: str  # as it is kept; "" for a session
+    k: int
+    rules: Rules = Rules()
+    objective_weights: tuple[float, ...] = ()
+    diversity: float = 0.0
+    exploration_rate: float = 0.0
+    seed: int = 0
+    events: tuple[Event, ...] = ()  # of a session, oldest first; else the store's
+    stated: frozenset[str] = frozenset()  # names of what the caller has said himself
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """Who answered in place of the model, or without the store, and why."""
+
+    answered_by: str  # model, last_list, popular, latest
+    cause: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A list and where it comes from."""
+
+    item_ids: list[str]
+    scores: list[float]
+    probabilities: list[list[float]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    model_version: int = 0
+    variants: dict[str, str] = field(default_factory=dict)
+    is_new_user: bool = False
+    degraded: Degraded | None = None
+
+
+class Answers:
+    """Answers requests for lists."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        store: Store,
+        client: ModelClient,
+        catalog: Catalog,
+        exposures: ExposureLog,
+        tombstones: Tombstones,
+        metrics: Metrics,
+        tracing: Tracing,
+    ) -> None:
+        self._settings, self._store, self._client, self._catalog = settings, store, client, catalog
+        self._exposures, self._tombstones, self._metrics, self._tracing = exposures, tombstones, metrics, tracing
+        config = settings.gateway
+        self.breaker = CircuitBreaker(config.breaker_failures, config.breaker_retry_s)
+        self._in_flight = 0
+        self._last_lists: OrderedDict[str, tuple[list[str], list[float], float]] = OrderedDict()
+
+    async def recommend(self, ask: Ask) -> Answer:
+        """A list for a person or a session. Raises Problem 503 where too many requests are at the model already."""
+        state, store_cause = await self._state(ask)
+        user_id = "" if state.is_forgotten or store_cause else ask.user_id
+        now_s = int(time.time())
+        history = history_of(state.events, self._settings.data.event_rules, now_s)
+        variants = experiments.assignments(self._settings.gateway.experiments, ask.user_id)
+        request = self._under(variants, _model_request(ask, user_id, history, now_s), ask.stated)
+        try:
+            found = await self._ask_model(request, ask.deadline)
+        except ModelUnavailable as error:
+            answer = self._stand_in(ask, history, error.cause)
+        else:
+            degraded = Degraded("model", store_cause) if store_cause else None
+            answer = replace(self._shown(found), variants=variants, degraded=degraded)
+            self._remember(ask, answer)
+        if answer.degraded:
+            self._metrics.degraded.labels(answer.degraded.answered_by, answer.degraded.cause).inc()
+        if not state.is_forgotten:
+            self._log(ask, answer, now_s)
+        return answer
+
+    async def similar(self, item_id: str, k: int, rules: Rules, deadline: float) -> Answer:
+        """The items nearest to one; the popular ones of its domain where the model is away."""
+        try:
+            found = await self._guarded(
+                "similar", deadline, lambda left_s: self._client.similar(item_id, k, rules, int(time.time()), left_s)
+            )
+        except ModelUnavailable as error:
+            item = self._catalog.get(item_id)
+            domain = rules.domain or str((item.fields.get("domain") if item else None) or "")
+            answer = self._without_model(k, replace(rules, domain=domain), frozenset([item_id]), error.cause)
+            assert answer.degraded is not None
+            self._metrics.degraded.labels(answer.degraded.answered_by, answer.degraded.cause).inc()
+            return answer
+        return self._shown(found)
+
+    async def explain(self, user_id: str, item_id: str, request_id: str, deadline: float):
+        """What an item's score for a person is made of. Raises Problem 503 where the model is away."""
+        state, cause = await self._state(Ask(request_id, deadline, user_id, 1))
+        history = history_of(state.events, self._settings.data.event_rules, int(time.time()))
+        known = "" if state.is_forgotten or cause else user_id
+        try:
+            return await self._guarded(
+                "explain",
+                deadline,
+                lambda left_s: self._client.explain(known, history, item_id, int(time.time()), left_s),
+            )
+        except ModelUnavailable as error:
+            raise unavailable("model-unavailable", f"the model cannot explain now ({error.cause})") from error
+
+    async def _state(self, ask: Ask) -> tuple[UserState, str]:
+        """What is known of the person, and why nothing is."""
+        if not ask.user_id:
+            return UserState(ask.events), ""
+        limit = self._settings.gateway.history_events
+        seconds = STORE_SHARE * (ask.deadline - time.monotonic())
+        started = time.monotonic()
+        try:
+            with self._tracing.span("store.user_state"):
+                state = await within(self._store.user_state(ask.user_id, self._tombstones(ask.user_id), limit), seconds)
+        except StoreUnavailable:
+            return UserState(), "store_unavailable"
+        finally:
+            self._metrics.store_seconds.labels("user_state").observe(time.monotonic() - started)
+        return replace(state, events=state.events + ask.events), ""
+
+    def _under(self, variants: dict[str, str], request: RecommendRequest, stated: frozenset[str]) -> RecommendRequest:
+        for name, variant in variants.items():
+            config = self._settings.gateway.experiments[name].variants[variant]
+            request = experiments.applied(request, config, self._settings.kinds, stated)
+        return request
+
+    async def _ask_model(self, request: RecommendRequest, deadline: float) -> ListAnswer:
+        return await self._guarded("recommend", deadline, lambda left_s: self._client.recommend(request, left_s))
+
+    async def _guarded(self, signature: str, deadline: float, call):
+        """A call of the model behind the bound of calls at once, the circuit breaker and the deadline.
+
+        Raises ModelUnavailable, or Problem 503 where too many calls are under way.
+        """
+        if self._in_flight >= self._settings.gateway.max_in_flight:
+            self._metrics.refused.labels("overloaded").inc()
+            raise unavailable("overloaded", "too many requests at once")
+        if not self.breaker.allows():
+            raise ModelUnavailable("circuit_open", "the model has failed several times in a row")
+        started = time.monotonic()
+        left_s = deadline - started - MARGIN_S
+        self._in_flight += 1
+        self._metrics.in_flight.set(self._in_flight)
+        try:
+            with self._tracing.span(f"model.{signature}"):
+                answer = await call(left_s)
+        except ModelUnavailable as error:
+            if error.cause != "deadline_exceeded" or left_s >= self._settings.gateway.budget_ms / 4000:
+                self.breaker.failed()  # a caller's own tiny budget says nothing of the model
+            raise
+        except ModelRefused as error:
+            raise ModelUnavailable("model_refused", str(error)) from error
+        else:
+            self.breaker.succeeded()
+            self._metrics.model_version.set(answer.version)
+            return answer
+        finally:
+            self._in_flight -= 1
+            self._metrics.in_flight.set(self._in_flight)
+            self._metrics.breaker_open.set(self.breaker.is_open)
+            self._metrics.model_seconds.labels(signature).observe(time.monotonic() - started)
+
+    def _shown(self, found: ListAnswer) -> Answer:
+        """The model's list without what was withdrawn a moment ago."""
+        kept = [place for place, item_id in enumerate(found.item_ids) if self._catalog.is_shown(item_id)]
+        return Answer(
+            item_ids=[found.item_ids[place] for place in kept],
+            scores=[found.scores[place] for place in kept],
+            probabilities=[found.probabilities[place] for place in kept] if found.probabilities else [],
+            reasons=[found.reasons[place] for place in kept] if found.reasons else [],
+            model_version=found.version,
+            is_new_user=found.is_new_user,
+        )
+
+    def _stand_in(self, ask: Ask, history: History, cause: str) -> Answer:
+        hidden = frozenset(history.item_ids)
+        last = self._last_lists.get(ask.user_id) if ask.user_id else None
+        if last and time.monotonic() - last[2] < self._settings.gateway.last_list_s:
+            score_of = dict(zip(last[0], last[1]))
+            kept = list(self._catalog.allowed(last[0], ask.rules, hidden))[: ask.k]
+            if kept:
+                scores = [score_of[item_id] for item_id in kept]
+                return Answer(kept, scores, degraded=Degraded("last_list", cause))
+        return self._without_model(ask.k, ask.rules, hidden, cause)
+
+    def _without_model(self, k: int, rules: Rules, hidden: frozenset[str], cause: str) -> Answer:
+        answered_by, found = "popular", self._catalog.popular(k, rules, hidden)
+        if not found:
+            answered_by, found = "latest", self._catalog.latest(k, rules, hidden)
+        item_ids, scores = [item_id for item_id, _ in found], [score for _, score in found]
+        return Answer(item_ids, scores, degraded=Degraded(answered_by, cause))
+
+    def _remember(self, ask: Ask, answer: Answer) -> None:
+        if ask.user_id and answer.item_ids:
+            self._last_lists[ask.user_id] = (answer.item_ids, answer.scores, time.monotonic())
+            self._last_lists.move_to_end(ask.user_id)
+            while len(self._last_lists) > self._settings.gateway.last_lists:
+                self._last_lists.popitem(last=False)
+
+    def forget(self, user_id: str) -> None:
+        """Drop what is remembered of a person."""
+        self._last_lists.pop(user_id, None)
+
+    def _log(self, ask: Ask, answer: Answer, now_s: int) -> None:
+        self._exposures.add(
+            Exposure(
+                request_id=ask.request_id,
+                user_id=ask.user_id,
+                time_s=now_s,
+                item_ids=tuple(answer.item_ids),
+                scores=tuple(answer.scores),
+                model_version=answer.model_version,
+                variants=answer.variants,
+                degraded=answer.degraded.cause if answer.degraded else "",
+            )
+        )
+
+
+def _model_request(ask: Ask, user_id: str, history: History, now_s: int) -> RecommendRequest:
+    return RecommendRequest(
+        user_id=user_id,
+        k=ask.k,
+        history=history,
+        rules=ask.rules,
+        objective_weights=ask.objective_weights,
+        diversity=ask.diversity,
+        exploration_rate=ask.exploration_rate,
+        seed=ask.seed,
+        time_s=now_s,
+    )

@@ -1,0 +1,161 @@
+"""Items that come and go while models are served: every model server is told, and told again after a restart or a swap.
+
+The store holds each item's newest state under a growing number. For each server the gateway remembers the version it told and the number
+up to which it told it; a new version, or a lost connection, begins again at 0. Vectors are made by the version that is to hold them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from components.media.errors import MediaError
+from components.media.extract import MediaArrays
+from components.media.isolation import Decoder
+from serving.gateway.catalog import Catalog
+from serving.gateway.encoding import MediaOutside, encode_inputs, media_path, raw_features
+from serving.gateway.model_client import ModelClient, ModelRefused, ModelUnavailable
+from serving.gateway.records import StoredItem
+from serving.gateway.stores.base import Store, StoreUnavailable
+
+log = logging.getLogger(__name__)
+CALL_S = 10.0
+ITEMS_AT_ONCE = 64
+DECODED_ITEMS = 256  # media features kept, 100 KB each, so that a swap does not decode them again
+
+
+class _Server:
+    """What one model server has been told."""
+
+    def __init__(self, client: ModelClient) -> None:
+        self.client = client
+        self.version = 0
+        self.seq = 0
+        self.is_connected_since_told = False
+        self.refused: dict[str, str] = {}  # item -> why the version cannot take it
+        self.lock = asyncio.Lock()
+
+
+class LiveItems:
+    """Keeps the model servers' items in step with the store's."""
+
+    def __init__(self, store: Store, catalog: Catalog, clients: Sequence[ModelClient], media_root: str, poll_s: float):
+        """media_root: relative media_uri start here. poll_s: how often versions, and what other gateways wrote, are looked for."""
+        self._store, self._catalog, self._media_root, self._poll_s = store, catalog, media_root, poll_s
+        self._servers = [_Server(client) for client in clients]
+        self._decoder, self._decoding = Decoder(), threading.Lock()
+        self._media: OrderedDict[tuple[str, int], MediaArrays | None] = OrderedDict()
+
+    async def put(self, items: Sequence[StoredItem]) -> dict[str, str]:
+        """Keep items and tell every server. Returns for those that a server could not take now: why."""
+        await self._store.put_items(items)
+        return await self._tell_all([item.item_id for item in items])
+
+    async def withdraw(self, item_id: str) -> bool:
+        """Show an item no more; False where there is none."""
+        if not await self._store.withdraw_item(item_id):
+            return False
+        await self._tell_all([item_id])
+        return True
+
+    async def run(self) -> None:
+        """Look for changes until cancelled."""
+        watches = [asyncio.create_task(self._watch(server)) for server in self._servers]
+        try:
+            while True:
+                try:
+                    await self._catalog.refresh(self._store)
+                except StoreUnavailable as error:
+                    log.warning("items cannot be read", extra={"reason": str(error)})
+                await asyncio.gather(*(self._try_to_tell(server) for server in self._servers))
+                await asyncio.sleep(self._poll_s)
+        finally:
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
+            self._decoder.close()
+
+    async def _tell_all(self, item_ids: Sequence[str]) -> dict[str, str]:
+        await self._catalog.refresh(self._store)
+        failures = await asyncio.gather(*(self._try_to_tell(server) for server in self._servers))
+        waiting: dict[str, str] = {}
+        for server, failure in zip(self._servers, failures):
+            for item_id in item_ids:
+                if reason := failure or server.refused.get(item_id):
+                    waiting[item_id] = reason
+        return waiting
+
+    async def _watch(self, server: _Server) -> None:
+        """A connection that was lost may come back to a server that started again: it knows nothing."""
+        while True:
+            await server.client.wait_for_change()
+            server.is_connected_since_told = False
+
+    async def _try_to_tell(self, server: _Server) -> str:
+        """Bring one server up to date; returns why not, or nothing."""
+        try:
+            async with server.lock:
+                await self._tell(server)
+        except (ModelUnavailable, ModelRefused) as error:
+            return str(error)
+        return ""
+
+    async def _tell(self, server: _Server) -> None:
+        version = await server.client.version(CALL_S)
+        if version != server.version or not server.is_connected_since_told:
+            server.version, server.seq, server.refused = version, 0, {}
+            server.is_connected_since_told = True
+        newest = self._catalog.seq
+        changed = self._catalog.changed(server.seq)
+        withdrawn = [item.item_id for item in changed if item.is_withdrawn]
+        added = [item for item in changed if not item.is_withdrawn]
+        if withdrawn:
+            await server.client.withdraw_items(withdrawn, CALL_S)
+        for start in range(0, len(added), ITEMS_AT_ONCE):
+            await self._add(server, added[start : start + ITEMS_AT_ONCE])
+        server.seq = newest
+
+    async def _add(self, server: _Server, items: Sequence[StoredItem]) -> None:
+        """Encode and add; where a batch is refused, one by one, so that one item does not keep out the others."""
+        try:
+            specs = (await server.client.signatures(CALL_S))["encode_item"]
+            media = [await asyncio.to_thread(self._media_of, item) for item in items]
+            raw = [raw_features(item.item_id, item.fields, one) for item, one in zip(items, media)]
+            vectors = await server.client.encode_items(encode_inputs(specs, raw), CALL_S)
+            domains, creators = ([str(item.fields.get(name) or "") for item in items] for name in ("domain", "creator"))
+            await server.client.add_items([item.item_id for item in items], vectors, domains, creators, CALL_S)
+        except (ModelRefused, ValueError, KeyError) as error:
+            if len(items) == 1:
+                server.refused[items[0].item_id] = _reason(error)
+                log.warning("an item cannot be added", extra={"reason": _reason(error)})
+                return
+            for item in items:
+                await self._add(server, [item])
+        else:
+            for item in items:
+                server.refused.pop(item.item_id, None)
+
+    def _media_of(self, item: StoredItem) -> MediaArrays | None:
+        """The item's decoded medium; None where it has none that can be used."""
+        uri = item.fields.get("media_uri")
+        if not uri:
+            return None
+        key = (item.item_id, item.seq)
+        with self._decoding:
+            if key not in self._media:
+                try:
+                    self._media[key] = self._decoder.extract(str(media_path(self._media_root, uri)))
+                except (MediaError, MediaOutside) as error:
+                    log.warning("a medium cannot be used", extra={"reason": str(error)})
+                    self._media[key] = None
+                while len(self._media) > DECODED_ITEMS:
+                    self._media.popitem(last=False)
+            return self._media[key]
+
+
+def _reason(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return said.partition("assertion failed: [")[2].partition("]")[0] or said

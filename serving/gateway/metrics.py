@@ -1,0 +1,47 @@
+"""Prometheus metrics of a gateway. docs/service.md lists their names."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Metrics:
+    """One registry a gateway, so that several can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter("zhiyin_gateway_requests", "Requests", ["route", "method", "status"], registry=registry)
+        self.seconds = Histogram(
+            "zhiyin_gateway_request_seconds", "Time to the answer", ["route"], registry=registry, buckets=_SECONDS
+        )
+        self.model_seconds = Histogram(
+            "zhiyin_gateway_model_seconds",
+            "Time in the model server",
+            ["signature"],
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self.store_seconds = Histogram(
+            "zhiyin_gateway_store_seconds", "Time in the store", ["call"], registry=registry, buckets=_SECONDS
+        )
+        self.degraded = Counter(
+            "zhiyin_gateway_degraded",
+            "Answers that are not the model's own",
+            ["answered_by", "cause"],
+            registry=registry,
+        )
+        self.events = Counter("zhiyin_gateway_events", "Events by outcome", ["outcome"], registry=registry)
+        self.exposures_lost = Counter(
+            "zhiyin_gateway_exposures_lost", "Lists shown that were not logged", registry=registry
+        )
+        self.refused = Counter("zhiyin_gateway_refused", "Requests refused", ["reason"], registry=registry)
+        self.in_flight = Gauge("zhiyin_gateway_in_flight", "Requests at the model server now", registry=registry)
+        self.breaker_open = Gauge("zhiyin_gateway_breaker_open", "1 while the model is left alone", registry=registry)
+        self.items = Gauge("zhiyin_gateway_items", "Items known", registry=registry)
+        self.model_version = Gauge("zhiyin_gateway_model_version", "Newest version seen", registry=registry)
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self.registry)

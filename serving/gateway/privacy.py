@@ -1,0 +1,78 @@
+"""Pseudonyms of people, and the tombstones of those who were forgotten."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from serving.gateway.config import PrivacyConfig
+from serving.gateway.stores.base import Store
+
+MIN_KEY_BYTES = 32
+PSEUDONYM_PREFIX = "p_"
+_TOMBSTONE_KEY = "tombstone_key"  # in the store's settings
+
+
+class Pseudonyms:
+    """Maps ids of people as applications say them to the ids under which everything is kept.
+
+    An id is HMAC-SHA256 under the operator's key; after a rotation, HMAC under the new key of what it was before, since the original is
+    known to nobody: the key file holds all keys, the oldest first, and whoever lacks one of them finds nobody.
+    """
+
+    def __init__(self, keys: Sequence[bytes] = ()) -> None:
+        """keys: none keeps ids as they are.
+
+        Raises ValueError for a key that is too short.
+        """
+        for key in keys:
+            if len(key) < MIN_KEY_BYTES:
+                raise ValueError(f"a key of the pseudonyms has {len(key)} bytes, expected at least {MIN_KEY_BYTES}")
+        self._keys = tuple(keys)
+
+    def __call__(self, user_id: str) -> str:
+        """The id under which a person is kept; the empty id is nobody's and stays."""
+        return functools.reduce(pseudonym, self._keys, user_id) if user_id else user_id
+
+
+def pseudonym(user_id: str, key: bytes) -> str:
+    """HMAC-SHA256 of an id, hexadecimal."""
+    return PSEUDONYM_PREFIX + hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()
+
+
+def load_keys(config: PrivacyConfig) -> list[bytes]:
+    """The operator's keys, a hexadecimal one a line; none where pseudonyms are not configured.
+
+    Raises ValueError where the file cannot be read or holds no key.
+    """
+    if not config.pseudonyms:
+        return []
+    try:
+        keys = [bytes.fromhex(line) for line in Path(config.key_file).read_text(encoding="ascii").split()]
+    except OSError as error:
+        raise ValueError(f"privacy.key_file: cannot read {config.key_file!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"privacy.key_file: {config.key_file!r} must hold hexadecimal keys, one a line") from error
+    if not keys:
+        raise ValueError(f"privacy.key_file: {config.key_file!r} holds no key")
+    return keys
+
+
+class Tombstones:
+    """Marks of forgotten people that do not say who they were: HMAC-SHA256 under a key of their own."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def __call__(self, user_id: str) -> str:
+        """The mark of a (kept) id."""
+        return hmac.new(self._key, user_id.encode(), hashlib.sha256).hexdigest()
+
+
+async def tombstones_of(store: Store) -> Tombstones:
+    """The store's tombstones, under a random key that the store keeps."""
+    return Tombstones(bytes.fromhex(await store.set_meta_once(_TOMBSTONE_KEY, secrets.token_hex(MIN_KEY_BYTES))))

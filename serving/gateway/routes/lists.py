@@ -1,0 +1,162 @@
+"""Lists: recommendations, similar items, what is popular, what is new; and why."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+
+from serving.gateway.answers import Ask
+from serving.gateway.model_client import Rules
+from serving.gateway.problems import invalid, not_found, responses
+from serving.gateway.records import Event
+from serving.gateway.routes.cards import card_of, ranked_list
+from serving.gateway.routes.dependencies import COMMON_ERRORS, ItemId, ServiceOf, UserId, permitted
+from serving.gateway.schemas import (
+    MAX_IDS,
+    MAX_K,
+    Explanation,
+    Id,
+    PartOut,
+    RankedItem,
+    RankedList,
+    RecommendBody,
+    Word,
+)
+from serving.gateway.service import Service
+
+router = APIRouter(prefix="/v1", tags=["lists"], responses=responses(*COMMON_ERRORS))
+MAX_PARTS = 20  # of an explanation, strongest first; the others are in the rest
+
+
+class ListQuery(BaseModel):
+    """The rules of a list."""
+
+    k: int = Field(default=10, ge=1, le=MAX_K, description="items at most")
+    domain: Word | None = Field(default=None, description="music, video, ...; any where absent")
+    exclude: list[Id] = Field(default=[], max_length=MAX_IDS, description="items that are not shown; may be repeated")
+    allow: list[Id] = Field(default=[], max_length=MAX_IDS, description="nothing else is shown; may be repeated")
+    max_per_creator: int | None = Field(default=None, ge=0, le=MAX_K, description="0 = any number")
+    max_item_age_s: int | None = Field(default=None, ge=0, le=2**40, description="published within so many seconds")
+
+    def rules(self) -> Rules:
+        """As the model takes them."""
+        return Rules(
+            exclude=tuple(self.exclude),
+            allow=tuple(self.allow),
+            domain=self.domain or "",
+            max_per_creator=self.max_per_creator or 0,
+            max_item_age_s=self.max_item_age_s or 0,
+        )
+
+
+class RecommendQuery(ListQuery):
+    """The rules of a list, and how it is put together."""
+
+    diversity: float | None = Field(default=None, ge=0, le=1, description="0 = by utility alone")
+    exploration_rate: float | None = Field(default=None, ge=0, le=1, description="chance of each place to be drawn")
+    seed: int | None = Field(default=None, ge=0, le=2**31 - 1, description="of the exploration")
+
+
+@router.get("/users/{user_id}/recommendations", dependencies=permitted("read"), operation_id="recommend")
+async def recommend(
+    user_id: UserId, query: Annotated[RecommendQuery, Query()], request: Request, service: ServiceOf
+) -> RankedList:
+    """A list for a person, with everything that is known of them up to this moment."""
+    body = RecommendBody(user_id=user_id, **query.model_dump())
+    return await _recommend(body, request, service)
+
+
+@router.post("/recommendations", dependencies=permitted("read"), operation_id="recommend_for")
+async def recommend_for(body: RecommendBody, request: Request, service: ServiceOf) -> RankedList:
+    """A list for a session without an id, from the history in the body; or for a person."""
+    return await _recommend(body, request, service)
+
+
+async def _recommend(body: RecommendBody, request: Request, service: Service) -> RankedList:
+    kinds = service.settings.kinds
+    weights = body.objective_weights or {}
+    if unknown := sorted(set(weights) - set(kinds)):
+        raise invalid("body.objective_weights", f"no kind of event {unknown[0]!r}, expected some of {', '.join(kinds)}")
+    now_s = int(time.time())
+    state = request.state
+    rules = ListQuery(**body.model_dump(include=set(ListQuery.model_fields))).rules()
+    ask = Ask(
+        request_id=state.request_id,
+        deadline=state.deadline,
+        user_id=service.pseudonyms(body.user_id or ""),
+        k=body.k,
+        rules=rules,
+        objective_weights=tuple(weights.get(kind, 0.0) for kind in kinds) if weights else (),
+        diversity=body.diversity or 0.0,
+        exploration_rate=body.exploration_rate or 0.0,
+        seed=body.seed or 0,
+        events=tuple(Event("", "", one.item_id, one.event, int(now_s - one.age_s)) for one in body.history),
+        stated=frozenset(name for name, value in body.model_dump().items() if value is not None),
+    )
+    answer = await service.answers.recommend(ask)
+    return ranked_list(service.catalog, answer, ask.request_id, kinds)
+
+
+@router.get(
+    "/items/{item_id}/similar", dependencies=permitted("read"), responses=responses(404), operation_id="similar"
+)
+async def similar(
+    item_id: ItemId, query: Annotated[ListQuery, Query()], request: Request, service: ServiceOf
+) -> RankedList:
+    """The items most like one."""
+    answer = await service.answers.similar(item_id, query.k, query.rules(), request.state.deadline)
+    if not answer.item_ids and service.catalog.get(item_id) is None:
+        raise not_found("such item")
+    return ranked_list(service.catalog, answer, request.state.request_id, service.settings.kinds)
+
+
+@router.get(
+    "/users/{user_id}/explanations/{item_id}",
+    dependencies=permitted("read"),
+    responses=responses(404),
+    operation_id="explain",
+)
+async def explain(user_id: UserId, item_id: ItemId, request: Request, service: ServiceOf) -> Explanation:
+    """Why an item has its place for a person: what each interaction and each field adds to its scores."""
+    if service.catalog.get(item_id) is None:
+        raise not_found("such item")
+    state = request.state
+    found = await service.answers.explain(service.pseudonyms(user_id), item_id, state.request_id, state.deadline)
+    history, fields = _strongest(found.history), _strongest(found.fields)
+    return Explanation(
+        item=card_of(service.catalog, item_id),
+        score=found.score,
+        history=[PartOut(name=one, title=card_of(service.catalog, one).title, value=value) for one, value in history],
+        history_rest=found.score - sum(value for _, value in history),
+        utility=found.utility,
+        fields=[PartOut(name=one, value=value) for one, value in fields],
+        fields_rest=found.utility - sum(value for _, value in fields),
+        model_version=found.version,
+    )
+
+
+def _strongest(parts: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    return sorted(parts, key=lambda part: -abs(part[1]))[:MAX_PARTS]
+
+
+@router.get("/popular", dependencies=permitted("read"), operation_id="popular")
+async def popular(query: Annotated[ListQuery, Query()], request: Request, service: ServiceOf) -> RankedList:
+    """The items with the most positive events; the score is their number."""
+    return _without_model(service, request, service.catalog.popular(query.k, query.rules()))
+
+
+@router.get("/latest", dependencies=permitted("read"), operation_id="latest")
+async def latest(query: Annotated[ListQuery, Query()], request: Request, service: ServiceOf) -> RankedList:
+    """The items that appeared last; the score is the time (seconds since 1970, 0 = unknown)."""
+    return _without_model(service, request, service.catalog.latest(query.k, query.rules()))
+
+
+def _without_model(service: Service, request: Request, found: list[tuple[str, float]]) -> RankedList:
+    items = [
+        RankedItem(**card_of(service.catalog, item_id).model_dump(), position=place, score=score)
+        for place, (item_id, score) in enumerate(found, start=1)
+    ]
+    return RankedList(request_id=request.state.request_id, items=items)

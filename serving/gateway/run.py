@@ -1,0 +1,77 @@
+"""One gateway process: `python -m serving.gateway SETTINGS.json`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from components.settings import from_json
+from serving.gateway.app import create_app
+from serving.gateway.config import ServerSettings
+from serving.gateway.logs import log_to_stderr
+from serving.gateway.service import OpenToAll, make_service
+from serving.gateway.stores.base import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 2000  # beyond, uvicorn answers 503 at once
+GRACE_S = 10
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises OSError where the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((host, port))
+    return bound
+
+
+async def serve(settings: ServerSettings, ready: Callable[[int], None]) -> None:
+    """Answer until SIGTERM or SIGINT. ready: is told the port once requests can be sent.
+
+    Raises StoreUnavailable, OpenToAll, ValueError, OSError where it cannot start.
+    """
+    bound = listening_socket(settings.host, settings.port)
+    service = await make_service(settings)
+    config = uvicorn.Config(
+        create_app(service),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=30,
+        ssl_certfile=settings.tls_certificate or None,
+        ssl_keyfile=settings.tls_key or None,
+    )
+    server = uvicorn.Server(config)
+    announce = asyncio.create_task(_announce(server, bound, ready))
+    try:
+        await server.serve([bound])
+    finally:
+        announce.cancel()
+
+
+async def _announce(server: uvicorn.Server, bound: socket.socket, ready: Callable[[int], None]) -> None:
+    while not server.started:
+        await asyncio.sleep(0.02)
+    ready(bound.getsockname()[1])
+
+
+def main() -> int:
+    """Run one gateway. The exit code is 0, or 2 where it cannot start, with a line on stderr."""
+    settings = from_json(ServerSettings, Path(sys.argv[1]).read_text(encoding="utf-8"))
+    log_to_stderr(settings.gateway.log_level)
+    try:
+        asyncio.run(serve(settings, lambda port: log.info("listening", extra={"host": settings.host, "port": port})))
+    except (StoreUnavailable, OpenToAll, ValueError, OSError) as error:
+        log.error("cannot start: %s", error)
+        return 2
+    return 0

@@ -1,0 +1,345 @@
+"""The store in a Redis server, shared by gateways of several machines.
+
+Events and their counts change together in Lua scripts, so a batch is accepted whole. One server, or one with replicas: the scripts touch
+keys that a cluster would spread. An acknowledged event is durable where the server runs with `appendonly yes, appendfsync always`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any, cast
+
+import redis.asyncio as redis_asyncio
+import redis.exceptions
+
+from serving.gateway.records import ApiKey, Event, Exposure, StoredItem, UserState
+from serving.gateway.stores.base import Store, StoreUnavailable
+
+PREFIX = "zhiyin:"
+CALL_S = 1.0
+ROWS_AT_ONCE = 1000
+_UNTIMED = 0  # the score of an event without a time
+
+_ADD_EVENTS = """
+local p, out = ARGV[1], {}
+for i = 2, #ARGV, 6 do
+  local id, user, item, kind, time, text = unpack(ARGV, i, i + 5)
+  if redis.call('HEXISTS', p .. 'event_ids', id) == 1 then
+    out[#out + 1] = 0
+  else
+    local seq = string.format('%016d', redis.call('INCR', p .. 'event_seq'))
+    redis.call('HSET', p .. 'event_ids', id, seq)
+    redis.call('HSET', p .. 'events', seq, text)
+    redis.call('ZADD', p .. 'event_order', 0, seq)
+    redis.call('ZADD', p .. 'user:' .. user, time, seq)
+    redis.call('HINCRBY', p .. 'item_counts', cjson.encode({item, kind}), 1)
+    out[#out + 1] = 1
+  end
+end
+return out
+"""
+
+_USER_STATE = """
+local p, user, tombstone, limit = unpack(ARGV)
+local seqs = redis.call('ZREVRANGE', p .. 'user:' .. user, 0, limit - 1)
+local events = {}
+if #seqs > 0 then events = redis.call('HMGET', p .. 'events', unpack(seqs)) end
+return {redis.call('HEXISTS', p .. 'tombstones', tombstone), events}
+"""
+
+_FORGET = """
+local p, user, tombstone, time = unpack(ARGV)
+local seqs = redis.call('ZRANGE', p .. 'user:' .. user, 0, -1)
+for _, seq in ipairs(seqs) do
+  local event = cjson.decode(redis.call('HGET', p .. 'events', seq))
+  redis.call('HDEL', p .. 'events', seq)
+  redis.call('ZREM', p .. 'event_order', seq)
+  redis.call('HDEL', p .. 'event_ids', event.event_id)
+  redis.call('HINCRBY', p .. 'item_counts', cjson.encode({event.item_id, event.event}), -1)
+end
+for _, request in ipairs(redis.call('ZRANGE', p .. 'user_exposures:' .. user, 0, -1)) do
+  redis.call('HDEL', p .. 'exposures', request)
+  redis.call('ZREM', p .. 'exposure_order', request)
+end
+redis.call('DEL', p .. 'user:' .. user, p .. 'user_exposures:' .. user)
+redis.call('HDEL', p .. 'users', user)
+redis.call('HSET', p .. 'tombstones', tombstone, time)
+return #seqs
+"""
+
+_PUT_ITEMS = """
+local p = ARGV[1]
+for i = 2, #ARGV, 2 do
+  local seq = redis.call('INCR', p .. 'item_seq')
+  redis.call('HSET', p .. 'items', ARGV[i], ARGV[i + 1])
+  redis.call('ZADD', p .. 'item_order', seq, ARGV[i])
+end
+return 0
+"""
+
+
+class RedisStore(Store):
+    """State in one Redis database, every key under a prefix."""
+
+    def __init__(self, url: str) -> None:
+        """url: redis://host:port/db, rediss:// with TLS, unix:// for a socket."""
+        self._redis = redis_asyncio.from_url(
+            url, decode_responses=True, socket_timeout=CALL_S, socket_connect_timeout=CALL_S
+        )
+        self._warning = ""
+
+    async def open(self) -> None:
+        with _unavailable():
+            stored = int(await _wait(self._redis.setnx(f"{PREFIX}schema", 1)) or 0)
+            version = 1 if stored else int(await self._redis.get(f"{PREFIX}schema"))
+            persistence = await self._redis.info("persistence")
+            self._warning = await self._durability(bool(persistence.get("aof_enabled")))
+        if version > 1:
+            raise StoreUnavailable(f"the store has schema version {version}, this release knows 1: update zhiyin")
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        with _unavailable():
+            await _wait(self._redis.ping())
+
+    @property
+    def durability_warning(self) -> str:
+        return self._warning
+
+    # Events -------------------------------------------------------------------------------------------------------
+
+    async def add_events(self, events: Sequence[Event]) -> list[bool]:
+        arguments = [PREFIX]
+        for event in events:
+            time_s = str(_UNTIMED if event.time_s is None else event.time_s)
+            arguments += [event.event_id, event.user_id, event.item_id, event.event, time_s, _json(asdict(event))]
+        with _unavailable():
+            return [bool(is_new) for is_new in await _wait(self._redis.eval(_ADD_EVENTS, 0, *arguments))]
+
+    async def num_events(self) -> int:
+        with _unavailable():
+            return int(await self._redis.get(f"{PREFIX}event_seq") or 0)
+
+    async def item_counts(self) -> dict[tuple[str, str], int]:
+        with _unavailable():
+            counts = await _wait(self._redis.hgetall(f"{PREFIX}item_counts"))
+        return {cast("tuple[str, str]", tuple(json.loads(key))): int(count) for key, count in counts.items()}
+
+    async def events(self) -> AsyncIterator[Event]:
+        after = "-"
+        while True:
+            with _unavailable():
+                seqs = await self._redis.zrangebylex(f"{PREFIX}event_order", after, "+", 0, ROWS_AT_ONCE)
+                texts = await _wait(self._redis.hmget(f"{PREFIX}events", seqs)) if seqs else []
+            for text in texts:
+                if text is not None:  # else forgotten between the two calls
+                    yield Event(**json.loads(text))
+            if not seqs:
+                return
+            after = f"({seqs[-1]}"
+
+    # People -------------------------------------------------------------------------------------------------------
+
+    async def user_state(self, user_id: str, tombstone: str, limit: int) -> UserState:
+        with _unavailable():
+            is_forgotten, texts = await _wait(self._redis.eval(_USER_STATE, 0, PREFIX, user_id, tombstone, str(limit)))
+        return UserState(tuple(Event(**json.loads(text)) for text in reversed(texts)), bool(is_forgotten))
+
+    async def forgotten(self, tombstones: Sequence[str]) -> list[bool]:
+        if not tombstones:
+            return []
+        with _unavailable():
+            found = await _wait(self._redis.hmget(f"{PREFIX}tombstones", list(tombstones)))
+        return [time_s is not None for time_s in found]
+
+    async def put_user(self, user_id: str, fields: Mapping[str, Any]) -> None:
+        with _unavailable():
+            await _wait(self._redis.hset(f"{PREFIX}users", user_id, _json(dict(fields))))
+
+    async def get_user(self, user_id: str) -> dict[str, Any] | None:
+        with _unavailable():
+            text = await _wait(self._redis.hget(f"{PREFIX}users", user_id))
+        return json.loads(text) if text is not None else None
+
+    async def users(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        with _unavailable():
+            found = await _wait(self._redis.hgetall(f"{PREFIX}users"))
+        for user_id in sorted(found):
+            yield user_id, json.loads(found[user_id])
+
+    async def user_events(self, user_id: str, after: int, limit: int) -> list[tuple[int, Event]]:
+        with _unavailable():
+            seqs = sorted(await self._redis.zrange(f"{PREFIX}user:{user_id}", 0, -1))
+            page = [seq for seq in seqs if int(seq) > after][:limit]
+            texts = await _wait(self._redis.hmget(f"{PREFIX}events", page)) if page else []
+        return [(int(seq), Event(**json.loads(text))) for seq, text in zip(page, texts) if text is not None]
+
+    async def user_exposures(self, user_id: str) -> list[Exposure]:
+        with _unavailable():
+            requests = await self._redis.zrange(f"{PREFIX}user_exposures:{user_id}", 0, -1)
+            texts = await _wait(self._redis.hmget(f"{PREFIX}exposures", requests)) if requests else []
+        return [_exposure(text) for text in texts if text is not None]
+
+    async def forget_user(self, user_id: str, tombstone: str, time_s: int) -> int:
+        with _unavailable():
+            deleted = int(await _wait(self._redis.eval(_FORGET, 0, PREFIX, user_id, tombstone, str(time_s))))
+            if (await self._redis.info("persistence")).get("aof_enabled"):
+                await self._redis.bgrewriteaof()  # the log still names the person until it is written anew
+        return deleted
+
+    async def rename_users(self, rename: Callable[[str], str]) -> int:
+        users = {user_id async for user_id, _ in self.users()}
+        with _unavailable():
+            for kind in ("user", "user_exposures"):
+                async for key in self._redis.scan_iter(f"{PREFIX}{kind}:*"):
+                    users.add(key.removeprefix(f"{PREFIX}{kind}:"))
+        for user_id in sorted(users):
+            await self._rename(user_id, rename(user_id))
+        return len(users)
+
+    async def _rename(self, old: str, new: str) -> None:
+        with _unavailable():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for kind, names in (("user", "events"), ("user_exposures", "exposures")):
+                    members = await self._redis.zrange(f"{PREFIX}{kind}:{old}", 0, -1)
+                    texts = await _wait(self._redis.hmget(f"{PREFIX}{names}", members)) if members else []
+                    for member, text in zip(members, texts):
+                        pipe.hset(f"{PREFIX}{names}", member, _json({**json.loads(text or "{}"), "user_id": new}))
+                    if members:
+                        pipe.rename(f"{PREFIX}{kind}:{old}", f"{PREFIX}{kind}:{new}")
+                if (fields := await _wait(self._redis.hget(f"{PREFIX}users", old))) is not None:
+                    pipe.hdel(f"{PREFIX}users", old)
+                    pipe.hset(f"{PREFIX}users", new, fields)
+                await pipe.execute()
+
+    # Items --------------------------------------------------------------------------------------------------------
+
+    async def put_items(self, items: Sequence[StoredItem]) -> None:
+        arguments = [PREFIX]
+        for item in items:
+            arguments += [item.item_id, _json({**asdict(item), "fields": dict(item.fields)})]
+        with _unavailable():
+            await _wait(self._redis.eval(_PUT_ITEMS, 0, *arguments))
+
+    async def get_item(self, item_id: str) -> StoredItem | None:
+        with _unavailable():
+            text = await _wait(self._redis.hget(f"{PREFIX}items", item_id))
+            seq = await self._redis.zscore(f"{PREFIX}item_order", item_id)
+        return _item(text, seq or 0) if text is not None else None
+
+    async def withdraw_item(self, item_id: str) -> bool:
+        item = await self.get_item(item_id)
+        if item is not None:
+            await self.put_items([replace(item, is_withdrawn=True)])
+        return item is not None
+
+    async def changed_items(self, after_seq: int, limit: int) -> list[StoredItem]:
+        with _unavailable():
+            order = await self._redis.zrangebyscore(
+                f"{PREFIX}item_order", f"({after_seq}", "+inf", start=0, num=limit, withscores=True
+            )
+            texts = await _wait(self._redis.hmget(f"{PREFIX}items", [item for item, _ in order])) if order else []
+        return [_item(text, seq) for text, (_, seq) in zip(texts, order) if text is not None]
+
+    # Exposures ----------------------------------------------------------------------------------------------------
+
+    async def add_exposures(self, exposures: Sequence[Exposure]) -> None:
+        with _unavailable():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for one in exposures:
+                    pipe.hset(
+                        f"{PREFIX}exposures", one.request_id, _json({**asdict(one), "variants": dict(one.variants)})
+                    )
+                    pipe.zadd(f"{PREFIX}exposure_order", {one.request_id: one.time_s})
+                    pipe.zadd(f"{PREFIX}user_exposures:{one.user_id}", {one.request_id: one.time_s})
+                await pipe.execute()
+
+    async def exposures(self) -> AsyncIterator[Exposure]:
+        start = 0
+        while True:
+            with _unavailable():
+                requests = await self._redis.zrange(f"{PREFIX}exposure_order", start, start + ROWS_AT_ONCE - 1)
+                texts = await _wait(self._redis.hmget(f"{PREFIX}exposures", requests)) if requests else []
+            for text in texts:
+                if text is not None:
+                    yield _exposure(text)
+            if not requests:
+                return
+            start += len(requests)
+
+    # Keys and settings --------------------------------------------------------------------------------------------
+
+    async def put_key(self, key: ApiKey) -> None:
+        with _unavailable():
+            await _wait(self._redis.hset(f"{PREFIX}keys", key.key_id, _json(asdict(key))))
+
+    async def get_key(self, key_id: str) -> ApiKey | None:
+        with _unavailable():
+            text = await _wait(self._redis.hget(f"{PREFIX}keys", key_id))
+            used = await _wait(self._redis.hget(f"{PREFIX}key_uses", key_id))
+        return _key(text, used) if text is not None else None
+
+    async def keys(self) -> list[ApiKey]:
+        with _unavailable():
+            found = await _wait(self._redis.hgetall(f"{PREFIX}keys"))
+            used = await _wait(self._redis.hgetall(f"{PREFIX}key_uses"))
+        keys = [_key(text, used.get(key_id)) for key_id, text in found.items()]
+        return sorted(keys, key=lambda key: (key.created_s, key.key_id))
+
+    async def touch_key(self, key_id: str, time_s: int) -> None:
+        with _unavailable():
+            await _wait(self._redis.hset(f"{PREFIX}key_uses", key_id, str(time_s)))
+
+    async def get_meta(self, name: str) -> str | None:
+        with _unavailable():
+            return await _wait(self._redis.hget(f"{PREFIX}meta", name))
+
+    async def set_meta_once(self, name: str, value: str) -> str:
+        with _unavailable():
+            await _wait(self._redis.hsetnx(f"{PREFIX}meta", name, value))
+            return await _wait(self._redis.hget(f"{PREFIX}meta", name)) or value
+
+    async def _durability(self, is_logged: bool) -> str:
+        if not is_logged:
+            return "Redis keeps no append-only file (appendonly no): acknowledged events may be lost when it ends"
+        synced = (await self._redis.config_get("appendfsync")).get("appendfsync", "")
+        if synced != "always":
+            return f"Redis syncs its log with appendfsync {synced}: the last second of acknowledged events may be lost"
+        return ""
+
+
+@contextmanager
+def _unavailable():
+    """Redis' own errors of reaching it and of writing, as the store's."""
+    try:
+        yield
+    except redis.exceptions.RedisError as error:
+        raise StoreUnavailable(f"Redis: {error}") from error
+
+
+def _wait(answer: Any) -> Awaitable[Any]:
+    """redis-py declares one type for its blocking and its asynchronous client."""
+    return cast("Awaitable[Any]", answer)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _item(text: str, seq: float) -> StoredItem:
+    return StoredItem(**{**json.loads(text), "seq": int(seq)})
+
+
+def _exposure(text: str) -> Exposure:
+    values = json.loads(text)
+    return Exposure(**{**values, "item_ids": tuple(values["item_ids"]), "scores": tuple(values["scores"])})
+
+
+def _key(text: str, used: str | None) -> ApiKey:
+    values = json.loads(text)
+    return ApiKey(**{**values, "scopes": tuple(values["scopes"]), "last_used_s": int(used or 0)})

@@ -1,0 +1,302 @@
+"""The embedded store: one SQLite file with a write-ahead log, shared by the gateways of one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from serving.gateway.records import ApiKey, Event, Exposure, StoredItem, UserState
+from serving.gateway.stores import schema
+from serving.gateway.stores.base import Store, StoreUnavailable
+from serving.gateway.stores.writer import GroupWriter
+
+T = TypeVar("T")
+BUSY_S = 5.0  # how long a writer waits for another process's transaction
+READERS = 4  # threads, each with a connection of its own
+ROWS_AT_ONCE = 5000
+
+_EVENT = "event_id, user_id, item_id, event, time_s, value, request_id"
+_EXPOSURE = "request_id, user_id, time_s, item_ids, scores, model_version, variants, degraded"
+_ITEM = "item_id, fields, is_live, is_withdrawn, seq"
+_KEY = "key_id, secret_hash, scopes, name, created_s, revoked_s, last_used_s"
+_NEXT_SEQ = "(SELECT COALESCE(MAX(seq), 0) + 1 FROM items)"
+
+
+class SqliteStore(Store):
+    """Acknowledges a write when its commit has been synced to disk (`synchronous=FULL`)."""
+
+    def __init__(self, path: str) -> None:
+        """path: of the database file; its folder must exist."""
+        self.path = Path(path).absolute()
+        self._writer = GroupWriter(self._connect)
+        self._readers = ThreadPoolExecutor(READERS, "sqlite-reader")
+        self._local = threading.local()
+
+    async def open(self) -> None:
+        try:
+            await asyncio.to_thread(self._migrate)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{self.path}: {error}") from error
+        self._writer.start()
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._writer.stop)
+        self._readers.shutdown()
+
+    async def ping(self) -> None:
+        await self._read(lambda db: db.execute("SELECT 1").fetchone())
+
+    @property
+    def durability_warning(self) -> str:
+        return ""
+
+    # Events -------------------------------------------------------------------------------------------------------
+
+    async def add_events(self, events: Sequence[Event]) -> list[bool]:
+        def apply(db: sqlite3.Connection) -> list[bool]:
+            return [_insert_event(db, event) for event in events]
+
+        return await self._writer.write(apply)
+
+    async def num_events(self) -> int:
+        row = await self._read(lambda db: db.execute("SELECT seq FROM sqlite_sequence WHERE name='events'").fetchone())
+        return row[0] if row else 0
+
+    async def item_counts(self) -> dict[tuple[str, str], int]:
+        rows = await self._read(lambda db: db.execute("SELECT item_id, event, count FROM item_counts").fetchall())
+        return {(item_id, event): count for item_id, event, count in rows}
+
+    async def events(self) -> AsyncIterator[Event]:
+        after = 0
+        query = f"SELECT seq, {_EVENT} FROM events WHERE seq > ? ORDER BY seq LIMIT {ROWS_AT_ONCE}"
+        while rows := await self._rows(query, after):
+            for row in rows:
+                yield Event(*row[1:])
+            after = rows[-1][0]
+
+    # People -------------------------------------------------------------------------------------------------------
+
+    async def user_state(self, user_id: str, tombstone: str, limit: int) -> UserState:
+        def read(db: sqlite3.Connection) -> UserState:
+            rows = db.execute(
+                f"SELECT {_EVENT} FROM events WHERE user_id = ? ORDER BY time_s DESC, seq DESC LIMIT ?",
+                (user_id, limit),
+            ).fetchall()
+            is_forgotten = db.execute("SELECT 1 FROM tombstones WHERE tombstone = ?", (tombstone,)).fetchone()
+            return UserState(tuple(Event(*row) for row in reversed(rows)), is_forgotten is not None)
+
+        return await self._read(read)
+
+    async def forgotten(self, tombstones: Sequence[str]) -> list[bool]:
+        def read(db: sqlite3.Connection) -> list[bool]:
+            query = "SELECT 1 FROM tombstones WHERE tombstone = ?"
+            return [db.execute(query, (tombstone,)).fetchone() is not None for tombstone in tombstones]
+
+        return await self._read(read)
+
+    async def put_user(self, user_id: str, fields: Mapping[str, Any]) -> None:
+        row = (user_id, json.dumps(dict(fields), ensure_ascii=False))
+        await self._writer.write(lambda db: db.execute("INSERT OR REPLACE INTO users VALUES (?, ?)", row))
+
+    async def get_user(self, user_id: str) -> dict[str, Any] | None:
+        rows = await self._rows("SELECT fields FROM users WHERE user_id = ?", user_id)
+        return json.loads(rows[0][0]) if rows else None
+
+    async def users(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        after = ""
+        query = f"SELECT user_id, fields FROM users WHERE user_id > ? ORDER BY user_id LIMIT {ROWS_AT_ONCE}"
+        while rows := await self._rows(query, after):
+            for user_id, fields in rows:
+                yield user_id, json.loads(fields)
+            after = rows[-1][0]
+
+    async def user_events(self, user_id: str, after: int, limit: int) -> list[tuple[int, Event]]:
+        query = f"SELECT seq, {_EVENT} FROM events WHERE user_id = ? AND seq > ? ORDER BY seq LIMIT ?"
+        return [(row[0], Event(*row[1:])) for row in await self._rows(query, user_id, after, limit)]
+
+    async def user_exposures(self, user_id: str) -> list[Exposure]:
+        query = f"SELECT {_EXPOSURE} FROM exposures WHERE user_id = ? ORDER BY time_s, request_id"
+        return [_exposure(row) for row in await self._rows(query, user_id)]
+
+    async def forget_user(self, user_id: str, tombstone: str, time_s: int) -> int:
+        def apply(db: sqlite3.Connection) -> int:
+            kinds = "SELECT item_id, event, COUNT(*) FROM events WHERE user_id = ? GROUP BY item_id, event"
+            for item_id, event, count in db.execute(kinds, (user_id,)).fetchall():
+                _count(db, item_id, event, -count)
+            deleted = db.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
+            db.execute("DELETE FROM exposures WHERE user_id = ?", (user_id,))
+            db.execute("DELETE FROM users WHERE user_id = ?", (user_id,))
+            db.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", (tombstone, time_s))
+            return deleted
+
+        deleted = await self._writer.write(apply)
+        # The write-ahead log still holds the old pages until it is emptied.
+        await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        return deleted
+
+    async def rename_users(self, rename: Callable[[str], str]) -> int:
+        def apply(db: sqlite3.Connection) -> int:
+            db.create_function("renamed", 1, rename, deterministic=True)
+            for table in ("events", "exposures", "users"):
+                db.execute(f"UPDATE {table} SET user_id = renamed(user_id)")
+            both = "SELECT user_id FROM events UNION SELECT user_id FROM users"
+            return db.execute(f"SELECT COUNT(*) FROM ({both})").fetchone()[0]
+
+        count = await self._writer.write(apply)
+        await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        return count
+
+    # Items --------------------------------------------------------------------------------------------------------
+
+    async def put_items(self, items: Sequence[StoredItem]) -> None:
+        def apply(db: sqlite3.Connection) -> None:
+            for item in items:
+                row = (item.item_id, _json(item.fields), item.is_live, item.is_withdrawn)
+                db.execute(f"INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, {_NEXT_SEQ})", row)
+
+        await self._writer.write(apply)
+
+    async def get_item(self, item_id: str) -> StoredItem | None:
+        rows = await self._rows(f"SELECT {_ITEM} FROM items WHERE item_id = ?", item_id)
+        return _item(rows[0]) if rows else None
+
+    async def withdraw_item(self, item_id: str) -> bool:
+        query = f"UPDATE items SET is_withdrawn = 1, seq = {_NEXT_SEQ} WHERE item_id = ?"
+        return await self._writer.write(lambda db: db.execute(query, (item_id,)).rowcount > 0)
+
+    async def changed_items(self, after_seq: int, limit: int) -> list[StoredItem]:
+        query = f"SELECT {_ITEM} FROM items WHERE seq > ? ORDER BY seq LIMIT ?"
+        return [_item(row) for row in await self._rows(query, after_seq, limit)]
+
+    # Exposures ----------------------------------------------------------------------------------------------------
+
+    async def add_exposures(self, exposures: Sequence[Exposure]) -> None:
+        def apply(db: sqlite3.Connection) -> None:
+            rows = [
+                (e.request_id, e.user_id, e.time_s, _json(e.item_ids), _json(e.scores), e.model_version,
+                 _json(dict(e.variants)), e.degraded) for e in exposures]  # fmt: skip
+            db.executemany("INSERT OR IGNORE INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+        await self._writer.write(apply)
+
+    async def exposures(self) -> AsyncIterator[Exposure]:
+        after = (-1, "")
+        query = (
+            f"SELECT {_EXPOSURE} FROM exposures WHERE (time_s, request_id) > (?, ?) "
+            f"ORDER BY time_s, request_id LIMIT {ROWS_AT_ONCE}"
+        )
+        while rows := await self._rows(query, *after):
+            for row in rows:
+                yield _exposure(row)
+            after = (rows[-1][2], rows[-1][0])
+
+    # Keys and settings --------------------------------------------------------------------------------------------
+
+    async def put_key(self, key: ApiKey) -> None:
+        row = (key.key_id, key.secret_hash, " ".join(key.scopes), key.name, key.created_s, key.revoked_s,
+               key.last_used_s)  # fmt: skip
+        await self._writer.write(lambda db: db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?, ?)", row))
+
+    async def get_key(self, key_id: str) -> ApiKey | None:
+        rows = await self._rows(f"SELECT {_KEY} FROM keys WHERE key_id = ?", key_id)
+        return _key(rows[0]) if rows else None
+
+    async def keys(self) -> list[ApiKey]:
+        return [_key(row) for row in await self._rows(f"SELECT {_KEY} FROM keys ORDER BY created_s, key_id")]
+
+    async def touch_key(self, key_id: str, time_s: int) -> None:
+        query = "UPDATE keys SET last_used_s = ? WHERE key_id = ?"
+        await self._writer.write(lambda db: db.execute(query, (time_s, key_id)))
+
+    async def get_meta(self, name: str) -> str | None:
+        rows = await self._rows("SELECT value FROM meta WHERE name = ?", name)
+        return rows[0][0] if rows else None
+
+    async def set_meta_once(self, name: str, value: str) -> str:
+        def apply(db: sqlite3.Connection) -> str:
+            db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
+            return db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0]
+
+        return await self._writer.write(apply)
+
+    # The file -----------------------------------------------------------------------------------------------------
+
+    async def backup(self, to: Path) -> None:
+        """Copy the database to another file while it is in use; whole or not at all."""
+        await self._read(lambda db: backup_database(db, to))
+
+    def _migrate(self) -> None:
+        connection = self._connect()
+        connection.execute("PRAGMA journal_mode = WAL")
+        schema.migrate(connection)
+        connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+        return connection
+
+    async def _rows(self, query: str, *arguments: Any) -> list[tuple]:
+        return await self._read(lambda db: db.execute(query, arguments).fetchall())
+
+    async def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        def on_thread() -> T:
+            if not hasattr(self._local, "connection"):
+                self._local.connection = self._connect()
+            return read(self._local.connection)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, on_thread)
+        except (sqlite3.Error, RuntimeError) as error:  # RuntimeError: closed
+            raise StoreUnavailable(f"SQLite: {error}") from error
+
+
+def backup_database(source: sqlite3.Connection, to: Path) -> None:
+    """SQLite's online backup into a new file beside `to`, which then takes its name."""
+    partial = to.with_name(f".{to.name}.partial")
+    partial.unlink(missing_ok=True)
+    target = sqlite3.connect(partial)
+    with target:
+        source.backup(target)
+    target.close()
+    partial.replace(to)
+
+
+def _insert_event(db: sqlite3.Connection, event: Event) -> bool:
+    row = (event.event_id, event.user_id, event.item_id, event.event, event.time_s, event.value, event.request_id)
+    done = db.execute(f"INSERT OR IGNORE INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    if done.rowcount > 0:
+        _count(db, event.item_id, event.event, 1)
+    return done.rowcount > 0
+
+
+def _count(db: sqlite3.Connection, item_id: str, event: str, change: int) -> None:
+    upsert = "ON CONFLICT (item_id, event) DO UPDATE SET count = count + excluded.count"
+    db.execute(f"INSERT INTO item_counts VALUES (?, ?, ?) {upsert}", (item_id, event, change))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _item(row: tuple) -> StoredItem:
+    return StoredItem(row[0], json.loads(row[1]), bool(row[2]), bool(row[3]), row[4])
+
+
+def _exposure(row: tuple) -> Exposure:
+    request_id, user_id, time_s, item_ids, scores, model_version, variants, degraded = row
+    return Exposure(
+        *(request_id, user_id, time_s, tuple(json.loads(item_ids)), tuple(json.loads(scores))),
+        *(model_version, json.loads(variants), degraded),
+    )
+
+
+def _key(row: tuple) -> ApiKey:
+    return ApiKey(row[0], row[1], tuple(row[2].split()), *row[3:])

@@ -1,0 +1,59 @@
+"""One model server on the tiny world for all tests that only ask it, and the stores both backends are tested with."""
+
+import pytest
+import tensorflow as tf
+
+from serving.export import replay
+from serving.index import SAVE_OPTIONS
+from tests.serving import tiny, world
+from tests.serving.gateway import running
+
+
+def save_version(folder, version, seed=0, free_rows=8):
+    """A version of the tiny world's answer whose items can be encoded from `embedding_style`."""
+    path = folder / "model"
+    if not path.exists():
+        world.save_model(world.GoodModel(), path)
+    model = tf.saved_model.load(str(path / "Format-Serving"))
+    made = tiny.recommender(model, num_items=running.NUM_ITEMS, rows={"known": [(0, 0, 0.0)]}, seed=seed,
+                            free_rows=free_rows)  # fmt: skip
+    signatures = made.signatures()
+    target = folder / f".{version}.partial"
+    tf.saved_model.save(made, str(target), signatures=signatures, options=SAVE_OPTIONS)
+    replay.record(str(target), replay.in_process(signatures), [("recommend", tiny.request(history=(("i1",),)))])
+    served = folder / "served"
+    served.mkdir(exist_ok=True)
+    target.rename(served / str(version))
+    return served
+
+
+@pytest.fixture(scope="session")
+def served_folder(tmp_path_factory):
+    return save_version(tmp_path_factory.mktemp("tiny"), 1)
+
+
+@pytest.fixture(scope="session")
+def model_server(served_folder, tmp_path_factory):
+    server = running.ModelServer(served_folder, tmp_path_factory.mktemp("server") / "log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    if running.REDIS is None:
+        pytest.skip("redis-server is not installed")
+    server = running.Redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def gateway(model_server, tmp_path_factory):
+    """A gateway with SQLite, for the tests of one file."""
+    folder = tmp_path_factory.mktemp("gateway")
+    store = folder / "store.sqlite"
+    running.fill(store)
+    started = running.Gateway(folder / "process", running.settings(model_server, store))
+    yield started
+    started.stop()

@@ -1,0 +1,197 @@
+"""Real processes for the tests: a model server on the tiny world, gateways, a Redis server. Each is ended by its own process id."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+
+from components.config import DataConfig, TableConfig
+from components.settings import to_json
+from serving.gateway.config import GatewayConfig, ServerSettings
+from serving.gateway.records import Event, StoredItem
+from serving.gateway.stores.base import open_store
+
+START_S = 180
+REDIS = shutil.which("redis-server")
+NUM_ITEMS = 30
+DATA = DataConfig(
+    catalogue=TableConfig(path=""),
+    events=TableConfig(path=""),
+    embeddings={"style": 4},
+    user_categorical=("age_group",),
+)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Process:
+    """A child process that writes its output to a file."""
+
+    def __init__(self, command, log, is_ready, environment=None):
+        self._command, self._log, self._is_ready = command, Path(log), is_ready
+        self._environment = os.environ | {"PYTHONPATH": os.getcwd(), **(environment or {})}  # noqa: PTH109
+        self._process = None
+        self.start()
+
+    def start(self):
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command, stdout=output, stderr=subprocess.STDOUT, env=self._environment
+            )
+        until = time.monotonic() + START_S
+        while not self._is_ready():
+            assert self._process.poll() is None, f"ended with {self._process.returncode}: {self.log()[-2000:]}"
+            assert time.monotonic() < until, self.log()[-2000:]
+            time.sleep(0.05)
+
+    def kill(self):
+        """kill -9."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self):
+        """SIGTERM; returns the exit code."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        return self._process.wait(timeout=60)
+
+    def log(self):
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+
+def answers_on(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class ModelServer(Process):
+    """Our model server over a folder of versions."""
+
+    def __init__(self, folder, log, port=None):
+        self.port = port or free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        flags = (f"--port={self.port}", "--rest_api_port=0", "--model_name=tiny", f"--model_base_path={folder}")
+        command = [sys.executable, "-m", "serving.model_server", *flags, "--file_system_poll_wait_seconds=1"]
+        super().__init__(command, log, lambda: answers_on(self.port))
+
+
+class Redis(Process):
+    """A Redis server with a folder of its own, that syncs every write."""
+
+    def __init__(self, folder, appendfsync="always"):
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        folder = Path(folder)
+        folder.mkdir(exist_ok=True)
+        flags = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(folder), "--save", "")
+        command = [REDIS, *flags, "--appendonly", "yes", "--appendfsync", appendfsync]
+        super().__init__(command, folder / "log", self._pings)
+
+    def _pings(self):
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            try:
+                probe.connect(("127.0.0.1", self.port))
+                probe.sendall(b"PING\r\n")
+                return probe.recv(64).startswith(b"+PONG")
+            except OSError:
+                return False
+
+
+class Gateway(Process):
+    """A gateway, and a client of its API."""
+
+    def __init__(self, folder, settings, environment=None):
+        folder = Path(folder)
+        folder.mkdir(exist_ok=True)
+        self.settings = replace(settings, port=settings.port or free_port())
+        file = folder / "settings.json"
+        file.write_text(to_json(self.settings), encoding="utf-8")
+        self.url = f"http://127.0.0.1:{self.settings.port}"
+        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        command = [sys.executable, "-m", "serving.gateway", str(file)]
+        super().__init__(command, folder / "log", lambda: answers_on(self.settings.port), environment)
+
+    def stop(self):
+        self.http.close()
+        return super().stop()
+
+    def recommend(self, user_id, **query):
+        return self.http.get(f"/v1/users/{user_id}/recommendations", params=query).json()
+
+    def ids(self, user_id, **query):
+        return [item["item_id"] for item in self.recommend(user_id, **query)["items"]]
+
+    def post(self, *events):
+        return self.http.post("/v1/events", json={"events": list(events)})
+
+
+def settings(model_server, store, **gateway):
+    config = GatewayConfig(**{"budget_ms": 20_000.0, "catalog_poll_s": 0.2, "rate_limit_burst": 100_000, **gateway})
+    address = model_server if isinstance(model_server, str) else model_server.address
+    return ServerSettings(
+        model_name="tiny", data=DATA, gateway=config, model_servers=(address,), store=str(store), port=0
+    )
+
+
+def fill(store_url, num_items=NUM_ITEMS, media_uri=None):
+    """The tiny world's items, and a few events that make i1 the most popular."""
+
+    async def go():
+        store = open_store(str(store_url))
+        await store.open()
+        await store.put_items(
+            [
+                StoredItem(
+                    f"i{row}",
+                    {
+                        "title": f"Title {row}",
+                        "domain": ("music", "film", "")[row % 3],
+                        "published_at": 1_600_000_000 + row,
+                        **({"media_uri": media_uri} if media_uri and row == 0 else {}),
+                    },
+                )
+                for row in range(num_items)
+            ]
+        )
+        events = [
+            Event(f"seed{n}", f"someone{n}", "i1" if n < 3 else "i2", "like", 1_700_000_000 + n) for n in range(5)
+        ]
+        await store.add_events(events)
+        await store.close()
+
+    asyncio.run(go())
+
+
+def run(coroutine_of, store_url):
+    """Open a store, run a coroutine on it, close it."""
+
+    async def go():
+        store = open_store(str(store_url))
+        await store.open()
+        try:
+            return await coroutine_of(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(go())
+
+
+def lines(process):
+    """The log's JSON lines."""
+    return [json.loads(line) for line in process.log().splitlines() if line.startswith("{")]
