@@ -138,6 +138,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise SettingsError(f"{path}: got {value!r}, expected a mapping")
         return {str(key): _convert(args[1], element, _join(path, key)) for key, element in value.items()}
+    if hint is float and value != value:
+        raise SettingsError(f"{path}: got {value!r}, expected a number")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import yaml
 
 from components.config import DataConfig, TableConfig
 from components.pretrained_config import Encoders, PretrainedConfig
 from components.settings import SettingsError, from_mapping, with_new_names
+from pipeline.yaml_settings import read_yaml
 from serving.config import EvaluationConfig, ServingConfig
 from trainer.config.engine import EngineConfig
 from trainer.config.ranking import RankingConfig, utility_weights
@@ -97,38 +97,45 @@ def load(path: Path) -> Config:
 
     Raises SettingsError with one line that says what to mend.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"cannot read the configuration {path}: {error.strerror}") from error
-    try:
-        mapping = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    mapping = read_yaml(path)
     try:
         if not isinstance(mapping, dict):
             raise SettingsError(f"got {mapping!r}, expected a mapping of settings")
         mapping, notices = with_new_names(mapping)
         sys.stderr.writelines(f"zhiyin: {path}: {notice}\n" for notice in notices)
-        return from_mapping(Config, mapping)
+        return _with_home(from_mapping(Config, mapping))
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
 
 
+def _with_home(config: Config) -> Config:
+    """The configuration with a leading ~ of its local paths replaced by the home folder."""
+    return replace(_with_paths(config, expanded), work_dir=expanded(config.work_dir))
+
+
 def localised(config: Config) -> Config:
     """The configuration with local paths made absolute, so that a node finds them wherever it runs on this machine."""
+    return _with_paths(config, _absolute)
+
+
+def _with_paths(config: Config, change: Callable[[str], str]) -> Config:
+    """The configuration with each path that its nodes read changed."""
+
+    def of_table(table: TableConfig) -> TableConfig:
+        return replace(table, path=change(table.path))
+
     data = config.data
     return replace(
         config,
         data=replace(
             data,
-            catalogue=_absolute(data.catalogue),
-            events=_absolute(data.events),
-            users=_absolute(data.users) if data.users else None,
-            media_root=_absolute_path(data.media_root) if data.media_root else "",
+            catalogue=of_table(data.catalogue),
+            events=of_table(data.events),
+            users=of_table(data.users) if data.users else None,
+            media_root=change(data.media_root),
         ),
-        encoders=tuple(replace(encoder, path=_absolute_path(encoder.path)) for encoder in config.encoders),
-        ground_truth=_absolute_path(config.ground_truth) if config.ground_truth else "",
+        encoders=tuple(replace(encoder, path=change(encoder.path)) for encoder in config.encoders),
+        ground_truth=change(config.ground_truth),
     )
 
 
@@ -137,9 +144,10 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def _absolute(table: TableConfig) -> TableConfig:
-    return replace(table, path=_absolute_path(table.path))
+def expanded(path: str) -> str:
+    """A path with a leading ~ replaced by the home folder; ~somebody stays, it may be a file's name."""
+    return str(Path(path).expanduser()) if path == "~" or path.startswith("~/") else path
 
 
-def _absolute_path(path: str) -> str:
-    return path if is_remote(path) else str(Path(path).absolute())
+def _absolute(path: str) -> str:
+    return path if is_remote(path) or not path else str(Path(path).absolute())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.settings import SettingsError
+from pipeline.config import expanded
 
 DEMO_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 ID_FLAGS = ("--user", "--item")
@@ -105,4 +106,4 @@ def check_top_k(arguments: argparse.Namespace) -> None:
 
 def user_path(text: str) -> Path:
     """A path as it was typed; a leading ~ is the home folder, which a shell leaves alone in --flag=~/file."""
-    return Path(text).expanduser()
+    return Path(expanded(text))
