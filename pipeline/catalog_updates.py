@@ -42,6 +42,14 @@ def withdraw(config: Config, item_ids: Sequence[str], servers: Sequence[str]) ->
         _change(config, servers, lambda changes: changes.withdraw(item_ids))
 
 
+def note_withdrawn(config: Config, item_ids: Sequence[str]) -> None:
+    """Keep these items out of every later version; the served ones stay as they are."""
+    with _one_at_a_time(config):
+        before = withdrawn(config)
+        if set(item_ids) - set(before):
+            _write_withdrawn(config, [*before, *item_ids])
+
+
 def restore(config: Config, item_ids: Sequence[str], servers: Sequence[str]) -> None:
     """Show withdrawn items again, those that the served model knows. Raises SettingsError for one that was not withdrawn; else as
     `withdraw`."""

@@ -13,6 +13,7 @@ from components.pretrained_config import Encoders, PretrainedConfig
 from components.settings import SettingsError, from_mapping, with_new_names
 from pipeline.yaml_settings import read_yaml
 from serving.config import EvaluationConfig, ServingConfig
+from serving.gateway.config import GatewayConfig
 from trainer.config.engine import EngineConfig
 from trainer.config.ranking import RankingConfig, utility_weights
 from trainer.config.retrieval import PretrainingConfig, RetrievalConfig
@@ -54,6 +55,7 @@ class Config:
     serving: ServingConfig = field(default_factory=ServingConfig)
     tuning: TuningConfig | None = None  # with it, a RetrievalTuner stands before the trainer
     engine: EngineConfig = field(default_factory=EngineConfig)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)  # the online service; docs/service.md
     deploy: DeployConfig = field(default_factory=DeployConfig)
     ground_truth: str = ""  # of a synthetic world (`zhiyin data demo` writes it): adds the oracle's rows to the report
 

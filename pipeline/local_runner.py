@@ -73,7 +73,7 @@ def run_locally(
         beam_pipeline_args=[],  # not empty would make each Beam node build a source distribution of TFX first
     )
     runner = _LocalRunner(on_start, on_done, last)
-    with _one_run_at_a_time(work_path):
+    with one_run_at_a_time(work_path):
         runner.run(pipeline)
     return runner.stages
 
@@ -158,7 +158,8 @@ def inputs_of_served(work_path: Path, name: str) -> dict[str, Artifact]:
 
 
 @contextmanager
-def _one_run_at_a_time(work_path: Path) -> Iterator[None]:
+def one_run_at_a_time(work_path: Path) -> Iterator[None]:
+    """Holds the work folder. Raises RuntimeError where another run does."""
     import fcntl
 
     with (work_path / "run.lock").open("w") as lock:

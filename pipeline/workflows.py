@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.config import TableConfig
 from components.settings import SettingsError
-from pipeline import catalog_updates
+from pipeline import catalog_updates, store_tables
 from pipeline.config import Config, is_remote, localised
 from pipeline.console import StageLines, quiet_libraries
 
@@ -57,7 +57,7 @@ def refresh(config: Config) -> dict[str, Stage]:
 
 
 def _run(config: Config, last: str = "", trained: Trained | None = None) -> dict[str, Stage]:
-    config = localised(config)
+    config = localised(store_tables.resolved(config))
     for setting, table in (("data.catalogue.path", config.data.catalogue), ("data.events.path", config.data.events)):
         _require(setting, table)
     if config.data.media_root and not is_remote(config.data.media_root) and not Path(config.data.media_root).is_dir():

@@ -1,42 +1,21 @@
-"""API keys with scopes, and rate limits."""
+"""Who may call, and how often."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Literal, get_args
 
+from serving.gateway.api_keys import PREFIX, Scope, hash_of
 from serving.gateway.problems import Problem
 from serving.gateway.records import ApiKey
 from serving.gateway.stores.base import Store, StoreUnavailable
 
-Scope = Literal["read", "write", "admin"]
-SCOPES: tuple[str, ...] = get_args(Scope)
-PREFIX = "zy_"
 HAS_KEYS_S = 1.0  # how long the answer to "are there any keys?" holds
 REMEMBERED_S = 300.0  # how long a key counts that the store, now away, has confirmed
 TOUCH_S = 60.0  # precision of the time of last use
 MAX_REMEMBERED = 10_000
-
-
-def make_key(name: str, scopes: tuple[str, ...], time_s: int) -> tuple[str, ApiKey]:
-    """A new key: what the caller is given, once, and what is kept.
-
-    Raises ValueError for a scope that does not exist.
-    """
-    if unknown := sorted(set(scopes) - set(SCOPES)):
-        raise ValueError(f"scopes: got {', '.join(unknown)}, expected some of {', '.join(SCOPES)}")
-    key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    return f"{PREFIX}{key_id}_{secret}", ApiKey(key_id, _hash(secret), scopes, name, time_s)
-
-
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()  # 256 random bits need no slow hash
 
 
 class Access:
@@ -72,8 +51,8 @@ class Access:
         challenge = {"WWW-Authenticate": "Bearer"}
         key_id, _, secret = (token or "").removeprefix(PREFIX).partition("_")
         key = await self._key(key_id) if token and token.startswith(PREFIX) else None
-        expected = key.secret_hash if key else _hash("")
-        is_right = hmac.compare_digest(_hash(secret), expected)
+        expected = key.secret_hash if key else hash_of("")
+        is_right = hmac.compare_digest(hash_of(secret), expected)
         if key is None or not is_right or key.revoked_s:
             raise Problem(
                 401, "unauthorized", "a valid API key is needed: Authorization: Bearer zy_...", headers=challenge
@@ -106,15 +85,6 @@ class Access:
                 await self._store.touch_key(key.key_id, now)
             except StoreUnavailable:
                 return  # the time of last use is not worth an answer
-
-
-async def revoke(store: Store, key_id: str, time_s: int) -> bool:
-    """Let a key count no more, from the next request on; False where there is none."""
-    key = await store.get_key(key_id)
-    if key is None:
-        return False
-    await store.put_key(replace(key, revoked_s=time_s))
-    return True
 
 
 class RateLimit:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from serving.gateway.access import Scope
+from serving.gateway.api_keys import Scope
 from serving.gateway.schemas import Id
 from serving.gateway.service import Service
 

@@ -269,12 +269,31 @@ def backup_database(source: sqlite3.Connection, to: Path) -> None:
     partial.replace(to)
 
 
+def restore_database(copy: Path, to: Path) -> None:
+    """Bring a copy back into a store's file, in one transaction that running gateways see whole.
+
+    Raises sqlite3.Error where the copy is not a sound database.
+    """
+    source = sqlite3.connect(copy.resolve().as_uri() + "?mode=ro", uri=True)
+    verdict = source.execute("PRAGMA integrity_check").fetchone()[0]
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+    target = sqlite3.connect(to, timeout=BUSY_S)
+    with target:
+        source.backup(target)
+    target.execute("PRAGMA journal_mode = WAL")
+    target.close()
+    source.close()
+
+
 def _insert_event(db: sqlite3.Connection, event: Event) -> bool:
+    # Looked up first: an insertion that is ignored would use up a number, and the numbers count the accepted events.
+    if db.execute("SELECT 1 FROM events WHERE event_id = ?", (event.event_id,)).fetchone():
+        return False
     row = (event.event_id, event.user_id, event.item_id, event.event, event.time_s, event.value, event.request_id)
-    done = db.execute(f"INSERT OR IGNORE INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-    if done.rowcount > 0:
-        _count(db, event.item_id, event.event, 1)
-    return done.rowcount > 0
+    db.execute(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    _count(db, event.item_id, event.event, 1)
+    return True
 
 
 def _count(db: sqlite3.Connection, item_id: str, event: str, change: int) -> None:

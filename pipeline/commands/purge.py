@@ -1,0 +1,95 @@
+"""`zhiyin purge`: removes what old runs left behind, and with it every trace of people who asked to be forgotten."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+from pathlib import Path
+
+from components.settings import SettingsError
+from pipeline import config as configuration
+from pipeline import store_tables
+from pipeline.commands.arguments import DEMO_CONFIG, Commands, add_command, add_config
+from serving.gateway.privacy import Pseudonyms, load_keys, tombstones_of
+from serving.gateway.stores.base import StoreUnavailable, open_store
+
+LEFT_BY_RUNS = ("artifacts", "checkpoints", "tuning", "snapshots", "metadata.sqlite")  # in the work folder
+IDS_AT_ONCE = 1000
+
+
+def add_parser(commands: Commands) -> None:
+    """`purge --config FILE [--store URL]`."""
+    command = add_command(
+        commands,
+        "purge",
+        "remove old runs, versions and checkpoints, which may hold people who asked to be forgotten",
+        "./zhiyin purge --config configs/demo.yaml",
+        run,
+    )
+    add_config(command, DEMO_CONFIG)
+    command.add_argument("--store", default="", help="as of `up`")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Remove everything but the newest version of each served model. The next run computes everything anew."""
+    from pipeline.local_runner import one_run_at_a_time
+
+    config = configuration.load(arguments.config)
+    url = arguments.store or store_tables.default_store(config)
+    newest = {folder: versions[-1] for folder in _models(config) if (versions := _versions(folder))}
+    for version in newest.values():
+        known = asyncio.run(_forgotten_in(config, url, version))
+        if known:
+            raise SettingsError(
+                f"{version}: the served model still knows {known:,} of the people who asked to be forgotten: "
+                f"run ./zhiyin loop --once --config {arguments.config} first, which learns without them"
+            )
+    removed = [config.work_path / name for name in LEFT_BY_RUNS]
+    removed += [version for folder, kept in newest.items() for version in _versions(folder) if version != kept]
+    with one_run_at_a_time(config.work_path):
+        count = sum(_remove(path) for path in removed)
+    print(f"purge: {count:,} files and folders removed from {config.work_path}; the newest versions stay.")
+    print(
+        "The tables that the configuration names are yours: they are not touched, and the store does not take those people over again."
+    )
+    return 0
+
+
+async def _forgotten_in(config: configuration.Config, url: str, version: Path) -> int:
+    """How many of the people that a version knows by id have a tombstone."""
+    file = version / "assets" / "user_ids.txt"
+    user_ids = file.read_text(encoding="utf-8").split("\n")[1:-1] if file.is_file() else []
+    pseudonyms = Pseudonyms(load_keys(config.gateway.privacy))
+    store = open_store(url)
+    try:
+        await store.open()
+        tombstones = await tombstones_of(store)
+        both = [tombstones(one) for user_id in user_ids for one in {user_id, pseudonyms(user_id)}]
+        found = [await store.forgotten(both[at : at + IDS_AT_ONCE]) for at in range(0, len(both), IDS_AT_ONCE)]
+    except StoreUnavailable as error:
+        raise SettingsError(f"--store: {error}") from error
+    finally:
+        await store.close()
+    return sum(map(sum, found))
+
+
+def _models(config: configuration.Config) -> list[Path]:
+    return [folder for folder in config.serving_path.glob("*") if folder.is_dir()]
+
+
+def _versions(folder: Path) -> list[Path]:
+    """The versions in a served model's folder, the newest last."""
+    return sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def _remove(path: Path) -> int:
+    """How many files and folders went."""
+    if path.is_dir():
+        count = 1 + sum(1 for _ in path.rglob("*"))
+        shutil.rmtree(path)
+        return count
+    if path.is_file():
+        path.unlink()
+        return 1
+    return 0

@@ -1,0 +1,220 @@
+"""The tables in a service's store: filled from files when a service starts, read by a run as the source `store:`."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from components.config import DataConfig, TableConfig
+from components.settings import SettingsError
+from pipeline.config import Config
+from serving.gateway.privacy import Pseudonyms, load_keys, tombstones_of
+from serving.gateway.records import Event, StoredItem
+from serving.gateway.stores.base import Store, StoreUnavailable, open_store
+
+SOURCE = "store:"  # a table's path: the pipeline's own store, or store:URL
+ROWS_AT_ONCE = 1000
+_READS = ("catalogue", "events", "users")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Rows of the configured tables that a store took over."""
+
+    items: int = 0
+    events: int = 0
+    users: int = 0
+
+
+def default_store(config: Config) -> str:
+    """The SQLite file of a pipeline's service."""
+    return str(config.work_path / "store.sqlite")
+
+
+def is_store(path: str) -> bool:
+    """Whether a table's path names a store."""
+    return path.startswith(SOURCE)
+
+
+async def import_tables(config: Config, store: Store) -> Imported:
+    """Take the configured tables into an open store. What it has already stays: events by their values, items that came over the API.
+
+    Raises TableError where a table cannot be read.
+    """
+    data = config.data
+    users = 0 if data.users is None or is_store(data.users.path) else await _import_users(config, store)
+    items = 0 if is_store(data.catalogue.path) else await _import_items(data, store)
+    events = 0 if is_store(data.events.path) else await _import_events(config, store)
+    return Imported(items, events, users)
+
+
+async def _import_items(data: DataConfig, store: Store) -> int:
+    known: dict[str, StoredItem] = {}
+    after = 0
+    while found := await store.changed_items(after, ROWS_AT_ONCE):
+        known |= {item.item_id: item for item in found}
+        after = found[-1].seq
+    count = 0
+    for batch in _batches(_rows(data, "catalogue")):
+        items = [StoredItem(row.pop("item_id"), row) for row in batch]
+        new = [item for item in items if _is_news(item, known.get(item.item_id))]
+        if new:
+            await store.put_items([replace(item, is_withdrawn=_is_withdrawn(known, item)) for item in new])
+        count += len(new)
+    return count
+
+
+def _is_news(item: StoredItem, known: StoredItem | None) -> bool:
+    return known is None or (not known.is_live and known.fields != item.fields)
+
+
+def _is_withdrawn(known: dict[str, StoredItem], item: StoredItem) -> bool:
+    return item.item_id in known and known[item.item_id].is_withdrawn
+
+
+async def _import_events(config: Config, store: Store) -> int:
+    pseudonyms, tombstones = Pseudonyms(load_keys(config.gateway.privacy)), await tombstones_of(store)
+    count = 0
+    for batch in _batches(_rows(config.data, "events")):
+        events = [_event(row, pseudonyms(row["user_id"])) for row in batch]
+        events = [event for event in events if event.event in config.data.event_rules]
+        gone = await store.forgotten([tombstones(event.user_id) for event in events])
+        count += sum(await store.add_events([event for event, is_gone in zip(events, gone) if not is_gone]))
+    return count
+
+
+def _event(row: dict[str, Any], user_id: str) -> Event:
+    kind, time_s, value = row.get("event", "play"), row.get("timestamp"), row.get("value")
+    text = json.dumps([user_id, row["item_id"], kind, time_s, value, row.get("split")], ensure_ascii=False)
+    name = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return Event(f"table-{name}", user_id, row["item_id"], kind, time_s, value)
+
+
+async def _import_users(config: Config, store: Store) -> int:
+    pseudonyms, tombstones = Pseudonyms(load_keys(config.gateway.privacy)), await tombstones_of(store)
+    count = 0
+    for batch in _batches(_rows(config.data, "users")):
+        for row in batch:
+            user_id = pseudonyms(row.pop("user_id"))
+            is_gone = (await store.forgotten([tombstones(user_id)]))[0]
+            if not is_gone and await store.get_user(user_id) is None:
+                await store.put_user(user_id, row)
+                count += 1
+    return count
+
+
+def _rows(data: DataConfig, name: str) -> Iterator[dict[str, Any]]:
+    """The accepted rows of a configured table; a run reports what was rejected."""
+    from components.tables.readers import Row, inspect_table, read_rows, table_and_columns
+
+    table, columns = table_and_columns(data, name)
+    facts = inspect_table(table, columns)
+    for path in facts.files:
+        for row in read_rows(path, table, columns, facts.time_unit):
+            if isinstance(row, Row):
+                yield dict(row.values)
+
+
+def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == ROWS_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def with_store(config: Config, url: str = "") -> Config:
+    """The configuration with every table from a store. url: of another store than the pipeline's own."""
+    table = TableConfig(path=SOURCE + url)
+    users = table if config.data.users is not None else None
+    return replace(config, data=replace(config.data, catalogue=table, events=table, users=users))
+
+
+def resolved(config: Config) -> Config:
+    """The configuration with tables from a store written to files, and withdrawn items noted; unchanged where none is.
+
+    The files are a snapshot: their folder is named by a digest of what they hold, so the same name means the same bytes.
+    Raises SettingsError where a store cannot be read.
+    """
+    from pipeline import catalog_updates
+
+    tables: dict[str, Any] = {}
+    if is_store(config.data.events.path) and config.data.split.kind == "given":
+        raise SettingsError("data.split.kind: events of a store are in no given split; choose time or time_per_user")
+    for name in _READS:
+        table = getattr(config.data, name)
+        if table is not None and is_store(table.path):
+            url = table.path.removeprefix(SOURCE) or default_store(config)
+            try:
+                path, withdrawn = asyncio.run(_snapshot(url, name, config.work_path / "snapshots"))
+            except (StoreUnavailable, ValueError) as error:
+                raise SettingsError(f"data.{name}.path: {error}") from error
+            if withdrawn:
+                catalog_updates.note_withdrawn(config, withdrawn)
+            tables[name] = TableConfig(path=str(path), timestamp_unit="s")
+    return replace(config, data=replace(config.data, **tables)) if tables else config
+
+
+async def _snapshot(url: str, name: str, folder: Path) -> tuple[Path, list[str]]:
+    """One table of a store as gzipped JSON lines; and the ids of withdrawn items."""
+    if "://" not in url and not Path(url).is_file():
+        raise SettingsError(f"there is no store {url}: zhiyin up makes it")
+    store = open_store(url)
+    await store.open()
+    withdrawn: list[str] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    partial, digest = folder / f".{name}.partial", hashlib.blake2b(digest_size=16)
+    try:
+        with partial.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+            async for row in _SNAPSHOTS[name](store, withdrawn):
+                _write(packed, digest, row)
+    finally:
+        await store.close()
+    path = folder / digest.hexdigest() / f"{name}.jsonl.gz"
+    path.parent.mkdir(exist_ok=True)
+    partial.replace(path)
+    return path, withdrawn
+
+
+def _write(file: IO[bytes] | gzip.GzipFile, digest: Any, row: dict[str, Any]) -> None:
+    line = (json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n").encode()
+    digest.update(line)
+    file.write(line)
+
+
+async def _items_of(store: Store, withdrawn: list[str]) -> AsyncIterator[dict[str, Any]]:
+    items: dict[str, StoredItem] = {}
+    after = 0
+    while found := await store.changed_items(after, ROWS_AT_ONCE):
+        items |= {item.item_id: item for item in found}
+        after = found[-1].seq
+    for item_id in sorted(items):
+        if items[item_id].is_withdrawn:
+            withdrawn.append(item_id)  # it stays in the catalogue: histories hold it
+        yield {"item_id": item_id, **items[item_id].fields}
+
+
+async def _events_of(store: Store, withdrawn: list[str]) -> AsyncIterator[dict[str, Any]]:
+    del withdrawn
+    async for event in store.events():
+        row = {"user_id": event.user_id, "item_id": event.item_id, "event": event.event}
+        optional = {"timestamp": event.time_s, "value": event.value}
+        yield {**row, **{name: value for name, value in optional.items() if value is not None}}
+
+
+async def _users_of(store: Store, withdrawn: list[str]) -> AsyncIterator[dict[str, Any]]:
+    del withdrawn
+    async for user_id, fields in store.users():
+        yield {"user_id": user_id, **fields}
+
+
+_SNAPSHOTS = {"catalogue": _items_of, "events": _events_of, "users": _users_of}
