@@ -17,6 +17,7 @@ from components.media.extract import MediaArrays
 from components.media.isolation import Decoder
 from serving.gateway.catalog import Catalog
 from serving.gateway.encoding import MediaOutside, encode_inputs, media_path, raw_features
+from serving.gateway.messages import TensorSpec
 from serving.gateway.model_client import ModelClient, ModelRefused, ModelUnavailable
 from serving.gateway.records import StoredItem
 from serving.gateway.stores.base import Store, StoreUnavailable
@@ -36,6 +37,7 @@ class _Server:
         self.seq = 0
         self.is_connected_since_told = False
         self.refused: dict[str, str] = {}  # item -> why the version cannot take it
+        self.specs: dict[str, TensorSpec] = {}  # inputs of the version's `encode_item`
         self.lock = asyncio.Lock()
 
 
@@ -49,17 +51,18 @@ class LiveItems:
         self._decoder, self._decoding = Decoder(), threading.Lock()
         self._media: OrderedDict[tuple[str, int], MediaArrays | None] = OrderedDict()
 
-    async def put(self, items: Sequence[StoredItem]) -> dict[str, str]:
-        """Keep items and tell every server. Returns for those that a server could not take now: why."""
-        await self._store.put_items(items)
-        return await self._tell_all([item.item_id for item in items])
+    async def tell(self, item_ids: Sequence[str], within_s: float) -> dict[str, str]:
+        """Tell every server what the store holds now. Returns for those of the items that a server does not show yet: why.
 
-    async def withdraw(self, item_id: str) -> bool:
-        """Show an item no more; False where there is none."""
-        if not await self._store.withdraw_item(item_id):
-            return False
-        await self._tell_all([item_id])
-        return True
+        within_s: after which the telling goes on without the caller.
+        """
+        telling = asyncio.ensure_future(self._tell_all(item_ids))
+        try:
+            return await asyncio.wait_for(asyncio.shield(telling), within_s)
+        except asyncio.TimeoutError:
+            return dict.fromkeys(item_ids, "the model servers are still being told")
+        except StoreUnavailable as error:
+            return dict.fromkeys(item_ids, str(error))
 
     async def run(self) -> None:
         """Look for changes until cancelled."""
@@ -106,7 +109,7 @@ class LiveItems:
     async def _tell(self, server: _Server) -> None:
         version = await server.client.version(CALL_S)
         if version != server.version or not server.is_connected_since_told:
-            server.version, server.seq, server.refused = version, 0, {}
+            server.version, server.seq, server.refused, server.specs = version, 0, {}, {}
             server.is_connected_since_told = True
         newest = self._catalog.seq
         changed = self._catalog.changed(server.seq)
@@ -121,10 +124,10 @@ class LiveItems:
     async def _add(self, server: _Server, items: Sequence[StoredItem]) -> None:
         """Encode and add; where a batch is refused, one by one, so that one item does not keep out the others."""
         try:
-            specs = (await server.client.signatures(CALL_S))["encode_item"]
+            server.specs = server.specs or (await server.client.signatures(CALL_S))["encode_item"]
             media = [await asyncio.to_thread(self._media_of, item) for item in items]
             raw = [raw_features(item.item_id, item.fields, one) for item, one in zip(items, media)]
-            vectors = await server.client.encode_items(encode_inputs(specs, raw), CALL_S)
+            vectors = await server.client.encode_items(encode_inputs(server.specs, raw), CALL_S)
             domains, creators = ([str(item.fields.get(name) or "") for item in items] for name in ("domain", "creator"))
             await server.client.add_items([item.item_id for item in items], vectors, domains, creators, CALL_S)
         except (ModelRefused, ValueError, KeyError) as error:

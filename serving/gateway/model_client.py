@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 
 from serving.gateway import messages
+from serving.gateway.tracing import outgoing
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -227,7 +228,7 @@ class ModelClient:
         request = messages.predict_request(model or self.model, signature, inputs)
         if label:
             request.model_spec.version_label = label
-        response = await self._awaited(self._predict(request, timeout=timeout_s))
+        response = await self._awaited(self._predict(request, timeout=timeout_s, metadata=outgoing()))
         outputs = {name: messages.array_of(tensor) for name, tensor in response.outputs.items()}
         return outputs, response.model_spec.version.value
 

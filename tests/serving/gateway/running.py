@@ -149,7 +149,7 @@ def settings(model_server, store, **gateway):
     )
 
 
-def fill(store_url, num_items=NUM_ITEMS, media_uri=None):
+def fill(store_url, num_items=NUM_ITEMS, media_uri=None, num_events=5):
     """The tiny world's items, and a few events that make i1 the most popular."""
 
     async def go():
@@ -170,7 +170,8 @@ def fill(store_url, num_items=NUM_ITEMS, media_uri=None):
             ]
         )
         events = [
-            Event(f"seed{n}", f"someone{n}", "i1" if n < 3 else "i2", "like", 1_700_000_000 + n) for n in range(5)
+            Event(f"seed{n}", f"someone{n}", "i1" if n < 3 else "i2", "like", 1_700_000_000 + n)
+            for n in range(num_events)
         ]
         await store.add_events(events)
         await store.close()
@@ -195,3 +196,11 @@ def run(coroutine_of, store_url):
 def lines(process):
     """The log's JSON lines."""
     return [json.loads(line) for line in process.log().splitlines() if line.startswith("{")]
+
+
+def until(is_so, seconds=60):
+    """Wait for something that has to come true."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.1)
