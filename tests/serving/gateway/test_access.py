@@ -1,0 +1,181 @@
+"""Keys, scopes, revocation; media only from below media_root; answers over TLS."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from components.settings import to_json
+from serving.gateway import api_keys
+from serving.gateway.access import Access, RateLimit
+from serving.gateway.encoding import MediaOutside, media_path
+from serving.gateway.problems import Problem
+from serving.gateway.records import StoredItem
+from tests.serving.gateway import running
+from tests.serving.gateway.running import until
+
+
+def add_key(store_url, *scopes):
+    token, key = api_keys.make_key("test", scopes, 1)
+    running.run(lambda store: store.put_key(key), store_url)
+    return token, key.key_id
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.fixture(scope="module")
+def guarded(model_server, tmp_path_factory):
+    """A gateway whose store has keys, and media with things beside them."""
+    folder = tmp_path_factory.mktemp("guarded")
+    media = folder / "media"
+    media.mkdir()
+    (media / "song.mp3").write_bytes(bytes(range(256)) * 4)
+    (media / "page.html").write_text("<script>alert(1)</script>")
+    (folder / "secret.txt").write_text("secret")
+    (media / "link.mp3").symlink_to(folder / "secret.txt")
+    store = folder / "store.sqlite"
+    running.fill(store)
+    uris = {"song": "song.mp3", "page": "page.html", "up": "../secret.txt", "link": "link.mp3", "gone": "gone.mp3",
+            "absolute": str(folder / "secret.txt"), "file": f"file://{folder}/secret.txt", "nul": "a\0b"}  # fmt: skip
+    items = [StoredItem(name, {"media_uri": uri}) for name, uri in uris.items()]
+    running.run(lambda opened: opened.put_items(items), store)
+    tokens = {scope: add_key(store, scope) for scope in api_keys.SCOPES}
+    settings = running.settings(model_server, store)
+    settings = replace(settings, data=replace(settings.data, media_root=str(media)))
+    gateway = running.Gateway(folder / "process", settings)
+    yield gateway, tokens, store
+    gateway.stop()
+
+
+def test_each_scope_opens_its_calls_and_no_others(guarded):
+    gateway, tokens, _ = guarded
+    calls = {
+        "read": lambda headers: gateway.http.get("/v1/popular", headers=headers),
+        "write": lambda headers: gateway.post_with(headers, {"user_id": "u", "item_id": "i1"}),
+        "admin": lambda headers: gateway.http.delete("/v1/users/somebody", headers=headers),
+    }
+    gateway.post_with = lambda headers, event: gateway.http.post("/v1/events", json=event, headers=headers)
+    for scope, (token, _) in tokens.items():
+        for needed, call in calls.items():
+            expected = 200 if scope in (needed, "admin") else 403
+            assert call(bearer(token)).status_code == expected, (scope, needed)
+
+
+def test_missing_wrong_and_revoked_keys_are_refused(guarded):
+    gateway, tokens, store = guarded
+    token, key_id = add_key(store, "read")
+    assert gateway.http.get("/v1/popular").status_code == 401
+    assert gateway.http.get("/v1/popular").headers["WWW-Authenticate"] == "Bearer"
+    wrong = [token[:-1] + ("a" if token[-1] != "a" else "b"), "zy_", "zy__", f"zy_{key_id}_", "x", "zy_" + "a" * 5000,
+             token.removeprefix("zy_"), token.upper()]  # fmt: skip
+    for one in wrong:
+        assert gateway.http.get("/v1/popular", headers=bearer(one)).status_code == 401, one
+    assert gateway.http.get("/v1/popular", headers=bearer(token)).status_code == 200
+    used = running.run(lambda opened: opened.get_key(key_id), store).last_used_s
+    assert used > 1_700_000_000
+    running.run(lambda opened: api_keys.revoke(opened, key_id, 2), store)
+    assert gateway.http.get("/v1/popular", headers=bearer(token)).status_code == 401
+
+
+def test_no_secret_is_kept(guarded):
+    _, tokens, store = guarded
+    secret = tokens["admin"][0].rpartition("_")[2]
+    assert not any(secret.encode() in file.read_bytes() for file in store.parent.glob("store.sqlite*"))
+
+
+def test_health_needs_no_key(guarded):
+    gateway, _, _ = guarded
+    assert gateway.http.get("/health/live").status_code == 200
+
+
+def test_media_are_sent_whole_and_by_ranges(guarded):
+    gateway, tokens, _ = guarded
+    headers = bearer(tokens["read"][0])
+    whole = gateway.http.get("/v1/media/song", headers=headers)
+    assert (whole.status_code, whole.content) == (200, bytes(range(256)) * 4)
+    assert whole.headers["content-type"] == "audio/mpeg"
+    part = gateway.http.get("/v1/media/song", headers={**headers, "Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, bytes(range(10, 20)))
+    assert part.headers["content-range"] == "bytes 10-19/1024"
+    assert gateway.http.get("/v1/media/song", headers={**headers, "Range": "bytes=9999-"}).status_code == 416
+
+
+def test_nothing_beside_the_media_is_sent(guarded):
+    gateway, tokens, _ = guarded
+    headers = bearer(tokens["read"][0])
+    for name in ("up", "link", "gone", "absolute", "file", "nul", "i1", "..%2f..%2fsecret.txt"):
+        answer = gateway.http.get(f"/v1/media/{name}", headers=headers)
+        assert answer.status_code == 404, name
+        assert b"secret" not in answer.content.replace(b"secret.txt", b"")
+    page = gateway.http.get("/v1/media/page", headers=headers)
+    assert page.headers["content-type"] == "application/octet-stream", "what is no medium is not run by a browser"
+
+
+@pytest.mark.parametrize("uri", ["../x", "/etc/passwd", "http://x/y", "a/../../x", "file:///etc/passwd", "\0"])
+def test_a_medium_outside_is_refused(tmp_path, uri):
+    with pytest.raises(MediaOutside):
+        media_path(str(tmp_path), uri)
+
+
+def test_without_keys_others_are_not_served(model_server, tmp_path):
+    store = tmp_path / "store.sqlite"
+    running.fill(store)
+    file = tmp_path / "settings.json"
+    file.write_text(to_json(replace(running.settings(model_server, store), host="0.0.0.0")))
+    command = [sys.executable, "-m", "serving.gateway", str(file)]
+    environment = os.environ | {"PYTHONPATH": "."}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
+    assert done.returncode == 2
+    assert "zhiyin keys add" in done.stderr
+
+
+def test_the_first_key_closes_a_running_service(model_server, tmp_path):
+    store = tmp_path / "store.sqlite"
+    running.fill(store)
+    gateway = running.Gateway(tmp_path / "process", running.settings(model_server, store))
+    assert gateway.http.get("/v1/popular").status_code == 200
+    token, _ = add_key(store, "read")
+    until(lambda: gateway.http.get("/v1/popular").status_code == 401)
+    assert gateway.http.get("/v1/popular", headers=bearer(token)).status_code == 200
+    gateway.stop()
+
+
+def test_a_key_that_the_store_confirmed_counts_while_it_is_away(redis_server, tmp_path):
+    """Revocation waits for the store; answers do not."""
+    redis = running.Redis(tmp_path / "redis")
+    token, _ = add_key(redis.url, "read")
+
+    async def go(store):
+        access = Access(store)
+        assert await access.check(token, "read")
+        redis.kill()
+        assert await access.check(token, "read")
+        with pytest.raises(Problem) as refused:
+            await access.check("zy_0123456789ab_x", "read")
+        assert refused.value.status_code == 503
+
+    running.run(go, redis.url)
+
+
+def test_a_bucket_fills_again_at_its_rate():
+    now = [0.0]
+    limit = RateLimit(2.0, 2, lambda: now[0])
+    limit.take("a")
+    limit.take("a")
+    limit.take("another")
+    with pytest.raises(Problem) as refused:
+        limit.take("a")
+    assert refused.value.headers["Retry-After"] == "1"
+    now[0] = 0.5
+    limit.take("a")
+    with pytest.raises(Problem):
+        limit.take("a")
+
+
+def test_scopes_have_to_exist():
+    with pytest.raises(ValueError, match="sing"):
+        api_keys.make_key("x", ("sing",), 0)

@@ -1,0 +1,111 @@
+"""Items come and go in the next answer, of every model server, also after a restart and a swap."""
+
+import shutil
+
+import pytest
+
+from tests.serving.gateway import conftest, running
+from tests.serving.gateway.running import until
+
+
+def put(gateway, item_id, style=(1.0, 0.0, 0.0, 0.0), **others):
+    body = {"title": item_id, "embeddings": {"style": list(style)}, **others}
+    return gateway.http.put(f"/v1/items/{item_id}", json=body)
+
+
+def shown(gateway, user_id="viewer"):
+    return gateway.ids(user_id, k=50)
+
+
+@pytest.fixture
+def own_servers(served_folder, tmp_path):
+    """Two model servers with a folder of their own, and a gateway over both."""
+    folder = tmp_path / "served"
+    shutil.copytree(served_folder, folder)
+    servers = [running.ModelServer(folder, tmp_path / f"log{n}") for n in range(2)]
+    store = tmp_path / "store.sqlite"
+    running.fill(store)
+    settings = running.settings(servers[0], store)
+    both = running.replace(settings, model_servers=tuple(server.address for server in servers))
+    gateway = running.Gateway(tmp_path / "gateway", both)
+    yield folder, servers, gateway, both
+    gateway.stop()
+    for server in servers:
+        server.stop()
+
+
+def test_an_item_is_in_the_next_answer_with_its_title_and_by_its_content(gateway):
+    outcome = put(gateway, "brand-new", domain="film", creator="somebody").json()
+    assert outcome == {"item_id": "brand-new", "status": "shown", "reason": None}
+    items = {item["item_id"]: item for item in gateway.recommend("viewer", k=50)["items"]}
+    assert (items["brand-new"]["title"], items["brand-new"]["creator"]) == ("brand-new", "somebody")
+    assert put(gateway, "twin").json()["status"] == "shown"
+    similar = gateway.http.get("/v1/items/twin/similar", params={"k": 1}).json()["items"][0]
+    assert (similar["item_id"], similar["score"]) == ("brand-new", pytest.approx(1.0, abs=1e-5))
+    assert gateway.http.get("/v1/latest", params={"domain": "film"}).json()["items"]
+
+
+def test_a_withdrawn_item_is_in_no_answer_and_does_not_come_back(gateway):
+    assert "i9" in shown(gateway)
+    assert gateway.http.delete("/v1/items/i9").status_code == 204
+    assert "i9" not in shown(gateway)
+    assert gateway.http.get("/v1/items/i9").status_code == 404
+    again = put(gateway, "i9")
+    assert (again.status_code, again.json()["type"]) == (409, "urn:zhiyin:problem:withdrawn")
+    assert gateway.http.delete("/v1/items/never-heard-of").status_code == 404
+
+
+def test_what_the_catalogue_does_not_declare_is_refused_by_name(gateway):
+    refused = put(gateway, "odd", numeric={"tempo": 3.0})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "body.numeric"
+    assert "tempo" in refused.json()["detail"]
+    assert put(gateway, "odd", style=(1.0, 2.0)).status_code == 422
+    assert put(gateway, "odd", media_uri="../../etc/passwd").status_code == 422
+    assert put(gateway, "odd", media_uri="http://example.com/a.mp3").status_code == 422
+
+
+def test_bulk_is_whole_or_nothing_and_what_has_no_room_waits(gateway):
+    bulk = [{"item_id": f"bulk{n}", "embeddings": {"style": [0, 1, 0, n]}} for n in range(8)]
+    assert gateway.http.post("/v1/items", json={"items": [*bulk, bulk[0]]}).status_code == 422
+    assert "bulk1" not in shown(gateway)
+    outcomes = gateway.http.post("/v1/items", json={"items": bulk}).json()["items"]
+    assert [one["item_id"] for one in outcomes] == [one["item_id"] for one in bulk]
+    waiting = [one for one in outcomes if one["status"] == "waiting"]
+    assert waiting, "the tiny model has 8 rows for more items, and some are taken"
+    assert all("no row is free" in one["reason"] for one in waiting)
+    on_list = set(shown(gateway))
+    assert {one["item_id"] for one in outcomes if one["status"] == "shown"} <= on_list
+
+
+def test_all_items_are_listed_by_pages(gateway):
+    seen, cursor = [], "0"
+    while cursor is not None:
+        page = gateway.http.get("/v1/items", params={"limit": 7, "cursor": cursor}).json()
+        seen += [item["item_id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+    assert len(seen) == len(set(seen)) >= running.NUM_ITEMS - 1
+    assert {"i0", "i29"} <= set(seen)
+
+
+def test_every_server_is_told_and_told_again_after_a_restart_and_a_swap(own_servers, tmp_path):
+    folder, servers, gateway, settings = own_servers
+    assert put(gateway, "new").json()["status"] == "shown"
+    gateway.http.delete("/v1/items/i4").raise_for_status()
+
+    turned = running.replace(settings, model_servers=settings.model_servers[::-1], port=0)
+    other = running.Gateway(tmp_path / "other", turned)
+    assert "new" in shown(other), "the second server was told by the first gateway"
+    assert "i4" not in shown(other)
+
+    servers[0].kill()
+    servers[0].start()
+    until(lambda: "new" in shown(gateway) and "i4" not in shown(gateway))
+
+    made = conftest.save_version(tmp_path, 2, seed=1)
+    (made / "2").rename(folder / "2")
+    until(lambda: gateway.recommend("viewer")["model_version"] == 2)
+    until(lambda: "new" in shown(gateway))
+    assert "i4" not in shown(gateway)
+    until(lambda: other.recommend("viewer")["model_version"] == 2 and "new" in shown(other))
+    other.stop()
