@@ -198,7 +198,7 @@ def lines(process):
     return [json.loads(line) for line in process.log().splitlines() if line.startswith("{")]
 
 
-def until(is_so, seconds=60):
+def until(is_so, seconds=240):
     """Wait for something that has to come true."""
     end = time.monotonic() + seconds
     while not is_so():

@@ -36,7 +36,7 @@ def test_a_persons_variant_does_not_change_and_another_salt_is_another_split():
 def test_the_edges_of_the_shares_belong_to_a_variant():
     odd = ExperimentConfig({"most": VariantConfig(1 - 1e-7), "none": VariantConfig(0.0)})
     assert {variant_of("x", odd, one) for one in PEOPLE} == {"most"}
-    assert 0 <= min(share_point("x", one) for one in PEOPLE)
+    assert min(share_point("x", one) for one in PEOPLE) >= 0
     assert max(share_point("x", one) for one in PEOPLE) < 1
     assert assignments({"x": HALVES}, "") == {}
 
