@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -18,6 +17,8 @@ from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
+
+from components.files import fixed_folder, is_remote, matching_files
 
 
 def prepare_examples(examples: Artifact, splits: Sequence[str]) -> None:
@@ -35,7 +36,7 @@ def split_uri(examples: Artifact, split: str) -> str:
 
 
 class WriteRecords(beam.PTransform):
-    """PCollection of serialized Examples → gzipped TFRecords in a split's folder; an empty one gives an empty file."""
+    """Writes serialized Examples as gzipped TFRecords into a split's folder; an empty collection gives an empty file."""
 
     def __init__(self, uri: str):
         super().__init__()
@@ -46,7 +47,7 @@ class WriteRecords(beam.PTransform):
 
 
 class ReadExamples(beam.PTransform):
-    """Pipeline → PCollection of tf.train.Example of all files in a split's folder."""
+    """Reads the tf.train.Examples of all files in a split's folder."""
 
     def __init__(self, uri: str):
         super().__init__()
@@ -67,28 +68,20 @@ def file_fingerprint(patterns: Iterable[str]) -> str:
     size and its time of change (nanoseconds on a local disk, seconds elsewhere); moving that folder changes nothing.
     """
     wanted = [pattern for pattern in dict.fromkeys(patterns) if pattern]
-    shared = os.path.commonprefix([_fixed_folder(pattern) for pattern in wanted])
+    shared = os.path.commonprefix([fixed_folder(pattern) for pattern in wanted])
     shared = shared[: shared.rfind("/") + 1]
-    facts = sorted(
-        (path.removeprefix(shared), size, changed) for pattern in wanted for path, size, changed in _files(pattern)
-    )
+    files = [file for pattern in wanted for file in _files(pattern)]
+    facts = sorted((path.removeprefix(shared), size, changed) for path, size, changed in files)
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
 
 def _files(pattern: str) -> list[tuple[str, int, int]]:
     """(path, size, time of change) of each file behind a pattern; none where there is none."""
-    if "://" in pattern:
+    if is_remote(pattern):
         try:
             found = FileSystems.match([pattern])[0].metadata_list
         except BeamIOError:
             return []
         return [(file.path, file.size_in_bytes, int(file.last_updated_in_seconds)) for file in found]
-    # A file whose name looks like a pattern ("song [live].mp3") is that file.
-    paths = [pattern] if Path(pattern).is_file() else glob.glob(pattern, recursive=True)
-    stats = [(path, Path(path).stat()) for path in paths if Path(path).is_file()]
+    stats = [(path, Path(path).stat()) for path in matching_files(pattern)]
     return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-
-
-def _fixed_folder(pattern: str) -> str:
-    fixed = pattern[: next((i for i, character in enumerate(pattern) if character in "*?["), len(pattern))]
-    return fixed[: fixed.rfind("/") + 1]

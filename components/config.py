@@ -1,8 +1,9 @@
-"""Settings of the first room: where the tables are, how they are read, and what their events mean. Standard library only."""
+"""Settings of the data: where the tables are, how they are read, and what their events mean. Standard library only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from datetime import date
 from typing import Any, Literal
 
 
@@ -10,13 +11,26 @@ from typing import Any, Literal
 class TableConfig:
     """One table on disk or in a bucket."""
 
-    path: str  # file or glob; csv, jsonl or parquet, plain or .gz; gs:// through Beam's file systems
+    path: str  # file, folder or glob; csv, json or parquet, plain or .gz; gs:// through Beam's file systems
     separator: str = ","  # CSV only; "::" and "\t" work too
-    encoding: str = "utf-8"  # CSV and JSONL; a byte order mark is dropped
+    quotes: Literal["auto", "double", "none"] = (
+        "auto"  # CSV only; double is RFC 4180, none takes a quote as a character
+    )
+    encoding: str = "utf-8"  # CSV and JSON; a byte order mark is dropped
     columns: dict[str, str] = field(default_factory=dict)  # contract name -> name in the file, where they differ
-    timestamp_unit: Literal["auto", "s", "ms", "iso"] = "auto"  # auto decides once a table, from its first rows
+    timestamp_unit: Literal["auto", "s", "ms", "us", "ns", "iso"] = "auto"  # auto: once a table, from its first rows
+    earliest_time: str = ""  # ISO date; before it a time is a reject; where empty 1990 for events, 1800 for works
+    latest_time: str = ""  # ISO date, the last day; where empty a day from now for events, 2100 for works
     list_separator: str = "|"  # between the values of a list column in CSV
     empty_values: tuple[str, ...] = ("(no genres listed)",)  # cells that say "nothing" besides the empty one
+    empty_values_of: dict[str, tuple[str, ...]] = field(default_factory=dict)  # further ones by column
+
+    def __post_init__(self) -> None:
+        for name in ("earliest_time", "latest_time"):
+            try:
+                _ = getattr(self, name) and date.fromisoformat(getattr(self, name))
+            except ValueError:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected a date such as 1990-01-31") from None
 
 
 @dataclass(frozen=True)
@@ -67,9 +81,8 @@ class DataConfig:
     numeric: tuple[str, ...] = ()  # declared numeric columns of the catalogue, beside duration_s
     categorical: tuple[str, ...] = ()  # declared categorical columns of the catalogue, beside domain and creator
     embeddings: dict[str, int] = field(default_factory=dict)  # embedding:<name> columns of the catalogue -> dimension
-    pieces: dict[str, int] = field(
-        default_factory=dict
-    )  # wordpieces of each tuned text encoder; the run fills it in from `encoders`
+    # Wordpieces of each tuned text encoder; the run fills it in from `encoders`.
+    pieces: dict[str, int] = field(default_factory=dict)
     user_numeric: tuple[str, ...] = ()  # declared columns of the users table
     user_categorical: tuple[str, ...] = ()
     event_rules: dict[str, EventRule] = field(default_factory=lambda: dict(DEFAULT_EVENTS))
@@ -83,7 +96,7 @@ class DataConfig:
             raise ValueError("event_rules: no kind of event is positive, so there is nothing to learn from")
 
     def only(self, *names: str) -> DataConfig:
-        """These settings and the defaults of all others: what stands in a node's cache key is what the node depends on."""
+        """These settings and the defaults of all others: a node's cache key holds what the node depends on."""
         unknown = set(names) - {field.name for field in fields(self)}
         if unknown:
             raise ValueError(f"no such setting: {', '.join(sorted(unknown))}")

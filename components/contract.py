@@ -1,4 +1,6 @@
-"""The data contract: the tables' columns and every item feature, with name, dtype, shape and unit. Standard library only.
+"""The data contract: the tables' columns and every item feature, with name, dtype, shape and unit.
+
+Standard library only.
 
 Dimensions: T text tokens, G tags, S audio segments, F mel frames a segment, M mel bins, K key frames, H x W pixels.
 """
@@ -10,7 +12,7 @@ from typing import Literal
 
 from components.config import DataConfig
 
-Kind = Literal["id", "text", "list", "number", "category", "time", "embedding"]
+Kind = Literal["id", "text", "uri", "list", "number", "category", "time", "embedding"]
 DType = Literal["string", "int64", "float32", "uint8"]
 
 
@@ -23,6 +25,7 @@ class Column:
     required: bool = False
     about: str = ""
     dim: int = 0  # embeddings only
+    above_zero: bool = False  # numbers only: 0 or less says nothing
 
 
 CATALOGUE = (
@@ -32,9 +35,9 @@ CATALOGUE = (
     Column("tags", "list", False, "genres, tags, keywords"),
     Column("domain", "category", False, "music, video, film, game, course, ..."),
     Column("creator", "category", False, "artist, channel, studio, teacher"),
-    Column("media_uri", "text", False, "audio or video file, absolute or relative to media_root"),
+    Column("media_uri", "uri", False, "audio or video file, absolute or relative to media_root"),
     Column("published_at", "time", False, "when the item appeared"),
-    Column("duration_s", "number", False, "length in seconds as the catalogue states it; a hint, not a fact"),
+    Column("duration_s", "number", False, "length in seconds as stated; a hint, not a fact", above_zero=True),
 )
 EVENTS = (
     Column("user_id", "id", True, "who"),
@@ -114,7 +117,7 @@ VIDEO_FEATURES = (
 
 
 def item_features(data: DataConfig) -> tuple[Feature, ...]:
-    """Every feature of a transformed item. `has_<modality>` says 1 where the modality is there, else its features are padding."""
+    """Every feature of a transformed item; where `has_<modality>` is 0, the features of that modality are padding."""
     num_numeric = 1 + len(data.numeric)
     return (
         Feature("item_id", "string", (), "UTF-8"),

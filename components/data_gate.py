@@ -15,15 +15,14 @@ class DataGateError(ValueError):
 
 
 def excess_of(table: str, rejects_uri: str, max_reject_share: float) -> list[str]:
-    """A line if more than `max_reject_share` of the table's rows were rejected: the shares, the reasons, the first records."""
+    """A line if more than `max_reject_share` of a table's rows were rejected: shares, reasons, the first records."""
     summary = read_summary(rejects_uri)
     rejected = sum(summary["rejects"].values())
     share = rejected / max(summary["rows"], 1)
     if share <= max_reject_share:
         return []
-    return [
-        f"{table}: {share:.1%} of the rows are rejects, max_reject_share is {max_reject_share:.1%}: {describe_rejects(rejects_uri)}"
-    ]
+    limit = f"max_reject_share is {max_reject_share:.1%}"
+    return [f"{table}: {share:.1%} of the rows are rejects, {limit}: {describe_rejects(rejects_uri)}"]
 
 
 def anomalies_of(table: str, anomalies: Artifact) -> list[str]:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from tfx.utils import io_utils
 
+from components.account import COPIES
+
 
 def reject(stage: str, source: str, line: int | None, item_id: str | None, reason: str, detail: str) -> dict[str, Any]:
     """A record that was left out, as it is written to `rejects.jsonl`.
 
-    stage: the step that left it out; source: its file; line: 1-based line of the file (in Parquet, the row's number), None
-    where the source is no table; reason: a code that is counted; detail: what was got and what was expected.
+    stage: the step that left it out.
+    source: its file.
+    line: 1-based line of the file, in Parquet the row's number; None where the source is no table.
+    reason: a code that is counted.
+    detail: what was got and what was expected.
     """
     return {"stage": stage, "source": source, "line": line, "item_id": item_id, "reason": reason, "detail": detail}
 
@@ -22,9 +28,10 @@ def reject(stage: str, source: str, line: int | None, item_id: str | None, reaso
 class WriteRejects(beam.PTransform):
     """Writes the rejected records of a step and its counts: `rejects.jsonl` and `summary.json` in a folder.
 
-    Takes {"accepted": …, "rejects": …, "exact_copies": …, anything else: …}. The rejects are dicts (see `reject`). `rows`
-    are the accepted records, the rejects and the copies that were dropped; any other collection is only counted, in the
-    summary's `notes` under its name.
+    Takes {"accepted", "rejects", "exact_copies", "by_file", "cells", anything else}; all but the first two may be missing.
+    `rejects` are dicts (see `reject`), `by_file` ((file, kind of row), number) with the kinds of `components.account`, and
+    `cells` texts on single cells, which are counted. Of any other collection the elements are counted in the summary's
+    `notes`, under its name. `rows` are the accepted, the rejected and the exact copies.
     """
 
     def __init__(self, uri: str, notes: dict[str, Any] | None = None):
@@ -33,16 +40,11 @@ class WriteRejects(beam.PTransform):
 
     def expand(self, collections: dict[str, beam.PCollection]) -> Any:
         rejects = collections["rejects"]
-        counted = [rejects | "KeyByReason" >> beam.Map(lambda reject: ("rejects", reject["reason"]))]
-        for name, collection in collections.items():
-            if name != "rejects":
-                counted.append(collection | f"Key {name}" >> beam.Map(lambda _, name=name: ("count", name)))
-        counts = counted | "JoinCounts" >> beam.Flatten() | "CountKeys" >> beam.combiners.Count.PerElement()
         lines = rejects | "FormatRejects" >> beam.Map(json.dumps, ensure_ascii=False)
         summary = (
             rejects.pipeline
             | "Notes" >> beam.Create([self._notes])
-            | "Summarize" >> beam.Map(_summary, beam.pvalue.AsDict(counts))
+            | "Summarize" >> beam.Map(_summary, beam.pvalue.AsDict(collections | "Count" >> _Count()))
             | "FormatSummary" >> beam.Map(json.dumps, indent=2, sort_keys=True, ensure_ascii=False)
         )
         return (
@@ -51,16 +53,39 @@ class WriteRejects(beam.PTransform):
         )
 
 
+class _Count(beam.PTransform):
+    """The collections of `WriteRejects` → ((kind, name), number)."""
+
+    def expand(self, collections: dict[str, beam.PCollection]) -> Any:
+        counted = []
+        for name, collection in collections.items():
+            if name == "by_file":
+                counted.append(collection | beam.MapTuple(lambda key, number: (("file", key), number)))
+                continue
+            key = {
+                "rejects": lambda reject: ("rejects", reject["reason"]),
+                "cells": lambda note: ("cells", note),
+            }.get(name, lambda _, name=name: ("count", name))
+            counted.append(collection | f"Key {name}" >> beam.Map(lambda element, key=key: (key(element), 1)))
+        return counted | "JoinCounts" >> beam.Flatten() | "SumCounts" >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
+
+
 def _one_file(path: str) -> beam.PTransform:
     return beam.io.WriteToText(path, num_shards=1, shard_name_template="")
 
 
-def _summary(notes: dict[str, Any], counts: dict[tuple[str, str], int]) -> dict[str, Any]:
-    rejects = {name: count for (kind, name), count in counts.items() if kind == "rejects"}
-    other = {name: count for (kind, name), count in counts.items() if kind == "count"}
+def _summary(notes: dict[str, Any], counts: dict[tuple[str, Any], int]) -> dict[str, Any]:
+    parts: dict[str, dict[Any, int]] = defaultdict(dict)
+    for (kind, name), count in counts.items():
+        parts[kind][name] = count
+    files: dict[str, dict[str, int]] = defaultdict(dict)
+    for (path, row_kind), count in parts["file"].items():
+        files[path][row_kind] = count
+    other, rejects = parts["count"], parts["rejects"]
     accepted = other.pop("accepted", 0)
-    rows = accepted + sum(rejects.values()) + other.get("exact_copies", 0)
-    return {"rows": rows, "accepted": accepted, "rejects": rejects, "notes": {**notes, **other}}
+    rows = accepted + sum(rejects.values()) + other.get(COPIES, 0)
+    all_notes = {**notes, **other, **({"cells": parts["cells"]} if parts["cells"] else {})}
+    return {"rows": rows, "accepted": accepted, "rejects": rejects, "notes": all_notes, "files": files}
 
 
 def read_summary(uri: str) -> dict[str, Any]:

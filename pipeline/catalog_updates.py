@@ -131,8 +131,9 @@ def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
     from components.artifacts import WriteRecords
     from components.media.features import REJECTS, AddMediaFeatures
     from components.rejects import sample_rejects
+    from components.tables.columns import table_and_columns
     from components.tables.examples import TableToExamples
-    from components.tables.readers import inspect_table, table_and_columns
+    from components.tables.inspection import inspect_table
 
     model = ServedModel(config)
     data = replace(config.data, catalogue=replace(config.data.catalogue, path=str(table)))
@@ -140,7 +141,7 @@ def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
     facts = inspect_table(settings, columns)
     with tempfile.TemporaryDirectory(prefix="zhiyin-add-") as folder:
         with beam.Pipeline() as pipeline:
-            _ = pipeline | TableToExamples("catalogue", settings, columns, facts, f"{folder}/rows", f"{folder}/rejects")
+            _ = pipeline | TableToExamples("catalogue", columns, facts, f"{folder}/rows", f"{folder}/rejects")
         with beam.Pipeline() as pipeline:
             found = pipeline | beam.io.ReadFromTFRecord(f"{folder}/rows/*") | AddMediaFeatures(data.media_root)
             _ = found["items"] | WriteRecords(f"{folder}/items")

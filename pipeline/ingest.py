@@ -76,9 +76,7 @@ def ingest(config: Config, places: Places) -> Ingest:
     schema_code = code_fingerprint("pipeline.nodes.curated_schema")
     columns = to_json(config.item_data.only("numeric", "categorical", "embeddings", "pieces"))
     catalogue_schema = CuratedSchema(table="catalogue", data=columns, code=schema_code).with_id("CatalogSchema")
-    event_schema = CuratedSchema(table="events", data=to_json(data.only("event_rules")), code=schema_code).with_id(
-        "EventSchema"
-    )
+    event_schema = CuratedSchema(table="events", data=to_json(data.only()), code=schema_code).with_id("EventSchema")
 
     catalogue_anomalies = ExampleValidator(
         statistics=catalogue_statistics.outputs["statistics"], schema=catalogue_schema.outputs["schema"]

@@ -14,7 +14,7 @@ from components.contract import EVENTS
 from components.events.sequences import Event, UserSequence, sequence_example, user_sequences
 from components.events.splits import GIVEN_SPLITS, SPLITS, Cuts, quantile_cuts
 from components.events.time_histogram import TimeHistogram
-from components.examples import row_values
+from components.examples import place_of, row_values
 from components.rejects import WriteRejects, reject
 
 STAGE = "interactions"
@@ -36,8 +36,10 @@ class Interactions(beam.PTransform):
     def expand(self, examples: dict[str, beam.PCollection]) -> Any:
         data = self._data
         item_ids = examples["catalogue"] | "ReadItemIds" >> beam.Map(_item_id)
-        rows = examples["events"] | "ReadEvents" >> beam.Map(row_values, EVENTS)
-        timed = rows | "SeeTimes" >> beam.Map(lambda row: "timestamp" in row) | "AnyTime" >> beam.CombineGlobally(any)
+        rows = examples["events"] | "ReadEvents" >> beam.Map(lambda row: (row_values(row, EVENTS), place_of(row)))
+        timed = (
+            rows | "SeeTimes" >> beam.Map(lambda row: "timestamp" in row[0]) | "AnyTime" >> beam.CombineGlobally(any)
+        )
         known = item_ids | "GatherItemIds" >> beam.combiners.ToSet()
         sides = [beam.pvalue.AsSingleton(known), beam.pvalue.AsSingleton(timed)]
         checked = rows | "CheckEvents" >> beam.FlatMap(_checked, data, *sides).with_outputs("rejects", main="events")
@@ -78,34 +80,39 @@ def _item_id(example: tf.train.Example) -> str:
     return example.features.feature["item_id"].bytes_list.value[0].decode()
 
 
-def _checked(row: Mapping[str, Any], data: DataConfig, known: Set[str], timed: bool) -> Iterator[Any]:
+def _checked(
+    row_and_place: tuple[Mapping[str, Any], tuple[str, int | None]], data: DataConfig, known: Set[str], timed: bool
+) -> Iterator[Any]:
     """(user id, fields of an Event), or a reject. Plain tuples: Beam would pickle others one by one."""
+    row, place = row_and_place
     given = row.get("split")
     if given is not None and data.split.kind != "given":
         raise ValueError(
             f"the events carry a split ({given!r}), which is kept as given, but split.kind is {data.split.kind!r}: "
             "set it to 'given', or leave the column out"
         )
-    reason = ""
+    reason, detail = _fault(row, data, known, timed)
+    if reason:
+        told = f"{detail} (user {row['user_id']!r})"
+        yield beam.pvalue.TaggedOutput("rejects", reject(STAGE, *place, row["item_id"], reason, told))
+    else:
+        yield row["user_id"], tuple(Event(row["item_id"], row["event"], row.get("value"), row.get("timestamp"), given))
+
+
+def _fault(row: Mapping[str, Any], data: DataConfig, known: Set[str], timed: bool) -> tuple[str, str]:
+    """Reason and detail of what is wrong with an event; empty where nothing is."""
     if row["item_id"] not in known:
-        reason, detail = "unknown_item", "item_id: not in the catalogue"
-    elif row["event"] not in data.event_rules:
-        reason, detail = (
-            "unknown_event",
-            f"event: {row['event']!r} has no rule; known: {', '.join(sorted(data.event_rules))}",
-        )
-    elif "timestamp" not in row and (timed or data.split.kind in TIMED_KINDS):
-        reason, detail = (
+        return "unknown_item", "item_id: not in the catalogue"
+    if row["event"] not in data.event_rules:
+        return "unknown_event", f"event: {row['event']!r} has no rule; known: {', '.join(sorted(data.event_rules))}"
+    if "timestamp" not in row and (timed or data.split.kind in TIMED_KINDS):
+        return (
             "missing_timestamp",
             f"timestamp: absent; split.kind {data.split.kind!r}, other events timed: {timed}",
         )
-    elif data.split.kind == "given" and given not in GIVEN_SPLITS:
-        reason, detail = "bad_split", f"split: got {given!r}, expected one of {', '.join(GIVEN_SPLITS)}"
-    if reason:
-        left_out = reject(STAGE, "events", None, row["item_id"], reason, f"{detail} (user {row['user_id']!r})")
-        yield beam.pvalue.TaggedOutput("rejects", left_out)
-    else:
-        yield row["user_id"], tuple(Event(row["item_id"], row["event"], row.get("value"), row.get("timestamp"), given))
+    if data.split.kind == "given" and row.get("split") not in GIVEN_SPLITS:
+        return "bad_split", f"split: got {row.get('split')!r}, expected one of {', '.join(GIVEN_SPLITS)}"
+    return "", ""
 
 
 class WriteInteractions(beam.PTransform):

@@ -1,24 +1,24 @@
-"""Repeated rows of a table: exact copies collapse, and of two rows that claim one id the first by file order stands."""
+"""Removes repeated rows: exact copies collapse, and of two rows that claim one id the first by file and line stands."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 
 from components.rejects import reject
-from components.tables.readers import Row
+from components.tables.readers import STAGE, Row
 
 
 class KeepFirst(beam.PTransform):
-    """Rows → `rows` with each value of the column `key` once, `rejects` (duplicate_id, naming both lines) and `copies` (one int a row).
+    """Keeps one row of each key: the first by file name and line.
 
-    The first row by file name and line stands; a later one that is equal in every column is a copy, any other a reject.
+    key: of a row; equal keys are the same thing. Rows → `rows`, `copies` (later rows that are equal in every column) and
+    `rejects` (any other later row, duplicate_id, naming both lines).
     """
 
-    def __init__(self, key: str):
+    def __init__(self, key: Callable[[Row], Any]):
         super().__init__()
         self._key = key
 
@@ -26,37 +26,27 @@ class KeepFirst(beam.PTransform):
         key = self._key
         return (
             rows
-            | "KeyById" >> beam.Map(lambda row: (row.values[key], row))
-            | "GroupById" >> beam.GroupByKey()
-            | "KeepFirstOfId" >> beam.FlatMapTuple(_keep_first).with_outputs("rejects", "copies", main="rows")
+            | "KeyRows" >> beam.Map(lambda row: (key(row), row))
+            | "GroupByKey" >> beam.GroupByKey()
+            | "KeepFirstOfKey" >> beam.FlatMapTuple(_keep_first).with_outputs("rejects", "copies", main="rows")
         )
 
 
-def _keep_first(name: str, rows: Iterable[Row]) -> Iterator[Any]:
+def _keep_first(key: Any, rows: Iterable[Row]) -> Iterator[Any]:
     first, *others = sorted(rows, key=lambda row: (row.source, row.line))
     yield first
     for row in others:
         if row.values == first.values:
-            yield beam.pvalue.TaggedOutput("copies", 1)
-            continue
-        differing = sorted(
-            column for column in {*row.values, *first.values} if row.values.get(column) != first.values.get(column)
-        )
-        detail = f"{name!r}: line {row.line} contradicts line {first.line} of {first.source} in {', '.join(differing)}; the first one stands"
-        yield beam.pvalue.TaggedOutput("rejects", reject("tables", row.source, row.line, name, "duplicate_id", detail))
+            yield beam.pvalue.TaggedOutput("copies", row)
+        else:
+            yield beam.pvalue.TaggedOutput("rejects", _contradiction(key, row, first))
 
 
-class DropCopies(beam.PTransform):
-    """Serialized examples → `records`, each once, and `copies` (a 1 for each that was dropped)."""
-
-    def expand(self, records: beam.PCollection) -> Any:
-        return (
-            records
-            | "CountCopies" >> beam.combiners.Count.PerElement()
-            | "KeepOne" >> beam.FlatMapTuple(_keep_one).with_outputs("copies", main="records")
-        )
-
-
-def _keep_one(record: bytes, count: int) -> Iterator[Any]:
-    yield record
-    yield from itertools.repeat(beam.pvalue.TaggedOutput("copies", 1), count - 1)
+def _contradiction(name: str, row: Row, first: Row) -> dict[str, Any]:
+    columns = sorted({*row.values, *first.values})
+    differing = [column for column in columns if row.values.get(column) != first.values.get(column)]
+    detail = (
+        f"{name!r}: line {row.line} contradicts line {first.line} of {first.source} in {', '.join(differing)}; "
+        "the first one stands"
+    )
+    return reject(STAGE, row.source, row.line, row.values.get("item_id"), "duplicate_id", detail)

@@ -1,4 +1,4 @@
-"""A whole table, from its files to Examples and rejects on disk."""
+"""Converts a whole table from its files to Examples and rejects on disk."""
 
 from __future__ import annotations
 
@@ -6,60 +6,74 @@ from typing import Any
 
 import apache_beam as beam
 
+from components.account import ACCEPTED, COPIES, REJECTED, ROWS
 from components.artifacts import WriteRecords
-from components.config import TableConfig
 from components.contract import Column
-from components.examples import row_example
+from components.examples import add_place, row_example
 from components.rejects import WriteRejects
-from components.tables.duplicates import DropCopies, KeepFirst
-from components.tables.readers import ReadTable, Row, TableFacts
+from components.tables.duplicates import KeepFirst
+from components.tables.inspection import TableFacts
+from components.tables.readers import ReadTable, Row
 
 DEFAULT_EVENT = "play"  # what an event is that does not say what it is
 
 
 class TableToExamples(beam.PTransform):
-    """Pipeline → Examples in `examples_uri`, rejects and summary in `rejects_uri`.
+    """Reads a table and writes its rows as Examples, its rejects, and the account of every file.
 
-    Catalogue and users keep one row an id (`KeepFirst`), events lose exact copies (`DropCopies`); the summary counts copies.
+    Pipeline → Examples in `examples_uri`, rejects and summary in `rejects_uri`. Of the rows of one id the first stands in
+    catalogue and users; events lose exact copies and keep the place of the first.
     """
 
-    def __init__(
-        self,
-        name: str,
-        table: TableConfig,
-        columns: tuple[Column, ...],
-        facts: TableFacts,
-        examples_uri: str,
-        rejects_uri: str,
-    ):
+    def __init__(self, name: str, columns: tuple[Column, ...], facts: TableFacts, examples_uri: str, rejects_uri: str):
         super().__init__()
-        self._name, self._table, self._columns, self._facts = name, table, columns, facts
+        self._name, self._columns, self._facts = name, columns, facts
         self._examples_uri, self._rejects_uri = examples_uri, rejects_uri
 
     def expand(self, pipeline: beam.Pipeline) -> Any:
         columns = self._columns
-        read = pipeline | "ReadTable" >> ReadTable(self._table, columns, self._facts)
+        read = pipeline | "ReadTable" >> ReadTable(columns, self._facts)
         if self._name == "events":
             named = read.rows | "NameEvents" >> beam.Map(with_event)
-            kept = named | "SerializeRows" >> beam.Map(serialized, columns) | "DropCopies" >> DropCopies()
-            records, rejects = kept.records, [read.rejects]
+            kept = named | "DropCopies" >> KeepFirst(lambda row: serialized(row, columns))
+            records = kept.rows | "SerializeEvents" >> beam.Map(serialized_with_place, columns)
         else:
-            kept = read.rows | "KeepFirst" >> KeepFirst(columns[0].name)
-            records, rejects = (
-                kept.rows | "SerializeRows" >> beam.Map(serialized, columns),
-                [read.rejects, kept.rejects],
-            )
+            kept = read.rows | "KeepFirst" >> KeepFirst(lambda row: row.values[columns[0].name])
+            records = kept.rows | "SerializeRows" >> beam.Map(serialized, columns)
+        rejects = [read.rejects, kept.rejects] | "JoinRejects" >> beam.Flatten()
         _ = records | "WriteRecords" >> WriteRecords(self._examples_uri)
         return {
             "accepted": records,
-            "rejects": rejects | "JoinRejects" >> beam.Flatten(),
-            "exact_copies": kept.copies,
+            "rejects": rejects,
+            COPIES: kept.copies,
+            "cells": read.notes,
+            "by_file": {"kept": kept.rows, "rejects": rejects, "copies": kept.copies, "counts": read.counts}
+            | "CountByFile" >> _CountByFile(),
         } | "WriteRejects" >> WriteRejects(self._rejects_uri, self._facts.notes)
+
+
+class _CountByFile(beam.PTransform):
+    """→ ((file, kind of row), number): what came out of each file beside what its reader saw in it."""
+
+    def expand(self, collections: dict[str, beam.PCollection]) -> Any:
+        return (
+            collections["counts"] | "KeyRead" >> beam.MapTuple(lambda path, number: ((path, ROWS), number)),
+            collections["kept"] | "KeyAccepted" >> beam.Map(lambda row: ((row.source, ACCEPTED), 1)),
+            collections["copies"] | "KeyCopies" >> beam.Map(lambda row: ((row.source, COPIES), 1)),
+            collections["rejects"] | "KeyRejects" >> beam.Map(lambda reject: ((reject["source"], REJECTED), 1)),
+        ) | "JoinKinds" >> beam.Flatten()
 
 
 def serialized(row: Row, columns: tuple[Column, ...]) -> bytes:
     """The row as a serialized Example: equal values give equal bytes."""
     return row_example(row.values, columns).SerializeToString(deterministic=True)
+
+
+def serialized_with_place(row: Row, columns: tuple[Column, ...]) -> bytes:
+    """The row as a serialized Example that also says its file and line, for what later steps reject."""
+    example = row_example(row.values, columns)
+    add_place(example, row.source, row.line)
+    return example.SerializeToString(deterministic=True)
 
 
 def with_event(row: Row) -> Row:

@@ -1,7 +1,8 @@
 """The curated TFDV schemas, derived from the contract and the settings instead of from data that happens to be there.
 
-Required columns must be in every example; an optional one may be absent, everywhere too. Numbers are finite; a duration is not negative;
-times lie where they can. A kind of event that has no rule is an anomaly.
+Required columns must be in every example; an optional one may be absent, everywhere too. Numbers are finite; a duration is
+not negative; times lie where they can. What a row can be rejected for has been rejected before, with its line: by the
+reader, and, what depends on other tables and settings (kinds of events, names of splits), when sequences are made.
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.config import DataConfig
 from components.contract import AUDIO_FEATURES, EVENTS, VIDEO_FEATURES, Column, Feature, catalogue_columns
-from components.examples import feature_name
-from components.tables.values import DEFAULT_TIME_RANGE_S, TIME_RANGES_S
-
-SPLIT_NAMES = ("train", "valid", "eval", "test")
+from components.examples import SOURCE_FILE, SOURCE_LINE, feature_name
+from components.tables.times import WIDEST_SPAN, WIDEST_SPANS
 
 _COLUMN_TYPES = {
     "time": schema_pb2.INT,
@@ -34,7 +33,7 @@ _FEATURE_TYPES = {
 
 
 def catalogue_schema(data: DataConfig) -> schema_pb2.Schema:
-    """The schema of catalogue examples and of item examples, in which the media features and what encoders add are optional."""
+    """The schema of catalogue and of item examples; the media features and what encoders add are optional."""
     schema = schema_pb2.Schema()
     for column in catalogue_columns(data):
         _add_column(schema, column)
@@ -49,20 +48,18 @@ def catalogue_schema(data: DataConfig) -> schema_pb2.Schema:
     return schema
 
 
-def events_schema(data: DataConfig) -> schema_pb2.Schema:
-    """The schema of event examples."""
+def events_schema() -> schema_pb2.Schema:
+    """The schema of event examples, the places of their rows included."""
     schema = schema_pb2.Schema()
     for column in EVENTS:
-        feature = _add_column(schema, column)
-        if column.name == "split":
-            feature.string_domain.value.extend(SPLIT_NAMES)
-        if column.name == "event":
-            feature.string_domain.value.extend(sorted(data.event_rules))
+        _add_column(schema, column)
+    _add_feature(schema, Feature(SOURCE_FILE, "string", (), "file"))
+    _add_feature(schema, Feature(SOURCE_LINE, "int64", (), "1-based line"))
     return schema
 
 
 def write_schema(schema: schema_pb2.Schema, folder: str | Path) -> str:
-    """Write `schema.pbtxt` into a folder and return the fingerprint of its content (the Importer needs it in its cache key)."""
+    """Write `schema.pbtxt` into a folder and return the fingerprint of its content."""
     text = text_format.MessageToString(schema)
     path = Path(folder) / "schema.pbtxt"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +77,11 @@ def _add_column(schema: schema_pb2.Schema, column: Column) -> schema_pb2.Feature
         low, high = {"list": (1, None), "embedding": (column.dim, column.dim)}.get(column.kind, (1, 1))
         feature.value_count.CopyFrom(schema_pb2.ValueCount(min=low, max=high))
     if column.kind == "time":
-        first, end = TIME_RANGES_S.get(column.name, DEFAULT_TIME_RANGE_S)
-        feature.int_domain.CopyFrom(schema_pb2.IntDomain(min=first, max=end - 1))
+        span = WIDEST_SPANS.get(column.name, WIDEST_SPAN)
+        feature.int_domain.CopyFrom(schema_pb2.IntDomain(min=span.first, max=span.end - 1))
     if column.kind in ("number", "embedding"):
         feature.float_domain.CopyFrom(schema_pb2.FloatDomain(disallow_nan=True, disallow_inf=True))
-    if column.name == "duration_s":
+    if column.above_zero:
         feature.float_domain.min = 0
     return feature
 

@@ -13,7 +13,10 @@ from components.transform import schemas
 def CuratedSchema(schema: OutputArtifact[Schema], table: Parameter[str], data: Parameter[str], code: Parameter[str]):
     """Write `schema.pbtxt` of a table.
 
-    table: catalogue (the media features included) or events. data: DataConfig as JSON. code: fingerprint, for the cache.
+    table: catalogue (the media features included) or events.
+    data: DataConfig as JSON.
+    code: fingerprint of our code, for the cache.
     """
-    make = {"catalogue": schemas.catalogue_schema, "events": schemas.events_schema}[table]
-    schemas.write_schema(make(from_json(DataConfig, data)), schema.uri)
+    is_catalogue = table == "catalogue"
+    made = schemas.catalogue_schema(from_json(DataConfig, data)) if is_catalogue else schemas.events_schema()
+    schemas.write_schema(made, schema.uri)

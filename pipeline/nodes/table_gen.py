@@ -1,16 +1,20 @@
-"""TFX node: a table → Examples, with what was left out beside it."""
+"""TFX node that reads a table into Examples, with what was left out beside them."""
 
 import apache_beam as beam
 from tfx.dsl.component.experimental.annotations import BeamComponentParameter, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples
 
+from components.account import check_account
 from components.artifacts import prepare_examples, split_uri
 from components.config import DataConfig
+from components.data_gate import DataGateError, excess_of
 from components.rejects import describe_rejects, read_summary
 from components.settings import from_json
+from components.tables.columns import table_and_columns
 from components.tables.examples import TableToExamples
-from components.tables.readers import TableError, inspect_table, table_and_columns
+from components.tables.inspection import inspect_table
+from components.tables.raw import TableError
 from zhiyin_artifacts import Rejects
 
 
@@ -26,14 +30,22 @@ def TableGen(
 ):
     """Read one of the three tables.
 
-    table: catalogue, events or users. data: a DataConfig as JSON. fingerprint, code: of the table's files and of our code, for the cache.
-    Raises TableError where the table cannot be used or nothing of it was accepted.
+    table: catalogue, events or users.
+    data: a DataConfig as JSON.
+    fingerprint, code: of the table's files and of our code, for the cache.
+    Raises TableError where the table cannot be used or nothing of it was accepted, AccountError where a row of it is
+    neither accepted nor rejected, DataGateError where more than `max_reject_share` of the users are rejects; DataGate says
+    so of the other tables.
     """
     settings = from_json(DataConfig, data)
     config, columns = table_and_columns(settings, table)
     facts = inspect_table(config, columns)
     prepare_examples(examples, ["train"])
     with beam_pipeline as pipeline:
-        _ = pipeline | TableToExamples(table, config, columns, facts, split_uri(examples, "train"), rejects.uri)
-    if not read_summary(rejects.uri)["accepted"]:
+        _ = pipeline | TableToExamples(table, columns, facts, split_uri(examples, "train"), rejects.uri)
+    summary = read_summary(rejects.uri)
+    check_account(summary)
+    if not summary["accepted"]:
         raise TableError(f"{config.path}: no row of the {table} table was accepted: {describe_rejects(rejects.uri)}")
+    if table == "users" and (problems := excess_of("users", rejects.uri, settings.max_reject_share)):
+        raise DataGateError(problems[0])

@@ -21,6 +21,7 @@ COLUMNS = catalogue_columns(DataConfig(catalogue=TableConfig("c"), events=TableC
 FLOATS = st.floats(-1e6, 1e6, width=32)
 VALUES = {
     "id": st.text(st.characters(blacklist_categories=("Cs",)), min_size=1),
+    "uri": st.just("a/b.mp3"),
     "text": st.text(st.characters(blacklist_categories=("Cs",)), min_size=1),
     "category": st.just("film"),
     "list": st.lists(st.text("añ日", min_size=1), min_size=1, max_size=3),
@@ -58,6 +59,7 @@ def test_examples_and_rejects_are_read_back(tmp_path):
         "accepted": 2,
         "rejects": {"bad": 2},
         "notes": {"unit": "s", "exact_copies": 2},
+        "files": {},
     }
     assert [reject["line"] for reject in sample_rejects(str(tmp_path / "r"), 5)] == [1, 2]
 

@@ -53,7 +53,7 @@ def test_good_events_have_no_anomaly():
         [{"user_id": "u", "item_id": "a", "event": "like"}],
         [{**GOOD_EVENTS[0], "split": "valid"}],
     ):
-        assert anomalies(events_schema(DATA), rows, EVENTS)[0] == {}
+        assert anomalies(events_schema(), rows, EVENTS)[0] == {}
 
 
 @pytest.mark.parametrize(
@@ -72,16 +72,16 @@ def test_what_contradicts_the_contract_is_an_anomaly_of_its_feature(row, feature
     assert list(anomalies(catalogue_schema(DATA), [*GOOD_ITEMS, row], catalogue_columns(DATA))[0]) == [feature]
 
 
-@pytest.mark.parametrize("change", [{"timestamp": -5}, {"event": "teleport"}, {"split": "holdout"}])
+@pytest.mark.parametrize("change", [{"timestamp": -5}, {"timestamp": 10**11}, {"value": float("nan")}])
 def test_what_contradicts_the_contract_of_events_is_an_anomaly(change):
-    assert list(anomalies(events_schema(DATA), [*GOOD_EVENTS, {**GOOD_EVENTS[0], **change}], EVENTS)[0]) == list(change)
+    assert list(anomalies(events_schema(), [*GOOD_EVENTS, {**GOOD_EVENTS[0], **change}], EVENTS)[0]) == list(change)
 
 
 def test_a_column_of_another_type_is_an_anomaly():
     """C47: a rating that is text."""
     example = row_example({"user_id": "u", "item_id": "a", "event": "play"}, EVENTS)
     example.features.feature["value"].bytes_list.value.append(b"five")
-    assert "value" in tfdv.validate_statistics(statistics_of([example]), events_schema(DATA)).anomaly_info
+    assert "value" in tfdv.validate_statistics(statistics_of([example]), events_schema()).anomaly_info
 
 
 def test_transform_reads_the_schema_as_optional_sparse_features():
@@ -94,8 +94,8 @@ def test_transform_reads_the_schema_as_optional_sparse_features():
 
 def test_the_fingerprint_of_a_schema_follows_its_content(tmp_path):
     first = write_schema(catalogue_schema(DATA), tmp_path)
-    assert first == write_schema(catalogue_schema(DATA), tmp_path) != write_schema(events_schema(DATA), tmp_path)
-    assert text_format.Parse((tmp_path / "schema.pbtxt").read_text(), schema_pb2.Schema()) == events_schema(DATA)
+    assert first == write_schema(catalogue_schema(DATA), tmp_path) != write_schema(events_schema(), tmp_path)
+    assert text_format.Parse((tmp_path / "schema.pbtxt").read_text(), schema_pb2.Schema()) == events_schema()
 
 
 def gate(folder, share, catalogue_rows=GOOD_ITEMS, event_rejects=None):
@@ -103,7 +103,7 @@ def gate(folder, share, catalogue_rows=GOOD_ITEMS, event_rejects=None):
     inputs = {}
     for name, schema, rows, columns in (
         ("catalogue", catalogue_schema(DATA), catalogue_rows, catalogue_columns(DATA)),
-        ("event", events_schema(DATA), GOOD_EVENTS, EVENTS),
+        ("event", events_schema(), GOOD_EVENTS, EVENTS),
     ):
         _, found = anomalies(schema, rows, columns)
         path = folder / name / "anomalies"
@@ -144,6 +144,6 @@ def test_too_many_rejects_stop_the_run_with_feature_share_and_lines(tmp_path):
     for share in (0.0, 0.2):
         with pytest.raises(
             DataGateError,
-            match=r"events: 25.0% of the rows .*bad_number 1 of 4 rows.*events.csv:2 item 'a' bad_number: value: got 'five'",
+            match=r"events: 25.0% of the rows .*bad_number 1 of 4 rows.*events.csv:2 item 'a' bad_number: value: got",
         ):
             gate(tmp_path / f"strict {share}", share=share, event_rejects=rejects)

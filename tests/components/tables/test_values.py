@@ -8,13 +8,18 @@ import pytest
 
 from components.config import TableConfig
 from components.contract import Column
-from components.tables.values import CellError, convert, time_unit_of
+from components.tables.times import TimeSpan, unit_of_times
+from components.tables.values import CellError, ReadingRules, convert
 
 TABLE = TableConfig("unused", empty_values=("(no genres listed)", "NULL"))
 
 
-def value_of(kind, cell, unit="s", name="column", dim=0):
-    return convert(cell, Column(name, kind, dim=dim), TABLE, unit)
+SPANS = {name: TimeSpan(-5_364_662_400, 4_102_444_800) for name in ("column", "published_at")}
+SPANS["timestamp"] = TimeSpan(631_152_000, 1_800_000_000)
+
+
+def value_of(kind, cell, unit="s", name="column", dim=0, table=TABLE):
+    return convert(cell, Column(name, kind, dim=dim), ReadingRules(table, unit, SPANS)).value
 
 
 def reason_of(kind, cell, unit="s", name="column", dim=0):
@@ -24,21 +29,28 @@ def reason_of(kind, cell, unit="s", name="column", dim=0):
     return caught.value.reason
 
 
-@pytest.mark.parametrize("cell", ["007", "7", "0042", "12345678901234567890", " 7", "1e3", "é"])
+@pytest.mark.parametrize("cell", ["007", "7", "0042", "12345678901234567890", "1e3", "é"])
 def test_a_text_id_stays_as_it_is(cell):
     """C02."""
     assert value_of("id", cell) == cell
 
 
 @pytest.mark.parametrize(
-    "cell, text", [(7, "7"), (0, "0"), (-3, "-3"), (12345678901234567890, "12345678901234567890"), (b"ab", "ab")]
+    "cell, text",
+    [
+        (7, "7"),
+        (-3, "-3"),
+        (12345678901234567890, "12345678901234567890"),
+        (Decimal(10**37), "1" + "0" * 37),
+        (b"a", "a"),
+    ],
 )
 def test_an_integer_id_becomes_its_exact_decimal_text(cell, text):
     """C02."""
     assert value_of("id", cell) == text
 
 
-@pytest.mark.parametrize("cell", [7.0, 1e20, True, [1], {"a": 1}, Decimal(7)])
+@pytest.mark.parametrize("cell", [7.0, 1e20, True, [1], {"a": 1}, Decimal("7.0"), "two\nlines", "nul\0"])
 def test_an_id_without_one_spelling_is_refused(cell):
     assert reason_of("id", cell) == "bad_id"
 
@@ -76,9 +88,7 @@ def test_what_is_not_plainly_a_number_is_refused(cell):
     assert reason_of("number", cell) == "bad_number"
 
 
-@pytest.mark.parametrize(
-    "cell", ["nan", "NaN", "-inf", "Infinity", math.nan, math.inf, "1e999", 1e39, 10**400, Decimal("NaN")]
-)
+@pytest.mark.parametrize("cell", ["-inf", "Infinity", math.inf, "1e999", 1e39, 10**400, Decimal("Infinity")])
 def test_numbers_are_finite_in_float32(cell):
     assert reason_of("number", cell) == "non_finite"
 
@@ -177,14 +187,7 @@ def test_an_event_is_younger_than_1970_and_a_work_need_not_be():
     + [([NOON_S, NOON_S, "2024-01-01"], "s")],
 )
 def test_the_unit_is_that_of_most_of_the_first_values(cells, unit):
-    assert time_unit_of(cells) == unit
-
-
-def test_a_stated_unit_is_taken_at_its_word():
-    stated = TableConfig("unused", timestamp_unit="s")
-    assert convert("12", Column("timestamp", "time"), stated, "s") == 12
-    with pytest.raises(CellError, match="between 1970 and 2100"):
-        convert(str(NOON_S * 1000), Column("timestamp", "time"), stated, "s")
+    assert unit_of_times(cells) == unit
 
 
 def test_lone_surrogates_do_not_pass_as_text():

@@ -5,7 +5,7 @@ import pytest
 from components.config import DataConfig, TableConfig
 from components.contract import CATALOGUE, EVENTS, user_columns
 from components.rejects import read_summary
-from components.tables.readers import TableError
+from components.tables.raw import TableError
 from tests.components.nodes import read_rejects, read_values, run_table_gen
 
 
@@ -21,7 +21,10 @@ def write_tables(folder, items="item_id\na\n", events="user_id,item_id\nu,a\n", 
 
 
 def test_duplicate_items_collapse_and_contradictions_are_reported(tmp_path):
-    """C07: each id once; the first row stands; an exact copy is counted, a contradiction names both lines. C08: ids count, not titles."""
+    """C07: each id once; the first row stands; an exact copy is counted, a contradiction names both lines.
+
+    C08: ids count, not titles.
+    """
     data = write_tables(
         tmp_path, items="item_id,title,domain\n1,Same,film\n2,Same,film\n1,Same,film\n1,Other,film\n1,Same,\n"
     )

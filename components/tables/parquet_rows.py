@@ -1,0 +1,83 @@
+"""Reads Parquet files into rows, cell by cell where a whole column cannot be converted: a bad cell costs its row alone."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from components.tables.raw import Duration, Instant, RawRow, Unreadable
+
+BATCH_ROWS = 1024
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_DAY_S = 86_400
+
+
+def parquet_rows(source: pyarrow.parquet.ParquetFile, wanted: Collection[str]) -> Iterator[RawRow]:
+    """The rows of a file in order, with those cells whose columns are wanted."""
+    names = source.schema_arrow.names
+    kept = [index for index, name in enumerate(names) if name in wanted]
+    uuids = _uuid_columns(source)
+    # A name with a dot in it would be taken for a path into a nested column.
+    columns = None if any("." in names[index] for index in kept) else [names[index] for index in kept]
+    number = 0
+    for batch in source.iter_batches(BATCH_ROWS, columns=columns):
+        cells = {
+            name: _values(batch.column(index), name in uuids)
+            for index, name in enumerate(batch.schema.names)
+            if name in wanted
+        }
+        for row in range(batch.num_rows):
+            number += 1
+            yield RawRow(number, {name: column[row] for name, column in cells.items()})
+
+
+def _uuid_columns(source: pyarrow.parquet.ParquetFile) -> set[str]:
+    columns = [source.schema.column(index) for index in range(len(source.schema))]
+    return {column.path for column in columns if column.logical_type.type == "UUID"}
+
+
+def _values(array: pyarrow.Array, is_uuid: bool) -> list[Any]:
+    """One value a cell: None, text, bytes, number, list, `Instant`, `Duration` or `Unreadable`."""
+    if isinstance(array, pyarrow.ExtensionArray):
+        array = array.storage
+    kind = array.type
+    if pyarrow.types.is_dictionary(kind):
+        return _values(array.dictionary_decode(), is_uuid)
+    if is_uuid:
+        return _each(array, lambda value: str(uuid.UUID(bytes=value)))
+    if pyarrow.types.is_timestamp(kind):
+        return _each(array.cast(pyarrow.int64()), lambda value: Instant(value // _PER_SECOND[kind.unit]))
+    if pyarrow.types.is_date32(kind):
+        return _each(array.cast(pyarrow.int32()), lambda value: Instant(value * _DAY_S))
+    if pyarrow.types.is_date64(kind):
+        return _each(array.cast(pyarrow.int64()), lambda value: Instant(value // 1_000))
+    if pyarrow.types.is_duration(kind):
+        return _each(array.cast(pyarrow.int64()), lambda value: Duration(value / _PER_SECOND[kind.unit]))
+    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+        # Not checked to be UTF-8 when it was read: the bytes are decoded one cell at a time.
+        return _each(array.view(_BINARY[kind]), lambda value: value.decode("utf-8", "surrogateescape"))
+    return _each(array, lambda value: value)
+
+
+_BINARY = {pyarrow.string(): pyarrow.binary(), pyarrow.large_string(): pyarrow.large_binary()}
+
+
+def _each(array: pyarrow.Array, convert: Callable[[Any], Any]) -> list[Any]:
+    try:
+        return [None if value is None else convert(value) for value in array.to_pylist()]
+    except (ValueError, OverflowError, pyarrow.ArrowException):
+        return [_cell(scalar, convert) for scalar in array]
+
+
+def _cell(scalar: pyarrow.Scalar, convert: Callable[[Any], Any]) -> Any:
+    try:
+        value = scalar.as_py()
+        return None if value is None else convert(value)
+    except UnicodeDecodeError as error:
+        return Unreadable("bad_encoding", f"is not UTF-8: byte 0x{error.object[error.start]:02X}")
+    except (ValueError, OverflowError, pyarrow.ArrowException) as error:
+        return Unreadable("bad_value", f"cannot be read: {error}")

@@ -1,0 +1,70 @@
+"""The files behind a path: a name before a pattern, a folder as what is in it."""
+
+import pytest
+
+from components.artifacts import file_fingerprint
+from components.files import matching_files
+from components.tables.inspection import table_files
+from components.tables.raw import TableError
+from tests.components.tables.reading import notes, read, titles, write
+
+ROW = "item_id\n{}\n"
+
+
+@pytest.mark.parametrize("name", ["[2025] events.csv", "what*.csv", "is this?.csv", "{a,b}.csv", "[a-z].csv"])
+def test_a_file_of_that_very_name_is_that_file(tmp_path, name):
+    """D14."""
+    write(tmp_path / name, ROW.format("right"))
+    for other in ("2 events.csv", "whatever.csv", "is this1.csv", "a.csv", "b.csv"):
+        write(tmp_path / other, ROW.format("wrong"))
+    assert matching_files(str(tmp_path / name)) == [str(tmp_path / name)]
+    assert list(titles(read(tmp_path / name)[0])) == ["right"]
+
+
+def test_a_pattern_below_a_folder_with_brackets_is_a_pattern_there(tmp_path):
+    """D14."""
+    folder = tmp_path / "Music [FLAC]" / "x [1]"
+    folder.mkdir(parents=True)
+    for name in ("a.csv", "b.csv"):
+        write(folder / name, ROW.format(name))
+    assert matching_files(f"{folder}/*.csv") == [str(folder / "a.csv"), str(folder / "b.csv")]
+    assert matching_files(f"{tmp_path}/Music [FLAC]/**") == [str(folder / "a.csv"), str(folder / "b.csv")]
+    assert list(titles(read(f"{folder}/*.csv")[0])) == ["a.csv", "b.csv"]
+    before = file_fingerprint([f"{folder}/*.csv"])
+    write(folder / "a.csv", ROW.format("edited"))
+    assert file_fingerprint([f"{folder}/*.csv"]) != before != file_fingerprint([])
+
+
+def test_a_folder_of_spark_is_its_parts(tmp_path):
+    """D15: marks and check sums are no tables; a part of 0 bytes beside full ones is noted."""
+    folder = tmp_path / "items.csv"
+    (folder / "domain=film").mkdir(parents=True)
+    for name in ("_SUCCESS", "._SUCCESS.crc", ".part-0.csv.crc", "_committed_1"):
+        write(folder / name, b"\0\1")
+    write(folder / "part-00000-uuid-c000.csv", ROW.format("a"))
+    write(folder / "part-00001-uuid-c000.csv", "")
+    write(folder / "domain=film" / "part-00002.csv", ROW.format("b"))
+    for path in (folder, f"{folder}/**"):
+        rows, rejects = read(path)
+        assert sorted(titles(rows)) == ["a", "b"] and not rejects
+    assert sorted(titles(read(f"{folder}/*")[0])) == ["a"]
+    assert notes(folder)["files_without_rows"] == [str(folder / "part-00001-uuid-c000.csv")]
+
+
+@pytest.mark.parametrize("name", ["empty.parquet", "empty.csv.gz", "empty.jsonl", "empty.parquet.gz"])
+def test_a_part_of_0_bytes_beside_full_files_is_noted_in_every_format(tmp_path, name):
+    """D15: alone it is a table without a row."""
+    write(tmp_path / name, "")
+    write(tmp_path / "full.csv", ROW.format("a"))
+    rows, rejects = read(f"{tmp_path}/*")
+    assert list(titles(rows)) == ["a"] and not rejects
+    assert notes(f"{tmp_path}/*")["files_without_rows"] == [str(tmp_path / name)]
+    with pytest.raises(TableError, match="no row; no columns found"):
+        read(tmp_path / name)
+
+
+def test_no_file_is_told(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "missing.csv", tmp_path / "*.csv", tmp_path / "empty", "nowhere://bucket/x.csv"):
+        with pytest.raises(TableError, match="no file matches|cannot be listed"):
+            table_files(str(path))
