@@ -14,8 +14,13 @@ from typing import TYPE_CHECKING
 
 import absl.logging
 
+from components.account import account_line, remarks
+
 if TYPE_CHECKING:
     from pipeline.local_runner import Stage
+
+
+MOST_REMARKS = 8  # lines below a stage's own
 
 
 class StageLines:
@@ -34,29 +39,34 @@ class StageLines:
         if self._live:
             print("\033[2K", end="\r", file=sys.stderr)
         how = "cached" if stage.cached else f"{stage.seconds:.1f} s"
-        print(f"  [{stage.number:2d}/{stage.of}] {stage.name:20s} {how:>8s}  {_account(stage)}".rstrip(), flush=True)
+        account, *remarks = _account(stage)
+        print(f"  [{stage.number:2d}/{stage.of}] {stage.name:20s} {how:>8s}  {account}".rstrip(), flush=True)
+        for remark in remarks[:MOST_REMARKS]:
+            print(f"          {remark}", flush=True)
+        if len(remarks) > MOST_REMARKS:
+            print(f"          and {len(remarks) - MOST_REMARKS} more in {stage.uri('rejects') / 'summary.json'}")
 
 
-def _account(stage: Stage) -> str:
-    """Counts of one stage, from the small reports that our nodes leave in their outputs."""
+def remark(text: str) -> None:
+    """A line that is no result: what the user should know beside it."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _account(stage: Stage) -> list[str]:
+    """Counts of one stage in a line, from the small reports that our nodes leave in their outputs, and lines of remarks."""
     for output in ("rejects", "index", "evaluation"):
         if output not in stage.outputs:
             continue
         folder = stage.uri(output)
         if (summary := _read(folder / "summary.json")) is not None:
-            text = f"{summary['accepted']:,} of {summary['rows']:,} rows"
-            if summary["rejects"]:
-                text += "; rejects: " + ", ".join(
-                    f"{reason} {count}" for reason, count in sorted(summary["rejects"].items())
-                )
-            return text
+            return [account_line(summary), *remarks(summary)]
         if (report := _read(folder / "report.json")) is not None:
-            return report.get("headline", "")
+            return [report.get("headline", "")]
         if (folder / "eval_config.json").is_file():  # TFMA's
             from pipeline.ranking_evaluation import verdict
 
-            return verdict(str(folder))
-    return ""
+            return [verdict(str(folder))]
+    return [""]
 
 
 def _read(path: Path) -> dict | None:

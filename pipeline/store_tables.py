@@ -111,12 +111,14 @@ async def _import_users(config: Config, store: Store) -> int:
 
 def _rows(data: DataConfig, name: str) -> Iterator[dict[str, Any]]:
     """The accepted rows of a configured table; a run reports what was rejected."""
-    from components.tables.readers import Row, inspect_table, read_rows, table_and_columns
+    from components.tables.columns import table_and_columns
+    from components.tables.inspection import inspect_table
+    from components.tables.readers import Row, read_rows
 
     table, columns = table_and_columns(data, name)
     facts = inspect_table(table, columns)
     for path in facts.files:
-        for row in read_rows(path, table, columns, facts.time_unit):
+        for row in read_rows(path, columns, facts):
             if isinstance(row, Row):
                 yield dict(row.values)
 

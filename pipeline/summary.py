@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.console import table
+from pipeline.rejects_report import rejects_line
 
 METRICS = ("NDCG@10", "R@20", "HR@10", "coverage@10")
 SLICES = ("all", "warm items", "cold items", "cold items among cold", "new users")
@@ -29,14 +30,16 @@ def metrics(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def last_line(config: Config, config_path: Path, evaluation: dict[str, Any], seconds: float) -> str:
-    """Where the result is, the headline number, and what to do next."""
+    """Where the rejects are, if there are any, where the result is, the headline number, and what to do next."""
     decision = evaluation["decision"]
     headline = (
         f"{decision['metric']} {decision['value']:.4f} (popularity {decision['popularity']:.4f}) in {seconds:.0f} s"
     )
+    rejects = rejects_line(config.work_path)
+    before = f"{rejects}\n" if rejects else ""
     if not decision["blessed"]:
-        return f"not pushed: {decision['reason']}; {headline}"
-    return f"model in {config.serving_path}, serve it with: ./zhiyin serve --config {config_path}; {headline}"
+        return f"{before}not pushed: {decision['reason']}; {headline}"
+    return f"{before}model in {config.serving_path}, serve it with: ./zhiyin serve --config {config_path}; {headline}"
 
 
 def _cell(row: dict[str, Any] | None) -> str:

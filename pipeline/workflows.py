@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.config import TableConfig
+from components.files import matching_files
 from components.settings import SettingsError
-from pipeline import catalog_updates, store_tables
+from pipeline import catalog_updates, rejects_report, store_tables
 from pipeline.config import Config, is_remote, localised
-from pipeline.console import StageLines, quiet_libraries
+from pipeline.console import StageLines, quiet_libraries, remark
 
 if TYPE_CHECKING:
     from pipeline.dags import Trained
@@ -58,8 +58,13 @@ def refresh(config: Config) -> dict[str, Stage]:
 
 def _run(config: Config, last: str = "", trained: Trained | None = None) -> dict[str, Stage]:
     config = localised(store_tables.resolved(config))
-    for setting, table in (("data.catalogue.path", config.data.catalogue), ("data.events.path", config.data.events)):
-        _require(setting, table)
+    tables = {"catalogue": config.data.catalogue, "events": config.data.events}
+    if config.data.users and config.retrieval.use_user_features and not trained:
+        tables["users"] = config.data.users
+    elif config.data.users:
+        remark("data.users is not read: this run has no use for what is known of users (retrieval.use_user_features)")
+    for name, table in tables.items():
+        _require(f"data.{name}.path", table)
     if config.data.media_root and not is_remote(config.data.media_root) and not Path(config.data.media_root).is_dir():
         raise SettingsError(f"data.media_root: there is no folder {config.data.media_root}")
     for encoder in config.encoders:
@@ -68,7 +73,7 @@ def _run(config: Config, last: str = "", trained: Trained | None = None) -> dict
     quiet_libraries()
     from components.artifacts import file_fingerprint  # these import TFX: seconds
     from pipeline import dags
-    from pipeline.local_runner import run_locally
+    from pipeline.local_runner import StageFailed, run_locally
 
     media_root = config.data.media_root
     places = dags.Places(
@@ -88,7 +93,19 @@ def _run(config: Config, last: str = "", trained: Trained | None = None) -> dict
     lines = StageLines()
     before = catalog_updates.newest(config)
     came_before = catalog_updates.added(before)
-    stages = run_locally(nodes, config.name, config.work_path, lines.start, lines.done, last)
+    finished: list[Stage] = []
+
+    def done(stage: Stage) -> None:
+        finished.append(stage)
+        lines.done(stage)
+
+    try:
+        stages = run_locally(nodes, config.name, config.work_path, lines.start, done, last)
+    except StageFailed:
+        if rejects_report.write_rejects(finished, config.work_path):
+            remark(rejects_report.rejects_line(config.work_path))
+        raise
+    rejects_report.write_rejects(finished, config.work_path)
     if catalog_updates.newest(config) != before:
         catalog_updates.carry_over(config, before if trained else None, came_before)
     return stages
@@ -115,5 +132,5 @@ def references(config: Config, stages: dict[str, Stage]) -> list[dict[str, Any]]
 
 
 def _require(setting: str, table: TableConfig) -> None:
-    if not is_remote(table.path) and not glob.glob(table.path, recursive=True):
+    if not is_remote(table.path) and not matching_files(table.path):
         raise SettingsError(f"{setting}: no file matches {table.path}")

@@ -32,7 +32,10 @@ def test_text_that_looks_like_nothing_stays_and_is_counted(tmp_path, word):
 def test_empty_values_can_be_stated_for_one_column(tmp_path):
     """D08: numbers are compared as numbers, in every format."""
     table = {"empty_values_of": {"year": ("-1", "9999"), "creator": ("-",)}}
-    rows = [{"item_id": "1", "year": -1, "title": "-", "creator": "-"}, {"item_id": "2", "year": 9999.0, "creator": "x"}]
+    rows = [
+        {"item_id": "1", "year": -1, "title": "-", "creator": "-"},
+        {"item_id": "2", "year": 9999.0, "creator": "x"},
+    ]
     rows = [{**row, "embedding:clip": [0.0, 1.0]} for row in rows]
     write(tmp_path / "items.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     write(tmp_path / "items.csv", "item_id,year,title,creator,embedding:clip\n1,-1.0,-,-,0 1\n2,9999,,x,0 1\n")
@@ -60,7 +63,9 @@ def test_nan_in_a_number_is_absent_in_text_too(tmp_path, cell):
     rows, rejects = read(write(tmp_path / "items.csv", f"item_id,duration_s,published_at\n1,{cell},{cell}\n2,3,1999\n"))
     assert not rejects and rows[0].values == {"item_id": "1"}
     assert set(rows[0].notes) == {"duration_s: NaN, read as absent", "published_at: NaN, read as absent"}
-    rows, _ = read(write(tmp_path / "items.jsonl", '{"item_id": "1", "title": NaN, "duration_s": NaN, "tags": [NaN, "x"]}'))
+    rows, _ = read(
+        write(tmp_path / "items.jsonl", '{"item_id": "1", "title": NaN, "duration_s": NaN, "tags": [NaN, "x"]}')
+    )
     assert rows[0].values == {"item_id": "1", "tags": ["x"]}
 
 
@@ -99,7 +104,11 @@ def test_a_list_in_another_language_is_no_tag(tmp_path, cell):
 def test_brackets_around_a_part_of_a_list_are_a_tag(tmp_path):
     """D11: what is no list stays what it is."""
     rows, rejects = read(write(tmp_path / "items.csv", 'item_id,tags\n1,[Live]|Rock\n2,"[]"\n3,(500) Days|(live)\n'))
-    assert not rejects and [row.values.get("tags") for row in rows] == [["[Live]", "Rock"], None, ["(500) Days", "(live)"]]
+    assert not rejects and [row.values.get("tags") for row in rows] == [
+        ["[Live]", "Rock"],
+        None,
+        ["(500) Days", "(live)"],
+    ]
 
 
 def test_lists_with_another_separator_are_told(tmp_path):

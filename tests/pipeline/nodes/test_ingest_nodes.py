@@ -51,16 +51,15 @@ def data_line(root, data: DataConfig) -> Pipeline:
     )
     interactions.add_upstream_node(gate)
     nodes += [gate, interactions]
-    for name, table, function in (("Item", "catalogue", "items"), ("Event", "events", "events")):
-        transform = Transform(
-            examples=gens[table].outputs["examples"],
-            schema=schemas[table].outputs["schema"],
-            preprocessing_fn=f"components.transform.preprocessing.{function}",
-            custom_config={"data": text, "code": "1"},
-            disable_statistics=True,
-        ).with_id(f"{name}Transform")
-        transform.add_upstream_node(interactions)
-        nodes.append(transform)
+    transform = Transform(
+        examples=gens["catalogue"].outputs["examples"],
+        schema=schemas["catalogue"].outputs["schema"],
+        preprocessing_fn="components.transform.preprocessing.items",
+        custom_config={"data": text, "code": "1"},
+        disable_statistics=True,
+    ).with_id("ItemTransform")
+    transform.add_upstream_node(interactions)
+    nodes.append(transform)
     connection = metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
     return Pipeline(
         "data-line", str(root / "runs"), metadata_connection_config=connection, components=nodes, enable_cache=True
