@@ -92,7 +92,7 @@ def _guarded(path: str, rows: Iterator[RawRow]) -> Iterator[RawRow]:
 def _lines(path: str, table: TableConfig, files: contextlib.ExitStack) -> Iterator[str]:
     """Lines with their "\n", whatever the file's line ends; an undecodable byte 0xNN is kept as U+DCNN."""
     is_utf_8 = table.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-    raw = io.BufferedReader(_open(path, files))  # type: ignore[arg-type]
+    raw: io.BufferedReader[Any] = io.BufferedReader(_open(path, files))  # type: ignore[type-var]
     if is_utf_8:
         _refuse_other_encodings(path, raw)
     try:
@@ -102,7 +102,7 @@ def _lines(path: str, table: TableConfig, files: contextlib.ExitStack) -> Iterat
         raise TableError(f"{path}: encoding {table.encoding!r} is unknown") from None
 
 
-def _refuse_other_encodings(path: str, raw: io.BufferedReader) -> None:
+def _refuse_other_encodings(path: str, raw: io.BufferedReader[Any]) -> None:
     try:
         head = raw.peek(4)
     except _UNREADABLE as error:

@@ -22,7 +22,13 @@ TimeUnit = Literal["s", "ms", "us", "ns", "iso", "unknown"]
 
 UNIT_FACTORS: Mapping[TimeUnit, int] = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 SMALLEST_CLEAR_NUMBER = 10**8  # below, a number without a stated unit could be a year, a day number or a counter
-_UNITS_FROM = ((10**17, "ns"), (10**14, "us"), (10**11, "ms"), (SMALLEST_CLEAR_NUMBER, "s"))  # each 1973 to 5138
+# Each covers the years 1973 to 5138.
+_UNITS_FROM: tuple[tuple[int, TimeUnit], ...] = (
+    (10**17, "ns"),
+    (10**14, "us"),
+    (10**11, "ms"),
+    (SMALLEST_CLEAR_NUMBER, "s"),
+)
 
 YEAR_1000_S, YEAR_1800_S, YEAR_1990_S, YEAR_2100_S = -30_610_224_000, -5_364_662_400, 631_152_000, 4_102_444_800
 DAY_S = 86_400
@@ -109,7 +115,7 @@ def unit_of(value: Any) -> TimeUnit:
     if _YEAR.fullmatch(text) or not _NUMBER.fullmatch(text):
         return "iso"
     size = abs(float(text))
-    return next((unit for least, unit in _UNITS_FROM if size >= least), "unknown")  # type: ignore[return-value]
+    return next((unit for least, unit in _UNITS_FROM if size >= least), "unknown")
 
 
 def seconds_of(value: Any, unit: TimeUnit, span: TimeSpan) -> int:
