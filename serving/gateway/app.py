@@ -9,10 +9,13 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
 
 from serving.gateway import problems
 from serving.gateway.middleware import Frame
-from serving.gateway.routes import events, health, items, lists, media, users
+from serving.gateway.page import dashboard, listen
+from serving.gateway.page.rendering import static_folder
+from serving.gateway.routes import events, experiments, health, items, lists, media, users
 from serving.gateway.service import Service
 
 API_VERSION = "1.0"
@@ -34,8 +37,10 @@ def create_app(service: Service) -> FastAPI:
         title="zhiyin", version=API_VERSION, description=ABOUT, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.state.service = service
-    for router in (lists.router, events.router, items.router, users.router, media.router, health.router):
-        app.include_router(router)
+    app.state.trend = dashboard.Trend()
+    for part in (lists, events, items, users, media, experiments, health, listen, dashboard):
+        app.include_router(part.router)
+    app.mount("/page/static", StaticFiles(directory=static_folder()))
     app.add_exception_handler(HTTPException, problems.on_problem)
     app.add_exception_handler(RequestValidationError, problems.on_invalid)
     app.add_exception_handler(Exception, problems.on_failure)

@@ -51,6 +51,10 @@ class Catalog:
         """An item, withdrawn ones too."""
         return self._items.get(item_id)
 
+    def items(self) -> Iterable[StoredItem]:
+        """All items, withdrawn ones too."""
+        return self._items.values()
+
     def is_shown(self, item_id: str) -> bool:
         """Whether an item may be in an answer; one that the store does not know may."""
         item = self._items.get(item_id)
