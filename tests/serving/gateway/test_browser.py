@@ -34,7 +34,7 @@ def service(model_server, tmp_path_factory, clips):
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def chromium(service):  # after it: Playwright keeps an event loop running in this thread
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
