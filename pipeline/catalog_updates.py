@@ -178,8 +178,10 @@ def _served_by(server: str, names: Sequence[str]) -> list[str]:
     import grpc
     from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
+    from serving.loopback import grpc_options
+
     found = []
-    with grpc.insecure_channel(server) as channel:
+    with grpc.insecure_channel(server, grpc_options(server)) as channel:
         for name in names:
             request = get_model_status_pb2.GetModelStatusRequest()
             request.model_spec.name = name

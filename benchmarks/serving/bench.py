@@ -24,6 +24,7 @@ from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 from benchmarks.serving.load import write_requests
 from serving.export import replay, saved_model
 from serving.export.validation import validate
+from serving.loopback import grpc_options
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".zhiyin" / "bench" / "serving"
@@ -198,7 +199,7 @@ def _wait(address: str, server: subprocess.Popen) -> None:
 def _states(address: str) -> dict[int, str]:
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = MODEL
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, grpc_options(address)) as channel:
         answer = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=5)
     names = get_model_status_pb2.ModelVersionStatus.State
     return {status.version: names.Name(status.state) for status in answer.model_version_status}

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import grpc
 
+from serving.loopback import grpc_options
+
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 TIMEOUT_S = 5.0
 WARM_UP_S = 2.0  # not counted
@@ -41,7 +43,7 @@ async def load(address: str, requests: list[bytes], rate: float, seconds: float)
     """Latencies of `rate` requests a second for some seconds after the warm-up, and how many failed."""
     latencies: list[float] = []
     errors: dict[str, int] = {}
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, grpc_options(address)) as channel:
         call = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
         started = time.perf_counter() + 0.1
 

@@ -1,4 +1,4 @@
-"""`zhiyin serve`: our model server, or tensorflow_model_server where it is installed, on the same files with the same flags."""
+"""`zhiyin serve`: starts our model server, or tensorflow_model_server, on the pushed models with TF Serving's flags."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until stopped. Without --model_base_path and --model_config_file, the models of the configuration are served."""
+    """Serve until stopped: the models of the configuration, unless the flags name others."""
     flags = list(arguments.rest)
     names = {flag.lstrip("-").split("=", 1)[0] for flag in flags}
     if not names & {"model_base_path", "model_config_file"}:
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise SettingsError(
                 f"nothing is served yet under {config.serving_path}; run ./zhiyin run --config {arguments.config} first"
             )
-        flags.append(f"--model_config_file={_write_model_config(config.serving_path, models, arguments.backend)}")
+        flags.append(f"--model_config_file={_file_in_memory(_model_config(models, arguments.backend))}")
     if "port" not in names:
         flags.append("--port=8500")
     if "rest_api_port" not in names:
@@ -57,13 +57,20 @@ def run(arguments: argparse.Namespace) -> int:
     return server.main(flags)
 
 
-def _write_model_config(folder: Path, models: list[Path], backend: str) -> Path:
+def _model_config(models: list[Path], backend: str) -> str:
     """TF Serving's own text format; the stock server has no ScaNN op, so it gets the exact model alone."""
-    entries = [
-        f'  config {{ name: "{model.name}" base_path: "{model}" model_platform: "tensorflow" }}\n'
-        for model in models
-        if not (backend == "tf-serving" and model.name.endswith("-scann"))
-    ]
-    path = folder / "models.config"
-    path.write_text("model_config_list {\n" + "".join(entries) + "}\n", encoding="utf-8")
-    return path
+    from google.protobuf import text_format
+    from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+    config = ModelServerConfig()
+    for model in models:
+        if backend == "python" or not model.name.endswith("-scann"):
+            config.model_config_list.config.add(name=model.name, base_path=str(model), model_platform="tensorflow")
+    return text_format.MessageToString(config)
+
+
+def _file_in_memory(text: str) -> str:
+    """The path of a file that only this process, or what it becomes, reads: the folder of models may be read-only."""
+    descriptor = os.memfd_create("models.config", flags=0)
+    os.write(descriptor, text.encode())
+    return f"/proc/self/fd/{descriptor}"

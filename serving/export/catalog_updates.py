@@ -18,6 +18,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.export import replay
+from serving.loopback import grpc_options
 
 ADD, WITHDRAW = "add_items", "withdraw_items"
 _CALL_S = 30.0
@@ -105,7 +106,7 @@ def send(address: str, model_name: str, changes: Changes) -> None:
 
     address: host:port of its gRPC. Raises RuntimeError where the server cannot be reached or refuses.
     """
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, grpc_options(address)) as channel:
         stub: Any = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         for signature, inputs in changes.requests():
             request = predict_pb2.PredictRequest()

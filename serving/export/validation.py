@@ -21,6 +21,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from components.interpreter import module_command, module_environment
 from serving.export import replay
+from serving.loopback import direct_opener, grpc_options
 
 _CALL_S = 60.0
 _LARGEST_MESSAGE = -1  # gRPC's own limit of 4 MiB is lifted
@@ -73,7 +74,9 @@ def _served(folder: str, names: list[str]) -> Iterator[dict[str, int]]:
 
 def call_by_grpc(name: str, port: int) -> replay.Call:
     """Asks the model of that name on this machine; raises RuntimeError with code and message where it refuses."""
+    address = f"127.0.0.1:{port}"
     options = [
+        *grpc_options(address),
         ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
         ("grpc.max_send_message_length", _LARGEST_MESSAGE),
     ]
@@ -83,7 +86,7 @@ def call_by_grpc(name: str, port: int) -> replay.Call:
         request.model_spec.name, request.model_spec.signature_name = name, signature
         for key, value in inputs.items():
             request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-        with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+        with grpc.insecure_channel(address, options) as channel:
             try:
                 response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=_CALL_S)
             except grpc.RpcError as error:
@@ -105,7 +108,7 @@ def _call_by_rest(name: str, port: int, path: str) -> replay.Call:
         body = {"signature_name": signature, "inputs": {key: _as_json(value.numpy()) for key, value in inputs.items()}}
         url = f"http://127.0.0.1:{port}/v1/models/{name}:predict"
         try:
-            with urllib.request.urlopen(
+            with direct_opener().open(
                 urllib.request.Request(url, json.dumps(body).encode()), timeout=_CALL_S
             ) as answer:
                 outputs = json.loads(answer.read())["outputs"]

@@ -1,4 +1,4 @@
-"""Requests of one signature that wait for a thread are run as one batch, and each gets its own rows back."""
+"""Batches concurrent requests of one signature: those that wait for a thread run as one, and each gets its own rows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 from grpc import StatusCode
 
+from serving.model_server.cancellation import CancellationToken
 from serving.model_server.config import BatchingConfig
 from serving.model_server.errors import ServingError
-from serving.model_server.run import Run
 
 Tensors = Mapping[str, tf.Tensor]
 
@@ -23,15 +23,15 @@ Tensors = Mapping[str, tf.Tensor]
 class Function(Protocol):
     """A signature."""
 
-    def alone(self, inputs: Tensors, run: Run) -> dict[str, tf.Tensor]:
+    def run_unbatched(self, inputs: Tensors, token: CancellationToken) -> dict[str, tf.Tensor]:
         """The outputs for these inputs. Raises ServingError."""
 
 
 class _Task:
     """One request: its inputs, and what becomes of it once `done` is set."""
 
-    def __init__(self, inputs: Tensors, size: int, run: Run) -> None:
-        self.inputs, self.size, self.run = inputs, size, run
+    def __init__(self, inputs: Tensors, size: int, token: CancellationToken) -> None:
+        self.inputs, self.size, self.token = inputs, size, token
         self.done = threading.Event()
         self.outputs: dict[str, tf.Tensor] = {}
         self.error: BaseException | None = None
@@ -48,7 +48,10 @@ class _Batch:
 
 
 class Batcher:
-    """A few threads that run what is waiting, oldest first. A batch waits until it is full, or its time is up and a thread is free."""
+    """A few threads that run what is waiting, oldest first.
+
+    A batch waits until it is full, or its time is up and a thread is free.
+    """
 
     def __init__(self, config: BatchingConfig) -> None:
         self._config = config
@@ -64,23 +67,23 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def run(self, function: Function, inputs: Tensors, run: Run) -> dict[str, tf.Tensor]:
+    def execute(self, function: Function, inputs: Tensors, token: CancellationToken) -> dict[str, tf.Tensor]:
         """The outputs of `function` for these inputs, perhaps computed together with others'.
 
         Inputs without a common number of rows, and functions whose outputs have another one, run alone and at once.
         More rows than a batch may have are a batch of their own.
-        Raises ServingError: what the function raises for these inputs; RESOURCE_EXHAUSTED where too many batches wait; CANCELLED where
-        `run` was cancelled, which is then not run at all if it still waits.
+        Raises ServingError: what the function raises for these inputs; RESOURCE_EXHAUSTED where too many batches wait;
+        CANCELLED where the token was cancelled, which is then not run at all if it still waits.
         """
         sizes = {tensor.shape[0] if tensor.shape.rank else None for tensor in inputs.values()}
         size = sizes.pop() if len(sizes) == 1 else None
         if size is None or function in self._unmergeable:
-            return function.alone(inputs, run)
-        task = _Task(inputs, size, run)
+            return function.run_unbatched(inputs, token)
+        task = _Task(inputs, size, token)
         self._submit(function, task)
-        run.when_cancelled(task.done.set)
+        token.on_cancel(task.done.set)
         task.done.wait()
-        if run.cancelled:
+        if token.cancelled:
             raise ServingError(StatusCode.CANCELLED, "the request was cancelled before it was answered")
         if task.error is not None:
             raise task.error
@@ -117,7 +120,7 @@ class Batcher:
 
     def _work(self) -> None:
         while (batch := self._next()) is not None:
-            tasks = [task for task in batch.tasks if not task.run.cancelled]
+            tasks = [task for task in batch.tasks if not task.token.cancelled]
             try:
                 self._answer(batch.function, tasks)
             except BaseException as error:  # noqa: BLE001  (the requests' own threads raise it)
@@ -150,16 +153,19 @@ class Batcher:
             return
         for task in tasks:
             try:
-                task.outputs = function.alone(task.inputs, task.run)
+                task.outputs = function.run_unbatched(task.inputs, task.token)
             except ServingError as error:
                 task.error = error
             task.done.set()
 
     def _together(self, function: Function, tasks: list[_Task]) -> bool:
-        """Whether all tasks could be answered by one run. One bad request fails it; then each must be tried by itself."""
+        """Whether all tasks could be answered by one run.
+
+        One bad request fails it; then each must be tried by itself.
+        """
         inputs = {name: _joined([task.inputs[name] for task in tasks]) for name in tasks[0].inputs}
         try:
-            outputs = function.alone(inputs, _run_of_all(tasks))
+            outputs = function.run_unbatched(inputs, _token_of_all(tasks))
         except ServingError:
             return False
         num_rows = sum(task.size for task in tasks)
@@ -179,9 +185,9 @@ def _joined(parts: list[tf.Tensor]) -> tf.Tensor:
     return tf.constant(np.concatenate([part.numpy() for part in parts]), parts[0].dtype)
 
 
-def _run_of_all(tasks: list[_Task]) -> Run:
-    """A run that ends once every task's has been cancelled: the others' answers are wanted until then."""
-    together, lock, left = Run(), threading.Lock(), [len(tasks)]
+def _token_of_all(tasks: list[_Task]) -> CancellationToken:
+    """Cancelled once every task's token is: the others' answers are wanted until then."""
+    together, lock, left = CancellationToken(), threading.Lock(), [len(tasks)]
 
     def leave() -> None:
         with lock:
@@ -190,5 +196,5 @@ def _run_of_all(tasks: list[_Task]) -> Run:
             together.cancel()
 
     for task in tasks:
-        task.run.when_cancelled(leave)
+        task.token.on_cancel(leave)
     return together

@@ -1,4 +1,4 @@
-"""What a client can ask about models instead of from them: status and metadata, as protos for gRPC and as JSON for REST."""
+"""Describes models to clients: status and metadata, as protocol buffers for gRPC and as JSON for REST."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from serving.model_server.errors import ServingError, invalid
 from serving.model_server.loader import LoadedModel
-from serving.model_server.versions import Manager
+from serving.model_server.versions import VersionManager
 
 SIGNATURES = "signature_def"  # the one metadata field there is
 
 
-def model_status(manager: Manager, spec: ModelSpec) -> GetModelStatusResponse:
+def model_status(manager: VersionManager, spec: ModelSpec) -> GetModelStatusResponse:
     """State and last error of the versions that `spec` asks for, newest first. Raises ServingError."""
     response = GetModelStatusResponse()
     for version in manager.status(spec):
@@ -33,7 +33,10 @@ def model_status(manager: Manager, spec: ModelSpec) -> GetModelStatusResponse:
 
 
 def model_metadata(model: LoadedModel, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
-    """The model's signatures as they were saved. Raises ServingError (INVALID_ARGUMENT) for another metadata field or none."""
+    """The model's signatures as they were saved.
+
+    Raises ServingError (INVALID_ARGUMENT) for another metadata field or none.
+    """
     if not request.metadata_field:
         raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
     for field in request.metadata_field:

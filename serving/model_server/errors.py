@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grpc import StatusCode
 
-MAX_MESSAGE_CHARS = 1024  # longer details are cut, as TF Serving does: they travel in a header
+MAX_MESSAGE_BYTES = 1024  # longer details are cut, as TF Serving does: they travel in a header
 
 _CODES = {code.value[0]: code for code in StatusCode}
 _HTTP_STATUS = {
@@ -29,9 +29,11 @@ class ServingError(Exception):
     """A request, a version or a configuration that cannot be served: a canonical code and what to do about it."""
 
     def __init__(self, code: StatusCode, message: str) -> None:
-        super().__init__(message)
         self.code = code
-        self.message = message if len(message) <= MAX_MESSAGE_CHARS else message[: MAX_MESSAGE_CHARS - 1] + "…"
+        raw = message.encode(errors="backslashreplace")
+        whole = len(raw) <= MAX_MESSAGE_BYTES
+        self.message = raw.decode() if whole else raw[: MAX_MESSAGE_BYTES - 3].decode(errors="ignore") + "..."
+        super().__init__(self.message)
 
     @property
     def http_status(self) -> int:

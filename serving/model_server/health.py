@@ -1,24 +1,37 @@
-"""gRPC's standard health service (grpc.health.v1.Health), as probes and load balancers ask it. No Watch: who wants news asks again."""
+"""Answers gRPC's standard health checks (grpc.health.v1.Health) of probes and load balancers.
+
+No Watch: who wants news asks again.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import grpc
 
 from serving.model_server.text_protos import HealthCheckRequest, HealthCheckResponse
 
 SERVING, NOT_SERVING = 1, 2
-SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")  # "" is the whole server
+# "" is the whole server; the short names are those that stock TF Serving sets.
+SERVICES = (
+    "",
+    "tensorflow.serving.PredictionService",
+    "tensorflow.serving.ModelService",
+    "PredictionService",
+    "ModelService",
+)
 
 
 class Health:
-    """SERVING from the first answer on, NOT_SERVING as soon as the server has been told to stop."""
+    """SERVING once every model has a version to serve, NOT_SERVING as soon as the server has been told to stop."""
 
-    def __init__(self) -> None:
-        self._status = SERVING
+    def __init__(self, is_complete: Callable[[], bool] = lambda: True) -> None:
+        self._is_complete = is_complete
+        self._is_stopping = False
 
     def stop(self) -> None:
         """NOT_SERVING from now on."""
-        self._status = NOT_SERVING
+        self._is_stopping = True
 
     def add_to(self, server: grpc.Server) -> None:
         """Answer on `server`."""
@@ -37,4 +50,5 @@ class Health:
             context.abort(
                 grpc.StatusCode.NOT_FOUND, f"no service {request.service!r} here; there are: {list(SERVICES)}"
             )
-        return HealthCheckResponse(status=self._status)
+        is_serving = self._is_complete() and not self._is_stopping
+        return HealthCheckResponse(status=SERVING if is_serving else NOT_SERVING)

@@ -1,4 +1,4 @@
-"""Predict, Classify and Regress on one loaded model: the same code for gRPC, REST and warm-up."""
+"""Runs Predict, Classify and Regress on one loaded model: the same code for gRPC, REST and warm-up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest, ClassificationResponse
 from tensorflow_serving.apis.input_pb2 import Input
 from tensorflow_serving.apis.model_pb2 import ModelSpec
@@ -13,16 +14,16 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest, RegressionResponse
 
 from serving.model_server import tensors
+from serving.model_server.cancellation import CancellationToken
 from serving.model_server.errors import failed_precondition, invalid
 from serving.model_server.loader import LoadedModel
-from serving.model_server.run import Run
 from serving.model_server.signatures import DEFAULT_NAME, Signature
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
 
 
-def predict(model: LoadedModel, request: PredictRequest, run: Run) -> PredictResponse:
+def predict(model: LoadedModel, request: PredictRequest, token: CancellationToken) -> PredictResponse:
     """Run the request's signature on its tensors. Raises ServingError."""
     signature = model.signature(request.model_spec.signature_name)
     sent = request.inputs
@@ -32,24 +33,23 @@ def predict(model: LoadedModel, request: PredictRequest, run: Run) -> PredictRes
     for name, proto in sent.items():
         dtype = signature.inputs[name]
         if proto.dtype != dtype.as_datatype_enum:
-            got = tf.dtypes.as_dtype(proto.dtype).name if proto.dtype else "no dtype"
-            raise invalid(f"input {name!r}: got {got}, expected {dtype.name}")
+            raise invalid(f"input {name!r}: got {_dtype_name(proto.dtype)}, expected {dtype.name}")
         inputs[name] = tensors.to_tensor(proto, name)
-    outputs = signature(inputs, run)
+    outputs = signature(inputs, token)
     response = PredictResponse()
     _resolve(response.model_spec, model, signature.name)
     for name in request.output_filter or outputs:
-        response.outputs[name].CopyFrom(tensors.to_proto(outputs[name]))
+        response.outputs[name].CopyFrom(tensors.to_proto(outputs[name], model.options.tensor_content))
     return response
 
 
-def classify(model: LoadedModel, request: ClassificationRequest, run: Run) -> ClassificationResponse:
+def classify(model: LoadedModel, request: ClassificationRequest, token: CancellationToken) -> ClassificationResponse:
     """Run a classify signature on the request's examples. Raises ServingError."""
     signature = _example_signature(model, request.model_spec.signature_name, CLASSIFY, "classification")
     if not {"classes", "scores"} & set(signature.outputs):
         raise failed_precondition(f"signature {signature.name!r} has neither the output 'classes' nor 'scores'")
     examples = _serialized_examples(request.input)
-    outputs = signature({"inputs": tf.constant(examples, tf.string)}, run)
+    outputs = signature({"inputs": tf.constant(examples, tf.string)}, token)
     classes = _matrix(outputs, "classes", tf.string, len(examples))
     scores = _matrix(outputs, "scores", tf.float32, len(examples))
     if classes is not None and scores is not None and classes.shape != scores.shape:
@@ -68,16 +68,17 @@ def classify(model: LoadedModel, request: ClassificationRequest, run: Run) -> Cl
     return response
 
 
-def regress(model: LoadedModel, request: RegressionRequest, run: Run) -> RegressionResponse:
+def regress(model: LoadedModel, request: RegressionRequest, token: CancellationToken) -> RegressionResponse:
     """Run a regress signature on the request's examples. Raises ServingError."""
     signature = _example_signature(model, request.model_spec.signature_name, REGRESS, "regression")
     if "outputs" not in signature.outputs:
         raise failed_precondition(f"signature {signature.name!r} has no output 'outputs'")
     examples = _serialized_examples(request.input)
-    values = signature({"inputs": tf.constant(examples, tf.string)}, run)["outputs"]
+    values = signature({"inputs": tf.constant(examples, tf.string)}, token)["outputs"]
     if values.dtype != tf.float32 or values.shape not in ([len(examples)], [len(examples), 1]):
         raise invalid(
-            f"got outputs {values.dtype.name} {list(values.shape)}, expected one float32 for each of {len(examples)} examples"
+            f"got outputs {values.dtype.name} {list(values.shape)}, "
+            f"expected one float32 for each of {len(examples)} examples"
         )
     response = RegressionResponse()
     _resolve(response.model_spec, model, signature.name)
@@ -86,15 +87,21 @@ def regress(model: LoadedModel, request: RegressionRequest, run: Run) -> Regress
     return response
 
 
+def _dtype_name(number: int) -> str:
+    known = number in types_pb2.DataType.values() and number != types_pb2.DT_INVALID
+    return types_pb2.DataType.Name(number) if known else f"the unknown dtype {number}"
+
+
 def _example_signature(model: LoadedModel, name: str, method: str, kind: str) -> Signature:
     signature = model.signatures.get(name or DEFAULT_NAME)
     if signature is None:
         raise invalid(
             f"No signature was found with the name: {name or DEFAULT_NAME}; there are: {sorted(model.signatures)}"
         )
-    if signature.method_name != method:
+    if model.options.check_method_names and signature.method_name != method:
         raise invalid(
-            f"Expected {kind} signature method_name to be {method}; signature {signature.name!r} has {signature.method_name!r}"
+            f"Expected {kind} signature method_name to be {method}; "
+            f"signature {signature.name!r} has {signature.method_name!r}"
         )
     if list(signature.inputs.items()) != [("inputs", tf.string)]:
         raise failed_precondition(
@@ -104,7 +111,7 @@ def _example_signature(model: LoadedModel, name: str, method: str, kind: str) ->
 
 
 def _serialized_examples(sent: Input) -> list[bytes]:
-    """[num_examples] serialized tf.Examples; a shared context stands in front, as merging serialized protos is joining them."""
+    """[num_examples] serialized tf.Examples, a shared context in front: joined serialized protos are merged ones."""
     context = b""
     examples = sent.example_list.examples
     if sent.WhichOneof("kind") == "example_list_with_context":

@@ -1,8 +1,7 @@
-"""The JSON of :classify and :regress: examples in, results out."""
+"""Converts the JSON of :classify and :regress: examples in, results out."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ from serving.model_server.errors import invalid
 def to_input(request: dict[str, Any]) -> Input:
     """The request's `examples`, and the `context` that they share where there is one.
 
-    Raises ServingError (INVALID_ARGUMENT) naming the feature. A whole number is an int64, one with a point or an exponent a float.
+    Raises ServingError (INVALID_ARGUMENT) naming the feature. A whole number is an int64, one with a point or an
+    exponent a float.
     """
     examples = request.get("examples")
     if not isinstance(examples, list) or not examples:
@@ -52,9 +52,10 @@ def _scores(values: list[float]) -> list[float]:
 
 def _example(features: Any) -> Example:
     if not isinstance(features, dict):
-        raise invalid(f"Example must be JSON object but got {features!r:.100}")
+        raise invalid(f"Example must be JSON object but got {json_tensors.shown(features)}")
     example = Example()
     for name, value in features.items():
+        json_tensors.encode_text(name, "a feature's name")
         feature = example.features.feature[name]
         for element in value if isinstance(value, list) else [value]:
             _add(feature, element, name)
@@ -74,11 +75,10 @@ def _add(feature: Feature, element: Any, name: str) -> None:
         if not -(2**63) <= value < 2**63:
             raise invalid(f"{where}: {value} is not an int64")
     elif isinstance(element, float):
-        found, value = "float_list", json_tensors.as_float(element, where)
-        if math.isfinite(value) and abs(value) > np.finfo(np.float32).max:
-            raise invalid(f"{where}: Cannot convert {value} to float without loss of precision")
+        with np.errstate(over="ignore"):
+            found, value = "float_list", float(np.float32(json_tensors.as_float(element, where)))
     else:
-        raise invalid(f"{where} has an element with unexpected JSON type: {element!r:.100}")
+        raise invalid(f"{where} has an element with unexpected JSON type: {json_tensors.shown(element)}")
     if kind not in (None, found):
-        raise invalid(f"Unexpected element type in {where}: {element!r:.100} in a {kind}")
+        raise invalid(f"Unexpected element type in {where}: {json_tensors.shown(element)} in a {kind}")
     getattr(feature, found).value.append(value)

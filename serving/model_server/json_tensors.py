@@ -1,4 +1,7 @@
-"""REST's JSON to tensors and back. JSON types are strict: nothing is cast that the client did not write that way."""
+"""Converts REST's JSON to tensors and back.
+
+JSON types are strict; floats are rounded to the nearest value of their dtype.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import base64
 import binascii
 import json
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
@@ -15,6 +19,7 @@ import tensorflow as tf
 from grpc import StatusCode
 
 from serving.model_server.errors import ServingError, invalid
+from serving.model_server.tensors import MAX_RANK
 
 _INTEGERS = {tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint32, tf.uint64}
 _FLOATS = {tf.float32, tf.float64}
@@ -50,7 +55,8 @@ def rows(instances: Any, inputs: Mapping[str, tf.DType]) -> dict[str, tf.Tensor]
     if not _is_named(instances[0]):
         if len(inputs) > 1:
             raise invalid(
-                f"'instances' is a plain list, but the signature has several inputs: expected objects with {sorted(inputs)}"
+                "'instances' is a plain list, but the signature has several inputs: "
+                f"expected objects with {sorted(inputs)}"
             )
         ((name, dtype),) = inputs.items()
         for row, instance in enumerate(instances):
@@ -63,7 +69,8 @@ def rows(instances: Any, inputs: Mapping[str, tf.DType]) -> dict[str, tf.Tensor]
         if instance.keys() != inputs.keys():
             missing, unknown = sorted(inputs.keys() - instance.keys()), sorted(instance.keys() - inputs.keys())
             raise invalid(
-                f"'instances' element {row}: missing: {missing}, not in the signature: {unknown}, expected: {sorted(inputs)}"
+                f"'instances' element {row}: missing: {missing}, not in the signature: {unknown}, "
+                f"expected: {sorted(inputs)}"
             )
     return {name: to_tensor([instance[name] for instance in instances], dtype, name) for name, dtype in inputs.items()}
 
@@ -76,7 +83,8 @@ def columns(values: Any, inputs: Mapping[str, tf.DType]) -> dict[str, tf.Tensor]
     if not _is_named(values):
         if len(inputs) > 1:
             raise invalid(
-                f"'inputs' is a plain value, but the signature has several inputs: expected an object with {sorted(inputs)}"
+                "'inputs' is a plain value, but the signature has several inputs: "
+                f"expected an object with {sorted(inputs)}"
             )
         ((name, dtype),) = inputs.items()
         return {name: to_tensor(values, dtype, name)}
@@ -89,7 +97,8 @@ def columns(values: Any, inputs: Mapping[str, tf.DType]) -> dict[str, tf.Tensor]
 def to_tensor(value: Any, dtype: tf.DType, name: str) -> tf.Tensor:
     """A nested list (or one value) as a tensor. name: the input's, for messages.
 
-    Raises ServingError: INVALID_ARGUMENT for ragged lists or another JSON type, UNIMPLEMENTED for a dtype that JSON cannot carry.
+    Raises ServingError: INVALID_ARGUMENT for ragged lists or another JSON type, UNIMPLEMENTED for a dtype that JSON
+    cannot carry.
     """
     shape: list[int] = []
     level = [value]
@@ -101,6 +110,8 @@ def to_tensor(value: Any, dtype: tf.DType, name: str) -> tf.Tensor:
             )
         shape.append(size)
         level = list(chain.from_iterable(level))
+    if len(shape) > MAX_RANK:
+        raise invalid(f"input {name!r}: lists are nested {len(shape)} deep, expected {MAX_RANK} at most")
     if any(type(element) is list for element in level):
         raise invalid(f"input {name!r}: a list stands beside a value at depth {len(shape)}")
     return tf.constant(_flat(level, dtype, name).reshape(shape), dtype)
@@ -222,40 +233,31 @@ def _flat(values: list[Any], dtype: tf.DType, name: str) -> np.ndarray:
         return array.astype(dtype.as_numpy_dtype)
     if dtype in _FLOATS:
         _check_kinds(values, kinds, {int, float}, dtype, where)
-        return _flat_floats(values, kinds, dtype, where)
+        return _flat_floats(values, dtype, where)
     raise ServingError(StatusCode.UNIMPLEMENTED, f"{where}: JSON values cannot become {dtype.name}")
 
 
-def _flat_floats(values: list[Any], kinds: set[type], dtype: tf.DType, where: str) -> np.ndarray:
-    if int in kinds:
-        exact = 2 ** (24 if dtype == tf.float32 else 53) - 1
-        for value in values:
-            if type(value) is int and abs(value) > exact and -(2**63) <= value < 2**64:
-                raise invalid(f"{where}: Cannot convert {value} to {dtype.name} without loss of precision")
+def _flat_floats(values: list[Any], dtype: tf.DType, where: str) -> np.ndarray:
+    """Rounded as C++ does: beyond float32's range to infinity, below its smallest to zero, else to the nearest."""
     try:
         array = np.array(values, dtype=np.float64)
     except OverflowError as error:
         raise invalid(f"{where}: a number is too big for a float") from error
-    infinite = np.isinf(array)
-    for index in np.flatnonzero(infinite):
+    for index in np.flatnonzero(np.isinf(array)):
         as_float(values[index], where)
     with np.errstate(over="ignore"):
-        converted = array.astype(dtype.as_numpy_dtype)
-    if np.isinf(
-        converted[~infinite]
-    ).any():  # after rounding: the largest float32 in its own digits is a little above itself
-        raise invalid(
-            f"{where}: Cannot convert a number beyond {np.finfo(np.float32).max} to float32 without loss of precision"
-        )
-    return converted
+        return array.astype(dtype.as_numpy_dtype)
 
 
 def _check_kinds(values: list[Any], kinds: set[type], expected: set[type], dtype: tf.DType, where: str) -> None:
     if not kinds <= expected:
         wrong = next(value for value in values if type(value) not in expected)
-        raise invalid(
-            f"{where}: JSON Value: {json.dumps(wrong)[:100]} Type: {_kind(wrong)} is not of expected type: {dtype.name}"
-        )
+        raise invalid(f"{where}: JSON Value: {shown(wrong)} Type: {_kind(wrong)} is not of expected type: {dtype.name}")
+
+
+def shown(value: Any) -> str:
+    """A JSON value as it stands in a message: short, however long or deeply nested it is."""
+    return reprlib.repr(value) if isinstance(value, (dict, list)) else json.dumps(value)[:100]
 
 
 def _is_named(value: Any) -> bool:

@@ -30,7 +30,10 @@ class Metrics:
         )
 
     def observe(self, model_name: str, api: str, entrypoint: str, status: str, seconds: float) -> None:
-        """One finished request. api: Predict, Classify, ...; entrypoint: GRPC or REST; status: a canonical code's name."""
+        """Count one finished request.
+
+        api: Predict, Classify, ... entrypoint: GRPC or REST. status: a canonical code's name.
+        """
         self._requests.labels(model_name, status).inc()
         self._latency.labels(model_name, api, entrypoint).observe(seconds * 1e6)
 

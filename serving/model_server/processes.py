@@ -1,4 +1,4 @@
-"""Several processes on the same ports: the kernel gives each new connection to one of them (SO_REUSEPORT)."""
+"""Runs several server processes on the same ports: the kernel gives each connection to one of them (SO_REUSEPORT)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import contextlib
 import logging
 import multiprocessing
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 
+from serving.model_server.addresses import bind, resolve, url_host
 from serving.model_server.config import ServerConfig
 
 log = logging.getLogger(__name__)
 
+NO_VERSION = 3  # exit code of a process: a model has no version that loads, after all retries
 _SPAWN = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
 
 
@@ -35,7 +36,8 @@ class Workers:
                 self._start(config)
             started = all(map(self._is_ready, list(self._alive)))
             if started:
-                log.info("%d processes: gRPC on %s:%d, REST on %s", config.num_processes, config.host, config.grpc_port,
+                host = url_host(resolve(config.host)[0])
+                log.info("%d processes: gRPC on %s:%s, REST on %s", config.num_processes, host, config.grpc_port,
                          config.rest_port or "no port")  # fmt: skip
             while started and not self._stopping.is_set():
                 for sentinel in connection.wait([process.sentinel for process in self._alive], timeout=0.2):
@@ -69,6 +71,9 @@ class Workers:
         process.join()
         if self._stopping.is_set():
             return
+        if process.exitcode == NO_VERSION:  # another would find the same
+            self._stopping.set()
+            return
         log.error("process %d ended with exit code %s; another takes its place", process.pid, process.exitcode)
         self._alive.pop(process).close()
         if not self._is_ready(self._start(config)):
@@ -91,17 +96,17 @@ def _reserved(config: ServerConfig) -> Iterator[ServerConfig]:
     """
     with contextlib.ExitStack() as stack:
         ports = {}
+        addresses = resolve(config.host)
         for name in ("grpc_port", "rest_port"):
             port = getattr(config, name)
             if port is None:
                 continue
-            with socket.socket() as probe:  # without SO_REUSEPORT, so that nobody else's server is joined
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((config.host, port))
-            held = stack.enter_context(socket.socket())
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            held.bind((config.host, port))  # it never listens, so it gets no connection
-            ports[name] = held.getsockname()[1]
+            for probe in bind(addresses, port, listen=False):  # not shared, so that nobody else's server is joined
+                probe.close()
+            held = bind(addresses, port, shared=True, listen=False)  # they never listen, so they get no connection
+            for one in held:
+                stack.enter_context(one)
+            ports[name] = held[0].getsockname()[1]
         yield replace(config, **ports)
 
 

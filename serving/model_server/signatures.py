@@ -1,4 +1,4 @@
-"""One signature of a loaded SavedModel, run with the least Python between a request and its graph."""
+"""Calls one signature of a loaded SavedModel, with the least Python between a request and its graph."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tensorflow.python.eager import execute
 
 from serving.model_server import tensors
 from serving.model_server.batching import Batcher
+from serving.model_server.cancellation import CancellationToken
 from serving.model_server.errors import ServingError, from_code, invalid
-from serving.model_server.run import Run
 
 DEFAULT_NAME = "serving_default"
 # What changes a variable or a table; reading ops have other beginnings.
@@ -32,12 +32,12 @@ _WRITES = (
 class Signature:
     """A named function from tensors to tensors.
 
-    inputs: name -> dtype, in the order of the graph's arguments. outputs: names, in the order of its results. changes_state: whether a
-    call changes the model; such calls are not batched, so that each counts once.
+    inputs: name -> dtype, in the order of the graph's arguments. outputs: names, in the order of its results.
+    changes_state: whether a call changes the model; such calls are not batched, so that each counts once.
     """
 
     def __init__(self, name: str, definition: SignatureDef, function, batcher: Batcher | None = None) -> None:
-        """function: what `tf.saved_model.load(...).signatures[name]` gives. batcher: runs requests together; None: each runs alone.
+        """function: what `tf.saved_model.load(...).signatures[name]` gives. batcher: None: each request runs alone.
 
         Raises ServingError (UNIMPLEMENTED) where inputs or outputs are not plain tensors.
         """
@@ -58,22 +58,22 @@ class Signature:
                 StatusCode.UNIMPLEMENTED, f"signature {name!r} has inputs or outputs that are not plain tensors"
             )
         self._function = function  # the graph function lives as long as this object does
-        # Calling the graph function by its name takes a quarter of the time of calling `function` and, like the stock server,
-        # compares no shapes. TensorFlow's own way to pass a cancellation manager is a global of the process, so two
-        # threads would cancel each other's runs: it is passed here by hand.
+        # Calling the graph function by its name takes a quarter of the time of calling `function` and, like the stock
+        # server, compares no shapes. TensorFlow's own way to pass a cancellation manager is a global of the process, so
+        # two threads would cancel each other's runs: it is passed here by hand.
         self._graph_function = function._inference_function.name.decode()
         self._context = eager_context.context()
         self._context.ensure_initialized()
         self._attributes = tuple(itertools.chain(*self._context.function_call_options.as_attrs().items()))
 
     def check_inputs(self, names: Collection[str]) -> None:
-        """Raise ServingError (INVALID_ARGUMENT) naming the missing and the unknown, unless `names` are this signature's inputs."""
+        """Raise ServingError (INVALID_ARGUMENT) naming the missing and the unknown, unless `names` are the inputs."""
         missing = sorted(name for name in self.inputs if name not in names and name not in self._defaults)
         unknown = sorted(name for name in names if name not in self.inputs)
         if missing or unknown:
             raise invalid(
-                f"input size does not match signature {self.name!r}: missing: {missing}, sent but not in the signature: {unknown}, "
-                f"expected: {sorted(self.inputs)}"
+                f"input size does not match signature {self.name!r}: missing: {missing}, "
+                f"sent but not in the signature: {unknown}, expected: {sorted(self.inputs)}"
             )
 
     def check_outputs(self, names: Collection[str]) -> None:
@@ -84,15 +84,18 @@ class Signature:
         if len(set(names)) != len(names):
             raise invalid(f"output_filter names an output twice: {list(names)}")
 
-    def __call__(self, inputs: Mapping[str, tf.Tensor], run: Run) -> dict[str, tf.Tensor]:
+    def __call__(self, inputs: Mapping[str, tf.Tensor], token: CancellationToken) -> dict[str, tf.Tensor]:
         """All outputs by name. `inputs` must be this signature's (`check_inputs`) and of its dtypes.
 
-        Raises ServingError: the failing op's own code and message; CANCELLED where `run` was cancelled; what `Batcher.run` adds.
+        Raises ServingError: the failing op's own code and message; CANCELLED where the token was cancelled; what
+        `Batcher.execute` adds.
         """
-        return self.alone(inputs, run) if self._batcher is None else self._batcher.run(self, inputs, run)
+        return (
+            self.run_unbatched(inputs, token) if self._batcher is None else self._batcher.execute(self, inputs, token)
+        )
 
-    def alone(self, inputs: Mapping[str, tf.Tensor], run: Run) -> dict[str, tf.Tensor]:
-        """As a call, in this thread and with nobody else's inputs."""
+    def run_unbatched(self, inputs: Mapping[str, tf.Tensor], token: CancellationToken) -> dict[str, tf.Tensor]:
+        """As a call, in this thread and with nobody else's inputs: what the batcher calls."""
         arguments = [inputs[name] if name in inputs else self._defaults[name] for name in self.inputs]
         try:
             values = execute.execute_with_cancellation(
@@ -101,10 +104,10 @@ class Signature:
                 inputs=arguments + self._captures,
                 attrs=self._attributes,
                 ctx=self._context,
-                cancellation_manager=run.manager,
+                cancellation_manager=token.manager,
             )
         except tf.errors.OpError as error:
-            if run.cancelled:
+            if token.cancelled:
                 raise ServingError(StatusCode.CANCELLED, "the request was cancelled while it ran") from error
             raise from_code(error.error_code, error.message) from error
         return dict(zip(self.outputs, values))

@@ -1,4 +1,4 @@
-"""What a model's base path holds: its version folders, and which of them the policy wants served."""
+"""Discovers the versions in a model's base path and picks those that its policy may serve."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ class Storage:
     def __init__(self) -> None:
         self._said: set[str] = set()
 
-    def wanted_versions(self, settings: ModelSettings) -> dict[int, str] | None:
-        """Version -> folder of the versions to serve, newest first; None where the base path cannot be read (now)."""
+    def candidates(self, settings: ModelSettings) -> dict[int, str] | None:
+        """Version -> folder of the versions that the policy may serve, newest first; None where it cannot be read.
+
+        Of the policy `latest`, those are all: which are the newest that load is not known here.
+        """
         base = settings.base_path.rstrip("/")
         try:
             names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(base))
@@ -42,9 +45,7 @@ class Storage:
             else:
                 found[int(name)] = f"{base}/{name}"
         newest_first = sorted(found, reverse=True)
-        if settings.policy == "latest":
-            newest_first = newest_first[: settings.num_versions]
-        elif settings.policy == "specific":
+        if settings.policy == "specific":
             for number in set(settings.specific_versions) - set(newest_first):
                 self._warn(f"model {settings.name!r}: version {number} is to be served, but {base} does not hold it")
             newest_first = [number for number in newest_first if number in settings.specific_versions]
@@ -61,11 +62,14 @@ class Storage:
 
 
 def fingerprint(folder: str) -> tuple[tuple[str, int, int], ...]:
-    """Path, bytes and modification time of every file under `folder`: changes as long as a copy is under way."""
+    """Path, bytes and modification time of every file loaded from `folder`: changes as long as a copy is under way.
+
+    Warm-up requests are left out: they may change while their version is served.
+    """
     files = []
     try:
         for parent, _, names in tf.io.gfile.walk(folder):
-            for name in names:
+            for name in () if parent.endswith("/assets.extra") else names:
                 stat = tf.io.gfile.stat(f"{parent}/{name}")
                 files.append((f"{parent}/{name}", stat.length, stat.mtime_nsec))
     except tf.errors.OpError as error:  # a file went away between listing and looking: a change, too

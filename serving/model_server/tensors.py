@@ -1,4 +1,4 @@
-"""TensorProto to tensor and back, with TF Serving's C++ semantics and no element touched in Python where that can be avoided."""
+"""Converts TensorProtos to tensors and back, with TF Serving's C++ semantics and few elements touched in Python."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from serving.model_server.errors import invalid
 
-MAX_FILLED_ELEMENTS = (
-    1 << 24
-)  # a proto with fewer values than elements repeats its last one: a claim beyond this is refused
+MAX_FILLED_ELEMENTS = 1 << 22  # a proto with fewer values than elements repeats its last one: a larger claim is refused
+MAX_RANK = 32  # NumPy's
 MAX_EXTENT = 1 << 40  # of the sizes that are not 0: an empty tensor may have a shape that no array can have
 
 # Where a dtype's values stand when they are not in tensor_content, and what they look like there.
@@ -53,6 +52,8 @@ def to_tensor(proto: TensorProto, name: str) -> tf.Tensor:
     if proto.tensor_shape.unknown_rank:
         raise invalid(f"input {name!r}: a tensor of unknown rank holds no values")
     shape = [dim.size for dim in proto.tensor_shape.dim]
+    if len(shape) > MAX_RANK:
+        raise invalid(f"input {name!r}: got {len(shape)} dimensions, expected {MAX_RANK} at most")
     if any(size < 0 for size in shape):
         raise invalid(f"input {name!r}: got shape {shape}, expected sizes of 0 or more")
     if math.prod(size or 1 for size in shape) > MAX_EXTENT:
@@ -69,7 +70,8 @@ def to_tensor(proto: TensorProto, name: str) -> tf.Tensor:
         if content:
             if len(content) != num_elements * np.dtype(numpy_dtype).itemsize:
                 raise invalid(
-                    f"input {name!r}: {len(content)} bytes of tensor_content do not fill shape {shape} of {numpy_dtype.__name__}"
+                    f"input {name!r}: {len(content)} bytes of tensor_content do not fill shape {shape} "
+                    f"of {numpy_dtype.__name__}"
                 )
             return tf.constant(np.frombuffer(content, numpy_dtype).reshape(shape))
         values = getattr(proto, field)
@@ -78,9 +80,10 @@ def to_tensor(proto: TensorProto, name: str) -> tf.Tensor:
     return _parse(proto, name, shape, num_elements)
 
 
-def to_proto(tensor: tf.Tensor) -> TensorProto:
+def to_proto(tensor: tf.Tensor, as_content: bool = False) -> TensorProto:
     """`tensor` with its values in the typed field (float_val, string_val, ...), where simple clients look for them.
 
+    as_content: put them into `tensor_content` instead, little-endian; strings stay in their field.
     Raises ServingError (INVALID_ARGUMENT) for a dtype that has no such field.
     """
     proto = TensorProto(dtype=tensor.dtype.as_datatype_enum)
@@ -88,7 +91,9 @@ def to_proto(tensor: tf.Tensor) -> TensorProto:
         proto.tensor_shape.dim.add().size = size
     values = tensor.numpy()
     dtype = proto.dtype
-    if dtype in _PACKED_TAGS:
+    if as_content and (dtype in _PACKED_TAGS or dtype in _FIELDS or dtype in _WIDENED_FIELDS):
+        proto.tensor_content = values.tobytes()
+    elif dtype in _PACKED_TAGS:
         data = values.tobytes()
         if data:
             proto.MergeFromString(bytes([_PACKED_TAGS[dtype]]) + _varint(len(data)) + data)

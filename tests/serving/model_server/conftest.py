@@ -161,7 +161,10 @@ class Client:
     def http(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, str]:
-        """Status, JSON answer (text where it is none), Content-Type. body: str and bytes go as they are, the rest as JSON."""
+        """Status, JSON answer (text where it is none), Content-Type.
+
+        body: str and bytes go as they are, the rest as JSON.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=30)
         try:
             raw = body if body is None or isinstance(body, (str, bytes)) else json.dumps(body)
@@ -225,7 +228,7 @@ def client(server):
 
 @pytest.fixture
 def publish(tmp_path, small_versions):
-    """publish(2, "m") puts version 2 of the small model under the base path of the model "m" by one rename; returns the base path."""
+    """publish(2, "m") puts version 2 of the small model under the model "m" by one rename; returns the base path."""
 
     def publish(number: int, model: str = "m", source: int | None = None) -> Path:
         base = tmp_path / model
@@ -263,9 +266,15 @@ def connect():
         client.channel.close()
 
 
+@pytest.fixture(scope="session")
+def make_serving():
+    """As `serving`, for fixtures that live longer than a test."""
+    return _serving
+
+
 @pytest.fixture
 def serving():
-    """`with serving(ModelSettings(...), option=...) as client`: a server of its own that looks for new versions all the time."""
+    """`with serving(ModelSettings(...), option=...) as client`: a server of its own that polls all the time."""
     return _serving
 
 

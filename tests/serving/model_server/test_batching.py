@@ -12,27 +12,30 @@ import tensorflow as tf
 from grpc import StatusCode
 
 from serving.model_server.batching import Batcher
+from serving.model_server.cancellation import CancellationToken
 from serving.model_server.config import BatchingConfig, ModelSettings
 from serving.model_server.errors import ServingError, invalid
-from serving.model_server.run import Run
 
 HOUR_S = 3600.0
 
 
 class Doubling:
-    """Doubles its input and notes how many rows each run has. A negative number fails; the number 1000 waits until `go` is set."""
+    """Doubles its input and notes how many rows each run has.
+
+    A negative number fails; the number 1000 waits until `go` is set.
+    """
 
     def __init__(self) -> None:
         self.runs: list[int] = []
         self.go, self.busy, self.ended = threading.Event(), threading.Event(), threading.Event()
         self.scalar = False
 
-    def alone(self, inputs, run):
+    def run_unbatched(self, inputs, token):
         x = inputs["x"].numpy()
         if 1000 in x:
             self.busy.set()
             while not self.go.wait(0.01):
-                if run.cancelled:
+                if token.cancelled:
                     self.ended.set()
                     raise ServingError(StatusCode.CANCELLED, "cancelled while it ran")
         else:
@@ -44,12 +47,17 @@ class Doubling:
 
 @contextlib.contextmanager
 def batching(**options):
-    """A batcher, a function, and `ask(value, run)`, a future of the outputs; the batcher's only thread is held up by a request."""
+    """A batcher whose only thread is held up, its function, and `ask(value, token)`, a future of the outputs."""
     batcher, function = Batcher(BatchingConfig(**{"num_batch_threads": 1, **options})), Doubling()
     with ThreadPoolExecutor(32) as pool:
 
-        def ask(value, run=None):
-            return pool.submit(batcher.run, function, {"x": tf.constant(np.asarray(value, np.float32))}, run or Run())
+        def ask(value, token=None):
+            return pool.submit(
+                batcher.execute,
+                function,
+                {"x": tf.constant(np.asarray(value, np.float32))},
+                token or CancellationToken(),
+            )
 
         try:
             first = ask([1000])
@@ -119,10 +127,10 @@ def test_more_batches_than_may_wait_are_refused_at_once(wait_until):
 
 def test_a_request_whose_time_is_up_is_answered_at_once_and_never_run(wait_until):
     with batching() as (batcher, function, ask):
-        run = Run()
-        kept, dropped = ask([1]), ask([2], run)
+        token = CancellationToken()
+        kept, dropped = ask([1]), ask([2], token)
         wait_until(lambda: waiting(batcher) == [2])
-        run.cancel()
+        token.cancel()
         with pytest.raises(ServingError) as cancelled:
             dropped.result(timeout=20)
         assert cancelled.value.code == StatusCode.CANCELLED and not kept.done()
@@ -133,13 +141,13 @@ def test_a_request_whose_time_is_up_is_answered_at_once_and_never_run(wait_until
 
 def test_a_common_run_goes_on_until_nobody_wants_its_answer(wait_until):
     with batching() as (batcher, function, _), ThreadPoolExecutor(2) as pool:
-        slow, runs, x = Doubling(), [Run(), Run()], {"x": tf.constant([1000.0])}
-        asked = [pool.submit(batcher.run, slow, x, run) for run in runs]
+        slow, tokens, x = Doubling(), [CancellationToken(), CancellationToken()], {"x": tf.constant([1000.0])}
+        asked = [pool.submit(batcher.execute, slow, x, token) for token in tokens]
         wait_until(lambda: waiting(batcher) == [2])
         function.go.set()
         assert slow.busy.wait(20)
-        for run, future, goes_on in zip(runs, asked, (True, False)):
-            run.cancel()
+        for token, future, goes_on in zip(tokens, asked, (True, False)):
+            token.cancel()
             with pytest.raises(ServingError, match="cancelled"):
                 future.result(timeout=20)
             assert slow.ended.wait(0 if goes_on else 20) != goes_on
@@ -164,7 +172,10 @@ def test_a_window_waits_for_others_until_the_batch_is_full(wait_until):
         Doubling(),
     )
     with ThreadPoolExecutor(2) as pool:
-        ask = lambda value: pool.submit(batcher.run, function, {"x": tf.constant([value])}, Run())  # noqa: E731
+
+        def ask(value):
+            return pool.submit(batcher.execute, function, {"x": tf.constant([value])}, CancellationToken())
+
         first = ask(1.0)
         wait_until(lambda: waiting(batcher) == [1])
         assert not first.done() and function.runs == []
@@ -176,14 +187,16 @@ def test_a_window_waits_for_others_until_the_batch_is_full(wait_until):
 
 def test_a_window_ends_with_its_time():
     batcher, function = Batcher(BatchingConfig(batch_timeout_s=0.05)), Doubling()
-    assert batcher.run(function, {"x": tf.constant([1.0])}, Run())["y"].numpy().tolist() == [2]
+    assert batcher.execute(function, {"x": tf.constant([1.0])}, CancellationToken())["y"].numpy().tolist() == [2]
     batcher.close()
 
 
 def test_inputs_without_common_rows_run_alone():
     batcher, function = Batcher(BatchingConfig(batch_timeout_s=HOUR_S)), Doubling()
-    assert batcher.run(function, {"x": tf.constant([1.0]), "other": tf.constant(3)}, Run())["y"].numpy().tolist() == [2]
-    assert batcher.run(function, {"x": tf.constant([1.0]), "other": tf.constant([3, 4])}, Run())[
+    assert batcher.execute(function, {"x": tf.constant([1.0]), "other": tf.constant(3)}, CancellationToken())[
+        "y"
+    ].numpy().tolist() == [2]
+    assert batcher.execute(function, {"x": tf.constant([1.0]), "other": tf.constant([3, 4])}, CancellationToken())[
         "y"
     ].numpy().tolist() == [2]
     batcher.close()
@@ -212,7 +225,7 @@ def test_over_the_wire_a_full_queue_is_resource_exhausted_or_503(serving, publis
     ):
         batcher, blocker, x = client.running.manager._batcher, Doubling(), np.array([1], np.float32)
         try:
-            pool.submit(batcher.run, blocker, {"x": tf.constant([1000.0])}, Run())
+            pool.submit(batcher.execute, blocker, {"x": tf.constant([1000.0])}, CancellationToken())
             assert blocker.busy.wait(20)
             waits = pool.submit(client.predict, {"x": x}, model="m", timeout=60)
             wait_until(lambda: len(batcher._waiting) == 1)

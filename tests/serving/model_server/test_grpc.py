@@ -1,4 +1,4 @@
-"""gRPC as TF Serving answers it: p10 codes · p11 no casting · p12 shape of the answer · p13 TensorProto semantics · p14 deadlines."""
+"""gRPC as TF Serving answers it: codes, no casting, shape of the answer, TensorProto semantics, deadlines."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
+from serving.model_server.config import ModelSettings, ServableOptions
 from serving.model_server.tensors import MAX_FILLED_ELEMENTS
 
 X = {"x": np.array([2, 4], np.float32)}
@@ -30,7 +31,7 @@ def float_proto(shape, **fields) -> TensorProto:
     return proto
 
 
-def test_p10_codes(client):
+def test_codes(client):
     bad = StatusCode.INVALID_ARGUMENT
     for kwargs, code, word in [
         ({"inputs": X, "model": "nobody"}, StatusCode.NOT_FOUND, "nobody"),
@@ -51,7 +52,7 @@ def test_p10_codes(client):
     assert list(client.predict(X).outputs["y"].float_val) == [1, 2]
 
 
-def test_p10_no_model_spec_and_bad_filters(client):
+def test_no_model_spec_and_bad_filters(client):
     request = PredictRequest()
     request.inputs["x"].CopyFrom(tf.make_tensor_proto(X["x"]))
     assert client.code(client.predictions.Predict, request)[0] == StatusCode.INVALID_ARGUMENT
@@ -71,7 +72,7 @@ def test_p10_no_model_spec_and_bad_filters(client):
     assert client.code(client.predictions.GetModelMetadata, GetModelMetadataRequest())[0] == StatusCode.INVALID_ARGUMENT
 
 
-def test_p10_an_output_filter_leaves_the_other_outputs_out(client):
+def test_an_output_filter_leaves_the_other_outputs_out(client):
     request = PredictRequest(output_filter=["total"])
     request.model_spec.name, request.model_spec.signature_name = "toy", "mixed"
     for name, value in {"id": ["a"], "n": np.array([[1, 2]], np.int32), "f": np.array([1], np.float32)}.items():
@@ -80,12 +81,12 @@ def test_p10_an_output_filter_leaves_the_other_outputs_out(client):
     assert list(outputs) == ["total"] and list(outputs["total"].int_val) == [3]
 
 
-def test_p10_messages_are_cut_at_1024_characters(client):
+def test_messages_are_cut_at_1024_characters(client):
     _, message = client.code(client.predict, X, signature="s" * 5000)
     assert len(message) == 1024
 
 
-def test_p11_shapes_are_not_compared_with_the_signature_and_a_failing_op_is_invalid_argument(client):
+def test_shapes_are_not_compared_with_the_signature_and_a_failing_op_is_invalid_argument(client):
     matrix = client.predict({"x": np.array([[2, 4]], np.float32)}).outputs["y"]  # the signature says one dimension
     assert [dim.size for dim in matrix.tensor_shape.dim] == [1, 2]
     code, message = client.code(
@@ -94,7 +95,7 @@ def test_p11_shapes_are_not_compared_with_the_signature_and_a_failing_op_is_inva
     assert code == StatusCode.INVALID_ARGUMENT and "[2]" in message and "[3]" in message
 
 
-def test_p12_values_stand_in_the_typed_fields_and_the_spec_is_resolved(client):
+def test_values_stand_in_the_typed_fields_and_the_spec_is_resolved(client):
     response = client.predict(
         {"id": ["a", "b"], "n": np.ones((2, 2), np.int32), "f": np.array([0.1, 0.2], np.float32)}, signature="mixed"
     )
@@ -108,7 +109,7 @@ def test_p12_values_stand_in_the_typed_fields_and_the_spec_is_resolved(client):
     )
 
 
-def test_p12_every_dtype_comes_back(client):
+def test_every_dtype_comes_back(client):
     sent = {
         "i64": np.array([-(2**63), 5]), "b": np.array([True, False]), "d": np.array([0.1, np.inf]),
         "u8": np.array([0, 255], np.uint8), "u64": np.array([0, 2**64 - 1], np.uint64),
@@ -122,13 +123,13 @@ def test_p12_every_dtype_comes_back(client):
     np.testing.assert_array_equal(tf.make_ndarray(client.predict({"x": half}, signature="narrow").outputs["y"]), half)
 
 
-def test_p12_large_messages_both_ways(client):
+def test_large_messages_both_ways(client):
     values = np.arange(3_000_000, dtype=np.float32)  # 12 MB
     answer = client.predict({"x": values}).outputs["y"]
     np.testing.assert_array_equal(tf.make_ndarray(answer), values / 2)
 
 
-def test_p13_a_short_field_repeats_its_last_value(client):
+def test_a_short_field_repeats_its_last_value(client):
     def send(proto):
         return list(client.predict({"x": proto}).outputs["y"].float_val)
 
@@ -139,7 +140,7 @@ def test_p13_a_short_field_repeats_its_last_value(client):
     assert send(float_proto([0])) == []
 
 
-def test_p13_a_claim_of_a_huge_shape_is_refused_at_once(client):
+def test_a_claim_of_a_huge_shape_is_refused_at_once(client):
     started = time.monotonic()
     for shape in ([MAX_FILLED_ELEMENTS + 1], [2**40], [2**40, 2**40], [0, 2**62]):
         assert (
@@ -151,14 +152,14 @@ def test_p13_a_claim_of_a_huge_shape_is_refused_at_once(client):
 STEPS = {"steps": np.array(10**12, np.int64)}  # hours of counting
 
 
-def test_p14_a_deadline_stops_the_run(client, server, wait_until):
+def test_a_deadline_stops_the_run(client, server, wait_until):
     started = time.monotonic()
     code, _ = client.code(client.predict, STEPS, signature="spin", timeout=0.5)
     assert code == StatusCode.DEADLINE_EXCEEDED and time.monotonic() - started < 5
     wait_until(lambda: in_flight(server) == 0)
 
 
-def test_p14_a_client_that_goes_away_stops_its_run(client, server, wait_until):
+def test_a_client_that_goes_away_stops_its_run(client, server, wait_until):
     request = PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = "toy", "spin"
     request.inputs["steps"].CopyFrom(tf.make_tensor_proto(STEPS["steps"]))
@@ -177,10 +178,11 @@ def eager_switching():
     sys.setswitchinterval(usual_s)
 
 
-def test_p14_one_calls_deadline_does_not_touch_another(client, server, eager_switching, wait_until):
+def test_one_calls_deadline_does_not_touch_another(client, server, eager_switching, wait_until):
     """Runs that are cancelled all the time beside runs that must finish: each stops, and only by its own deadline.
 
-    TensorFlow's own cancellation context is a global: with it, a run gets another's manager or none, and counts for ever.
+    TensorFlow's own cancellation context is a global: with it, a run gets another's manager or none, and counts for
+    ever.
     """
     errors = []
 
@@ -236,12 +238,29 @@ def test_classify_and_regress(client):
     assert response.model_spec.signature_name == "regress"
 
 
-@pytest.mark.parametrize(("signature", "word"), [("", "method_name"), ("nope", "nope"), ("regress", "method_name")])
+@pytest.mark.parametrize(("signature", "word"), [("nope", "nope"), ("regress", "scores")])
 def test_classify_refuses_other_signatures(client, signature, word):
     request = ClassificationRequest(model_spec=ModelSpec(name="toy", signature_name=signature))
     request.input.example_list.examples.add()
     code, message = client.code(client.predictions.Classify, request)
-    assert code == StatusCode.INVALID_ARGUMENT and word in message
+    assert code in (StatusCode.INVALID_ARGUMENT, StatusCode.FAILED_PRECONDITION) and word in message
+
+
+def test_method_names_are_checked_where_that_is_asked_for(serving, toy_path):
+    request = ClassificationRequest(model_spec=ModelSpec(name="toy", signature_name="regress"))
+    request.input.example_list.examples.add()
+    with serving(ModelSettings("toy", str(toy_path)), servables=ServableOptions(check_method_names=True)) as client:
+        code, message = client.code(client.predictions.Classify, request)
+        assert code == StatusCode.INVALID_ARGUMENT and "method_name" in message
+
+
+def test_answers_come_as_tensor_content_where_that_is_asked_for(serving, toy_path):
+    with serving(ModelSettings("toy", str(toy_path)), servables=ServableOptions(tensor_content=True)) as client:
+        answer = client.predict(X).outputs["y"]
+        assert answer.tensor_content == np.array([1, 2], np.float32).tobytes() and not answer.float_val
+        np.testing.assert_array_equal(tf.make_ndarray(answer), [1, 2])
+        words = client.predict({"text": ["a", "b"]}, signature="length").outputs["text"]
+        assert list(words.string_val) == [b"a", b"b"]
 
 
 def test_empty_example_lists_are_refused(client):

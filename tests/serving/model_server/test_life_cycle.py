@@ -1,4 +1,4 @@
-"""Versions come, are swapped under load and go: p15 half copies · p16 start · p17 order and swaps · p18 reload and labels · C41."""
+"""Versions come, are swapped under load and go: start, order, swaps, reloads, labels, warm-up."""
 
 from __future__ import annotations
 
@@ -19,29 +19,13 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from serving.model_server import loader, versions
-from serving.model_server.config import ModelSettings
+from serving.model_server import loader
+from serving.model_server.config import ModelSettings, ServableOptions, read_model_config
 from serving.model_server.errors import ServingError
-
-POLL_S = 0.05  # of the servers that the fixture `serving` starts
-
-
-def answering_version(client, model: str = "m", **version) -> int:
-    """Which version answers; the small model's outputs say so, too: y = x / 2 + 1000 * version."""
-    response = client.predict({"x": np.array([0], np.float32)}, model=model, **version)
-    assert response.outputs["y"].float_val[0] == 1000 * response.model_spec.version.value
-    return response.model_spec.version.value
+from tests.serving.model_server.life_cycle import POLL_S, answering_version, states
 
 
-def states(client, model: str = "m") -> dict[int, str]:
-    """Version -> state, in the order in which the server lists them."""
-    return {
-        int(one["version"]): one["state"]
-        for one in client.http("GET", f"/v1/models/{model}")[1]["model_version_status"]
-    }
-
-
-def test_p17_swaps_under_load_drop_no_request(serving, publish, wait_until):
+def test_swaps_under_load_drop_no_request(serving, publish, wait_until):
     """Versions 2 and 3 appear, 3 goes: clients on both ports see 1, 2, 3, 2 and not one failure."""
     base = publish(1)
     with serving(ModelSettings("m", str(base))) as client:
@@ -79,7 +63,7 @@ def test_p17_swaps_under_load_drop_no_request(serving, publish, wait_until):
         assert states(client) == {3: "END", 2: "AVAILABLE", 1: "END"}
 
 
-def test_p17_the_old_version_goes_after_its_last_request(serving, publish, wait_until):
+def test_the_old_version_goes_after_its_last_request(serving, publish, wait_until):
     base = publish(1)
     with serving(ModelSettings("m", str(base))) as client:
         request = PredictRequest(model_spec=ModelSpec(name="m", signature_name="spin"))
@@ -105,7 +89,7 @@ def test_a_retired_versions_memory_is_freed(serving, publish, wait_until):
         wait_until(lambda: variable() is None)
 
 
-def test_p17_versions_sort_as_numbers(serving, publish):
+def test_versions_sort_as_numbers(serving, publish):
     publish(9, source=1)
     base = publish(10, source=2)
     with serving(ModelSettings("m", str(base), policy="all")) as client:
@@ -117,8 +101,8 @@ def test_p17_versions_sort_as_numbers(serving, publish):
         assert states(client) == {123: "AVAILABLE"}
 
 
-def test_c41_folders_that_are_no_numbers_are_ignored_with_a_warning(serving, publish, caplog):
-    """C41: `v2`, `0.3`, `tmp` and their like beside the pushed version do nothing but warn, once each."""
+def test_folders_that_are_no_numbers_are_ignored_with_a_warning(serving, publish, caplog):
+    """`v2`, `0.3`, `tmp` and their like beside the pushed version do nothing but warn, once each."""
     base = publish(1)
     odd = ["v2", "0.3", "tmp", "1.0", "-5", "3 ", "9" * 25]
     for name in odd:
@@ -130,75 +114,7 @@ def test_c41_folders_that_are_no_numbers_are_ignored_with_a_warning(serving, pub
         assert sum(f"/{name} is ignored" in record.message for record in caplog.records) == 1, name
 
 
-@pytest.mark.parametrize(
-    "missing", ["saved_model.pb", "variables", "variables/variables.index", "variables/variables.data-00000-of-00001"]
-)
-def test_p15_a_half_copied_version_is_never_served_and_taken_when_whole(serving, publish, missing, wait_until):
-    base = publish(1)
-    with serving(ModelSettings("m", str(base))) as client:
-        work = publish(2, "elsewhere") / "2"
-        aside = base.parent / "aside"
-        (work / missing).rename(aside)
-        whole = work.rename(base / "2") / missing
-        wait_until(lambda: states(client).get(2) == "END")
-        for _ in range(5):
-            assert answering_version(client) == 1
-            time.sleep(POLL_S)
-        assert states(client) == {2: "END", 1: "AVAILABLE"}
-        aside.rename(whole)
-        wait_until(lambda: states(client) == {2: "AVAILABLE", 1: "END"})
-        assert answering_version(client) == 2
-
-
-def test_p15_a_truncated_graph_is_not_served(serving, publish, wait_until):
-    base = publish(1)
-    with serving(ModelSettings("m", str(base))) as client:
-        work = publish(2, model="elsewhere") / "2"
-        file = work / "saved_model.pb"
-        whole = file.read_bytes()
-        file.write_bytes(whole[: len(whole) // 2])
-        work.rename(base / "2")
-        wait_until(lambda: states(client).get(2) == "END")
-        (status,) = client.http("GET", "/v1/models/m/versions/2")[1]["model_version_status"]
-        assert status["status"]["error_code"] == "DATA_LOSS" and "saved_model.pb" in status["status"]["error_message"]
-        assert answering_version(client) == 1
-        (base / "2" / "saved_model.pb").write_bytes(whole)
-        wait_until(lambda: states(client).get(2) == "AVAILABLE")
-
-
-def test_a_failed_version_is_tried_again_after_the_interval_without_any_change(
-    serving, publish, monkeypatch, wait_until
-):
-    base = publish(1)
-    attempts = []
-
-    def flaky(name, number, path, batcher):
-        if number == 2 and len(attempts) < 2:
-            attempts.append(number)
-            raise ServingError(StatusCode.UNAVAILABLE, "the disk is busy")
-        return loader.load_model(name, number, path, batcher)
-
-    monkeypatch.setattr(versions, "load_model", flaky)
-    with serving(ModelSettings("m", str(base)), load_retry_interval_s=0.2) as client:
-        publish(2)
-        wait_until(lambda: states(client).get(2) == "AVAILABLE")
-    assert attempts == [2, 2]
-
-
-def test_p16_the_start_tries_no_older_version_and_gives_up_after_its_retries(serving, publish):
-    publish(1)
-    base = publish(2)
-    (base / "2" / "saved_model.pb").unlink()
-    started = time.monotonic()
-    with (
-        pytest.raises(ServingError, match="m version 2: .*no saved_model.pb"),
-        serving(ModelSettings("m", str(base)), max_num_load_retries=3, load_retry_interval_s=0.2),
-    ):
-        pass
-    assert 0.6 <= time.monotonic() - started < 10
-
-
-def test_p16_the_start_waits_for_a_first_version(serving, publish, tmp_path):
+def test_the_start_waits_for_a_first_version(serving, publish, tmp_path):
     (tmp_path / "m").mkdir()
     timer = threading.Timer(0.5, publish, [1])
     timer.start()
@@ -223,7 +139,7 @@ def test_policies(serving, publish):
                 assert answering_version(client, version=number) == number
 
 
-def test_p17_without_any_version_left_the_model_is_not_found_and_a_lost_base_path_changes_nothing(
+def test_without_any_version_left_the_model_is_not_found_and_a_lost_base_path_changes_nothing(
     serving, publish, wait_until
 ):
     base = publish(1)
@@ -237,7 +153,7 @@ def test_p17_without_any_version_left_the_model_is_not_found_and_a_lost_base_pat
         assert client.code(answering_version, client)[0] == StatusCode.NOT_FOUND
 
 
-def test_p18_prometheus_is_off_by_default(serving, publish):
+def test_prometheus_is_off_by_default(serving, publish):
     with serving(ModelSettings("m", str(publish(1)))) as client:
         assert client.http("GET", "/monitoring/prometheus/metrics")[0] == 404
 
@@ -251,7 +167,7 @@ def reload_request(*models: tuple[str, Path, dict[str, int]]) -> ReloadConfigReq
     return request
 
 
-def test_p18_reload_replaces_everything_and_returns_when_loaded(serving, publish):
+def test_reload_replaces_everything_and_returns_when_loaded(serving, publish):
     first, second = publish(1, "m"), publish(2, "n")
     with serving(ModelSettings("m", str(first))) as client:
         client.models.HandleReloadConfigRequest(reload_request(("n", second, {"stable": 2})))
@@ -264,7 +180,7 @@ def test_p18_reload_replaces_everything_and_returns_when_loaded(serving, publish
         assert [(one.version, one.state) for one in status] == [(1, 50)]  # END
 
 
-def test_p18_labels_move_and_may_not_name_a_version_that_is_not_loaded(serving, publish):
+def test_labels_move_and_may_not_name_a_version_that_is_not_loaded(serving, publish):
     publish(1)
     base = publish(2)
     with serving(ModelSettings("m", str(base), policy="all", labels={"stable": 1})) as client:
@@ -277,7 +193,7 @@ def test_p18_labels_move_and_may_not_name_a_version_that_is_not_loaded(serving, 
         assert client.code(answering_version, client, label="nightly")[0] == StatusCode.INVALID_ARGUMENT
 
 
-def test_p18_a_new_label_may_name_an_unavailable_version_where_that_is_allowed(serving, publish, wait_until):
+def test_a_new_label_may_name_an_unavailable_version_where_that_is_allowed(serving, publish, wait_until):
     base = publish(1)
     with pytest.raises(ServingError, match="label 'next'"), serving(ModelSettings("m", str(base), labels={"next": 2})):
         pass
@@ -292,7 +208,7 @@ def test_p18_a_new_label_may_name_an_unavailable_version_where_that_is_allowed(s
         assert answering_version(client, label="next") == 2
 
 
-def test_p18_a_bad_reload_says_which_model_and_keeps_serving(serving, publish, tmp_path):
+def test_a_bad_reload_says_which_model_and_keeps_serving(serving, publish, tmp_path):
     base = publish(1)
     with serving(ModelSettings("m", str(base))) as client:
         for request, code, word in [
@@ -304,6 +220,40 @@ def test_p18_a_bad_reload_says_which_model_and_keeps_serving(serving, publish, t
             got, message = client.code(client.models.HandleReloadConfigRequest, request)
             assert got == code and word in message
             assert answering_version(client) == 1
+
+
+def config_text(*models: tuple[str, Path]) -> str:
+    entries = (f'config {{ name: "{name}" base_path: "{base}" model_platform: "tensorflow" }}' for name, base in models)
+    return f"model_config_list {{ {' '.join(entries)} }}"
+
+
+def test_a_configuration_file_is_read_again_and_served_when_it_changes(serving, publish, tmp_path, wait_until):
+    first, second, file = publish(1, "m"), publish(2, "n"), tmp_path / "models.txt"
+    file.write_text(config_text(("m", first)))
+    options = {"model_config_file": str(file), "model_config_poll_wait_s": 0.05}
+    with serving(*read_model_config(str(file)), **options) as client:
+        assert answering_version(client) == 1
+        file.write_text("model_config_list {")  # half written: what was served stays
+        time.sleep(4 * POLL_S)
+        assert answering_version(client) == 1
+        file.write_text(config_text(("n", second)))
+        wait_until(lambda: client.http("GET", "/v1/models/n")[0] == 200 and states(client, "n") == {2: "AVAILABLE"})
+        wait_until(lambda: states(client) == {1: "END"})
+        assert answering_version(client, "n") == 2
+
+
+def test_a_graph_with_other_tags_is_loaded_where_they_are_asked_for(serving, tmp_path):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        x = tf.compat.v1.placeholder(tf.float32, [None], name="x")
+        definition = tf.compat.v1.saved_model.predict_signature_def({"x": x}, {"y": x * 3})
+        builder = tf.compat.v1.saved_model.Builder(str(tmp_path / "m" / "1"))
+        builder.add_meta_graph_and_variables(session, ["serve", "gpu"], {"serving_default": definition})
+        builder.save()
+    settings = ModelSettings("m", str(tmp_path / "m"))
+    with serving(settings, servables=ServableOptions(tags=("serve", "gpu"))) as client:
+        assert list(client.predict({"x": np.array([2], np.float32)}, model="m").outputs["y"].float_val) == [6]
+    with pytest.raises(ServingError, match=r"no graph with the tags \['serve'\]"), serving(settings):
+        pass
 
 
 def write_warm_up(version: Path, *requests: PredictRequest) -> None:
@@ -322,7 +272,8 @@ def predict_request(**inputs) -> PredictRequest:
     return request
 
 
-def test_warm_up_requests_run_before_a_version_is_available(serving, publish, monkeypatch):
+@pytest.mark.parametrize(("iterations", "expected"), [(0, []), (1, [1, 2]), (2, [1, 1, 2, 2])])
+def test_warm_up_requests_run_before_a_version_is_available(serving, publish, monkeypatch, iterations, expected):
     base = publish(1)
     write_warm_up(
         base / "1", predict_request(x=np.array([1], np.float32)), predict_request(x=np.array([1, 2], np.float32))
@@ -332,10 +283,10 @@ def test_warm_up_requests_run_before_a_version_is_available(serving, publish, mo
     monkeypatch.setattr(
         loader.Signature,
         "__call__",
-        lambda self, inputs, run: ran.append(inputs["x"].shape[0]) or predict(self, inputs, run),
+        lambda self, inputs, token: ran.append(inputs["x"].shape[0]) or predict(self, inputs, token),
     )
-    with serving(ModelSettings("m", str(base))):
-        assert ran == [1, 2]
+    with serving(ModelSettings("m", str(base)), servables=ServableOptions(warm_up_iterations=iterations)):
+        assert ran == expected
 
 
 def test_a_version_whose_warm_up_fails_is_not_served(serving, publish, wait_until):

@@ -78,7 +78,7 @@ def test_a_full_queue_answers_503_at_once(serving, publish, wait_until):
         assert client.post({"instances": [1]}, "/v1/models/m:predict") == (200, {"predictions": [1000.5]})
 
 
-def test_p14_rest_answers_504_after_its_timeout_and_stops_the_run(serving, publish, wait_until):
+def test_rest_answers_504_after_its_timeout_and_stops_the_run(serving, publish, wait_until):
     with serving(ModelSettings("m", str(publish(1))), rest_timeout_s=0.3) as client:
         started = time.monotonic()
         status, answer = client.post({"signature_name": "spin", "inputs": HOURS}, "/v1/models/m:predict")
@@ -86,7 +86,7 @@ def test_p14_rest_answers_504_after_its_timeout_and_stops_the_run(serving, publi
         wait_until(lambda: in_flight(client) == 0)
 
 
-def test_p14_dead_calls_do_not_fill_the_pool(serving, publish):
+def test_dead_calls_do_not_fill_the_pool(serving, publish):
     """Twenty calls that time out, two threads: a good call still gets its turn."""
     with serving(ModelSettings("m", str(publish(1))), grpc_max_threads=2) as client:
         calls = [spin(client, timeout=0.3) for _ in range(20)]
@@ -135,6 +135,26 @@ def test_a_taken_port_is_an_error(serving, publish):
             with pytest.raises(OSError, match="port|address|bind"):
                 start(ServerConfig(models=(ModelSettings("m", str(base)),), **ports))
         assert client.post({"instances": [1]}, "/v1/models/m:predict")[0] == 200
+
+
+def snapshot(folder) -> dict[str, tuple[int, int]]:
+    """Every path under a folder with its kind and rights and its time of change."""
+    return {str(path): (path.stat().st_mode, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))}
+
+
+def test_two_servers_serve_one_folder_that_neither_may_write_to(serving, publish):
+    base = publish(1)
+    for path in [*base.rglob("*"), base]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = snapshot(base)
+    try:
+        with serving(ModelSettings("m", str(base))) as first, serving(ModelSettings("m", str(base))) as second:
+            for client in (first, second, first):
+                assert client.post({"instances": [1]}, "/v1/models/m:predict") == (200, {"predictions": [1000.5]})
+        assert snapshot(base) == before
+    finally:
+        for path in [base, *base.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def free_port() -> int:
@@ -193,24 +213,30 @@ def test_the_command_serves_and_finishes_running_requests_when_told_to_stop(publ
         process.stderr.close()
 
 
-def test_the_command_exits_with_1_where_a_model_does_not_load(tmp_path):
-    (tmp_path / "m" / "1").mkdir(parents=True)
+def test_the_command_answers_for_the_models_that_load_and_exits_with_1_where_one_never_does(publish, tmp_path):
+    base = publish(1)
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    config = tmp_path / "models.txt"
+    entries = (f'config {{ name: "{path.name}" base_path: "{path}" model_platform: "tensorflow" }}'
+               for path in (base, tmp_path / "broken"))  # fmt: skip
+    config.write_text(f"model_config_list {{ {' '.join(entries)} }}")
     done = subprocess.run(
         [
             sys.executable,
             "-m",
             "serving.model_server",
             f"--port={free_port()}",
-            f"--model_base_path={tmp_path / 'm'}",
-            "--max_num_load_retries=0",
+            f"--model_config_file={config}",
+            "--max_num_load_retries=1",
+            "--load_retry_interval_micros=500000",
+            "--flush_filesystem_caches=false",
         ],
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 1
-    assert (
-        "cannot start: default version 1" in done.stderr
-        and "no saved_model.pb" in done.stderr
-        and "Traceback" not in done.stderr
-    )
+    for line in ("--flush_filesystem_caches does nothing here", "'m' version 1: loaded", "gRPC on 127.0.0.1",
+                 "giving up after all retries: broken version 1", "no saved_model.pb"):  # fmt: skip
+        assert line in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Loading: custom ops (C37), SavedModels of TF 1, inputs with defaults, and the memory of retired versions."""
+"""Loading: custom ops, SavedModels of TF 1, inputs with defaults, and the memory of retired versions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from grpc import StatusCode
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from serving.model_server import loader
+from serving.model_server.cancellation import CancellationToken
 from serving.model_server.config import ModelSettings
 from serving.model_server.errors import ServingError
-from serving.model_server.run import Run
 
 
 def graph_with(op: str) -> MetaGraphDef:
@@ -26,8 +26,8 @@ def graph_with(op: str) -> MetaGraphDef:
     return graph
 
 
-def test_c37_a_missing_package_is_named_in_one_line(monkeypatch):
-    """C37: without scann, a graph with ScaNN's ops gives one clear line that names the package."""
+def test_a_missing_package_is_named_in_one_line(monkeypatch):
+    """Without scann, a graph with ScaNN's ops gives one clear line that names the package."""
     monkeypatch.setitem(sys.modules, "scann", None)
     with pytest.raises(ServingError) as failure:
         loader._import_op_packages(graph_with("Scann>NoSuchOp"))
@@ -49,7 +49,8 @@ def test_packages_are_imported_only_for_graphs_that_need_them(monkeypatch):
 SAVE_TEXT = """
 import sys, tensorflow as tf, tensorflow_text as text
 module = tf.Module()
-module.f = tf.function(lambda s: {"folded": text.normalize_utf8(s, "NFKC")}, input_signature=[tf.TensorSpec([None], tf.string, name="s")])
+spec = tf.TensorSpec([None], tf.string, name="s")
+module.f = tf.function(lambda s: {"folded": text.normalize_utf8(s, "NFKC")}, input_signature=[spec])
 tf.saved_model.save(module, sys.argv[1], signatures=module.f)
 """
 SAVE_SCANN = """
@@ -70,9 +71,10 @@ tf.saved_model.save(module, sys.argv[1], signatures=module.f)
 LOAD = """
 import sys, numpy as np, tensorflow as tf
 from serving.model_server.loader import load_model
-from serving.model_server.run import Run
+from serving.model_server.cancellation import CancellationToken
 signature = load_model("m", 1, sys.argv[1]).signature("")
-for name, values in signature({name: tf.constant(eval(sys.argv[2]), dtype) for name, dtype in signature.inputs.items()}, Run()).items():
+inputs = {name: tf.constant(eval(sys.argv[2]), dtype) for name, dtype in signature.inputs.items()}
+for name, values in signature(inputs, CancellationToken()).items():
     print(values.numpy().tolist())
 """
 
@@ -81,8 +83,8 @@ for name, values in signature({name: tf.constant(eval(sys.argv[2]), dtype) for n
 @pytest.mark.parametrize(
     ("save", "value", "expected"), [(SAVE_TEXT, "['ﬁ']", "[b'fi']"), (SAVE_SCANN, "np.eye(4)[:1]", None)]
 )
-def test_c37_custom_ops_load_in_a_fresh_process(tmp_path, save, value, expected):
-    """C37: the process that serves has imported neither TensorFlow Text nor ScaNN before it sees the graph."""
+def test_custom_ops_load_in_a_fresh_process(tmp_path, save, value, expected):
+    """The process that serves has imported neither TensorFlow Text nor ScaNN before it sees the graph."""
 
     def run(script, *arguments):
         done = subprocess.run(
@@ -145,7 +147,7 @@ def test_an_input_with_a_default_may_be_left_out_over_grpc(serving, tmp_path):
 def test_the_models_memory_is_freed_when_it_goes(toy_path):
     model = loader.load_model("toy", 1, str(toy_path / "1"))
     signature = model.signature("")
-    assert signature({"x": tf.constant([2.0])}, Run())["y"].numpy().tolist() == [1.0]
+    assert signature({"x": tf.constant([2.0])}, CancellationToken())["y"].numpy().tolist() == [1.0]
     variable = weakref.ref(model.root.offset)
     del model, signature
     gc.collect()

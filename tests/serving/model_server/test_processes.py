@@ -20,32 +20,24 @@ from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 from serving.model_server.config import ModelSettings, ServerConfig
 from serving.model_server.processes import Workers
 from serving.model_server.server import start
-from serving.model_server.text_protos import HealthCheckRequest, HealthCheckResponse
-
-SERVING, NOT_SERVING = 1, 2
-
-
-def health(channel: grpc.Channel, service: str = "") -> int:
-    check = channel.unary_unary(
-        "/grpc.health.v1.Health/Check",
-        request_serializer=HealthCheckRequest.SerializeToString,
-        response_deserializer=HealthCheckResponse.FromString,
-    )
-    return check(HealthCheckRequest(service=service), timeout=10).status
+from tests.serving.model_server.life_cycle import health
 
 
 def test_health_is_serving_for_the_server_and_its_services_alone(client):
-    assert [health(client.channel, name) for name in ("", "tensorflow.serving.PredictionService")] == [SERVING, SERVING]
+    assert [health(client.channel, name) for name in ("", "tensorflow.serving.PredictionService")] == [
+        "SERVING",
+        "SERVING",
+    ]
     assert client.code(health, client.channel, "nothing")[0] == StatusCode.NOT_FOUND
 
 
 def test_while_it_drains_health_says_so_and_every_request_is_answered(publish, connect, wait_until):
     running = start(ServerConfig(models=(ModelSettings("m", str(publish(1))),), grpc_port=0, drain_s=2))
     client = connect(running)
-    assert health(client.channel) == SERVING
+    assert health(client.channel) == "SERVING"
     stopping = threading.Thread(target=running.stop)
     stopping.start()
-    wait_until(lambda: health(client.channel) == NOT_SERVING)
+    wait_until(lambda: health(client.channel) == "NOT_SERVING")
     assert client.predict({"x": np.array([1], np.float32)}, model="m").outputs["y"].float_val[0] == 1000.5
     stopping.join()
     assert (
@@ -110,7 +102,7 @@ def test_processes_share_a_port_replace_each_other_and_end_together(publish, wai
 
         def answers() -> bool:
             with contextlib.closing(connect_to(port)) as channel:
-                return health(channel) == SERVING
+                return health(channel) == "SERVING"
 
         assert all(answers() for _ in range(8))
         os.kill(min(workers), signal.SIGKILL)
