@@ -1,4 +1,4 @@
-"""Open a media file by its content: its name has no say, and nothing beyond its own bytes is read."""
+"""Opens a media file by its content: its name has no say, and nothing beyond its own bytes is read."""
 
 from __future__ import annotations
 
@@ -8,27 +8,40 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Union
+from typing import Any, Protocol, Union
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Disposition
 
 from components.media.errors import (
     DecodeFailed,
     EmptyFile,
+    Encrypted,
     MissingFile,
     NotAFile,
     NotMedia,
     UnreadableContainer,
     UnreadableFile,
 )
+from components.media.signatures import HEAD_BYTES, encryption_of, looks_like_media, other_than_media
 
-Source = Union[str, "os.PathLike[str]", bytes]  # a local path, or the file's bytes
 
-# What a catalogue of uploads may contain. Playlists, scripts and capture devices (hls, dash, concat, sdp, lavfi, ...) are left out:
-# they name other files and hosts, which an upload must never make us read.
+class ReadableFile(Protocol):
+    """What is read of a file: `read`, `seek` and `tell` as io.RawIOBase has them."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+
+    def tell(self) -> int: ...
+
+
+Source = Union[str, "os.PathLike[str]", bytes, ReadableFile]  # a local path, the file's bytes, or the open file
+
+# What a catalogue of uploads may contain. Playlists, scripts and capture devices (hls, dash, concat, sdp, lavfi, ...)
+# are left out: they name other files and hosts, which an upload must never make us read.
 FORMATS = (
     "wav,w64,aiff,au,caf,mp3,aac,loas,ac3,eac3,dts,flac,ogg,asf,amr,ape,wv,tta,tak,mpc,mpc8,dsf,iff,voc,xwma,"
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,m4v,h263,h264,hevc,obu,ivf,dv,mxf,rm,nut,wtv,"
@@ -40,136 +53,165 @@ OPTIONS = {
     "fflags": "fastseek",  # jump in an MP3 by its table of contents instead of reading up to the place
 }
 BUFFER_BYTES = 1 << 16
+RESTART_S = 1.0  # presentation times that go back by more belong to another file that was joined to the first
 
-# Formats that state no length: FFmpeg divides the file size by the first bit rate it sees, which is wrong where the rate varies.
-GUESSED_LENGTH = {"mp3", "aac", "loas", "ac3", "eac3", "dts", "amr", "mpegvideo", "m4v", "h263", "h264", "hevc", "obu"}
-MP3_FRAME_COUNTS = (b"Xing", b"Info", b"VBRI")
-
-SIGNATURES = (  # (offset, bytes): what files of the formats above begin with
-    *(
-        (0, magic)
-        for magic in (
-            b"RIFF",
-            b"RIFX",
-            b"RF64",
-            b"FORM",
-            b".snd",
-            b"caff",
-            b"ID3",
-            b"fLaC",
-            b"OggS",
-            b"MAC ",
-            b"wvpk",
-            b"TTA1",
-        )
-    ),
-    *((0, magic) for magic in (b"tBaK", b"MP+", b"MPCK", b"DSD ", b"#!AMR", b"Creative Voice", b"\x0b\x77")),
-    (0, b"\x7f\xfe\x80\x01"),
-    *(
-        (0, magic)
-        for magic in (
-            b"\x30\x26\xb2\x75",
-            b"\x1a\x45\xdf\xa3",
-            b"FLV",
-            b"\x00\x00\x01",
-            b"\x00\x00\x00\x01",
-            b"DKIF",
-            b".RMF",
-        )
-    ),
-    *(
-        (0, magic)
-        for magic in (
-            b"GIF8",
-            b"\x89PNG",
-            b"\xff\xd8\xff",
-            b"BM",
-            b"II*\x00",
-            b"MM\x00*",
-            b"\x06\x0e\x2b\x34",
-            b"nut/multimedia",
-        )
-    ),
-    *((4, magic) for magic in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")),
+_ENCRYPTED_TAGS = {"enca", "encv", "drms", "drmi", "drmt", "aavd", "aaxc"}  # sample entries of MP4
+_SECONDARY = (  # tracks that a player takes only where there is no other
+    *(Disposition.comment, Disposition.lyrics, Disposition.karaoke, Disposition.dub, Disposition.hearing_impaired),
+    *(Disposition.visual_impaired, Disposition.clean_effects, Disposition.non_diegetic, Disposition.descriptions),
+    Disposition.dependent,
 )
+
+
+class _Nameless:
+    """A file for FFmpeg without the name that it would guess from; keeps the error of a read, which FFmpeg does not pass on."""
+
+    def __init__(self, file: ReadableFile) -> None:
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+        self.failure: OSError | None = None
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 @dataclass
 class Media:
-    """An open medium."""
+    """An open medium. After `restart`, streams have to be asked for again."""
 
+    file: ReadableFile
     container: InputContainer
-    head: bytes  # the first bytes after an ID3v2 tag
+    head: bytes  # the first bytes of the file
+    size_bytes: int
+
+    @property
+    def format_name(self) -> str:
+        """FFmpeg's name of the container format, like "mp3" or "matroska,webm"."""
+        return self.container.format.name
 
     def stream(self, kind: str) -> Any:
-        """The first stream of that kind ("audio", "video") that has a decoder, or None; cover art is not a video."""
-        for stream in getattr(self.container.streams, kind):
-            if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
-                stream.codec_context.thread_count = 1  # an item is one core's work: workers share the machine
-                return stream
-        return None
+        """The stream of that kind ("audio", "video") that a player would choose, or None where none can be decoded.
 
-    def stated_duration_s(self, stream: Stream) -> float | None:
-        """The length that the container states, in seconds; None where it states none or only a guess is possible."""
-        guessed = self.container.format.name in GUESSED_LENGTH and not any(tag in self.head for tag in MP3_FRAME_COUNTS)
-        if guessed:
+        Main tracks come before commentaries and the like, tracks marked as default before others, earlier ones before
+        later ones; cover art and thumbnails are no video.
+        """
+        found = [stream for stream in getattr(self.container.streams, kind) if _is_decodable(stream)]
+        if not found:
             return None
-        if stream.duration is not None and stream.time_base is not None:
-            stated = float(stream.duration * stream.time_base)
-        elif self.container.duration is not None:
-            stated = self.container.duration / av.time_base
-        else:
-            return None
-        return stated if stated > 0 else None
+        stream = max(found, key=_preference)
+        stream.codec_context.thread_count = 1  # an item is one core's work: workers share the machine
+        return stream
+
+    def restart(self) -> None:
+        """Open the container anew: not every format can go back, and after its end not every decoder goes on."""
+        self.container.close()
+        self.container = _open_container(self.file)
+
+
+def _is_decodable(stream: Any) -> bool:
+    is_picture_of = Disposition.attached_pic | Disposition.timed_thumbnails
+    return stream.codec_context is not None and not stream.disposition & is_picture_of
+
+
+def _preference(stream: Any) -> tuple[bool, bool]:
+    is_secondary = any(stream.disposition & flag for flag in _SECONDARY)
+    return not is_secondary, bool(stream.disposition & Disposition.default)
 
 
 @contextmanager
 def open_media(source: Source) -> Iterator[Media]:
-    """The medium behind a path or bytes, open for reading.
+    """The medium behind a path, bytes or an open file, open for reading.
 
-    Raises a FileError where there is nothing to read, NotMedia or UnreadableContainer where FFmpeg finds no container of FORMATS.
+    Raises a FileError where there is nothing to read, NotMedia or UnreadableContainer where FFmpeg finds no container of
+    FORMATS, Encrypted where the container says so.
     """
-    with _open_bytes(source) as file:
-        if not file.read(1):
+    with opened(source) as file:
+        head = read_head(file)
+        if not head:
             raise EmptyFile("0 bytes")
-        head = _after_id3(file)
-        file.seek(0)
+        if other := other_than_media(head):
+            raise NotMedia(other)
+        size_bytes = file.seek(0, os.SEEK_END)
+        media = Media(file, _open_container(file), head, size_bytes)
         try:
-            # container_options, not options: PyAV frees the latter per stream, also of streams that FFmpeg found later (FLV), and crashes.
-            container = av.open(
-                _Nameless(file), "r", container_options=OPTIONS, buffer_size=BUFFER_BYTES, metadata_errors="replace"
-            )
-        except MemoryError:
-            raise
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            file.seek(0)
-            raise (UnreadableContainer if _looks_like_media(file.read(64)) else NotMedia)(explain(error)) from error
-        with container:
-            yield Media(container, head)
+            _refuse_encrypted(media)
+            yield media
+        finally:
+            media.container.close()
 
 
-def packets(media: Media, stream: Any) -> Iterator[Packet]:
+def _open_container(file: ReadableFile) -> InputContainer:
+    file.seek(0)
+    nameless = _Nameless(file)
+    try:
+        # container_options, not options: PyAV frees the latter per stream, also of streams that FFmpeg found later (FLV),
+        # and crashes.
+        return av.open(nameless, "r", container_options=OPTIONS, buffer_size=BUFFER_BYTES, metadata_errors="replace")
+    except MemoryError:
+        raise
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        if nameless.failure is not None:
+            raise UnreadableFile(explain(nameless.failure)) from error
+        is_media = looks_like_media(read_head(file))
+        raise (UnreadableContainer if is_media else NotMedia)(explain(error)) from error
+
+
+def _refuse_encrypted(media: Media) -> None:
+    found = encryption_of(media.head, media.format_name)
+    for stream in media.container.streams:
+        tag = getattr(stream.codec_context, "codec_tag", None)
+        found = found or (f"a track of the kind {tag!r}" if tag in _ENCRYPTED_TAGS else None)
+    if found:
+        raise Encrypted(found)
+
+
+def _packets(media: Media, stream: Any) -> Iterator[Packet]:
     """The stream's packets up to its end, or to the place where the container is broken."""
     try:
         yield from media.container.demux(stream)
     except MemoryError:
         raise
-    except (
-        av.error.FFmpegError,
-        OSError,
-        ValueError,
-        IndexError,
-    ):  # PyAV knows the streams at opening; damaged FLV may show more later
+    except (av.error.FFmpegError, OSError, ValueError, IndexError):
+        # PyAV knows the streams at opening, damaged FLV may show more later: an IndexError.
         return  # what follows the damage cannot be found
 
 
-def frames(media: Media, stream: Any) -> Iterator[Any]:
-    """The stream's decoded frames; damaged packets are left out.
+def packets(media: Media, stream: Any) -> Iterator[Packet]:
+    """The stream's packets from here on, with presentation times that go on where files were joined.
+
+    A packet without any time gets the end of the one before it, as in raw video. Raises Encrypted where a packet says so.
+    """
+    shift, end = 0, None  # in ticks of the stream
+    ticks = frame_ticks(stream)
+    restart_ticks = RESTART_S / stream.time_base if stream.time_base else 0
+    for packet in _packets(media, stream):
+        if packet.has_sidedata("encryption_info"):
+            raise Encrypted("encrypted packets (common encryption)")
+        if packet.size:
+            begin = packet.pts if packet.pts is not None else packet.dts
+            if begin is None:
+                begin = packet.pts = packet.dts = end or 0
+            else:
+                if end is not None and begin + shift < end - restart_ticks:
+                    shift = end - begin
+                begin += shift
+                if shift:
+                    packet.pts = None if packet.pts is None else packet.pts + shift
+                    packet.dts = None if packet.dts is None else packet.dts + shift
+            end = max(begin + (packet.duration or ticks), begin if end is None else end)
+        yield packet
+
+
+def frames(stream: Any, encoded: Iterator[Packet]) -> Iterator[Any]:
+    """The decoded frames of these packets; damaged packets are left out.
 
     Raises DecodeFailed where there were packets and not one frame came out.
     """
     decoded, failure = 0, None
-    for packet in packets(media, stream):
+    for packet in encoded:
         try:
             batch = packet.decode()
         except MemoryError:
@@ -184,16 +226,16 @@ def frames(media: Media, stream: Any) -> Iterator[Any]:
         raise DecodeFailed(explain(failure))
 
 
-def walk_duration_s(media: Media, stream: Any) -> float:
-    """The true length in seconds, from the packets that are left: reading without decoding."""
-    begin = stream.start_time or 0
-    end = counted = 0  # in ticks: fractions are slow, and an hour of MP3 has 138,000 packets
-    for packet in packets(media, stream):
-        ticks, shown = packet.duration or 0, packet.pts
-        counted += ticks
-        if shown is not None and shown + ticks > end:
-            end = shown + ticks
-    return float(((end - begin) if end else counted) * stream.time_base)
+def frame_ticks(stream: Any) -> int:
+    """How long a picture is shown by the frame rate, in ticks of the stream; 0 for audio, whose packets say it."""
+    rate = getattr(stream, "average_rate", None) or getattr(stream, "guessed_rate", None)
+    return round(1 / rate / stream.time_base) if rate and stream.time_base else 0
+
+
+def packet_time_s(packet: Packet) -> float:
+    """The presentation time of a packet of `packets`, in seconds; its decoding time where it has none."""
+    ticks = packet.pts if packet.pts is not None else packet.dts
+    return float((ticks or 0) * packet.time_base)
 
 
 def origin_s(stream: Any) -> float:
@@ -216,20 +258,35 @@ def explain(error: BaseException) -> str:
     """FFmpeg's own words: what went wrong, and the last line of its log where it wrote one."""
     text = getattr(error, "strerror", None) or str(error)
     log = getattr(error, "log", None)
+    if log and "not on whitelist" in log[2]:
+        return "a format that names other files, or one that is not decoded here"
     return f"{text} ({log[2].strip()})" if log else text
 
 
-class _Nameless:
-    """A file for FFmpeg without the name that it would guess from."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
-
-
-def _open_bytes(source: Source) -> BinaryIO:
+@contextmanager
+def opened(source: Source) -> Iterator[ReadableFile]:
+    """The file behind a source, at its beginning. Raises MissingFile, NotAFile, UnreadableFile."""
     if isinstance(source, bytes):
-        return io.BytesIO(source)
-    path = os.fspath(source)
+        yield io.BytesIO(source)
+    elif isinstance(source, (str, os.PathLike)):
+        with open_path(os.fspath(source)) as file:
+            yield file
+    else:
+        source.seek(0)
+        yield source
+
+
+def read_head(file: ReadableFile) -> bytes:
+    """The first HEAD_BYTES of a file. Raises UnreadableFile."""
+    try:
+        file.seek(0)
+        return file.read(HEAD_BYTES)
+    except OSError as error:
+        raise UnreadableFile(explain(error)) from error
+
+
+def open_path(path: str) -> io.FileIO:
+    """A local file, unbuffered. Raises MissingFile, NotAFile, UnreadableFile."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a name may be any string, pathlib would normalise it
             raise NotAFile("a folder, a pipe or a device")
@@ -239,19 +296,4 @@ def _open_bytes(source: Source) -> BinaryIO:
     except ValueError as error:  # a null byte
         raise MissingFile(str(error)) from error
     except OSError as error:
-        raise UnreadableFile(error.strerror or str(error)) from error
-
-
-def _after_id3(file: BinaryIO) -> bytes:
-    file.seek(0)
-    tag = file.read(10)
-    size = 0
-    if tag[:3] == b"ID3" and len(tag) == 10:
-        size = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0)))
-    file.seek(size)
-    return file.read(4096)
-
-
-def _looks_like_media(head: bytes) -> bool:
-    is_mpeg_audio = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
-    return is_mpeg_audio or any(head[offset : offset + len(magic)] == magic for offset, magic in SIGNATURES)
+        raise UnreadableFile(explain(error)) from error

@@ -19,6 +19,12 @@ class FileError(MediaError):
     reason = "file"
 
 
+class OutsideRoots(FileError):
+    """An address outside the configured roots. Whether something is there is not looked up, and not told."""
+
+    reason = "outside_media_roots"
+
+
 class MissingFile(FileError):
     """No such file."""
 
@@ -50,9 +56,15 @@ class EmptyFile(FileError):
 
 
 class TooLarge(FileError):
-    """Larger than the configured limit."""
+    """Larger than the limit of a download."""
 
     reason = "too_large"
+
+
+class Encrypted(MediaError):
+    """The packets are encrypted: what a decoder makes of them is noise."""
+
+    reason = "encrypted"
 
 
 class ContentError(MediaError):
@@ -74,7 +86,7 @@ class UnreadableContainer(ContentError):
 
 
 class NoStream(ContentError):
-    """A media container without audio or video that we can decode (subtitles alone, an unknown codec, a cover picture alone)."""
+    """A media container without audio or video that can be decoded: subtitles or a cover picture alone, an unknown codec."""
 
     reason = "no_stream"
 
@@ -92,7 +104,7 @@ class TooShort(ContentError):
 
 
 class LimitError(MediaError):
-    """Decoding had to be ended from outside."""
+    """Reading or decoding had to be ended from outside."""
 
     reason = "limit"
 

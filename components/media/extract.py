@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, VIDEO_HEIGHT, VIDEO_KEY_FRAMES, VIDEO_WIDTH
-from components.media.audio import AudioSegments, segments_of
+from components.media.audio import AudioSegments, sample_segments, segments_of
 from components.media.containers import Media, Source, open_media
-from components.media.errors import ContentError, NoStream
+from components.media.errors import ContentError, NoStream, TooShort
+from components.media.lengths import Note, truncation
+from components.media.sndfile import sndfile_segments
 from components.media.spectrogram import log_mel, num_frames, quantise
 from components.media.video import KeyFrames, key_frames_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class MediaArrays:
     """AUDIO_FEATURES and VIDEO_FEATURES of one medium; None is "there is none"."""
 
-    audio_log_mel: np.ndarray | None  # uint8 [S, F, M]
-    audio_num_frames: np.ndarray | None  # int64 [S]
-    video_frames: np.ndarray | None  # uint8 [K, H, W, 3]
-    video_times_s: np.ndarray | None  # float32 [K]
+    audio_log_mel: np.ndarray | None  # uint8 [AUDIO_SEGMENTS, AUDIO_FRAMES, AUDIO_MELS]
+    audio_num_frames: np.ndarray | None  # int64 [AUDIO_SEGMENTS]
+    video_frames: np.ndarray | None  # uint8 [VIDEO_KEY_FRAMES, VIDEO_HEIGHT, VIDEO_WIDTH, 3]
+    video_times_s: np.ndarray | None  # float32 [VIDEO_KEY_FRAMES]
     video_num_frames: int  # 0 without video
     duration_s: float  # the longer of both, seconds from the start
-    damage: tuple[
-        str, ...
-    ] = ()  # "audio:decode_failed": a modality is there and could not be used, the other one could
+    notes: tuple[Note, ...] = ()  # truncated, channels that cancel out, a modality that is there and could not be used
 
     @property
     def has_audio(self) -> bool:
@@ -40,33 +44,78 @@ class MediaArrays:
 
 
 def extract(source: Source) -> MediaArrays:
-    """The stored features of a medium, from a local path or from its bytes, in this process (`isolation.Decoder` is the safe way).
+    """The stored features of a medium, in this process (`isolation.Decoder` is the safe way).
 
-    Raises MediaError: what `open_media` raises, or where neither audio nor video could be used, the more telling of both reasons.
+    What FFmpeg refuses is tried by libsndfile.
+    Raises MediaError: what `open_media` raises, or where neither audio nor video could be used, the more telling of both
+    reasons.
     """
-    with open_media(source) as media:
-        has_picture = media.stream("video") is not None
-        segments, audio_error = _attempt(segments_of, media)
-    key_frames, video_error = None, NoStream("no video stream that can be decoded")
-    if has_picture:
-        with open_media(source) as media:  # anew: where the audio ended, not every format can go back
-            key_frames, video_error = _attempt(key_frames_of, media)
-    if segments is None and key_frames is None:
+    try:
+        with open_media(source) as media:
+            return _features(media)
+    except TooShort:
+        raise
+    except ContentError:
+        segments = sndfile_segments(source)
+        if segments is None:
+            raise
+        return _arrays(segments, None, segments.notes)
+
+
+def segments(source: Source) -> AudioSegments:
+    """`components.media.audio.sample_segments`, by libsndfile where FFmpeg refuses. Raises MediaError as that does."""
+    try:
+        return sample_segments(source)
+    except TooShort:
+        raise
+    except ContentError:
+        found = sndfile_segments(source)
+        if found is None:
+            raise
+        return found
+
+
+def _features(media: Media) -> MediaArrays:
+    audio, audio_error = _attempt(segments_of, media)
+    video, video_error = None, NoStream("no video stream that can be decoded")
+    if media.stream("video") is not None:
+        media.restart()
+        video, video_error = _attempt(key_frames_of, media)
+    if audio is None and video is None:
         assert audio_error is not None
-        raise video_error if isinstance(audio_error, NoStream) else audio_error
+        raise video_error if isinstance(audio_error, NoStream) and video_error is not None else audio_error
     failures = {"audio": audio_error, "video": video_error}
-    damage = [f"{name}:{error.reason}" for name, error in failures.items() if error and not isinstance(error, NoStream)]
-    durations_s = [part.duration_s for part in (segments, key_frames) if part is not None]
-    return MediaArrays(
-        **_audio_arrays(segments), **_video_arrays(key_frames), duration_s=max(durations_s), damage=tuple(damage)
-    )
+    unusable = [
+        Note(f"{name}_unusable", f"{error.reason}: {error.detail}")
+        for name, error in failures.items()
+        if error is not None and not isinstance(error, NoStream)
+    ]
+    notes = (*_truncation(audio, video), *(audio.notes if audio else ()), *unusable)
+    return _arrays(audio, video, notes)
 
 
-def _attempt(sample, media: Media):
+def _attempt(sample: Callable[[Media], T], media: Media) -> tuple[T | None, ContentError | None]:
     try:
         return sample(media), None
     except ContentError as error:
         return None, error
+
+
+def _truncation(audio: AudioSegments | None, video: KeyFrames | None) -> tuple[Note, ...]:
+    """The note of a medium that is shorter than it says: of the tracks by their own headers, else as a whole."""
+    tracks = [track for track in (audio, video) if track is not None and track.stated is not None]
+    longest_s = max((track.duration_s for track in (audio, video) if track is not None), default=0.0)
+    for track in tracks:
+        assert track.stated is not None
+        found_s = track.duration_s if track.stated.is_of_stream else longest_s
+        if notes := truncation(track.stated.seconds, found_s):
+            return notes
+    return ()
+
+
+def _arrays(audio: AudioSegments | None, video: KeyFrames | None, notes: tuple[Note, ...]) -> MediaArrays:
+    duration_s = max(track.duration_s for track in (audio, video) if track is not None)
+    return MediaArrays(**_audio_arrays(audio), **_video_arrays(video), duration_s=duration_s, notes=notes)
 
 
 def _audio_arrays(segments: AudioSegments | None) -> dict:

@@ -1,7 +1,8 @@
 """A few pictures of a video with the times at which they are shown.
 
-A short video is decoded whole; of a long one, CANDIDATES places are sought and the pictures there decoded, so that the cost depends on
-the pictures and not on the length.
+A short video is decoded whole; of a long one, CANDIDATES places are sought and the pictures there decoded, so that the cost
+depends on the pictures and not on the length. Where seeking is not possible, or the header is wrong, its key frames are
+decoded in one pass.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import av
 import numpy as np
 
 from components.contract import VIDEO_HEIGHT, VIDEO_KEY_FRAMES, VIDEO_WIDTH
-from components.media.containers import Media, Source, frames, open_media, origin_s, seek, walk_duration_s
+from components.media.containers import Media, Source, frames, open_media, origin_s, packets, seek
 from components.media.errors import DecodeFailed, NoStream
 from components.media.keyframes import choose_key_frames
+from components.media.lengths import StatedLength, ends_as_stated, stated_length, walked_length_s
+from components.media.signatures import is_animated_webp
 
 WHOLE_S = 10.0  # a video up to this length is decoded whole
 WHOLE_FRAMES = 900  # and so is one of unknown length, up to as many pictures
@@ -31,11 +34,10 @@ LONGEST_SIDE = 16 * max(VIDEO_HEIGHT, VIDEO_WIDTH)  # banners beyond 16:1 are sq
 class KeyFrames:
     """What was taken of a video, in time order."""
 
-    pictures: (
-        np.ndarray
-    )  # uint8 [n, VIDEO_HEIGHT, VIDEO_WIDTH, 3], RGB, display orientation, 1 <= n <= VIDEO_KEY_FRAMES
+    pictures: np.ndarray  # uint8 [n, VIDEO_HEIGHT, VIDEO_WIDTH, 3], RGB, as displayed, 1 <= n <= VIDEO_KEY_FRAMES
     times_s: np.ndarray  # float32 [n], presentation times from the start of the video
-    duration_s: float  # measured where the video was decoded whole or states no length, else as stated
+    duration_s: float  # as stated where the video ends there, else measured
+    stated: StatedLength | None = None  # what the header says of its length
 
 
 @dataclass
@@ -56,24 +58,33 @@ def sample_key_frames(source: Source) -> KeyFrames:
 
 def key_frames_of(media: Media) -> KeyFrames:
     """`sample_key_frames` of a medium that is open and has not been read from."""
+    stream = _video_stream(media)
+    stated = stated_length(media, stream)
+    found = None
+    if stated is not None and stated.seconds > WHOLE_S:
+        found = _by_header(media, stream, stated.seconds)
+        stream = stream if found else _restarted(media)
+    found = found or _whole(media, stream) or _passed(media)
+    if not found.pictures:
+        animated = " (an animated WebP: only still ones are decoded)" if is_animated_webp(media.head) else ""
+        raise DecodeFailed(f"no picture where the container says it is{animated}")
+    times_s = np.array(found.times_s)
+    chosen = choose_key_frames(np.stack(found.pictures), times_s, found.end_s, VIDEO_KEY_FRAMES)
+    return KeyFrames(
+        np.stack([found.pictures[i] for i in chosen]), times_s[chosen].astype(np.float32), found.end_s, stated
+    )
+
+
+def _video_stream(media: Media) -> Any:
     stream = media.stream("video")
     if stream is None:
         raise NoStream("no video stream that can be decoded")
-    stated_s = media.stated_duration_s(stream)
-    found = _whole(media, stream) if stated_s is None or stated_s <= WHOLE_S else None
-    if found is None:  # long: as it says, or as it turned out
-        duration_s = stated_s if stated_s and stated_s > WHOLE_S else walk_duration_s(media, stream)
-        found = _sought(media, stream, duration_s)
-        if (
-            not found.times_s or found.times_s[-1] < 0.75 * duration_s
-        ):  # nothing towards the end: cut off, or a wrong header
-            seek(media, stream, 0.0)
-            found = _sought(media, stream, walk_duration_s(media, stream))
-    if not found.pictures:
-        raise DecodeFailed("no picture where the container says it is")
-    times_s = np.array(found.times_s)
-    chosen = choose_key_frames(np.stack(found.pictures), times_s, found.end_s, VIDEO_KEY_FRAMES)
-    return KeyFrames(np.stack([found.pictures[i] for i in chosen]), times_s[chosen].astype(np.float32), found.end_s)
+    return stream
+
+
+def _restarted(media: Media) -> Any:
+    media.restart()
+    return _video_stream(media)
 
 
 def _whole(media: Media, stream: Any) -> _Candidates | None:
@@ -88,31 +99,58 @@ def _whole(media: Media, stream: Any) -> _Candidates | None:
     return _in_order(found)
 
 
-def _sought(media: Media, stream: Any, duration_s: float) -> _Candidates:
-    """Pictures at CANDIDATES evenly spaced places: the key frames before them, which cost one picture each.
-
-    Where key frames are so rare that there are too few, the pictures shown at the places, as far as FORWARD_FRAMES go.
-    """
-    places_s = np.arange(CANDIDATES) * duration_s / CANDIDATES
-    near = _Candidates([], [], duration_s)
+def _by_header(media: Media, stream: Any, stated_s: float) -> _Candidates | None:
+    """Pictures of a long video, by seeking; None where it does not end as stated, or cannot be sought to its end."""
+    if not ends_as_stated(media, stream, stated_s):
+        return None
+    places_s = _places_s(stated_s)
+    found = _Candidates([], [], stated_s)
     for place_s in places_s:
         seek(media, stream, float(place_s))
         key_frame = next(_timed(media, stream), None)
         if key_frame is not None:
-            _add(near, *key_frame, stream)
-    if len(near.pictures) >= VIDEO_KEY_FRAMES:
-        return near
-    forward = _Candidates([], [], duration_s)
-    seek(media, stream, 0.0)
+            _add(found, *key_frame, stream)
+    if not found.times_s or found.times_s[-1] < 0.75 * stated_s:
+        return None
+    if len(found.pictures) >= VIDEO_KEY_FRAMES:
+        return found
+    stream = _restarted(media)  # key frames are rare: the pictures that are shown at the places, as far as it goes
+    forward = _shown_at(places_s, itertools.islice(_timed(media, stream), FORWARD_FRAMES), stream, stated_s)
+    return max(found, forward, key=lambda candidates: len(candidates.pictures))
+
+
+def _passed(media: Media) -> _Candidates:
+    """Pictures of a video that cannot be sought, or is not as long as it says: the key frames, in one pass."""
+    length_s = walked_length_s(media, _restarted(media))
+    places_s = _places_s(length_s)
+    stream = _restarted(media)
+    stream.codec_context.skip_frame = "NONKEY"
+    found = _shown_at(places_s, _timed(media, stream), stream, length_s)
+    if len(found.pictures) >= VIDEO_KEY_FRAMES:
+        return found
+    stream = _restarted(media)
+    forward = _shown_at(places_s, itertools.islice(_timed(media, stream), FORWARD_FRAMES), stream, length_s)
+    return max(found, forward, key=lambda candidates: len(candidates.pictures))
+
+
+def _places_s(length_s: float) -> np.ndarray:
+    return np.arange(CANDIDATES) * length_s / CANDIDATES
+
+
+def _shown_at(
+    places_s: np.ndarray, timed: Iterator[tuple[float, av.VideoFrame]], stream: Any, end_s: float
+) -> _Candidates:
+    """The pictures that are shown at those times, of pictures in time order."""
+    found = _Candidates([], [], end_s)
     shown: tuple[float, av.VideoFrame] | None = None
-    for time_s, frame in itertools.islice(_timed(media, stream), FORWARD_FRAMES):
-        while shown and len(places_s) and time_s > places_s[0]:
-            _add(forward, *shown, stream)
-            places_s = places_s[1:]
+    for time_s, frame in timed:
+        if shown and len(places_s) and time_s > places_s[0]:
+            _add(found, *shown, stream)
+            places_s = places_s[places_s >= time_s]
         shown = time_s, frame
     if shown:
-        _add(forward, *shown, stream)
-    return max(near, forward, key=lambda found: len(found.pictures))
+        _add(found, *shown, stream)
+    return found
 
 
 def _add(found: _Candidates, time_s: float, frame: av.VideoFrame, stream: Any) -> None:
@@ -125,7 +163,7 @@ def _timed(media: Media, stream: Any) -> Iterator[tuple[float, av.VideoFrame]]:
     """(seconds from the start, picture). A picture without a time stamp follows its predecessor by the frame rate."""
     next_s = 0.0
     try:
-        for frame in frames(media, stream):
+        for frame in frames(stream, packets(media, stream)):
             time_s = frame.time - origin_s(stream) if frame.time is not None else next_s
             next_s = time_s + _shown_s(frame, stream)
             yield max(time_s, 0.0), frame
@@ -146,7 +184,7 @@ def _in_order(found: _Candidates) -> _Candidates:
 
 
 def thumbnail(frame: av.VideoFrame, stream: Any) -> np.ndarray:
-    """A picture as people see it (pixel shape and rotation applied), centre-cropped to VIDEO_HEIGHT x VIDEO_WIDTH: uint8 [H, W, 3], RGB."""
+    """A picture as displayed (pixel shape and rotation applied), centre-cropped: uint8 [VIDEO_HEIGHT, VIDEO_WIDTH, 3], RGB."""
     pixel_shape = float(stream.codec_context.sample_aspect_ratio or 1) or 1.0
     width, height = frame.width * pixel_shape, float(frame.height)
     # The square case keeps this simple: rotation by 90 degrees does not change the size that is wanted.

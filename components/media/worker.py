@@ -1,26 +1,59 @@
 """The decoder's own process: reads requests, answers with arrays or a reason. Started by `isolation.Decoder`, never imported by it.
 
-A request is one message: b"P" and a path, or b"B" and the bytes of the file, for the stored features; b"S" and a path for segments of the
-sound. An answer is a JSON message, then one message an array.
+A request is one message: a letter for the task (b"F" stored features, b"S" segments of the sound), then b"B" and the bytes
+of the file, or b"D" alone, after which an open descriptor follows. An answer is a JSON message, then one message an array.
 Nothing here is unpickled on either side: what comes out of a decoder that met a hostile file is plain numbers.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import resource
 import signal
+import socket
 import sys
+import wave
+from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from components.media.confinement import confine
+
 if TYPE_CHECKING:
     from components.media.audio import AudioSegments
+    from components.media.containers import ReadableFile
+    from components.media.errors import MediaError
     from components.media.extract import MediaArrays
 
 PARENT_CHECK_S = 5.0
+
+
+class Descriptor:
+    """An open file, read by nothing but `read` and `lseek`."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes; all that are left where it is negative."""
+        if size >= 0:
+            return os.read(self._descriptor, size)
+        return b"".join(iter(lambda: os.read(self._descriptor, 1 << 20), b""))
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As io.RawIOBase.seek."""
+        return os.lseek(self._descriptor, offset, whence)
+
+    def tell(self) -> int:
+        """As io.RawIOBase.tell."""
+        return self.seek(0, os.SEEK_CUR)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._descriptor)
 
 
 def main(descriptor: int, time_limit_s: float, memory_limit_bytes: int) -> None:
@@ -30,9 +63,8 @@ def main(descriptor: int, time_limit_s: float, memory_limit_bytes: int) -> None:
     try:
         import av
 
-        from components.media.audio import sample_segments
+        from components.media import extract
         from components.media.errors import MediaError, OutOfMemory
-        from components.media.extract import extract
     except (ImportError, OSError) as error:
         connection.send_bytes(json.dumps({"unavailable": str(error)}).encode())
         return
@@ -40,17 +72,21 @@ def main(descriptor: int, time_limit_s: float, memory_limit_bytes: int) -> None:
     libav.addHandler(logging.NullHandler())
     libav.propagate = False
     av.logging.set_level(av.logging.ERROR)  # so that an error carries FFmpeg's own words
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    extract.extract(_beep())  # what is loaded at first use is loaded now
     limit = _mapped_bytes() + memory_limit_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    connection.send_bytes(json.dumps({"ready": av.ffmpeg_version_info}).encode())
+    handed = socket.socket(fileno=os.dup(descriptor))
+    _silence()
+    confinement = confine()
+    connection.send_bytes(json.dumps({"ready": av.ffmpeg_version_info, "confinement": confinement}).encode())
     while _wait(connection, parent):
         request = connection.recv_bytes()
-        source = request[1:] if request[:1] == b"B" else os.fsdecode(request[1:])
         # The kernel ends this process when time is up, also when the parent is gone or the decoder never returns.
         signal.setitimer(signal.ITIMER_REAL, time_limit_s)
+        file = _requested(request, handed)
         try:
-            header, arrays = _segments(sample_segments(source)) if request[:1] == b"S" else _features(extract(source))
+            is_sound = request[:1] == b"S"
+            header, arrays = _segments(extract.segments(file)) if is_sound else _features(extract.extract(file))
         except MemoryError as error:
             _refuse(connection, OutOfMemory(f"more than {memory_limit_bytes >> 20} MiB: {error}"))
         except MediaError as error:
@@ -60,6 +96,16 @@ def main(descriptor: int, time_limit_s: float, memory_limit_bytes: int) -> None:
             connection.send_bytes(json.dumps(header).encode())
             for array in arrays:
                 connection.send_bytes(array.tobytes())
+        finally:
+            if isinstance(file, Descriptor):
+                file.close()
+
+
+def _requested(request: bytes, handed: socket.socket) -> bytes | ReadableFile:
+    if request[1:2] == b"B":
+        return request[2:]
+    (descriptor,) = reduction.recvfds(handed, 1)
+    return Descriptor(descriptor)
 
 
 def _features(found: MediaArrays) -> tuple[dict, list]:
@@ -67,17 +113,18 @@ def _features(found: MediaArrays) -> tuple[dict, list]:
         "audio": found.has_audio,
         "video_num_frames": found.video_num_frames,
         "duration_s": found.duration_s,
-        "damage": found.damage,
+        "notes": found.notes,
     }
     arrays = (found.audio_log_mel, found.audio_num_frames, found.video_frames, found.video_times_s)
     return header, [array for array in arrays if array is not None]
 
 
 def _segments(found: AudioSegments) -> tuple[dict, list]:
-    return {"duration_s": found.duration_s}, [found.waveforms, found.num_samples, found.starts_s]
+    header = {"duration_s": found.duration_s, "notes": found.notes}
+    return header, [found.waveforms, found.num_samples, found.starts_s]
 
 
-def _refuse(connection: Connection, error) -> None:
+def _refuse(connection: Connection, error: MediaError) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     connection.send_bytes(json.dumps({"reason": error.reason, "detail": error.detail}).encode())
 
@@ -90,6 +137,25 @@ def _wait(connection: Connection, parent: int) -> bool:
     except (EOFError, OSError):
         return False
     return True
+
+
+def _beep() -> bytes:
+    """A tenth of a second of silence as a WAV file."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(2)
+        out.setsampwidth(2)
+        out.setframerate(44_100)
+        out.writeframes(bytes(4 * 4410))
+    return file.getvalue()
+
+
+def _silence() -> None:
+    """From here on nothing is written to the terminal of the run."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nothing, stream)
+    os.close(nothing)
 
 
 def _mapped_bytes() -> int:

@@ -164,7 +164,7 @@ def test_video_without_sound_and_with(clips):
     assert (sounding.has_audio, sounding.has_video) == (True, True)
     np.testing.assert_array_equal(silent.video_frames, sounding.video_frames)
     np.testing.assert_array_equal(silent.video_times_s, sounding.video_times_s)
-    assert silent.damage == sounding.damage == ()
+    assert silent.notes == sounding.notes == ()
 
 
 def test_length_missing_in_the_header(clips):

@@ -1,0 +1,47 @@
+"""Which channel stands for a recording whose channels cancel each other out in the mix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import av
+import numpy as np
+
+MEASURED_EVERY = 4  # frames: one of so many is measured
+CANCELLED = 0.35  # level of the mix to that of independent channels, below which it is not what a listener hears (-9 dB)
+SILENT = 1e-6  # of the largest sample of a format: below it there is nothing to compare
+
+
+def heard_channel(frames: Sequence[av.AudioFrame]) -> int | None:
+    """The loudest channel, where the mean of all channels is much quieter than they are; None where the mix can be taken.
+
+    Channels of nearly opposite sign leave next to nothing of what is heard on each of them. The measure is relative: the
+    level of the mean times the square root of the number of channels, over the root mean square of the channels. It is 1
+    for independent channels, more for similar ones, 0 for opposite ones.
+    frames: of one format and layout.
+    """
+    channels = frames[0].layout.nb_channels if frames else 1
+    if channels < 2:
+        return None
+    mix_power, powers = 0.0, np.zeros(channels)  # sums of squares
+    for frame in frames[::MEASURED_EVERY]:
+        samples = _samples(frame, channels)
+        mix_power += float(np.square(samples.mean(axis=0)).sum())
+        powers += np.square(samples).sum(axis=1)
+    loudness = math.sqrt(powers.mean())
+    if not math.isfinite(loudness) or loudness < SILENT:
+        return None
+    return int(powers.argmax()) if math.sqrt(mix_power * channels) / loudness < CANCELLED else None
+
+
+def _samples(frame: av.AudioFrame, channels: int) -> np.ndarray:
+    """float32 [channels, samples], full scale is 1."""
+    raw = frame.to_ndarray()
+    if not frame.format.is_planar:
+        raw = raw.reshape(-1, channels).T
+    if raw.dtype == np.uint8:
+        return (raw.astype(np.float32) - 128.0) / 128.0
+    if raw.dtype.kind == "i":
+        return raw.astype(np.float32) / float(np.iinfo(raw.dtype).max)
+    return np.nan_to_num(raw.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
