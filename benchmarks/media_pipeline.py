@@ -7,11 +7,13 @@ import resource
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import apache_beam as beam
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from components.media.addresses import MediaRoots
 from components.media.features import AddMediaFeatures
 
 
@@ -24,7 +26,7 @@ def main(paths: list[str], items: int, workers: int, in_processes: bool) -> dict
         found = (
             pipeline
             | beam.Create([example(number, paths[number % len(paths)]) for number in range(items)])
-            | AddMediaFeatures()
+            | AddMediaFeatures(MediaRoots(media_roots=tuple({str(Path(path).parent) for path in paths})))
         )
         _ = found["items"] | beam.io.WriteToTFRecord(f"{folder}/items", file_name_suffix=".gz")
     peaks_kb = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

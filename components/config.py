@@ -77,7 +77,8 @@ class DataConfig:
     catalogue: TableConfig
     events: TableConfig
     users: TableConfig | None = None
-    media_root: str = ""  # relative media_uri are resolved against it
+    media_root: str = ""  # relative media_uri are resolved against it; no medium outside of it is read
+    media_roots: tuple[str, ...] = ()  # further folders and buckets from which media may be read
     numeric: tuple[str, ...] = ()  # declared numeric columns of the catalogue, beside duration_s
     categorical: tuple[str, ...] = ()  # declared categorical columns of the catalogue, beside domain and creator
     embeddings: dict[str, int] = field(default_factory=dict)  # embedding:<name> columns of the catalogue -> dimension

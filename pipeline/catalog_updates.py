@@ -129,6 +129,7 @@ def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
     import tensorflow as tf
 
     from components.artifacts import WriteRecords
+    from components.media.addresses import MediaRoots
     from components.media.features import REJECTS, AddMediaFeatures
     from components.rejects import sample_rejects
     from components.tables.columns import table_and_columns
@@ -142,8 +143,9 @@ def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
     with tempfile.TemporaryDirectory(prefix="zhiyin-add-") as folder:
         with beam.Pipeline() as pipeline:
             _ = pipeline | TableToExamples("catalogue", columns, facts, f"{folder}/rows", f"{folder}/rejects")
+        roots = MediaRoots(data.media_root, data.media_roots)
         with beam.Pipeline() as pipeline:
-            found = pipeline | beam.io.ReadFromTFRecord(f"{folder}/rows/*") | AddMediaFeatures(data.media_root)
+            found = pipeline | beam.io.ReadFromTFRecord(f"{folder}/rows/*") | AddMediaFeatures(roots)
             _ = found["items"] | WriteRecords(f"{folder}/items")
             _ = (
                 found[REJECTS]

@@ -135,6 +135,7 @@ def _with_paths(config: Config, change: Callable[[str], str]) -> Config:
             events=of_table(data.events),
             users=of_table(data.users) if data.users else None,
             media_root=change(data.media_root),
+            media_roots=tuple(map(change, data.media_roots)),
         ),
         encoders=tuple(replace(encoder, path=change(encoder.path)) for encoder in config.encoders),
         ground_truth=change(config.ground_truth),

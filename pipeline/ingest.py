@@ -96,8 +96,7 @@ def ingest(config: Config, places: Places) -> Ingest:
 
     media = MediaFeatures(
         catalogue=catalogue.outputs["examples"],
-        media_root=data.media_root,
-        max_reject_share=data.max_reject_share,
+        data=to_json(data.only("media_root", "media_roots", "max_reject_share")),
         fingerprint=places.media_fingerprint,
         code=code_fingerprint("pipeline.nodes.media_features"),
     )
@@ -108,7 +107,7 @@ def ingest(config: Config, places: Places) -> Ingest:
         encoded = FrozenEncoders(
             items=item_examples,
             encoders=to_json(Encoders(config.encoders)),
-            media_root=data.media_root,
+            data=to_json(data.only("media_root", "media_roots")),
             fingerprint=places.encoders_fingerprint,
             code=code_fingerprint("pipeline.nodes.frozen_encoders"),
         )

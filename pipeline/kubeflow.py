@@ -40,6 +40,7 @@ def check(config: Config, output: Path) -> None:
     }
     if config.data.media_root:
         places["data.media_root"] = config.data.media_root
+    places |= {f"data.media_roots[{number}]": root for number, root in enumerate(config.data.media_roots)}
     for setting, place in places.items():
         if not place:
             faults.append(f"{setting} is not set")

@@ -65,17 +65,20 @@ def _run(config: Config, last: str = "", trained: Trained | None = None) -> dict
         remark("data.users is not read: this run has no use for what is known of users (retrieval.use_user_features)")
     for name, table in tables.items():
         _require(f"data.{name}.path", table)
-    if config.data.media_root and not is_remote(config.data.media_root) and not Path(config.data.media_root).is_dir():
-        raise SettingsError(f"data.media_root: there is no folder {config.data.media_root}")
+    roots = {"data.media_root": [config.data.media_root] if config.data.media_root else []}
+    for setting, folders in (roots | {"data.media_roots": list(config.data.media_roots)}).items():
+        for folder in folders:
+            if not is_remote(folder) and not Path(folder).is_dir():
+                raise SettingsError(f"{setting}: there is no folder {folder}")
     for encoder in config.encoders:
         if not is_remote(encoder.path) and not Path(encoder.path).is_dir():
             raise SettingsError(f"encoders: {encoder.name}: there is no folder {encoder.path}")
     quiet_libraries()
     from components.artifacts import file_fingerprint  # these import TFX: seconds
+    from components.media.fingerprint import catalogue_media_fingerprint
     from pipeline import dags
     from pipeline.local_runner import StageFailed, run_locally
 
-    media_root = config.data.media_root
     places = dags.Places(
         serving=str(config.serving_path),
         blessed=str(config.work_path / "blessed"),
@@ -84,7 +87,7 @@ def _run(config: Config, last: str = "", trained: Trained | None = None) -> dict
         catalogue_fingerprint=file_fingerprint([config.data.catalogue.path]),
         events_fingerprint=file_fingerprint([config.data.events.path]),
         users_fingerprint=file_fingerprint([config.data.users.path]) if config.data.users else "",
-        media_fingerprint=file_fingerprint([f"{media_root}/**"]) if media_root else "",
+        media_fingerprint=catalogue_media_fingerprint(config.data),
         encoders_fingerprint=file_fingerprint([f"{encoder.path}/**" for encoder in config.encoders]),
         withdrawn=tuple(catalog_updates.withdrawn(config)),
     )

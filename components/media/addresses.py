@@ -5,6 +5,7 @@ Standard library only. A root is a local folder or an address like gs://bucket/f
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import stat
@@ -50,10 +51,11 @@ class MediaRoots:
             return candidates[0]
         if any("\0" in path for path in candidates):
             raise MissingFile("a null byte in the name")
-        inside = [place for place in map(os.path.realpath, candidates) if self._holds(place)]
-        if not inside:
+        places = [os.path.realpath(path) for path in candidates]
+        there = next((place for place in places if self._holds(place) and os.path.lexists(place)), places[0])
+        if not self._holds(there):
             raise self._outside()
-        return next((place for place in inside if os.path.lexists(place)), inside[0])
+        return there
 
     def missing(self, media_uri: str) -> MissingFile:
         """The error of an address where nothing is, with what was tried."""
@@ -96,7 +98,8 @@ class MediaRoots:
             return [f"{self.media_root.rstrip('/')}/{media_uri}"]
         else:
             paths = [os.path.join(self.media_root, media_uri)]  # noqa: PTH118 - pathlib would normalise the name
-        return [form for path in paths for form in (path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")))]
+        spellings = [(path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))) for path in paths]
+        return list(dict.fromkeys(itertools.chain(*spellings)))
 
     def _holds(self, place: str) -> bool:
         roots = [os.path.realpath(root) for root in self.all if not is_address(root)]
@@ -116,7 +119,7 @@ class MediaRoots:
 
 def is_address(path: str) -> bool:
     """Whether it has a scheme, like gs://, and is no file:// address."""
-    return _SCHEME.match(path) is not None and not path[:7].lower() == "file://"
+    return _SCHEME.match(path) is not None and path[:7].lower() != "file://"
 
 
 def _open_file(place: str) -> int:

@@ -20,7 +20,6 @@ from components.media.lengths import (
     StatedLength,
     ends_as_stated,
     stated_length,
-    truncation,
     walked_length_s,
 )
 from components.media.spectrogram import HOP_SAMPLES, SAMPLE_RATE_HZ, SEGMENT_SAMPLES, WINDOW_SAMPLES
@@ -132,9 +131,7 @@ def stack_segments(
     return AudioSegments(waveforms, num_samples, np.asarray(starts_s, np.float32), duration_s, stated, notes)
 
 
-def mono(
-    decoded: Iterator[av.AudioFrame], begin_s: float | None = None, max_samples: int | None = None
-) -> _Excerpt:
+def mono(decoded: Iterator[av.AudioFrame], begin_s: float | None = None, max_samples: int | None = None) -> _Excerpt:
     """The samples of frames that follow each other, mixed down.
 
     begin_s: presentation time of the first sample, in seconds; None takes them from the first frame on.
@@ -146,7 +143,9 @@ def mono(
     parts, notes, unmixable = [], [], None
     drop_s = _lead_s(taken[0], begin_s) if taken else 0.0
     # A shape may change in mid-stream: spliced files, chained Ogg.
-    for shape, run in itertools.groupby(taken, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+    for shape, run in itertools.groupby(
+        taken, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)
+    ):
         run_frames = list(run)
         channel = heard_channel(run_frames)
         graph = _mixer(*shape, channel)
@@ -196,9 +195,7 @@ def _is_needed(packet: Any, begin_s: float) -> bool:
     return packet_time_s(packet) >= begin_s - PREROLL_S or packet.has_sidedata("new_extradata") or not packet.size
 
 
-def _take(
-    decoded: Iterator[av.AudioFrame], begin_s: float | None, wanted_s: float
-) -> tuple[list[av.AudioFrame], bool]:
+def _take(decoded: Iterator[av.AudioFrame], begin_s: float | None, wanted_s: float) -> tuple[list[av.AudioFrame], bool]:
     """The frames that hold `wanted_s` seconds from `begin_s` on, with a margin for the resampler, and whether the track ends."""
     taken: list[av.AudioFrame] = []
     missing_s = wanted_s + MARGIN_S
@@ -223,7 +220,7 @@ def _lead_s(frame: av.AudioFrame, begin_s: float | None) -> float:
 
 def _resampled(run: Sequence[av.AudioFrame], graph: Graph) -> list[np.ndarray]:
     """Mono samples at SAMPLE_RATE_HZ of frames of one shape."""
-    parts = []
+    parts: list[np.ndarray] = []
     for start in range(0, len(run), BATCH_FRAMES):
         for frame in run[start : start + BATCH_FRAMES]:
             frame.pts = None  # the samples follow each other; gaps in damaged time stamps must not become silence

@@ -9,7 +9,9 @@ import av
 import numpy as np
 
 MEASURED_EVERY = 4  # frames: one of so many is measured
-CANCELLED = 0.35  # level of the mix to that of independent channels, below which it is not what a listener hears (-9 dB)
+CANCELLED = (
+    0.35  # level of the mix to that of independent channels, below which it is not what a listener hears (-9 dB)
+)
 SILENT = 1e-6  # of the largest sample of a format: below it there is nothing to compare
 
 
@@ -43,5 +45,5 @@ def _samples(frame: av.AudioFrame, channels: int) -> np.ndarray:
     if raw.dtype == np.uint8:
         return (raw.astype(np.float32) - 128.0) / 128.0
     if raw.dtype.kind == "i":
-        return raw.astype(np.float32) / float(np.iinfo(raw.dtype).max)
+        return raw.astype(np.float32) / float(1 << (8 * raw.dtype.itemsize - 1))
     return np.nan_to_num(raw.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)

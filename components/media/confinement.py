@@ -23,14 +23,16 @@ _LANDLOCK_VERSION_FLAG = 1
 _LANDLOCK_FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # version -> number of rights over files; 16 from 5 on
 
 # System calls of x86-64 that a started decoder makes: memory, time, and reading and writing what is open.
+# fmt: off
 _ALLOWED_CALLS = {
-    **{"read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11},
-    **{"brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "pread64": 17, "readv": 19},
-    **{"writev": 20, "sched_yield": 24, "mremap": 25, "madvise": 28, "nanosleep": 35, "getitimer": 36, "setitimer": 38},
-    **{"getpid": 39, "recvmsg": 47, "exit": 60, "gettimeofday": 96, "getrusage": 98, "getppid": 110, "sigaltstack": 131},
-    **{"gettid": 186, "futex": 202, "sched_getaffinity": 204, "restart_syscall": 219, "clock_gettime": 228},
-    **{"clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231, "ppoll": 271, "getrandom": 318, "rseq": 334},
+    "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11,
+    "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "pread64": 17, "readv": 19, "writev": 20,
+    "sched_yield": 24, "mremap": 25, "madvise": 28, "nanosleep": 35, "getitimer": 36, "setitimer": 38, "getpid": 39,
+    "recvmsg": 47, "exit": 60, "gettimeofday": 96, "getrusage": 98, "getppid": 110, "sigaltstack": 131, "gettid": 186,
+    "futex": 202, "sched_getaffinity": 204, "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229,
+    "clock_nanosleep": 230, "exit_group": 231, "ppoll": 271, "getrandom": 318, "rseq": 334,
 }
+# fmt: on
 _AUDIT_ARCH_X86_64, _X32_BIT = 0xC000003E, 0x40000000
 _LOAD_WORD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _RETURN_ALLOW, _RETURN_EPERM, _RETURN_ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
@@ -46,7 +48,9 @@ class Confinement(NamedTuple):
     def __str__(self) -> str:
         """One line for the start of a run."""
         held = ", ".join(self.held) or "nothing"
-        return f"decoder confined by: {held}" + (f"; not available here: {', '.join(self.missing)}" if self.missing else "")
+        return f"decoder confined by: {held}" + (
+            f"; not available here: {', '.join(self.missing)}" if self.missing else ""
+        )
 
 
 def confine() -> Confinement:
@@ -85,7 +89,11 @@ def _landlock() -> None:
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     version = _call("syscall", _LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION_FLAG)
     files = (1 << _LANDLOCK_FS_RIGHTS.get(version, 16)) - 1
-    handled = [files, *([0b11] if version >= 4 else []), *([0b11] if version >= 6 else [])]  # bind, connect; sockets, signals
+    handled = [
+        files,
+        *([0b11] if version >= 4 else []),
+        *([0b11] if version >= 6 else []),
+    ]  # bind, connect; sockets, signals
     attributes = struct.pack(f"={len(handled)}Q", *handled)
     ruleset = _call("syscall", _LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
     try:

@@ -127,7 +127,7 @@ def _told(error: Exception) -> MediaError:
     """A file system's error as the reason of a reject."""
     if isinstance(error, MediaError):
         return error
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) or getattr(error, "code", None) == 404:
         return MissingFile("no such file")
     if isinstance(error, (ValueError, ImportError, NotImplementedError)):
         # Beam knows no file system for the scheme, or what that needs is not installed or set up.

@@ -77,7 +77,8 @@ def segments(source: Source) -> AudioSegments:
 
 def _features(media: Media) -> MediaArrays:
     audio, audio_error = _attempt(segments_of, media)
-    video, video_error = None, NoStream("no video stream that can be decoded")
+    video: KeyFrames | None = None
+    video_error: ContentError | None = NoStream("no video stream that can be decoded")
     if media.stream("video") is not None:
         media.restart()
         video, video_error = _attempt(key_frames_of, media)

@@ -1,35 +1,30 @@
 """Audio and video features for catalogue examples, on Beam: every item comes out, what could not be decoded is counted and listed.
 
-The rule for a broken medium: its item stays, as one without audio and video (`has_audio` and `has_video` are 0), since its text and
-its listeners still serve it; the medium is a reject with a reason. Items without a `media_uri` are not media and not rejects.
+The rule for a broken medium: its item stays, as one without audio and video (`has_audio` and `has_video` are 0), since its
+text and its interactions still serve it; the medium is a reject with a reason. Items without a `media_uri` are not media and
+not rejects. What is used and yet not as it should be (cut off, channels that cancel out) is a note, with the item.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import tempfile
-import unicodedata
-import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO
 
 import apache_beam as beam
 import tensorflow as tf
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 from components.contract import AUDIO_FEATURES, VIDEO_FEATURES
-from components.media.errors import MediaError, MissingFile, TooLarge, UnreadableFile, UnsupportedUri
+from components.media.addresses import MediaRoots, is_address
+from components.media.downloads import Downloads
+from components.media.errors import MediaError
 from components.media.extract import MediaArrays
 from components.media.isolation import Decoder, Limits
+from components.media.lengths import Note
+from components.rejects import reject
 
-ACCEPTED = "accepted"
-REJECTS, OUTCOMES = "rejects", "outcomes"
-DOWNLOAD_LIMIT_BYTES = 4 << 30  # of a medium in a bucket: it is copied to a temporary file, so that it can be sought
+ACCEPTED, REJECTS, NOTES = "accepted", "rejects", "notes"
+NOTES_FEATURE = "media_notes"  # of an item: the codes of its notes
 
 
 class TooManyRejects(RuntimeError):
@@ -37,15 +32,15 @@ class TooManyRejects(RuntimeError):
 
 
 class AddMediaFeatures(beam.PTransform):
-    """Serialized catalogue examples -> {"items": item examples, "rejects": objects of the rejects report, "outcomes": a word a medium}.
+    """Decodes the medium of each catalogue example.
 
-    An outcome is ACCEPTED or the reason code of a MediaError.
+    Takes serialized catalogue examples. Gives {"items": serialized item examples, "accepted": the ids of those whose medium
+    could be used, "rejects": see `components.rejects`, "notes": the same objects for what is told of accepted media}.
     """
 
-    def __init__(self, media_root: str = "", limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
-        """media_root: relative media_uri are resolved against it; a local folder, or a bucket."""
+    def __init__(self, roots: MediaRoots, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
         super().__init__()
-        self._media_root = media_root
+        self._roots = roots
         self._limits = limits
 
     def expand(self, examples):
@@ -53,60 +48,59 @@ class AddMediaFeatures(beam.PTransform):
             examples
             | "Spread media over workers" >> beam.Reshuffle()
             | "Decode media"
-            >> beam.ParDo(_DecodeMedia(self._media_root, self._limits)).with_outputs(REJECTS, OUTCOMES, main="items")
+            >> beam.ParDo(_DecodeMedia(self._roots, self._limits)).with_outputs(ACCEPTED, REJECTS, NOTES, main="items")
         )
-        return {"items": decoded["items"], REJECTS: decoded[REJECTS], OUTCOMES: decoded[OUTCOMES]}
+        return {name: decoded[name] for name in ("items", ACCEPTED, REJECTS, NOTES)}
+
+
+class MediaFiles:
+    """Media as open descriptors, from local folders and buckets. One for each worker thread."""
+
+    def __init__(self, roots: MediaRoots) -> None:
+        self._roots = roots
+        self._downloads = Downloads()
+
+    @contextmanager
+    def opened(self, media_uri: str) -> Iterator[int]:
+        """The descriptor of a medium. Raises a MediaError: outside the roots, missing, unreadable, too large, no answer."""
+        place = self._roots.place(media_uri)
+        with self._downloads.fetched(place) if is_address(place) else self._roots.open_local(media_uri) as descriptor:
+            yield descriptor
 
 
 class _DecodeMedia(beam.DoFn):
-    def __init__(self, media_root: str, limits: Limits) -> None:
-        self._media_root = media_root
+    def __init__(self, roots: MediaRoots, limits: Limits) -> None:
+        self._roots = roots
         self._limits = limits
 
     def setup(self) -> None:
+        self._files = MediaFiles(self._roots)
         self._decoder = Decoder(self._limits)
 
     def process(self, record: bytes):
         example = tf.train.Example.FromString(record)
-        media_uri = _text(example, "media_uri")
+        media_uri, item_id = media_uri_of(example), _text(example, "item_id")
         if media_uri is None:
             yield item_example(example, None).SerializeToString()
             return
-        path = resolve(media_uri, self._media_root)
+        source = self._roots.named(media_uri)
         try:
-            with local_file(path) as source:
-                arrays = self._decoder.extract(source)
+            with self._files.opened(media_uri) as descriptor:
+                arrays = self._decoder.extract(descriptor)
         except MediaError as error:
             _count(f"rejected_{error.reason}")
             yield item_example(example, None).SerializeToString()
-            yield beam.pvalue.TaggedOutput(REJECTS, reject_row(path, _text(example, "item_id"), error))
-            yield beam.pvalue.TaggedOutput(OUTCOMES, error.reason)
+            yield beam.pvalue.TaggedOutput(REJECTS, _row(source, item_id, error.reason, error.detail))
             return
-        for outcome in (ACCEPTED, *(f"damaged_{damage}" for damage in arrays.damage)):
-            _count(outcome)
+        _count(ACCEPTED)
         yield item_example(example, arrays).SerializeToString()
-        yield beam.pvalue.TaggedOutput(OUTCOMES, ACCEPTED)
+        yield beam.pvalue.TaggedOutput(ACCEPTED, item_id)
+        for note in arrays.notes:
+            _count(f"noted_{note.code}")
+            yield beam.pvalue.TaggedOutput(NOTES, _row(source, item_id, note.code, note.detail))
 
     def teardown(self) -> None:
         self._decoder.close()
-
-
-class SummariseOutcomes(beam.PTransform):
-    """Outcomes -> one JSON text: `{"rows": media, "accepted": n, "rejects": {reason: n}}`."""
-
-    def expand(self, outcomes):
-        return (
-            outcomes
-            | "Count each outcome" >> beam.combiners.Count.PerElement()
-            | "Gather counts" >> beam.CombineGlobally(beam.combiners.ToDictCombineFn())
-            | "Format summary" >> beam.Map(lambda counts: json.dumps(summary(counts)))
-        )
-
-
-def summary(outcomes: Mapping[str, int]) -> dict:
-    """How many media there were, how many could be used, and why not."""
-    rejects = {reason: count for reason, count in sorted(outcomes.items()) if reason != ACCEPTED}
-    return {"rows": sum(outcomes.values()), "accepted": outcomes.get(ACCEPTED, 0), "rejects": rejects}
 
 
 def check_reject_share(counts: Mapping, max_reject_share: float) -> None:
@@ -119,18 +113,6 @@ def check_reject_share(counts: Mapping, max_reject_share: float) -> None:
             f"{rejected} of {counts['rows']} media could not be used ({rejected / counts['rows']:.1%}, "
             f"the limit max_reject_share is {max_reject_share:.1%}): {reasons}"
         )
-
-
-def reject_row(source: str, item_id: str | None, error: MediaError) -> dict:
-    """One object of the rejects report."""
-    return {
-        "stage": "media",
-        "source": source,
-        "line": None,
-        "item_id": item_id,
-        "reason": error.reason,
-        "detail": error.detail,
-    }
 
 
 def item_example(example: tf.train.Example, arrays: MediaArrays | None) -> tf.train.Example:
@@ -150,91 +132,24 @@ def item_example(example: tf.train.Example, arrays: MediaArrays | None) -> tf.tr
             feature[spec.name].float_list.value.extend(value.tolist())
     feature["has_audio"].int64_list.value.append(int(has_audio))
     feature["has_video"].int64_list.value.append(int(has_video))
+    if arrays is not None and arrays.notes:
+        feature[NOTES_FEATURE].bytes_list.value.extend(_codes(arrays.notes))
     return item
 
 
-def resolve(media_uri: str, media_root: str) -> str:
-    """Where a `media_uri` of the catalogue lies: a local path without any scheme, or an address for Beam's file systems."""
-    if media_uri.startswith("file://"):
-        return urllib.parse.unquote(urllib.parse.urlsplit(media_uri).path)
-    if _is_address(media_uri) or os.path.isabs(media_uri) or not media_root:  # noqa: PTH117
-        return media_uri
-    if _is_address(media_root):
-        return media_root.rstrip("/") + "/" + media_uri
-    return os.path.join(media_root, media_uri)  # noqa: PTH118 - pathlib would normalise the name
+def media_uri_of(example: tf.train.Example) -> str | None:
+    """The address of an example's medium, None without; any bytes come back as they were written to a path."""
+    return _text(example, "media_uri")
 
 
-@contextmanager
-def local_file(path: str) -> Iterator[str]:
-    """A local path to the medium: itself, or a temporary copy of what lies in a bucket.
-
-    Raises MissingFile, UnreadableFile, UnsupportedUri, TooLarge.
-    """
-    if not _is_address(path):
-        yield _existing(path)
-        return
-    with tempfile.NamedTemporaryFile(prefix="medium-") as copy:
-        _download(path, copy)
-        yield copy.name
+def _row(source: str, item_id: str | None, code: str, detail: str) -> dict:
+    """A row of the reports; bytes of a name that are no text are shown by a replacement character."""
+    shown = [os.fsencode(text).decode("utf-8", "replace") for text in (source, detail)]
+    return reject("media", shown[0], None, item_id, code, shown[1])
 
 
-def media_fingerprint(media_uris: Iterable[str], media_root: str) -> str:
-    """Changes when a referenced file is added, removed, replaced or touched: blake2b over its name, size and time of change (ns).
-
-    Contents are not read: 20,000 files take a tenth of a second.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for media_uri in sorted(set(media_uris)):
-        digest.update(json.dumps([media_uri, *_size_and_time(resolve(media_uri, media_root))]).encode())
-    return digest.hexdigest()
-
-
-def _size_and_time(path: str) -> tuple[int, float]:
-    try:
-        if _is_address(path):
-            found = FileSystems.match([path])[0].metadata_list
-            return (found[0].size_in_bytes, found[0].last_updated_in_seconds) if found else (-1, 0)
-        status = Path(_existing(path)).stat()
-        return status.st_size, status.st_mtime_ns
-    except (OSError, ValueError, BeamIOError, MissingFile):
-        return -1, 0  # not there now; its coming changes the fingerprint
-
-
-def _is_address(path: str) -> bool:
-    return FileSystems.get_scheme(path) is not None
-
-
-def _existing(path: str) -> str:
-    """The path, in the Unicode form in which it exists: archives made on other systems decompose accents, tables compose them."""
-    try:
-        for form in (path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))):
-            if os.path.lexists(form):
-                return form
-    except ValueError as error:
-        raise MissingFile(str(error)) from error
-    return path
-
-
-def _download(address: str, copy: IO[bytes]) -> None:
-    try:
-        with FileSystems.open(address, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
-            _copy(remote, copy)
-        copy.flush()
-    except FileNotFoundError as error:
-        raise MissingFile("no such file") from error
-    except ValueError as error:  # Beam knows no file system for the scheme
-        raise UnsupportedUri(str(error)) from error
-    except (BeamIOError, OSError) as error:
-        raise UnreadableFile(str(error)) from error
-
-
-def _copy(remote: IO[bytes], copy: IO[bytes]) -> None:
-    copied = 0
-    while chunk := remote.read(1 << 20):
-        copied += len(chunk)
-        if copied > DOWNLOAD_LIMIT_BYTES:
-            raise TooLarge(f"more than {DOWNLOAD_LIMIT_BYTES >> 30} GiB")
-        copy.write(chunk)
+def _codes(notes: tuple[Note, ...]) -> list[bytes]:
+    return [code.encode() for code in dict.fromkeys(note.code for note in notes)]
 
 
 def _text(example: tf.train.Example, name: str) -> str | None:

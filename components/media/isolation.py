@@ -20,6 +20,7 @@ from components.contract import AUDIO_FEATURES, VIDEO_FEATURES
 from components.interpreter import ROOT, module_command
 from components.media.audio import AudioSegments
 from components.media.confinement import Confinement
+from components.media.containers import open_path
 from components.media.errors import Crashed, DecoderUnavailable, OutOfMemory, TimedOut, media_error
 from components.media.extract import MediaArrays
 from components.media.lengths import Note
@@ -140,7 +141,9 @@ class Decoder:
                 received = np.frombuffer(self._connection.recv_bytes(), feature.dtype)
                 arrays[feature.name] = received.reshape(feature.shape)
         arrays["video_num_frames"] = header["video_num_frames"]
-        return MediaArrays(**arrays, duration_s=header["duration_s"], notes=tuple(Note(*note) for note in header["notes"]))
+        return MediaArrays(
+            **arrays, duration_s=header["duration_s"], notes=tuple(Note(*note) for note in header["notes"])
+        )
 
     def _start(self) -> None:
         ours, theirs = Pipe()

@@ -24,10 +24,13 @@ _SLACK_S, _SLACK_SHARE = 0.25, 0.02  # encoders pad, containers round
 _TAG_BYTES = 4096  # ID3v1 and APE tags after the last frame of an MP3
 
 
+NOTE_CODES = ("truncated", "channels_cancel", "audio_unusable", "video_unusable")
+
+
 class Note(NamedTuple):
     """What a user of an accepted medium should know."""
 
-    code: str  # "truncated", "channels_cancel", "audio_unusable", "video_unusable"
+    code: str  # one of NOTE_CODES
     detail: str
 
 

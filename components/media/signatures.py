@@ -107,14 +107,16 @@ _ASF_ENCRYPTION = (  # the objects Content Encryption and Extended Content Encry
     bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
     bytes.fromhex("14e68a292226174cb935dae07ee9289c"),
 )
-_MATROSKA_ENCRYPTION = re.compile(rb"\x6d\x80.{1,64}\x50\x33\x81\x01", re.DOTALL)  # ContentEncodings, of type encryption
+_MATROSKA_ENCRYPTION = re.compile(
+    rb"\x6d\x80.{1,64}\x50\x33\x81\x01", re.DOTALL
+)  # ContentEncodings, of type encryption
 
 
 def _kind_of_text(start: bytes) -> str | None:
     if not start.strip() or _CONTROLS.search(start) or len(start) < 2:
         return None
     try:
-        text = start.decode("utf-8-sig", "strict" if len(start) < _TEXT_BYTES else "ignore")
+        text = start.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "strict" if len(start) < _TEXT_BYTES else "ignore")
     except UnicodeDecodeError:
         return None
     if len(text) < 0.7 * len(start):  # mostly not UTF-8

@@ -7,6 +7,7 @@ Nothing here is unpickled on either side: what comes out of a decoder that met a
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -18,17 +19,19 @@ import sys
 import wave
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from components.media.confinement import confine
+from components.media.errors import Crashed, MediaError, OutOfMemory
 
 if TYPE_CHECKING:
     from components.media.audio import AudioSegments
     from components.media.containers import ReadableFile
-    from components.media.errors import MediaError
     from components.media.extract import MediaArrays
 
 PARENT_CHECK_S = 5.0
+_DOT_GIF = bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b")  # one pixel
 
 
 class Descriptor:
@@ -64,7 +67,6 @@ def main(descriptor: int, time_limit_s: float, memory_limit_bytes: int) -> None:
         import av
 
         from components.media import extract
-        from components.media.errors import MediaError, OutOfMemory
     except (ImportError, OSError) as error:
         connection.send_bytes(json.dumps({"unavailable": str(error)}).encode())
         return
@@ -72,7 +74,7 @@ def main(descriptor: int, time_limit_s: float, memory_limit_bytes: int) -> None:
     libav.addHandler(logging.NullHandler())
     libav.propagate = False
     av.logging.set_level(av.logging.ERROR)  # so that an error carries FFmpeg's own words
-    extract.extract(_beep())  # what is loaded at first use is loaded now
+    _warm_up(extract)
     limit = _mapped_bytes() + memory_limit_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     handed = socket.socket(fileno=os.dup(descriptor))
@@ -91,6 +93,8 @@ def main(descriptor: int, time_limit_s: float, memory_limit_bytes: int) -> None:
             _refuse(connection, OutOfMemory(f"more than {memory_limit_bytes >> 20} MiB: {error}"))
         except MediaError as error:
             _refuse(connection, error)
+        except Exception as error:  # noqa: BLE001 - whatever a decoder raises concerns this medium: it is told
+            _refuse(connection, Crashed(f"{type(error).__name__}: {error}"))
         else:
             signal.setitimer(signal.ITIMER_REAL, 0)
             connection.send_bytes(json.dumps(header).encode())
@@ -139,7 +143,15 @@ def _wait(connection: Connection, parent: int) -> bool:
     return True
 
 
-def _beep() -> bytes:
+def _warm_up(extract: ModuleType) -> None:
+    """Have everything loaded that is loaded at its first use: afterwards nothing can be."""
+    for file in (_silent_wav(), _DOT_GIF, b"RIFF and nothing that any decoder knows"):
+        with contextlib.suppress(MediaError):
+            extract.extract(file)
+    extract.sndfile_segments(_silent_wav())
+
+
+def _silent_wav() -> bytes:
     """A tenth of a second of silence as a WAV file."""
     file = io.BytesIO()
     with wave.open(file, "wb") as out:

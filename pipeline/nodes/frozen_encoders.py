@@ -6,6 +6,8 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples
 
 from components.artifacts import WriteRecords, prepare_examples, split_uri
+from components.config import DataConfig
+from components.media.addresses import MediaRoots
 from components.pretrained_config import Encoders
 from components.settings import from_json
 from serving.offline.frozen_embeddings import AddEmbeddings
@@ -18,23 +20,26 @@ def FrozenEncoders(
     items: InputArtifact[Examples],
     examples: OutputArtifact[Examples],
     encoders: Parameter[str],
-    media_root: Parameter[str],
+    data: Parameter[str],
     fingerprint: Parameter[str],
     code: Parameter[str],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
     """Encode each item once by each encoder.
 
-    encoders: an Encoders as JSON. fingerprint: of the models' files; code: of this node's code. Both only stand in the cache key.
+    encoders: an Encoders as JSON; data: a DataConfig as JSON, of which media_root and media_roots are read. fingerprint: of the
+    models' files; code: of this node's code. Both only stand in the cache key.
     Raises ValueError where an encoder cannot be loaded or gives a number that is not finite.
     """
     prepare_examples(examples, [SPLIT])
     from trainer.encoders.frozen import load
 
+    settings = from_json(DataConfig, data)
+    roots = MediaRoots(settings.media_root, settings.media_roots)
     with beam_pipeline as pipeline:
         _ = (
             pipeline
             | "ReadItems" >> beam.io.ReadFromTFRecord(f"{split_uri(items, SPLIT)}/*")
-            | "AddEmbeddings" >> AddEmbeddings(from_json(Encoders, encoders), load, media_root)
+            | "AddEmbeddings" >> AddEmbeddings(from_json(Encoders, encoders), load, roots)
             | "WriteItems" >> WriteRecords(split_uri(examples, SPLIT))
         )

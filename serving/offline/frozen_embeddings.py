@@ -11,8 +11,9 @@ import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from components.examples import floats_feature, ints_feature
+from components.media.addresses import MediaRoots
 from components.media.errors import MediaError
-from components.media.features import local_file, resolve
+from components.media.features import MediaFiles, media_uri_of
 from components.media.isolation import Decoder, Limits
 from components.pretrained_config import Encoders, PretrainedConfig
 from components.settings import to_json
@@ -23,22 +24,22 @@ Prepared = tuple[bytes, Any]  # a serialized item example, and what an encoder r
 
 
 class AddEmbeddings(beam.PTransform):
-    """Serialized item examples -> the same with the features of each encoder, `embedding_<name>` above all, absent where an item has
-    nothing to encode.
+    """Adds the features of pretrained encoders to serialized item examples: `embedding_<name>` above all, absent where an item
+    has nothing to encode.
 
     load: makes an encoder from its settings (a PretrainedConfig as JSON); runs on the workers.
     """
 
-    def __init__(self, encoders: Encoders, load: Callable[[str], Any], media_root: str = ""):
+    def __init__(self, encoders: Encoders, load: Callable[[str], Any], roots: MediaRoots = MediaRoots()):  # noqa: B008 - frozen
         super().__init__()
-        self._encoders, self._load, self._media_root = encoders, load, media_root
+        self._encoders, self._load, self._roots = encoders, load, roots
 
     def expand(self, items: beam.PCollection) -> Any:
         for encoder in self._encoders.each:
             read = (
                 beam.Map(with_text, encoder.columns)
                 if encoder.kind == "text"
-                else beam.ParDo(_WithSegments(self._media_root))
+                else beam.ParDo(_WithSegments(self._roots))
             )
             items = (
                 items
@@ -59,22 +60,22 @@ def with_text(record: bytes, columns: Sequence[str]) -> tuple[bytes, str | None]
 
 
 class _WithSegments(beam.DoFn):
-    """An item with segments of its sound. What cannot be decoded is on the reject list of MediaFeatures already: here it has no sound."""
+    """An item with segments of its sound. What cannot be decoded is a reject of MediaFeatures already: here it has no sound."""
 
-    def __init__(self, media_root: str):
-        self._media_root = media_root
+    def __init__(self, roots: MediaRoots):
+        self._roots = roots
 
     def setup(self) -> None:
+        self._files = MediaFiles(self._roots)
         self._decoder = Decoder(Limits())
 
     def process(self, record: bytes) -> Iterable[Prepared]:
-        feature = tf.train.Example.FromString(record).features.feature
-        segments = None
-        if "has_audio" in feature and feature["has_audio"].int64_list.value[0]:
-            media_uri = feature["media_uri"].bytes_list.value[0].decode("utf-8", "surrogateescape")
+        example = tf.train.Example.FromString(record)
+        feature, media_uri, segments = example.features.feature, media_uri_of(example), None
+        if media_uri is not None and "has_audio" in feature and feature["has_audio"].int64_list.value[0]:
             try:
-                with local_file(resolve(media_uri, self._media_root)) as source:
-                    segments = self._decoder.segments(source)
+                with self._files.opened(media_uri) as descriptor:
+                    segments = self._decoder.segments(descriptor)
             except MediaError as error:
                 beam.metrics.Metrics.counter("encoders", f"without_sound_{error.reason}").inc()
         yield record, segments

@@ -1,6 +1,7 @@
 """The TFX node without an orchestrator: what it writes, and when it fails."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
@@ -9,9 +10,14 @@ import tensorflow as tf
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
 
+from components.config import DataConfig, TableConfig
 from components.media.features import TooManyRejects
+from components.rejects import read_summary
+from components.settings import to_json
 from pipeline.nodes.media_features import MediaFeatures
 from zhiyin_artifacts import Rejects
+
+NO_TABLES = DataConfig(catalogue=TableConfig(path=""), events=TableConfig(path=""))
 
 
 @pytest.fixture
@@ -45,8 +51,7 @@ def call(tmp_path, clips):
             catalogue=catalogue,
             examples=examples,
             rejects=rejects,
-            media_root=str(tmp_path),
-            max_reject_share=max_reject_share,
+            data=to_json(replace(NO_TABLES, media_root=str(tmp_path), max_reject_share=max_reject_share)),
             fingerprint="f",
             code="c",
             beam_pipeline=beam.Pipeline(),
@@ -69,11 +74,10 @@ def test_what_the_node_writes(call):
     assert sum(item.features.feature["has_audio"].int64_list.value[0] for item in items) == 3
     (row,) = [json.loads(line) for line in (Path(rejects.uri) / "rejects.jsonl").read_text().splitlines()]
     assert (row["stage"], row["item_id"], row["reason"]) == ("media", "3", "empty_file")
-    assert json.loads((Path(rejects.uri) / "summary.json").read_text()) == {
-        "rows": 4,
-        "accepted": 3,
-        "rejects": {"empty_file": 1},
-    }
+    summary = read_summary(rejects.uri)
+    assert (summary["rows"], summary["accepted"], summary["rejects"]) == (4, 3, {"empty_file": 1})
+    assert summary["notes"] == {}
+    assert (Path(rejects.uri) / "notes.jsonl").read_text() == ""
 
 
 def test_no_rejects_leave_an_empty_list(call):
@@ -85,3 +89,8 @@ def test_all_broken_fails(call):
     """C25."""
     with pytest.raises(TooManyRejects, match=r"4 of 4 media .*empty_file 4"):
         call(good=0, bad=4, max_reject_share=0.5)
+
+
+def test_the_run_says_what_confines_the_decoder(call, capfd):
+    call(good=1, bad=0, max_reject_share=0.0)
+    assert "decoder confined by: empty environment" in capfd.readouterr().err

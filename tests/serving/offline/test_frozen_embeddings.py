@@ -1,6 +1,7 @@
 """FrozenEncoders without an orchestrator: each item once through each encoder, and nothing where there is nothing."""
 
 import json
+from dataclasses import replace
 
 import apache_beam as beam
 import pytest
@@ -8,6 +9,7 @@ import tensorflow as tf
 from tfx.types.standard_artifacts import Examples
 
 from components.artifacts import prepare_examples
+from components.config import DataConfig, TableConfig
 from components.examples import bytes_feature, ints_feature
 from components.pretrained_config import Encoders, PretrainedConfig, TuneConfig
 from components.settings import to_json
@@ -15,6 +17,8 @@ from pipeline.nodes.frozen_encoders import FrozenEncoders
 from serving.offline.frozen_embeddings import with_text
 from tests.components.nodes import artifact, read_split, write_split
 from tests.serving import fake_encoders
+
+NO_TABLES = DataConfig(catalogue=TableConfig(path=""), events=TableConfig(path=""))
 
 
 def item(item_id, **features):
@@ -45,9 +49,14 @@ def run(tmp_path, clips, monkeypatch):
         prepare_examples(given, ["train"])
         write_split(given, "train", items)
         FrozenEncoders.test_call(
-            items=given, examples=made, encoders=to_json(Encoders(encoders)), media_root=str(tmp_path), fingerprint="", code="",
+            items=given,
+            examples=made,
+            encoders=to_json(Encoders(encoders)),
+            data=to_json(replace(NO_TABLES, media_root=str(tmp_path))),
+            fingerprint="",
+            code="",
             beam_pipeline=beam.Pipeline(),
-        )  # fmt: skip
+        )
         written = {
             example.features.feature["item_id"].bytes_list.value[0].decode(): example
             for example in read_split(made, "train")

@@ -1,0 +1,56 @@
+"""Whether the media of a catalogue are those of the last run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from components.artifacts import file_fingerprint
+from components.config import DataConfig
+from components.media.addresses import MediaRoots, is_address
+from components.media.errors import MediaError
+from components.tables.columns import table_and_columns
+from components.tables.inspection import inspect_table
+from components.tables.raw import TableError
+from components.tables.readers import Row, read_rows
+
+
+def catalogue_media_fingerprint(data: DataConfig) -> str:
+    """`media_fingerprint` of the media that the catalogue's table names; "" where it names none.
+
+    "" too where the table cannot be read: the node that reads it says what is wrong.
+    """
+    table, columns = table_and_columns(data, "catalogue")
+    only = tuple(column for column in columns if column.name == "media_uri")
+    try:
+        facts = inspect_table(table, columns)
+        rows = (row for path in facts.files for row in read_rows(path, only, facts))
+        media_uris = {row.values["media_uri"] for row in rows if isinstance(row, Row) and "media_uri" in row.values}
+    except TableError:
+        return ""
+    return media_fingerprint(media_uris, MediaRoots(data.media_root, data.media_roots)) if media_uris else ""
+
+
+def media_fingerprint(media_uris: Iterable[str], roots: MediaRoots) -> str:
+    """32 hex digits that change when a medium that the catalogue names is added, removed, replaced or touched.
+
+    A local medium counts with its address, its size and its time of change (ns), wherever below the roots it lies; those in
+    buckets count with the listing of the roots that are buckets. Contents are not read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for media_uri in sorted(set(media_uris)):
+        digest.update(json.dumps([media_uri, *_size_and_time(media_uri, roots)]).encode())
+    buckets = [root for root in roots.all if is_address(root)]
+    digest.update(file_fingerprint([f"{root.rstrip('/')}/**" for root in buckets]).encode())
+    return digest.hexdigest()
+
+
+def _size_and_time(media_uri: str, roots: MediaRoots) -> tuple[int, int]:
+    try:
+        place = roots.place(media_uri)
+        status = Path(place).stat() if not is_address(place) else None
+    except (OSError, ValueError, MediaError):
+        return -1, 0  # not there now; its coming changes the fingerprint
+    return (status.st_size, status.st_mtime_ns) if status is not None else (-1, 0)
