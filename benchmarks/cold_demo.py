@@ -20,7 +20,8 @@ from pipeline import config as configuration
 from pipeline.fingerprint import code_fingerprint
 
 if TYPE_CHECKING:
-    from trainer.data import ItemTable, Sequences
+    from components.datasets.interactions import Interactions
+    from trainer.data import ItemTable
     from trainer.retrieval.model import Retrieval
 
 METRIC, CUTOFF = "NDCG@10", 10
@@ -34,9 +35,9 @@ class World:
 
     config: configuration.Config
     table: ItemTable
-    train: Sequences
-    eval: Sequences
-    test: Sequences
+    train: Interactions
+    eval: Interactions
+    test: Interactions
     is_cold: np.ndarray
 
     @classmethod
@@ -45,7 +46,8 @@ class World:
 
         Raises SettingsError where no demo has run.
         """
-        from trainer.data import ItemTable, Sequences
+        from components.datasets.interactions import read_interactions
+        from trainer.data import ItemTable
         from trainer.retrieval.run import vocabulary_sizes
 
         config = configuration.localised(configuration.load(Path("configs/demo.yaml")))
@@ -55,7 +57,8 @@ class World:
         table = ItemTable.build(str(items), config.data, folder, sizes)
         sequences, kinds = newest(artifacts / "Interactions" / "sequences"), tuple(config.data.event_rules)
         splits = [
-            Sequences.read([f"{sequences}/Split-{split}/*"], table.index, kinds) for split in ("train", "eval", "test")
+            read_interactions([f"{sequences}/Split-{split}/*"], table.item_ids, kinds)
+            for split in ("train", "eval", "test")
         ]
         return cls(config, table, *splits, is_cold=splits[0].counts(len(table)) == 0)
 

@@ -84,13 +84,15 @@ def within(sequences, inside: np.ndarray):
 
 
 def _read(config, artifacts: Path, folder: Path, sizes):
-    from trainer.data import ItemTable, Sequences
+    from components.datasets.interactions import read_interactions
+    from trainer.data import ItemTable
 
     items = newest(artifacts / "ItemTransform" / "transformed_examples") / "Split-train"
     table = ItemTable.build(str(items), config.data, folder, sizes)
     sequences, kinds = newest(artifacts / "Interactions" / "sequences"), tuple(config.data.event_rules)
     return table, {
-        name: Sequences.read([f"{sequences}/Split-{name}/*"], table.index, kinds) for name in ("train", "eval", "test")
+        name: read_interactions([f"{sequences}/Split-{name}/*"], table.item_ids, kinds)
+        for name in ("train", "eval", "test")
     }
 
 

@@ -80,7 +80,8 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
 
 def _ours(config: configuration.Config, artifacts: Path, modalities: tuple[str, ...], seed: int) -> dict[str, float]:
     """Among the cold items NDCG@10; among all of them the share of cold items in the lists, and in what was taken."""
-    from trainer.data import ItemTable, Sequences
+    from components.datasets.interactions import read_interactions
+    from trainer.data import ItemTable
     from trainer.evaluation import metrics
     from trainer.retrieval.model import targets_and_history, train, user_vectors
     from trainer.retrieval.run import build, vocabulary_sizes
@@ -93,7 +94,8 @@ def _ours(config: configuration.Config, artifacts: Path, modalities: tuple[str, 
         table = ItemTable.build(str(items), config.data, Path(folder), sizes)
         kinds = tuple(config.data.event_rules)
         train_split, eval_split, test = (
-            Sequences.read([f"{sequences}/Split-{split}/*"], table.index, kinds) for split in ("train", "eval", "test")
+            read_interactions([f"{sequences}/Split-{split}/*"], table.item_ids, kinds)
+            for split in ("train", "eval", "test")
         )
         model = build(table, train_split, config.data, settings)
         train(model, train_split, eval_split, table)

@@ -113,22 +113,23 @@ def _asked(case: str, artifacts: Path) -> dict[str, np.ndarray]:
     import tensorflow as tf
 
     from benchmarks.demo import newest
+    from components.datasets.interactions import read_interactions
     from serving.config import ServingConfig
     from serving.index import load_index
-    from serving.offline.user_sequences import encode_users, read_people, select
+    from serving.offline.encoding import encode_users
     from trainer.evaluation import metrics
 
     index, item_ids = load_index(str(newest(artifacts / "ItemIndex" / "index")), "exact")
     vectors = index.vectors.numpy()
     sequences = newest(artifacts / "Interactions" / "sequences")
-    people = read_people(f"{sequences}/Split-test", item_ids)
+    people = read_interactions(f"{sequences}/Split-test", item_ids)
     truth = people.matrix(~people.is_history, len(item_ids))
     known = people
     if case == "LFM":
-        everyone = read_people(f"{sequences}/Split-train", item_ids)
+        everyone = read_interactions(f"{sequences}/Split-train", item_ids)
         row = {user_id: number for number, user_id in enumerate(everyone.user_ids)}
-        known = select(everyone, np.array([row[user_id] for user_id in people.user_ids]))
-        known = replace(known, num_history=np.diff(known.splits))
+        known = everyone.select(np.array([row[user_id] for user_id in people.user_ids]))
+        known = replace(known, num_history=known.lengths)
     hidden = known.matrix(known.is_history, len(item_ids))
     tower = tf.saved_model.load(str(newest(artifacts / "RetrievalTrainer" / "model") / "Format-Serving")).signatures[
         "user_tower"

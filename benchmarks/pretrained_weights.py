@@ -154,7 +154,7 @@ def sampled(pairs: sp.csr_matrix, share: float, seed: int) -> sp.csr_matrix:
 
 def sequences(history: sp.csr_matrix, truth: sp.csr_matrix | None = None) -> Any:
     """Sets of plays as the trainer takes them: everything to learn from, or a history and what is to be found after it."""
-    from trainer.data import UNKNOWN_EVENT, Sequences
+    from components.datasets.interactions import FIRST_EVENT, Interactions
 
     parts = [history] if truth is None else [history, truth]
     rows = [
@@ -164,12 +164,13 @@ def sequences(history: sp.csr_matrix, truth: sp.csr_matrix | None = None) -> Any
     lengths = np.array([len(own) for own in rows])
     items = np.concatenate(rows).astype(np.int32)
     known = np.zeros(len(rows), np.int64) if truth is None else np.diff(history.indptr).astype(np.int64)
-    return Sequences(
-        user_ids=[b"%d" % user for user in range(len(rows))],
+    return Interactions(
+        user_ids=[str(user) for user in range(len(rows))],
         splits=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         items=items,
-        events=np.full(len(items), UNKNOWN_EVENT + 1, np.int32),
-        times_s=np.zeros(len(items), np.int64),
+        events=np.full(len(items), FIRST_EVENT, np.int32),
+        event_names=("play",),
+        times_s=np.full(len(items), np.nan),
         weights=np.ones(len(items), np.float32),
         positives=np.ones(len(items), bool),
         values=np.full(len(items), np.nan, np.float32),

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.cold_demo import KEPT, METRIC, SEEDS, World, kept, row
 
 if TYPE_CHECKING:
-    from trainer.data import Sequences
+    from components.datasets.interactions import Interactions
 
 NAME = "pretraining"
 SHARES = {"events_100%": 1.0, "events_10%": 0.1, "events_1%": 0.01}
@@ -83,7 +83,7 @@ def _scores(world: World, share: float, seed: int, weights: Path) -> dict[str, f
     return scores
 
 
-def thinned(split: Sequences, share: float, seed: int) -> Sequences:
+def thinned(split: Interactions, share: float, seed: int) -> Interactions:
     """A random share of a training split's interactions, in their order."""
     if share >= 1:
         return split

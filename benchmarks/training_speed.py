@@ -71,8 +71,9 @@ def _in_own_process(case: str, way: str) -> dict[str, float]:
 def measure(case: str, way: str) -> dict[str, float]:
     """Seconds to encode the items once, to fit the content, the process's peak memory, and the error on items held out, of
     the linear map's."""
+    from components.datasets.interactions import read_interactions
     from trainer.content.fit import fit_content
-    from trainer.data import ItemTable, Sequences
+    from trainer.data import ItemTable
     from trainer.retrieval.run import build, vocabulary_sizes
 
     config = configuration.localised(configuration.load(Path(RUNS[case])))
@@ -82,7 +83,7 @@ def measure(case: str, way: str) -> dict[str, float]:
         items = newest(artifacts / "ItemTransform" / "transformed_examples") / "Split-train"
         table = ItemTable.build(str(items), config.data, Path(folder), sizes)
         sequences = newest(artifacts / "Interactions" / "sequences")
-        train_split = Sequences.read([f"{sequences}/Split-train/*"], table.index, tuple(config.data.event_rules))
+        train_split = read_interactions([f"{sequences}/Split-train/*"], table.item_ids, tuple(config.data.event_rules))
         started, tuned = time.monotonic(), []
         if WAYS[way] is not None:
             encoder = PretrainedConfig(

@@ -44,11 +44,11 @@ def vector_parts(model: Path, items: Path, item_id: str) -> tuple[list[str], np.
     """
     import tensorflow as tf
 
-    from serving.offline.user_sequences import raw_inputs
+    from components.datasets.items import encode_item_inputs
 
     loaded = tf.saved_model.load(str(model))
     if "item_contributions" not in loaded.signatures:
         raise SettingsError("the trained model gives no parts of an item's vector; train it anew")
     signature = loaded.signatures["item_contributions"]
-    answer = signature(**raw_inputs(signature, [record_of(items, item_id)])[1])
+    answer = signature(**encode_item_inputs(signature, [record_of(items, item_id)])[1])
     return [name.decode() for name in answer["names"].numpy()[0]], answer["parts"].numpy()[0]

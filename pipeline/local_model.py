@@ -91,15 +91,15 @@ class ServedModel:
 
     def encode(self, folder: str) -> dict[str, Item]:
         """The items in a folder of item examples, by id, as they can be added to the answer."""
+
+        from components.datasets.items import encode_item_batches, read_item_metadata
         from serving.export.catalog_updates import Item
-        from serving.offline.user_sequences import raw_items
-        from serving.online.item_metadata import read_facts
 
         encoder = self._signatures["encode_item"]
         vectors: dict[str, np.ndarray] = {}
-        for ids, inputs in raw_items(encoder, folder):
+        for ids, inputs in encode_item_batches(encoder, folder):
             vectors |= zip(map(bytes.decode, ids), encoder(**inputs)["vector"].numpy())
-        facts = read_facts(folder, list(vectors))
+        facts = read_item_metadata(folder, list(vectors))
         return {
             item_id: Item(*parts) for item_id, *parts in zip(vectors, vectors.values(), facts.domains, facts.creators)
         }

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from components.datasets.interactions import Interactions, read_interactions
+from components.datasets.items import read_item_metadata
 from pipeline.sources.demo.ground_truth import Feedback, linear_scores, load_truth, oracle_scores, tune_linear
 from serving.config import EvaluationConfig
 from serving.index import load_index
 from serving.offline.evaluation import TestSet, evaluate_slice, slices_of, table_rows
-from serving.offline.user_sequences import People, read_people
-from serving.online.item_metadata import read_facts
 
 ORACLE, LINEAR = "oracle (true affinity)", "linear on true traits"
 
@@ -31,9 +31,9 @@ def rows(
     truth = load_truth(truth_path)
     _, item_ids = load_index(str(index_folder), kind="exact")
     train, valid, test = (
-        read_people(str(sequences / f"Split-{split}"), item_ids) for split in ("train", "eval", "test")
+        read_interactions(str(sequences / f"Split-{split}"), item_ids) for split in ("train", "eval", "test")
     )
-    domains = read_facts(str(items / "Split-train"), item_ids).domains
+    domains = read_item_metadata(str(items / "Split-train"), item_ids).domains
     data = TestSet.of(test, len(item_ids))
     asked_at_s = float(np.nanmin(test.times_s[~test.is_history]))
     settings = tune_linear(
@@ -54,7 +54,7 @@ def rows(
     return found
 
 
-def _feedback(people: People, item_ids: list[str], chosen: np.ndarray) -> Feedback:
+def _feedback(people: Interactions, item_ids: list[str], chosen: np.ndarray) -> Feedback:
     rows_of = people.user_rows
     return Feedback(
         user_ids=[people.user_ids[row] for row in rows_of[chosen]],

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.data import ItemTable, Sequences
+from components.datasets.interactions import Interactions, window
+from trainer.data import ItemTable
 from trainer.keras import tf
 
 
@@ -23,7 +24,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        sequences: Sequences,
+        sequences: Interactions,
         table: ItemTable,
         names: Sequence[str],
         batch_size: int,
@@ -49,14 +50,15 @@ class TrainingBatches:
 
         `candidates` int32 [C]: the whole catalogue where it has at most `items_per_step` items, else the items of the whole batch and a
         uniform sample, in ascending order. `items` [B, L] are positions in `candidates` (-1 = padding). `features`: name -> [C, ...].
-        The rest is as in `Sequences.padded`.
+        `events`, `age_s` [B, L] are as in `components.datasets.interactions.Window`, `weights`, `positives`, `values` [B, L] those of the
+        interactions, `ordered` bool [B] and `users` int [B] (rows of the features of users) those of the users.
         """
         users = self._shuffled(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
-        batch = self.sequences.padded(users[part::parts], longest=self.longest)
+        batch = self._interactions(users[part::parts])
         if self._whole:
             candidates, features = self._whole
         else:
-            everything = batch if parts == 1 else self.sequences.padded(users, longest=self.longest)
+            everything = batch if parts == 1 else self._interactions(users)
             generator = np.random.default_rng([self.seed, epoch, step])
             candidates = _sample(everything["items"], len(self.table), self.items_per_step, generator)
             features = self.table.take(candidates, self.names)
@@ -84,6 +86,23 @@ class TrainingBatches:
         signature = {name: _spec(array, 0) for name, array in example.items() if name != "features"}
         signature["features"] = {name: _spec(array, array.ndim - 1) for name, array in example["features"].items()}
         return tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(2 * local)
+
+    def _interactions(self, users: np.ndarray) -> dict[str, np.ndarray]:
+        sequences = self.sequences
+        lengths = sequences.lengths[users]
+        recent = window(
+            sequences, users, lengths, int(lengths.max(initial=0)) if self.longest is None else self.longest
+        )
+        return {
+            "items": recent.items,
+            "events": recent.events,
+            "age_s": recent.age_s,
+            "weights": recent.pick(sequences.weights, 0),
+            "positives": recent.pick(sequences.positives, False),
+            "values": recent.pick(sequences.values, np.nan),
+            "ordered": sequences.ordered[users],
+            "users": sequences.feature_rows(users),
+        }
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         known, order = self._order

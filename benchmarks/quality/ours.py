@@ -137,15 +137,15 @@ def sequences(
 
     request_s: when each user asks, seconds; the history's age counts from then on. ratings: the values of the pairs.
     """
-    from trainer.data import Sequences
+    from components.datasets.interactions import Interactions
 
-    items, times, lengths, num_history = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [], []
+    items, times, lengths, num_history = [np.zeros(0, np.int64)], [np.zeros(0)], [], []
     values = [np.zeros(0, np.float32)]
     for user in range(known.shape[0]):
         own = known.indices[known.indptr[user] : known.indptr[user + 1]]
-        when = np.zeros(len(own), np.int64)
+        when = np.full(len(own), np.nan)
         if times_s is not None:
-            when = np.asarray(times_s[user, own].todense()).ravel().astype(np.int64) if len(own) else when
+            when = np.asarray(times_s[user, own].todense()).ravel().astype(np.float64) if len(own) else when
             order = np.argsort(when, kind="stable")
             own, when = own[order], when[order]
         following = (
@@ -153,21 +153,22 @@ def sequences(
         )
         if request_s is not None:
             following = np.zeros(1, np.int64)  # stands for what is asked: only its time is read
-        asked_at = request_s[user] if request_s is not None else when.max(initial=0)
+        asked_at = request_s[user] if request_s is not None else (when.max() if len(own) else np.nan)
         items += [own, following]
         unrated = np.full(len(own) + len(following), np.nan, np.float32)
         values.append(
             unrated if ratings is None else np.r_[np.asarray(ratings[user, own].todense()).ravel(), unrated[len(own) :]]
         )
-        times += [when, np.full(len(following), asked_at, np.int64)]
+        times += [when, np.full(len(following), asked_at, np.float64)]
         lengths.append(len(own) + len(following))
         num_history.append(len(own))
     flat = np.concatenate(items).astype(np.int32)
-    return Sequences(
-        user_ids=[f"{user:06d}".encode() for user in range(known.shape[0])],
+    return Interactions(
+        user_ids=[f"{user:06d}" for user in range(known.shape[0])],
         splits=np.r_[0, np.cumsum(lengths, dtype=np.int64)],
         items=flat,
         events=np.full(len(flat), EVENT_CODE, np.int32),
+        event_names=(EVENT,),
         times_s=np.concatenate(times),
         weights=np.ones(len(flat), np.float32),
         positives=np.ones(len(flat), bool),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from trainer.data import ItemTable, Sequences
+from components.datasets.interactions import Interactions
+from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.retrieval.model import Validation
 
@@ -12,7 +13,7 @@ from trainer.retrieval.model import Validation
 class EpochTrace(tf.keras.callbacks.Callback):
     """Adds (processor seconds of training, without its own looks; epoch; metric) to `points` after each epoch."""
 
-    def __init__(self, metric: str, watched: Sequences, table: ItemTable, begun: float):
+    def __init__(self, metric: str, watched: Interactions, table: ItemTable, begun: float):
         """begun: process time at which training began, its preparation included."""
         super().__init__()
         self.points: list[tuple[float, int, float]] = []

@@ -16,12 +16,12 @@ import tensorflow as tf
 
 from benchmarks.demo import newest
 from benchmarks.ranking import row
+from components.datasets.interactions import read_interactions
 from components.settings import to_json
 from pipeline import config as configuration
 from serving.export import saved_model
 from serving.export.build_servable import build_bundle
 from serving.index import load_index
-from serving.offline.user_sequences import read_people
 from trainer.evaluation.metrics import evaluate
 
 DIVERSITIES, EXPLORE_SHARES = (0.0, 0.1, 0.3, 0.5), (0.0, 0.1, 0.2)
@@ -44,7 +44,7 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
     )
     index, item_ids = load_index(str(index_folder), "exact")
     vectors, row_of = index.vectors.numpy(), {item_id.encode(): number for number, item_id in enumerate(item_ids)}
-    train, test = (read_people(str(sequences / f"Split-{split}"), item_ids) for split in ("train", "test"))
+    train, test = (read_interactions(str(sequences / f"Split-{split}"), item_ids) for split in ("train", "test"))
     is_new = np.asarray(train.matrix(train.positives, len(item_ids)).sum(0)).ravel() == 0
     seen = test.matrix(test.is_history, len(item_ids))
     truth = test.matrix(test.positives & ~test.is_history, len(item_ids))

@@ -13,12 +13,12 @@ import numpy as np
 import tensorflow as tf
 
 from components.config import DataConfig
+from components.datasets.items import ItemMetadata
 from serving.config import IndexConfig, ServingConfig
 from serving.export import replay, saved_model
 from serving.index import SAVE_OPTIONS, ScannIndex, build_index, measure_recall, tune
 from serving.online.catalog import Catalogue, Shelf
 from serving.online.histories import Histories
-from serving.online.item_metadata import ItemFacts
 from serving.online.recommender import Recommender
 from serving.online.scorers import RankerOrder
 from trainer.config.ranking import RankingConfig, utility_weights
@@ -62,7 +62,7 @@ def write(
     creators = [f"creator{number}" for number in rng.integers(num_items // 20 + 1, size=num_items)]
     catalogue = Catalogue(ids, domains, rng.random(num_items).astype(np.float32), creators, now_s=NOW_S)
     shelf = Shelf(index, catalogue, FREE_ROWS)
-    facts = ItemFacts(
+    facts = ItemMetadata(
         np.array(domains, object),
         np.array(creators, object),
         np.full((num_items, len(data.categorical)), "", object),

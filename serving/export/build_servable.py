@@ -9,17 +9,20 @@ import numpy as np
 import tensorflow as tf
 
 from components.config import DataConfig
+from components.datasets.interactions import latest, read_interactions
+from components.datasets.items import encode_item_batches, read_item_metadata
+from components.events.splits import SPLITS
 from components.settings import from_json
 from serving.config import ServingConfig
 from serving.export.saved_model import export
 from serving.index import ExactIndex, Index, load_index
-from serving.offline.user_sequences import SPLITS, histories_of, latest, raw_items, read_people, recent_popularity
 from serving.online.catalog import Catalogue, Shelf
-from serving.online.item_metadata import read_facts
+from serving.online.histories import Histories
 from serving.online.pair_features import relative
 from serving.online.recommender import Recommender, cold_start_scores
 from serving.online.scorers import RankerOrder, RetrievalOrder
 from trainer.config.ranking import RankingConfig, utility_weights
+from trainer.evaluation.baselines import recent_popularity
 
 
 def build_bundle(
@@ -48,8 +51,8 @@ def build_bundle(
     exact, item_ids = load_index(index_folder, "exact")
     as_measured, _ = load_index(index_folder)
     rules = from_json(DataConfig, data)
-    facts = read_facts(items_folder, item_ids, rules.categorical, rules.numeric)
-    people = latest([read_people(sequence_folders[split], item_ids) for split in SPLITS])
+    facts = read_item_metadata(items_folder, item_ids, rules.categorical, rules.numeric)
+    people = latest([read_interactions(sequence_folders[split], item_ids) for split in SPLITS])
     liked = people.positives
     popularity = recent_popularity(people.items[liked], people.times_s[liked], len(item_ids))
     now_s = int(np.nanmax(people.times_s)) if (~np.isnan(people.times_s)).any() else 0
@@ -66,7 +69,7 @@ def build_bundle(
     weights = utility_weights(rules.event_rules, from_json(RankingConfig, ranking))
     ranker = tf.saved_model.load(ranker_path) if ranker_path else None
     taken = np.pad(relative(np.bincount(people.items[liked], minlength=len(item_ids))), (0, free_rows))
-    histories = histories_of(people)
+    histories = Histories.of(people)
 
     def recommender(index: Index) -> Recommender:
         shelf = Shelf(index, catalogue, free_rows)
@@ -82,7 +85,7 @@ def build_bundle(
     indexes = {exact_path: exact} | ({scann_path: as_measured} if is_approximate else {})
     recommenders = {path: recommender(index) for path, index in indexes.items()}
     some = np.unique(np.linspace(0, len(item_ids) - 1, min(6, len(item_ids))).astype(int))
-    _, some_raw_items = next(raw_items(model.signatures["encode_item"], items_folder, len(some)))
+    _, some_raw_items = next(encode_item_batches(model.signatures["encode_item"], items_folder, len(some)))
     requests = export(recommenders, people.user_ids[:3], [item_ids[row] for row in some], some_raw_items)
     if not is_approximate:
         _copy(exact_path, scann_path)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from components.datasets.interactions import read_interactions
 from components.settings import from_json
 from serving.config import ServingConfig
 from serving.index import ScannIndex, build_index, measure_recall, save_index, tune
-from serving.offline.user_sequences import read_people, user_vectors
+from serving.offline.encoding import sampled_user_vectors
 
 
 class RecallError(ValueError):
@@ -32,8 +33,10 @@ def build_item_index(
     index = build_index(vectors, item_ids, config.index)
     build_s = time.monotonic() - started
     tower = (model := tf.saved_model.load(model_path)).signatures["user_tower"]
-    people = read_people(sequences_folder, item_ids)
-    queries = user_vectors(tower, index, people, config.history_length, config.index.measured_queries)
+    people = read_interactions(sequences_folder, item_ids)
+    queries = sampled_user_vectors(
+        tower, index.vectors.numpy(), people, config.history_length, config.index.measured_queries
+    )
     del model
     report: dict[str, Any] = {"build_seconds": round(build_s, 3), "queries": len(queries)}
     if isinstance(index, ScannIndex) and not (config.index.leaves_to_search or config.index.reorder):

@@ -15,23 +15,17 @@ import numpy as np
 import scipy.sparse as sp
 import tensorflow as tf
 
+from components.datasets.interactions import Interactions, read_interactions
+from components.datasets.items import read_item_metadata, read_item_words
 from components.settings import from_json
 from serving.config import EvaluationConfig
 from serving.index import load_index
 from serving.offline.blessing import Decision, decide, read_last, write_last
-from serving.offline.user_sequences import (
-    People,
-    encode_raw_items,
-    encode_users,
-    read_item_words,
-    read_people,
-    recent_popularity,
-)
+from serving.offline.encoding import encode_items, encode_users
 from serving.online.cold_start import is_new, vector_of_nobody
-from serving.online.item_metadata import read_facts
 from serving.online.recommender import cold_start_scores
 from trainer.evaluation import metrics
-from trainer.evaluation.baselines import Baseline, ContentKnn, ItemKnn, Popularity, Random, tf_idf
+from trainer.evaluation.baselines import Baseline, ContentKnn, ItemKnn, Popularity, Random, recent_popularity, tf_idf
 
 OURS = "ours"
 ALL = "all"
@@ -44,14 +38,14 @@ class TestSet:
 
     __test__ = False  # not a test of pytest's
 
-    people: People
+    people: Interactions
     truth: sp.csr_matrix  # [U, N], positive interactions of the split with items that are not in the history
     seen: sp.csr_matrix  # [U, N], the whole history, hidden
     histories: sp.csr_matrix  # [U, N], the positive part of the history
     num_items: int
 
     @classmethod
-    def of(cls, people: People, num_items: int) -> TestSet:
+    def of(cls, people: Interactions, num_items: int) -> TestSet:
         """The test set that a split's sequences make."""
         history = people.is_history
         seen = people.matrix(history, num_items)
@@ -96,8 +90,8 @@ def evaluate_retrieval(
     config = from_json(EvaluationConfig, evaluation)
     index, item_ids = load_index(index_folder, kind="exact")
     vectors = index.vectors.numpy()
-    train, valid, test = (read_people(sequence_folders[split], item_ids) for split in ("train", "eval", "test"))
-    facts = read_facts(items_folder, item_ids)
+    train, valid, test = (read_interactions(sequence_folders[split], item_ids) for split in ("train", "eval", "test"))
+    facts = read_item_metadata(items_folder, item_ids)
     num_items = len(item_ids)
     taken = train.matrix(train.positives, num_items)
     data, validation = TestSet.of(test, num_items), TestSet.of(valid, num_items)
@@ -214,7 +208,7 @@ def _judge_again(
 ) -> float:
     """An older model on today's data, from raw item features on, through the transform that it carries."""
     model = tf.saved_model.load(path)
-    vectors = encode_raw_items(model.signatures["encode_item"], items_folder, item_ids)
+    vectors = encode_items(model.signatures["encode_item"], items_folder, item_ids)
     everything = np.ones(data.num_items, bool)
     part = Slice(ALL, np.arange(len(data.people.user_ids)), everything, everything)
     return evaluate_slice(ours(model, vectors), data, part, config).mean(config.metric)

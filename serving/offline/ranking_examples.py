@@ -19,10 +19,12 @@ import numpy as np
 import tensorflow as tf
 
 from components.config import DataConfig
+from components.datasets.interactions import Interactions, latest, read_interactions, window
+from components.datasets.items import ItemMetadata, read_item_metadata
+from components.events.splits import SPLITS
 from components.settings import from_json
 from serving.index import load_index
-from serving.offline.user_sequences import SPLITS, People, encode_users, latest, read_people, select
-from serving.online.item_metadata import ItemFacts, read_facts
+from serving.offline.encoding import encode_users
 from serving.online.pair_features import PER_ITEM, PER_REQUEST, PairFeatures
 from trainer.config.ranking import RankingConfig, labels_of
 from trainer.ranking.features import (
@@ -47,7 +49,7 @@ class Queries:
     example of what they do not take.
     """
 
-    people: People
+    people: Interactions
     targets: np.ndarray
     labels: np.ndarray  # float32 [Q, O]
     times_s: np.ndarray  # float64 [Q], NaN without time
@@ -60,7 +62,7 @@ class Queries:
 class Popularity:
     """Successes with each item until a moment, as a multiple of the mean over the items."""
 
-    def __init__(self, everything: People, train: People, num_items: int):
+    def __init__(self, everything: Interactions, train: Interactions, num_items: int):
         """everything: all that is known of everyone, for moments in it. train: what counts where there is no time."""
         self._num_items = num_items
         self._untimed = np.bincount(train.items[train.positives], minlength=num_items)
@@ -101,9 +103,9 @@ def write_ranking_examples(
     model = tf.saved_model.load(model_path)
     index, item_ids = load_index(index_folder, "exact")
     vectors = index.vectors.numpy()
-    splits = {split: read_people(sequence_folders[split], item_ids) for split in SPLITS}
+    splits: dict[str, Interactions] = {split: read_interactions(sequence_folders[split], item_ids) for split in SPLITS}
     popularity = Popularity(latest(list(splits.values())), splits["train"], len(item_ids))
-    facts = read_facts(items_folder, item_ids, rules_of.categorical, rules_of.numeric)
+    facts = read_item_metadata(items_folder, item_ids, rules_of.categorical, rules_of.numeric)
     features = PairFeatures(facts, index, list(rules_of.event_rules), model.signatures["learned_similarity"])
     written = {}
     parts_of = queries_by_split(splits, rules_of, config)
@@ -133,7 +135,9 @@ def write_ranking_examples(
     return written
 
 
-def queries_by_split(splits: Mapping[str, People], data: DataConfig, config: RankingConfig) -> dict[str, list[Queries]]:
+def queries_by_split(
+    splits: Mapping[str, Interactions], data: DataConfig, config: RankingConfig
+) -> dict[str, list[Queries]]:
     """What the ranker trains on (half of it what retrieval was not fitted on, if there is so much), is stopped by, and is judged by.
 
     Without an eval split, people are held out of the train split.
@@ -163,7 +167,7 @@ def queries_by_split(splits: Mapping[str, People], data: DataConfig, config: Ran
 
 
 def queries_of(
-    people: People,
+    people: Interactions,
     split: str,
     data: DataConfig,
     config: RankingConfig,
@@ -187,9 +191,12 @@ def queries_of(
     chosen = sorted(sorted(chosen)[:limit], key=lambda query: query[1:3])
     users, stops = (np.array([query[part] for query in chosen], np.int64) for part in (1, 2))
     at = people.splits[users] + stops
-    labels = [labels_of(str(people.events[row]), bool(people.positives[row]), data.event_rules) for row in at]
+    events = people.event_texts(people.events[at])
+    labels = [
+        labels_of(event, bool(positive), data.event_rules) for event, positive in zip(events, people.positives[at])
+    ]
     return Queries(
-        people=select(people, users),
+        people=people.select(users),
         targets=people.items[at],
         labels=np.array(labels, np.float32).reshape(len(at), len(data.event_rules)),
         times_s=people.times_s[at],
@@ -205,7 +212,7 @@ def _examples(
     query_vectors: np.ndarray,
     vectors: np.ndarray,
     features: PairFeatures,
-    facts: ItemFacts,
+    facts: ItemMetadata,
     popularity: Popularity,
     data: DataConfig,
     config: RankingConfig,
@@ -231,20 +238,15 @@ def _examples(
             ],
             np.float32,
         )
-        ends = people.splits[rows] + queries.stops[rows]
-        lengths = np.minimum(queries.stops[rows], history_length)
-        is_there = np.arange(max(int(lengths.max()), 1)) < lengths[:, None]
-        at = np.where(is_there, (ends - lengths)[:, None] + np.arange(is_there.shape[1]), 0)
-        times_s = queries.times_s[rows]
-        age_s = np.nan_to_num(np.where(is_there, np.maximum(times_s[:, None] - people.times_s[at], 0), 0))
+        history = window(people, rows, queries.stops[rows], history_length)
         batch = features.graph(
             tf.constant(query_vectors[rows]),
-            tf.constant(np.where(is_there, people.items[at], -1), tf.int32),
-            tf.constant(np.where(is_there, people.events[at], "").astype(str)),
-            tf.constant(age_s, tf.float32),
+            tf.constant(history.items),
+            tf.constant(people.event_texts(history.events).astype(str)),
+            tf.constant(history.age_s),
             tf.constant(padded),
             tf.constant(popular),
-            tf.constant(np.nan_to_num(times_s), tf.int64),
+            tf.constant(np.nan_to_num(queries.times_s[rows]), tf.int64),
         )
         arrays = {name: value.numpy() for name, value in batch.items()}
         for number, (row, (items, places)) in enumerate(zip(rows, chosen)):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from components.datasets.interactions import FIRST_EVENT, Interactions, ages_s
 from serving.index import pad_to
 from serving.online.catalog import Shelf
 from serving.online.vocabularies import Vocabularies, lookup
@@ -31,6 +32,19 @@ class Histories:
     events: np.ndarray
     age_s: np.ndarray
     event_names: Sequence[str]
+
+    @classmethod
+    def of(cls, interactions: Interactions) -> Histories:
+        """All interactions of everyone, their ages counted from the last event of all."""
+        known = interactions.times_s[~np.isnan(interactions.times_s)]
+        return cls(
+            user_ids=interactions.user_ids,
+            splits=interactions.splits,
+            items=interactions.items,
+            events=interactions.events - FIRST_EVENT,
+            age_s=ages_s(interactions.times_s, known.max(initial=-np.inf)),
+            event_names=interactions.event_names,
+        )
 
 
 class History(NamedTuple):

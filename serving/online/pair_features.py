@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from components.datasets.items import ItemMetadata
 from serving.index import Index
 from serving.online.catalog import UNDATED_S, Shelf
-from serving.online.item_metadata import ItemFacts
 from trainer.ranking.cross_attention import RECENT
 from trainer.ranking.features import UNKNOWN_S
 
@@ -36,7 +36,7 @@ def codes_of(names: np.ndarray) -> np.ndarray:
 class PairFeatures(tf.Module):
     """The features of every candidate of every request, from constants of the items."""
 
-    def __init__(self, facts: ItemFacts, index: Index | Shelf, event_names: Sequence[str], learned: Learned):
+    def __init__(self, facts: ItemMetadata, index: Index | Shelf, event_names: Sequence[str], learned: Learned):
         """index: holds the vectors float32 [N, D]. event_names: the event rules' kinds, in their order."""
         super().__init__()
         self._learned = learned

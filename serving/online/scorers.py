@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from components.datasets.items import ItemMetadata
 from serving.online.catalog import Shelf
 from serving.online.histories import History
-from serving.online.item_metadata import ItemFacts
 from serving.online.pair_features import Learned, PairFeatures, flat
 from serving.online.rerank import RANKED, SIMILAR
 from trainer.ranking.features import FITTED, POSITION
@@ -56,7 +56,7 @@ class RankerOrder(tf.Module):
     def __init__(
         self,
         ranker: Any,
-        facts: ItemFacts,
+        facts: ItemMetadata,
         shelf: Shelf,
         learned: Learned,
         popularity: np.ndarray,

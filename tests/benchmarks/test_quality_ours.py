@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from benchmarks import ablations
 from benchmarks.quality import bench, loaders, neural, ours, stored
 from benchmarks.quality.splits import Split, Stage, matrix
+from components.datasets.interactions import window
 from trainer.config.retrieval import RetrievalConfig
 
 NUM_USERS, NUM_ITEMS = 24, 16
@@ -85,9 +86,9 @@ def test_histories_are_in_the_order_of_their_times():
     known = sp.csr_matrix(np.array([[1, 1, 1], [0, 1, 0]]))
     times = sp.csr_matrix(np.array([[30.0, 10.0, 20.0], [0, 5.0, 0]]))
     read = ours.sequences(known, times, request_s=np.array([50, 5]))
-    batch = read.padded(np.array([0, 1]), history_only=True)
-    assert batch["items"].tolist() == [[1, 2, 0], [1, -1, -1]]
-    assert batch["age_s"].tolist() == [[40, 30, 20], [0, 0, 0]], "before the request"
+    found = window(read, np.array([0, 1]), read.num_history, 100)
+    assert found.items.tolist() == [[1, 2, 0], [1, -1, -1]]
+    assert found.age_s.tolist() == [[40, 30, 20], [0, 0, 0]], "before the request"
     assert read.ordered.all()
 
 

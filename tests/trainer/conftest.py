@@ -9,10 +9,11 @@ import pytest
 
 from components.config import DataConfig, TableConfig
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, TAG_SLOTS, item_features
+from components.datasets.interactions import Interactions, read_interactions
 from components.settings import to_json
 from trainer.config.engine import EngineConfig
 from trainer.config.retrieval import EncoderConfig, RetrievalConfig
-from trainer.data import ItemTable, Sequences
+from trainer.data import ItemTable
 from trainer.keras import tf
 
 NUM_ITEMS = 12
@@ -151,13 +152,13 @@ def sequence_files(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture()
-def train_split(table, sequence_files) -> Sequences:
-    return Sequences.read([sequence_files["train"]], table.index, tuple(DATA.event_rules))
+def train_split(table, sequence_files) -> Interactions:
+    return read_interactions([sequence_files["train"]], table.item_ids, tuple(DATA.event_rules))
 
 
 @pytest.fixture()
-def eval_split(table, sequence_files) -> Sequences:
-    return Sequences.read([sequence_files["eval"]], table.index, tuple(DATA.event_rules))
+def eval_split(table, sequence_files) -> Interactions:
+    return read_interactions([sequence_files["eval"]], table.item_ids, tuple(DATA.event_rules))
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from components.config import DataConfig, TableConfig
+from components.datasets.interactions import read_interactions
 from trainer.config.retrieval import RetrievalConfig
-from trainer.data import ItemTable, Sequences
+from trainer.data import ItemTable
 from trainer.retrieval.model import fit_behaviour
 from trainer.retrieval.run import build
 
@@ -43,7 +44,7 @@ def main(world: Path, place: Path) -> None:
     watcher.start()
     try:
         splits = [
-            Sequences.read([str(world / split)], table.index, tuple(data.event_rules), place / split)
+            read_interactions([str(world / split)], table.item_ids, tuple(data.event_rules), place / split)
             for split in ("train", "eval")
         ]
         model = build(table, splits[0], data, config)

@@ -8,9 +8,10 @@ import numpy as np
 
 from components import settings
 from components.config import DataConfig
+from components.datasets.interactions import read_interactions
 from trainer.config.engine import EngineConfig
 from trainer.config.retrieval import RetrievalConfig
-from trainer.data import ItemTable, Sequences
+from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.retrieval.model import train
 from trainer.retrieval.run import build
@@ -24,7 +25,8 @@ def main(arguments: dict, devices: int, output: str) -> None:
     config = settings.from_json(RetrievalConfig, arguments["retrieval"])
     table = ItemTable.open(Path(arguments["table"]))
     splits = [
-        Sequences.read([path], table.index, tuple(data.event_rules)) for path in (arguments["train"], arguments["eval"])
+        read_interactions([path], table.item_ids, tuple(data.event_rules))
+        for path in (arguments["train"], arguments["eval"])
     ]
     strategy = strategy_for(EngineConfig())
     with strategy.scope():

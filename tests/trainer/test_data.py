@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.data import ItemTable, Sequences
+from trainer.data import ItemTable
 
 
 def test_table_holds_what_the_examples_said(table, tiny):
@@ -44,38 +44,3 @@ def test_duplicate_ids_and_empty_catalogues_are_refused(tmp_path, tiny):
         ItemTable.build(twice, tiny.DATA, tmp_path / "a")
     with pytest.raises(ValueError, match="no items"):
         ItemTable.build(str(tmp_path / "nothing*"), tiny.DATA, tmp_path / "b")
-
-
-def _read(tmp_path, tiny, records, index):
-    return Sequences.read([tiny.write_records(tmp_path / "s.gz", records)], index, ("play", "like"))
-
-
-def test_unknown_items_leave_the_sequence_and_its_history(tmp_path, tiny):
-    index = {b"a": 0, b"b": 1, b"c": 2}
-    sequences = _read(tmp_path, tiny, [tiny.sequence_example("u", ["a", "gone", "b", "c"], num_history=3)], index)
-    assert sequences.items.tolist() == [0, 1, 2] and sequences.num_history.tolist() == [2]
-
-
-def test_padded_history_and_ages(tmp_path, tiny):
-    index = {b"a": 0, b"b": 1, b"c": 2}
-    records = [tiny.sequence_example("u", ["a", "b", "c"], num_history=2), tiny.sequence_example("v", [])]
-    batch = _read(tmp_path, tiny, records, index).padded(np.array([0, 1]), history_only=True)
-    assert batch["items"].tolist() == [[0, 1], [-1, -1]]
-    assert batch["events"].tolist() == [[2, 2], [0, 0]]
-    assert batch["age_s"].tolist() == [
-        [120, 60],
-        [0, 0],
-    ]  # before the first interaction of the split, a minute after the last one
-
-
-def test_longest_keeps_the_newest(tmp_path, tiny):
-    sequences = _read(tmp_path, tiny, [tiny.sequence_example("u", ["a", "b", "c"])], {b"a": 0, b"b": 1, b"c": 2})
-    assert sequences.padded(np.array([0]), longest=2)["items"].tolist() == [[1, 2]]
-
-
-def test_sets_have_no_ages(tmp_path, tiny):
-    sequences = _read(
-        tmp_path, tiny, [tiny.sequence_example("u", ["a", "b"], ordered=False, event="like")], {b"a": 0, b"b": 1}
-    )
-    batch = sequences.padded(np.array([0]))
-    assert not batch["age_s"].any() and not batch["ordered"].any() and batch["events"].tolist() == [[3, 3]]

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from components.datasets.interactions import window
 from trainer.config.engine import EngineConfig
 from trainer.config.retrieval import EncoderConfig
 from trainer.keras import tf
@@ -41,7 +42,7 @@ def test_16_bits_learn_nearly_the_same_and_are_left_in_the_step(table, train_spl
     model, loss = _fitted(table, train_split, eval_split, tiny, EngineConfig(precision="mixed_bfloat16"))
     np.testing.assert_allclose(loss, plain[1], rtol=2e-2)
     vectors = np.random.default_rng(0).normal(size=(len(table), 8)).astype(np.float32)
-    items = eval_split.padded(np.arange(2), history_only=True)["items"]
+    items = window(eval_split, np.arange(2), eval_split.num_history[:2], 100).items
     profile = model.user_tower.gains.numpy()[2] * vectors[items].sum(1) + model.user_tower.direction_prior.numpy()
     expected = profile / np.linalg.norm(profile, axis=1, keepdims=True)
     np.testing.assert_allclose(user_vectors(model, eval_split, vectors, np.arange(2)), expected, atol=1e-6)

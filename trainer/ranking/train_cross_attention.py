@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.data import PADDING, Sequences
+from components.datasets.interactions import Interactions, window
 from trainer.keras import tf
 from trainer.ranking.cross_attention import HIDDEN, RECENT, CrossAttention
 from trainer.retrieval.losses import sampling_probability
@@ -37,11 +37,11 @@ class Queries:
     users: np.ndarray  # int64 [Q], rows of the split
     targets: np.ndarray  # int32 [Q], rows of the items
     vectors: np.ndarray  # float32 [Q, D], of the user tower
-    history: np.ndarray  # int32 [Q, RECENT], rows of the items, oldest first, -1 where padded
+    history: np.ndarray  # int32 [Q, L], L at most RECENT, rows of the items, oldest first, -1 where padded
 
 
 def fit_cross_attention(
-    model: Retrieval, vectors: np.ndarray, train_split: Sequences, eval_split: Sequences
+    model: Retrieval, vectors: np.ndarray, train_split: Interactions, eval_split: Interactions
 ) -> CrossAttention:
     """Softmax over a target, the other targets of the batch and a uniform sample, corrected for how often each is drawn.
 
@@ -81,7 +81,7 @@ def fit_cross_attention(
 
 
 def queries_of(
-    model: Retrieval, vectors: np.ndarray, sequences: Sequences, users: np.ndarray, generator: np.random.Generator
+    model: Retrieval, vectors: np.ndarray, sequences: Interactions, users: np.ndarray, generator: np.random.Generator
 ) -> Queries:
     """Successes of a split with something before them: some of each of these people, in their order, until there are enough."""
     chosen: list[tuple[int, int]] = []
@@ -92,31 +92,16 @@ def queries_of(
         if len(chosen) >= _MOST_QUERIES:
             break
     rows, places = np.array(chosen[:_MOST_QUERIES], np.int64).reshape(-1, 2).T
+    stops = places - sequences.splits[rows]
     longest = max(model.config.history_length, RECENT)
     encoded = [np.zeros((0, vectors.shape[1]), np.float32)]
     for start in range(0, len(rows), _AT_ONCE):
-        known = before(sequences, rows[start : start + _AT_ONCE], places[start : start + _AT_ONCE], longest)
-        encoded.append(model.encode_users(tf.constant(vectors), *map(tf.constant, known.values())).numpy())
-    recent = before(sequences, rows, places, RECENT)["items"]
+        part = slice(start, start + _AT_ONCE)
+        known = window(sequences, rows[part], stops[part], longest)
+        inputs = (known.items, known.events, known.age_s, sequences.feature_rows(rows[part]))
+        encoded.append(model.encode_users(tf.constant(vectors), *map(tf.constant, inputs)).numpy())
+    recent = window(sequences, rows, stops, RECENT).items
     return Queries(rows, np.asarray(sequences.items[places], np.int32), np.concatenate(encoded), recent)
-
-
-def before(sequences: Sequences, users: np.ndarray, places: np.ndarray, longest: int) -> dict[str, np.ndarray]:
-    """What came before an interaction of each user, as the tower takes it: `items`, `events`, `age_s` [Q, longest], `users` [Q].
-
-    users: int [Q]. places: int [Q], rows of the interactions in the split's arrays; their times are the times of asking.
-    """
-    lengths = np.minimum(places - sequences.splits[users], longest)
-    is_there = np.arange(longest) < lengths[:, None]
-    at = np.where(is_there, (places - lengths)[:, None] + np.arange(longest), 0)
-    times_s = sequences.times_s[at]
-    age_s = np.where(is_there & (times_s > 0), np.maximum(sequences.times_s[places][:, None] - times_s, 0), 0)
-    return {
-        "items": np.where(is_there, sequences.items[at], -1).astype(np.int32),
-        "events": np.where(is_there, sequences.events[at], PADDING).astype(np.int32),
-        "age_s": age_s.astype(np.float32),
-        "users": np.zeros(len(users), np.int32) if sequences.known_rows is None else sequences.known_rows[users],
-    }
 
 
 class Training:

@@ -14,7 +14,8 @@ import numpy as np
 
 from components.config import DataConfig
 from components.contract import Feature, item_features
-from trainer.data import PADDING, UNKNOWN_EVENT, ItemTable
+from components.datasets.interactions import PADDING, UNKNOWN_EVENT
+from trainer.data import ItemTable
 from trainer.explain.attribution import contributions, part_names
 from trainer.explain.integrated_gradients import history_parts
 from trainer.keras import tf

@@ -13,12 +13,13 @@ import scipy.sparse as sp
 import tensorflow_recommenders as tfrs
 from tqdm import tqdm
 
+from components.datasets.interactions import Interactions, window
 from trainer.batches import TrainingBatches
 from trainer.checkpoints import Checkpoints
 from trainer.config.engine import EngineConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.content.fit import fit_content
-from trainer.data import ItemTable, Sequences
+from trainer.data import ItemTable
 from trainer.evaluation import metrics
 from trainer.keras import tf
 from trainer.loop import Stopping, fit
@@ -132,7 +133,7 @@ _INTERACTIONS_AT_ONCE = 2_000_000  # of validation, as matrices in memory
 class Validation:
     """Ranks the whole catalogue for every user of a split, what they know hidden."""
 
-    def __init__(self, model: Retrieval, sequences: Sequences, table: ItemTable, metric: str):
+    def __init__(self, model: Retrieval, sequences: Interactions, table: ItemTable, metric: str):
         self.model, self.sequences, self.table, self.metric = model, sequences, table, metric
         self._block: tuple[np.ndarray, sp.csr_matrix, sp.csr_matrix] | None = None
 
@@ -169,16 +170,16 @@ class ProgressBar(tf.keras.callbacks.Callback):
         self.bar.close()
 
 
-def user_vectors(model: Retrieval, sequences: Sequences, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def user_vectors(model: Retrieval, sequences: Interactions, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The users' vectors [B, D] from the history of their split."""
-    history = sequences.padded(rows, history_only=True)
-    return model.encode_users(
-        tf.constant(vectors), *(tf.constant(history[name]) for name in ("items", "events", "age_s", "users"))
-    ).numpy()
+    known = sequences.num_history[rows]
+    history = window(sequences, rows, known, int(known.max(initial=0)))
+    inputs = (history.items, history.events, history.age_s, sequences.feature_rows(rows))
+    return model.encode_users(tf.constant(vectors), *map(tf.constant, inputs)).numpy()
 
 
 def targets_and_history(
-    sequences: Sequences, num_items: int, users: np.ndarray | None = None
+    sequences: Interactions, num_items: int, users: np.ndarray | None = None
 ) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """What is to be found (positives of the split) and what is hidden (the history): sparse [U, N] each.
 
@@ -201,8 +202,8 @@ def targets_and_history(
 
 def train(
     model: Retrieval,
-    train_split: Sequences,
-    eval_split: Sequences,
+    train_split: Interactions,
+    eval_split: Interactions,
     table: ItemTable,
     log_dir: Path | None = None,
     verbose: int = 1,
@@ -231,8 +232,8 @@ def train(
 
 def fit_behaviour(
     model: Retrieval,
-    train_split: Sequences,
-    eval_split: Sequences,
+    train_split: Interactions,
+    eval_split: Interactions,
     table: ItemTable,
     engine: EngineConfig | None = None,
     checkpoints: Checkpoints | None = None,

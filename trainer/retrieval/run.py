@@ -21,13 +21,14 @@ import numpy as np
 from components import settings
 from components.config import DataConfig
 from components.contract import item_features
+from components.datasets.interactions import Interactions, read_interactions
 from components.pretrained_config import Encoders, PretrainedConfig
 from trainer.checkpoints import Checkpoints, fingerprint
 from trainer.config.engine import EngineConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import with_settings
 from trainer.content.pretraining import read_weights
-from trainer.data import ItemTable, Sequences
+from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.ranking.train_cross_attention import fit_cross_attention
 from trainer.retrieval.content_init import content_directions
@@ -62,8 +63,8 @@ def run_fn(fn_args: Any) -> None:
         sizes = vocabulary_sizes(fn_args.transform_graph_path, data) if fn_args.transform_graph_path else {}
         table = ItemTable.build(fn_args.custom_config["items"], data, Path(folder, "items"), sizes)
         events = tuple(data.event_rules)
-        train_split = Sequences.read(fn_args.train_files, table.index, events, Path(folder, "train"))
-        eval_split = Sequences.read(fn_args.eval_files, table.index, events, Path(folder, "eval"))
+        train_split = read_interactions(fn_args.train_files, table.item_ids, events, Path(folder, "train"))
+        eval_split = read_interactions(fn_args.eval_files, table.item_ids, events, Path(folder, "eval"))
         tuned = settings.from_json(Encoders, fn_args.custom_config.get("tuned", "{}")).each
         users = read_known_users(fn_args.custom_config.get("users"), data, train_split, config)
         if users:
@@ -100,7 +101,7 @@ def checkpoints_of(fn_args: Any, replicas: int, engine: EngineConfig) -> Checkpo
 
 def build(
     table: ItemTable,
-    train_split: Sequences,
+    train_split: Interactions,
     data: DataConfig,
     config: RetrievalConfig,
     users: KnownUsers | None = None,

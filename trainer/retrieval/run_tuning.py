@@ -10,11 +10,12 @@ from typing import Any
 
 from components import settings
 from components.config import DataConfig
+from components.datasets.interactions import read_interactions
 from trainer.checkpoints import fingerprint
 from trainer.config.engine import EngineConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import TuningConfig
-from trainer.data import ItemTable, Sequences
+from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.retrieval.model import fit_behaviour
 from trainer.retrieval.run import build
@@ -52,7 +53,7 @@ def tune_retrieval(
         table = ItemTable.of_ids(items)
         events = tuple(data.event_rules)
         train_split, eval_split = (
-            Sequences.read(files, table.index, events, Path(place, split))
+            read_interactions(files, table.item_ids, events, Path(place, split))
             for split, files in (("train", train_files), ("eval", eval_files))
         )
         if not len(eval_split):

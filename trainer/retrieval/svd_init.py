@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import ArpackError, LinearOperator, svds
 
-from trainer.data import Sequences
+from components.datasets.interactions import Interactions
 
 _INTERACTIONS_AT_ONCE = 2_000_000
 _DENSE_CELLS = 20_000_000  # users x items that a dense decomposition may have
@@ -65,7 +65,7 @@ def spectral_vectors(chosen: sp.spmatrix, dim: int, seed: int, content: np.ndarr
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def positive_matrix(sequences: Sequences, num_items: int) -> sp.csr_matrix:
+def positive_matrix(sequences: Interactions, num_items: int) -> sp.csr_matrix:
     """The positive interactions of the split, float64 [U, N], 1 where there is one or more; its entries are mapped from a file."""
     lengths = [np.zeros(1, np.int64)]
     with tempfile.TemporaryFile() as items_file, tempfile.TemporaryFile() as ones_file:

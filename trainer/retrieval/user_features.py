@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.config import DataConfig
+from components.datasets.interactions import Interactions
+from components.datasets.records import records
 from trainer.config.retrieval import RetrievalConfig
-from trainer.data import Sequences, records_of
 from trainer.keras import tf
 
 NOBODY = 0  # row of a user of whom nothing is known
@@ -25,35 +26,35 @@ MIN_POSITIVES = 5  # with fewer interactions an id does not place a user
 class KnownUsers:
     """A row for each user of whom something is known, after the row NOBODY."""
 
-    user_ids: list[bytes]  # of the rows 1, 2, ...
+    user_ids: list[str]  # of the rows 1, 2, ...
     own_rows: np.ndarray  # int32 [1 + U], number of the user's own vector; 0 = none
     categories: np.ndarray  # int32 [1 + U, C]
     sizes: tuple[int, ...]  # of each category, ABSENT and UNKNOWN included
     numbers: np.ndarray  # float32 [1 + U, K], z-scores, 0 where absent
     present: np.ndarray  # float32 [1 + U, K], 0 or 1
 
-    def rows_of(self, user_ids: Sequence[bytes]) -> np.ndarray:
+    def rows_of(self, user_ids: Sequence[str]) -> np.ndarray:
         """int32 [B]."""
         place = {user_id: row for row, user_id in enumerate(self.user_ids, 1)}
         return np.array([place.get(user_id, NOBODY) for user_id in user_ids], np.int32)
 
 
 def read_known_users(
-    pattern: str | None, data: DataConfig, train_split: Sequences, config: RetrievalConfig
+    pattern: str | None, data: DataConfig, train_split: Interactions, config: RetrievalConfig
 ) -> KnownUsers | None:
     """What the configuration lets the user tower know; None where that is nothing.
 
     pattern: examples of the users table, None = there is none. With `use_user_id`, those with enough positive training interactions get a
     vector of their own.
     """
-    table: dict[bytes, tuple[list[bytes], list[float]]] = {}
+    table: dict[str, tuple[list[bytes], list[float]]] = {}
     if config.use_user_features and pattern is not None:
-        for record in records_of(pattern):
+        for record in records(pattern):
             example = tf.train.Example.FromString(record).features.feature
             words = [next(iter(example[name].bytes_list.value), b"") for name in data.user_categorical]
             numbers = [next(iter(example[name].float_list.value), np.nan) for name in data.user_numeric]
-            table[example["user_id"].bytes_list.value[0]] = (words, numbers)
-    busy: list[bytes] = []
+            table[example["user_id"].bytes_list.value[0].decode()] = (words, numbers)
+    busy: list[str] = []
     if config.use_user_id:
         owners = np.repeat(np.arange(len(train_split)), np.diff(train_split.splits))
         counts = np.bincount(owners[np.asarray(train_split.positives)], minlength=len(train_split))
@@ -83,9 +84,7 @@ class UserOffset(tf.keras.layers.Layer):
 
     def __init__(self, users: KnownUsers, dim: int, config: RetrievalConfig, **kwargs):
         super().__init__(**kwargs)
-        self.row_of_id = tf.keras.layers.StringLookup(
-            vocabulary=[user_id.decode() for user_id in users.user_ids], num_oov_indices=1
-        )
+        self.row_of_id = tf.keras.layers.StringLookup(vocabulary=users.user_ids, num_oov_indices=1)
         self.own_rows, self.categories, self.numbers = (
             self._constant(name, value)
             for name, value in (

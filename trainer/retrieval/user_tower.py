@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import keras_nlp
 
 from components.config import EventRule
+from components.datasets.interactions import UNKNOWN_EVENT
 from trainer.config.retrieval import RetrievalConfig
-from trainer.data import UNKNOWN_EVENT
 from trainer.keras import tf
 from trainer.retrieval.ensemble import unit_parts, without_gain
 from trainer.retrieval.user_features import KnownUsers, UserOffset

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from components.config import DataConfig, TableConfig
+from components.datasets.interactions import Interactions
 from components.settings import to_json
 from serving.offline.ranking_examples import Popularity, queries_by_split, queries_of, write_ranking_examples
-from serving.offline.user_sequences import People
 from tests.serving import world
 from trainer.config.ranking import RankingConfig
 
@@ -17,13 +17,22 @@ DATA = DataConfig(TableConfig(""), TableConfig(""))
 CONFIG = RankingConfig(targets_per_user=3, negatives_from_list=4, negatives_from_catalogue=1)
 
 
-def people(items, times_s):
-    """One person who plays these items at these times."""
-    size = len(items)
-    return People(
-        ["u"], np.array([0, size]), np.array(items, np.int32), np.array(["play"] * size, object), np.array(times_s, float),
-        np.ones(size, bool), np.zeros(1, np.int64),
-    )  # fmt: skip
+def people(items, times_s, num_users=1):
+    """So many users, who all play these items at these times."""
+    size, of_all = len(items), num_users * len(items)
+    return Interactions(
+        user_ids=[f"u{user}" for user in range(num_users)],
+        splits=np.arange(num_users + 1) * size,
+        items=np.tile(np.array(items, np.int32), num_users),
+        events=np.full(of_all, 2, np.int32),
+        event_names=("play",),
+        times_s=np.tile(np.array(times_s, np.float64), num_users),
+        weights=np.ones(of_all, np.float32),
+        positives=np.ones(of_all, bool),
+        values=np.full(of_all, np.nan, np.float32),
+        num_history=np.zeros(num_users, np.int64),
+        ordered=np.ones(num_users, bool),
+    )
 
 
 def test_popularity_counts_what_came_before_alone():
@@ -103,13 +112,7 @@ def test_training_is_told_what_retrieval_was_fitted_on_and_some_people_are_held_
 
 
 def test_without_an_eval_split_people_are_held_out_of_train():
-    everyone = People(
-        [f"u{user}" for user in range(40)], np.arange(0, 401, 10), np.tile(np.arange(10), 40).astype(np.int32),
-        np.full(400, "play", object), np.tile(np.arange(10.0), 40), np.ones(400, bool), np.zeros(40, np.int64),
-    )  # fmt: skip
-    nobody = People(
-        [], np.zeros(1, np.int64), *(np.zeros(0, kind) for kind in (np.int32, object, float, bool, np.int64))
-    )
+    everyone, nobody = people(range(10), range(10), num_users=40), people([], [], num_users=0)
     parts = queries_by_split({"train": everyone, "eval": nobody, "test": nobody}, DATA, CONFIG)
     trained, stopped_by = (
         {query.split("\n")[0] for part in parts[split] for query in part.ids} for split in ("train", "eval")

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.config import DEFAULT_EVENTS, DataConfig, TableConfig
+from components.datasets.items import ItemMetadata
 from serving import index as index_lib
 from serving.config import IndexConfig, ServingConfig
 from serving.online.catalog import Catalogue, Shelf
-from serving.online.item_metadata import ItemFacts
 from serving.online.recommender import Recommender
 from serving.online.scorers import RankerOrder
 from tests.serving import tiny
@@ -69,7 +69,7 @@ def answer(request, model):
     config = IndexConfig(kind=request.param, candidates=CANDIDATES)
     index = index_lib.build_index(VECTORS, ids, config)
     empty = np.full(NUM_ITEMS, "", object)
-    facts = ItemFacts(
+    facts = ItemMetadata(
         DOMAINS.astype(object), CREATORS.astype(object), empty[:, None][:, :0], np.zeros((NUM_ITEMS, 1)), PUBLISHED_S
     )
     shelf = Shelf(

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from components.datasets.interactions import read_interactions
 from trainer.config.retrieval import AdversaryConfig
 from trainer.content.adversarial import Adversary, harden
 from trainer.content.fit import fit_content
-from trainer.data import ItemTable, Sequences
+from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.retrieval.run import build
 
@@ -19,7 +20,7 @@ RADII = {"audio": 0.3, "video": 4.0, "text": 0.3, "embedding": 0.1}
 def fitted(item_file, sequence_files, tiny, tmp_path_factory):
     """A tower whose linear map listens to everything, without Transformers (they are slow to trace), its table, a batch of all items."""
     table = ItemTable.build(item_file, tiny.DATA, tmp_path_factory.mktemp("table"))
-    train_split = Sequences.read([sequence_files["train"]], table.index, tuple(tiny.DATA.event_rules))
+    train_split = read_interactions([sequence_files["train"]], table.item_ids, tuple(tiny.DATA.event_rules))
     config = dataclasses.replace(tiny.CONFIG, encoder=dataclasses.replace(tiny.SMALL, layers=0, fusion_layers=0))
     tower = build(table, train_split, tiny.DATA, config).item_tower
     tower.linear.kernel.assign(np.random.default_rng(0).normal(size=tower.linear.kernel.shape))

@@ -79,3 +79,10 @@ def test_content_knn_prefers_like_content_and_knows_items_nobody_took():
     np.testing.assert_array_equal(scores[1], 0)
     with pytest.raises(ValueError, match="content of 3 items"):
         baselines.ContentKnn(np.eye(3)).fit(TRAIN)
+
+
+def test_recent_popularity_halves_over_a_tenth_of_the_time():
+    """100 s of data: an interaction of 10 s ago counts half; one without time counts in full."""
+    popularity = baselines.recent_popularity(np.array([0, 1, 2, 3]), np.array([0.0, 90.0, 100.0, np.nan]), 5)
+    np.testing.assert_allclose(popularity, [0.5**10, 0.5, 1, 1, 0])
+    assert baselines.recent_popularity(np.array([1, 1]), np.full(2, np.nan), 3).tolist() == [0, 2, 0]

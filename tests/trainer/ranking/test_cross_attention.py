@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from components.datasets.interactions import Interactions
 from trainer.config.retrieval import RetrievalConfig
-from trainer.data import Sequences
 from trainer.keras import tf
-from trainer.ranking.cross_attention import RECENT, CrossAttention
-from trainer.ranking.train_cross_attention import before, fit_cross_attention
+from trainer.ranking.cross_attention import CrossAttention
+from trainer.ranking.train_cross_attention import fit_cross_attention
 
 DIM, PEOPLE = 8, 200
 THREE = np.eye(3, dtype=np.float32)
@@ -77,12 +77,13 @@ class Towers:
 
 def _sequences(items, num_history, first_id=0):
     flat, count = np.concatenate(items).astype(np.int32), sum(map(len, items))
-    return Sequences(
-        user_ids=[f"u{first_id + row}".encode() for row in range(len(items))],
+    return Interactions(
+        user_ids=[f"u{first_id + row}" for row in range(len(items))],
         splits=np.cumsum([0, *map(len, items)]),
         items=flat,
         events=np.full(count, 2, np.int32),
-        times_s=10 * np.arange(1, count + 1),
+        event_names=("play",),
+        times_s=10.0 * np.arange(1, count + 1),
         weights=np.ones(count, np.float32),
         positives=np.ones(count, bool),
         values=np.full(count, np.nan, np.float32),
@@ -128,12 +129,3 @@ def test_it_stays_the_dot_product_where_nothing_can_be_judged():
     lonely = _sequences([np.array([row]) for row in range(4)], 0)
     attention = fit_cross_attention(Towers(), np.eye(DIM, dtype=np.float32), lonely, lonely)
     assert not attention.worth.numpy().any()
-
-
-def test_what_came_before_ends_before():
-    """The third of five events of the second person, ten seconds apart: two came before it, 20 and 10 seconds earlier."""
-    sequences = _sequences([np.arange(3), np.arange(10, 15)], 0)
-    known = before(sequences, np.array([1]), np.array([3 + 2]), 4)
-    assert known["items"].tolist() == [[10, 11, -1, -1]] and known["age_s"].tolist() == [[20, 10, 0, 0]]
-    assert before(sequences, np.array([1]), np.array([3 + 4]), 2)["items"].tolist() == [[12, 13]]
-    assert before(sequences, np.array([0]), np.array([0]), RECENT)["items"].max() == -1

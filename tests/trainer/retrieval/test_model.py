@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from components.datasets.interactions import read_interactions
 from trainer.config.retrieval import EncoderConfig, RetrievalConfig
-from trainer.data import ItemTable, Sequences
+from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.retrieval.model import Validation, targets_and_history, train, user_vectors
 from trainer.retrieval.run import build
@@ -50,7 +51,7 @@ def test_an_item_nobody_played_is_placed_by_its_content(item_file, tiny, tmp_pat
     """Item 10 is even and item 11 odd in content only; no training event names them. Chance would be right for half of the users."""
     table = ItemTable.build(item_file, tiny.DATA, tmp_path / "table")
     records = tiny.checkerboard_records(num_items=10)
-    train_split = Sequences.read(
+    train_split = read_interactions(
         [tiny.write_records(tmp_path / "train.gz", records)], table.index, tuple(tiny.DATA.event_rules)
     )
     cold = [
@@ -59,7 +60,7 @@ def test_an_item_nobody_played_is_placed_by_its_content(item_file, tiny, tmp_pat
         )
         for user in range(24)
     ]
-    eval_split = Sequences.read(
+    eval_split = read_interactions(
         [tiny.write_records(tmp_path / "eval.gz", cold)], table.index, tuple(tiny.DATA.event_rules)
     )
     model, _ = _train(table, train_split, eval_split, tiny, **LONG_ENOUGH)
@@ -77,10 +78,12 @@ def test_ratings_of_the_own_kind_are_predicted_higher(table, tiny, tmp_path):
         example.features.feature["events"].bytes_list.value[:] = [b"play"] * 6 + [b"skip"] * 6
         example.features.feature["values"].float_list.value[:] = [5.0] * 6 + [1.0] * 6
         records.append(example.SerializeToString())
-    rated = Sequences.read(
+    rated = read_interactions(
         [tiny.write_records(tmp_path / "rated.gz", records)], table.index, tuple(tiny.DATA.event_rules)
     )
-    nobody = Sequences.read([tiny.write_records(tmp_path / "nobody.gz", [])], table.index, tuple(tiny.DATA.event_rules))
+    nobody = read_interactions(
+        [tiny.write_records(tmp_path / "nobody.gz", [])], table.item_ids, tuple(tiny.DATA.event_rules)
+    )
     model, history = _train(table, rated, nobody, tiny, loss="rating_mse", epochs=40, learning_rate=0.05)
     assert history["loss"][-1] < 0.5 < 2 < history["loss"][0], (
         "variance of the ratings: 4, of which the start knows some"

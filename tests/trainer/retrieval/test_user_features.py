@@ -50,7 +50,7 @@ def test_columns_become_codes_and_z_scores(user_file, data, train_split, tiny):
     assert users.categories[[even, odd, rare, silent, nobody], 0].tolist() == [2, 3, UNKNOWN, ABSENT, ABSENT]
     ages = 20 + np.arange(24)
     np.testing.assert_allclose(
-        users.numbers[users.rows_of([b"user-0"])[0]], [(20 - ages.mean()) / ages.std()], atol=1e-5
+        users.numbers[users.rows_of(["user-0"])[0]], [(20 - ages.mean()) / ages.std()], atol=1e-5
     )
     assert (nobody, users.present[even].tolist(), users.numbers[rare].tolist()) == (NOBODY, [0.0], [0.0])
     assert not users.own_rows.any(), "ids were not asked for"
@@ -72,9 +72,7 @@ def test_somebody_without_a_history_is_served_by_what_is_known(
     model = build(table, train_split, data, config, users)
     known = dataclasses.replace(train_split, known_rows=users.rows_of(train_split.user_ids))
     train(model, known, _nobody(eval_split), table, verbose=0)
-    newcomers = dataclasses.replace(
-        _nobody(eval_split), user_ids=[b"new-even", b"new-odd"], splits=np.zeros(3, np.int64)
-    )
+    newcomers = dataclasses.replace(_nobody(eval_split), user_ids=["new-even", "new-odd"], splits=np.zeros(3, np.int64))
     newcomers = dataclasses.replace(
         newcomers,
         num_history=np.zeros(2, np.int64),
@@ -100,7 +98,7 @@ def test_an_unknown_id_has_a_trained_row_and_the_last_known_one_is_inside(data, 
     assert len(users.user_ids) == 24 and users.own_rows.max() == 24
     offset = UserOffset(users, 8, config)
     assert offset.own.shape == (25, 8)
-    rows = tf.constant(users.rows_of([b"user-23", b"never heard of"]))
+    rows = tf.constant(users.rows_of(["user-23", "never heard of"]))
     assert rows.numpy().tolist() == offset.row_of_id(tf.constant(["user-23", "never heard of"])).numpy().tolist()
     with tf.GradientTape() as tape:
         total = sum(tf.reduce_sum(offset(rows[:1], training=True)) for _ in range(20))

@@ -1,0 +1,275 @@
+"""Users' interactions as arrays, and the window: the last interactions of a user before a moment.
+
+Training, index, evaluation, ranking examples and the stored histories all read the artifact `Interactions` here and look back in time
+through `window` alone, so what a model is trained on is what it is served (docs/decisions/0040-one-window.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import tensorflow as tf
+
+from components.datasets.columns import Columns
+from components.datasets.records import records
+
+PADDING = 0  # code of an event that is not there
+UNKNOWN_EVENT = 1  # code of an event that `event_names` does not list; the listed ones follow in their order
+FIRST_EVENT = 2  # code of the first of them
+_COUNTED_AT_ONCE = 1_000_000
+_COLUMNS = {
+    "items": np.int32,
+    "events": np.int32,
+    "times_s": np.float64,
+    "weights": np.float32,
+    "positives": np.bool_,
+    "values": np.float32,
+}
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """The interactions of all users of one split, user after user in the order of their ids, each oldest first.
+
+    User u owns the rows `splits[u]:splits[u + 1]` of the columns.
+    """
+
+    user_ids: list[str]
+    splits: np.ndarray  # int64 [num_users + 1]
+    items: np.ndarray  # int32 [num_interactions], rows of the catalogue
+    events: np.ndarray  # int32 [num_interactions], FIRST_EVENT and the place in `event_names`, or UNKNOWN_EVENT
+    event_names: tuple[str, ...]
+    times_s: np.ndarray  # float64 [num_interactions], seconds since 1970, NaN where unknown
+    weights: np.ndarray  # float32 [num_interactions], strength by the event rules
+    positives: np.ndarray  # bool [num_interactions], whether it is a target
+    values: np.ndarray  # float32 [num_interactions], as a rating; NaN where absent
+    num_history: np.ndarray  # int64 [num_users], the first so many are history, the rest belong to the split
+    ordered: np.ndarray  # bool [num_users], False = a set without order
+    known_rows: np.ndarray | None = None  # int32 [num_users], rows of the features of users; None = there are none
+
+    def __len__(self) -> int:
+        """The number of users."""
+        return len(self.user_ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [num_users], the interactions of each user."""
+        return np.diff(self.splits)
+
+    @property
+    def user_rows(self) -> np.ndarray:
+        """int64 [num_interactions], whose interaction each is."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    @property
+    def is_history(self) -> np.ndarray:
+        """bool [num_interactions], whether each is history rather than of the split itself."""
+        return np.arange(len(self.items)) < (self.splits[:-1] + self.num_history)[self.user_rows]
+
+    def event_texts(self, codes: np.ndarray) -> np.ndarray:
+        """Names of event codes of any shape, "" for PADDING: object, str."""
+        return np.array(["", "", *self.event_names], object)[codes]
+
+    def feature_rows(self, users: np.ndarray) -> np.ndarray:
+        """Rows of the features of users: int32 [B], 0 where nothing is known beside the histories. users: int [B]."""
+        return np.zeros(len(users), np.int32) if self.known_rows is None else self.known_rows[users]
+
+    def matrix(self, chosen: np.ndarray, num_items: int) -> sp.csr_matrix:
+        """float64 [num_users, num_items], 1 where a user has a chosen (bool [num_interactions]) interaction with an item."""
+        ones = np.ones(int(chosen.sum()))
+        counts = sp.csr_matrix((ones, (self.user_rows[chosen], self.items[chosen])), (len(self), num_items))
+        return (counts > 0).astype(np.float64)
+
+    def counts(self, num_items: int) -> np.ndarray:
+        """Positive interactions of each item: int64 [num_items]."""
+        total = np.zeros(num_items, np.int64)
+        for start in range(0, len(self.items), _COUNTED_AT_ONCE):
+            part = slice(start, start + _COUNTED_AT_ONCE)
+            total += np.bincount(self.items[part][self.positives[part]], minlength=num_items)
+        return total
+
+    def blocks(self, most_interactions: int) -> Iterator[np.ndarray]:
+        """The rows of all users, in ascending blocks with at most so many interactions together, or one user with more."""
+        start = 0
+        while start < len(self):
+            stop = int(np.searchsorted(self.splits, self.splits[start] + most_interactions, "right")) - 1
+            stop = min(max(stop, start + 1), len(self))
+            yield np.arange(start, stop)
+            start = stop
+
+    def select(self, users: np.ndarray) -> Interactions:
+        """The interactions of some users alone, in the order given; one may come twice. users: int [B]."""
+        users = np.asarray(users, np.int64)
+        lengths = self.lengths[users]
+        splits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        at = np.repeat(self.splits[users] - splits[:-1], lengths) + np.arange(splits[-1])
+        return replace(
+            self,
+            user_ids=[self.user_ids[user] for user in users],
+            splits=splits,
+            num_history=self.num_history[users],
+            ordered=self.ordered[users],
+            known_rows=None if self.known_rows is None else self.known_rows[users],
+            **{name: getattr(self, name)[at] for name in _COLUMNS},
+        )
+
+    def asked_at_s(self, users: np.ndarray, stops: np.ndarray) -> np.ndarray:
+        """When users are asked about who have seen `stops` of their interactions: at the time of the next one, or of the last.
+
+        users, stops: int [B]. Returns float64 [B], NaN where that is unknown.
+        """
+        starts, ends = self.splits[users], self.splits[users] + stops
+        at = np.where(ends < self.splits[np.asarray(users) + 1], ends, ends - 1)
+        return _pick(self.times_s, at, at >= starts, np.nan)
+
+
+class Window(NamedTuple):
+    """The last interactions of some users before a moment, oldest first, padded at the end.
+
+    All are [num_users, longest], of which the longest window has none of padding; there is at least one column.
+    """
+
+    at: np.ndarray  # int64, rows of the interactions, 0 where padded
+    is_there: np.ndarray  # bool, False where padded
+    items: np.ndarray  # int32, rows of the catalogue, -1 where padded
+    events: np.ndarray  # int32, codes, PADDING where padded
+    age_s: np.ndarray  # float32, seconds from the interaction to the moment, 0 where padded or unknown
+
+    def pick(self, column: np.ndarray, fill: float | bool) -> np.ndarray:
+        """The values of a column of the interactions, `fill` where padded: [num_users, longest]."""
+        return _pick(column, self.at, self.is_there, fill)
+
+
+def window(
+    interactions: Interactions,
+    users: np.ndarray,
+    stops: np.ndarray,
+    length: int,
+    moments_s: np.ndarray | None = None,
+) -> Window:
+    """The last `length` interactions of each user among their first `stops`, with their ages at the moment of the question.
+
+    users: int [B], rows of users. stops: int [B], how many interactions of the user lie before the moment. moments_s: float64 [B],
+    seconds since 1970, NaN = unknown; by default `asked_at_s`.
+    """
+    users, stops = np.asarray(users, np.int64), np.asarray(stops, np.int64)
+    moments_s = interactions.asked_at_s(users, stops) if moments_s is None else moments_s
+    lengths = np.minimum(stops, length)
+    offsets = np.arange(max(int(lengths.max(initial=0)), 1))
+    is_there = offsets < lengths[:, None]
+    at = np.where(is_there, (interactions.splits[users] + stops - lengths)[:, None] + offsets, 0)
+    return Window(
+        at,
+        is_there,
+        items=_pick(interactions.items, at, is_there, -1),
+        events=_pick(interactions.events, at, is_there, PADDING),
+        age_s=ages_s(_pick(interactions.times_s, at, is_there, np.nan), moments_s[:, None]),
+    )
+
+
+def ages_s(times_s: np.ndarray, moments_s: np.ndarray | float) -> np.ndarray:
+    """Seconds from events to moments: float32, 0 where either is unknown or the event is the later one.
+
+    times_s, moments_s: float64 of shapes that broadcast, seconds since 1970, NaN = unknown.
+    """
+    return np.nan_to_num(np.maximum(moments_s - times_s, 0)).astype(np.float32)
+
+
+def read_interactions(
+    patterns: str | Sequence[str],
+    item_ids: Sequence[str] | Sequence[bytes],
+    event_names: Sequence[str] | None = None,
+    folder: Path | None = None,
+) -> Interactions:
+    """Read the sequence examples of a split, one user in memory at a time; users stand in the order of their ids.
+
+    patterns: TFRecord files or folders. item_ids: of the catalogue's rows. event_names: the kinds of events that have a code; by default
+    all that are found, in alphabetical order. folder: where the columns are written to be mapped from there; in memory by default.
+    Raises ValueError where an interaction's item is not in the catalogue: the artifacts are not of one run.
+    """
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    row_of_item = {tf.compat.as_bytes(item_id): row for row, item_id in enumerate(item_ids)}
+    code_of_event = {name.encode(): code for code, name in enumerate(event_names or (), FIRST_EVENT)}
+    users: list[
+        tuple[bytes, int, int, bool]
+    ] = []  # id, number of interactions and of those that are history, whether ordered
+    unknown: set[bytes] = set()
+    with Columns(_COLUMNS, folder) as columns:
+        for record in (record for pattern in patterns for record in records(pattern)):
+            example = tf.train.Example.FromString(record).features.feature
+            ids, names = example["item_ids"].bytes_list.value, example["events"].bytes_list.value
+            times = example["timestamps_s"].int64_list.value
+            unknown.update(item_id for item_id in ids if item_id not in row_of_item)
+            if event_names is None:
+                for name in names:
+                    code_of_event.setdefault(name, FIRST_EVENT + len(code_of_event))
+            columns.append(
+                items=[row_of_item.get(item_id, -1) for item_id in ids],
+                events=[code_of_event.get(name, UNKNOWN_EVENT) for name in names],
+                times_s=times or np.full(len(ids), np.nan),
+                weights=example["weights"].float_list.value,
+                positives=example["positives"].int64_list.value,
+                values=example["values"].float_list.value,
+            )
+            (user_id,), (known,), (ordered,) = (
+                example["user_id"].bytes_list.value,
+                example["num_history"].int64_list.value,
+                example["ordered"].int64_list.value,
+            )
+            users.append((user_id, len(ids), known, bool(ordered)))
+        if unknown:
+            raise ValueError(
+                f"{len(unknown)} items of the interactions are not in the catalogue, {min(unknown).decode()!r} for one"
+            )
+        order = sorted(range(len(users)), key=lambda row: users[row][0])
+        splits = np.concatenate([[0], np.cumsum([user[1] for user in users], dtype=np.int64)])
+        flat = columns.rearranged(splits, order)
+    users = [users[row] for row in order]
+    found = Interactions(
+        user_ids=[user[0].decode() for user in users],
+        splits=np.concatenate([[0], np.cumsum([user[1] for user in users], dtype=np.int64)]),
+        event_names=tuple(name.decode() for name in code_of_event),
+        num_history=np.array([user[2] for user in users], np.int64),
+        ordered=np.array([user[3] for user in users], bool),
+        **flat,
+    )
+    return found if event_names is not None else _renamed(found, tuple(sorted(found.event_names)))
+
+
+def latest(splits: Sequence[Interactions]) -> Interactions:
+    """All that is known of everyone: of each user the interactions of the last split, which holds those of the earlier ones as history.
+
+    splits: in the order of time, of one catalogue.
+    """
+    names = tuple(sorted({name for split in splits for name in split.event_names}))
+    parts = [_renamed(split, names) for split in splits]
+    everything = Interactions(
+        user_ids=[user_id for part in parts for user_id in part.user_ids],
+        splits=np.concatenate([[0], *(part.lengths for part in parts)]).cumsum(dtype=np.int64),
+        event_names=names,
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in (*_COLUMNS, "num_history", "ordered")
+        },
+    )
+    last = {user_id: row for row, user_id in enumerate(everything.user_ids)}
+    return everything.select(np.array([row for _, row in sorted(last.items())], np.int64))
+
+
+def _renamed(interactions: Interactions, event_names: tuple[str, ...]) -> Interactions:
+    """The same with other codes. event_names: all of those that occur, and maybe more."""
+    codes = [event_names.index(name) + FIRST_EVENT for name in interactions.event_names]
+    new_code = np.array([PADDING, UNKNOWN_EVENT, *codes], np.int32)
+    return replace(interactions, events=new_code[interactions.events], event_names=event_names)
+
+
+def _pick(column: np.ndarray, at: np.ndarray, is_there: np.ndarray, fill: float | bool) -> np.ndarray:
+    """The values of a column at some places, `fill` where nothing is there. at, is_there: [...] alike."""
+    picked = np.full(at.shape, fill, column.dtype)
+    picked[is_there] = column[at[is_there]]
+    return picked
