@@ -55,15 +55,17 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
 
 
 def write_config(case: str, data_dir: Path, settings: dict[str, Any]) -> Path:
-    """The tables of the protocol and a configuration over them, ready for `zhiyin run`. settings: of RetrievalConfig."""
+    """The tables of the protocol and a configuration over them, ready for `zhiyin run`. settings: as `quality.ours.train_on` has them."""
     folder = WORK / case
+    seen = {name: value for name, value in settings.items() if name == "history_length"}
+    own = {name: value for name, value in settings.items() if name not in seen}
     shape = _last_fm(folder, data_dir) if case == "LFM" else _movielens(folder, data_dir)
     tables = {name: {"path": str(path)} for name, path in shape.pop("tables").items()}
     config = {
         "name": f"bench-{case.lower()}",
         "work_dir": str(folder / "run"),
-        "data": {**tables, "split": {"kind": "given"}, **shape},
-        "retrieval": settings | {"metric": f"NDCG@{CUTOFFS[case]}"},
+        "data": {**tables, "split": {"kind": "given"}, **shape, **seen},
+        "retrieval": own | {"metric": f"NDCG@{CUTOFFS[case]}"},
         "evaluation": {"metric": "NDCG@10", "min_gain_over_popularity": 0.0, "max_loss_to_last": 1.0},
     }
     path = folder / "config.yaml"
@@ -113,8 +115,8 @@ def _asked(case: str, artifacts: Path) -> dict[str, np.ndarray]:
     import tensorflow as tf
 
     from benchmarks.demo import newest
+    from components.config import DataConfig
     from components.datasets.interactions import read_interactions
-    from serving.config import ServingConfig
     from serving.index import load_index
     from serving.offline.encoding import encode_users
     from trainer.evaluation import metrics
@@ -134,5 +136,5 @@ def _asked(case: str, artifacts: Path) -> dict[str, np.ndarray]:
     tower = tf.saved_model.load(str(newest(artifacts / "RetrievalTrainer" / "model") / "Format-Serving")).signatures[
         "user_tower"
     ]
-    users = encode_users(tower, vectors, known, known.num_history, ServingConfig().history_length)
+    users = encode_users(tower, vectors, known, known.num_history, DataConfig.history_length)
     return metrics.evaluate(lambda rows: users[rows] @ vectors.T, truth, hidden, (CUTOFFS[case],)).values

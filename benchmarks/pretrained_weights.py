@@ -38,7 +38,7 @@ CONTENDERS = {
 }
 METRICS = ("R@20", "NDCG@20")
 GOALS = [{"case": case, "metric": "R@20", "at_least": 1.0, "of": "from scratch"} for case in SHARES]
-DATA = DataConfig(TableConfig("-"), TableConfig("-"), embeddings={"minilm": 384})
+DATA = DataConfig(TableConfig("-"), TableConfig("-"), embeddings={"minilm": 384}, history_length=10_000)
 
 
 def run(data_dir: Path | None) -> list[dict[str, Any]]:

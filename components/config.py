@@ -87,12 +87,15 @@ class DataConfig:
     user_numeric: tuple[str, ...] = ()  # declared columns of the users table
     user_categorical: tuple[str, ...] = ()
     event_rules: dict[str, EventRule] = field(default_factory=lambda: dict(DEFAULT_EVENTS))
+    history_length: int = 100  # most recent interactions that models see of a user: in training, evaluation and answers
     split: SplitConfig = SplitConfig()
     max_reject_share: float = 0.05  # of a table's rows, of the media files, or of events on unknown items
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_reject_share <= 1:
             raise ValueError(f"max_reject_share: got {self.max_reject_share}, expected a share between 0 and 1")
+        if self.history_length < 1:
+            raise ValueError(f"history_length: got {self.history_length}, expected at least 1 interaction")
         if not any(rule.positive for rule in self.event_rules.values()):
             raise ValueError("event_rules: no kind of event is positive, so there is nothing to learn from")
 

@@ -16,6 +16,8 @@ T = TypeVar("T")
 # Old dotted key -> new dotted key, of the whole configuration. A renamed setting of `retrieval` is renamed in `tuning.space` too.
 RENAMED_SETTINGS: Mapping[str, str] = {
     "references": "ground_truth",
+    "retrieval.history_length": "data.history_length",
+    "serving.history_length": "data.history_length",
 }
 _ABSENT = object()
 

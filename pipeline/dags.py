@@ -40,7 +40,7 @@ from trainer.config.ranking import RankingConfig
 RETRIEVAL_RUN_FN = "trainer.retrieval.run.run_fn"
 RANKING_RUN_FN = "trainer.ranking.run.run_fn"
 ITEM_PREPROCESSING_FN = "components.transform.preprocessing.items"
-FACTS = ("numeric", "categorical", "event_rules")  # what of the data the ranker knows
+FACTS = ("numeric", "categorical", "event_rules", "history_length")  # what of the data the ranker knows
 ALL_ROWS = transform_pb2.SplitsConfig(analyze=["train"], transform=["train"])
 
 
@@ -82,7 +82,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
             )
         ]
     retrieval_settings = {
-        "data": to_json(data.only("event_rules")),
+        "data": to_json(data.only("event_rules", "history_length")),
         "retrieval": to_json(config.retrieval),
         "engine": to_json(config.engine),
     }
@@ -120,7 +120,14 @@ def train(config: Config, places: Places) -> list[BaseNode]:
             **retrieval_settings,
             "data": to_json(
                 config.item_data.only(
-                    "numeric", "categorical", "embeddings", "pieces", "event_rules", "user_numeric", "user_categorical"
+                    "numeric",
+                    "categorical",
+                    "embeddings",
+                    "pieces",
+                    "event_rules",
+                    "history_length",
+                    "user_numeric",
+                    "user_categorical",
                 )
             ),
             "tuned": to_json(Encoders(Encoders(config.encoders).tuned)),
@@ -135,6 +142,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         items=items.outputs["transformed_examples"],
         sequences=read.sequences,
         serving=to_json(config.serving),
+        history_length=data.history_length,
         code=code_fingerprint("pipeline.nodes.item_index"),
     )
 
@@ -144,7 +152,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         items=read.items,
         sequences=read.sequences,
         settings=to_json(config.evaluation),
-        history_length=config.serving.history_length,
+        history_length=data.history_length,
         blessed_dir=places.blessed,
         code=code_fingerprint("pipeline.nodes.retrieval_evaluator"),
     )
@@ -158,7 +166,6 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         sequences=read.sequences,
         data=facts,
         ranking=ranking,
-        history_length=config.serving.history_length,
         candidates=config.serving.index.candidates,
         code=code_fingerprint("pipeline.nodes.ranking_examples"),
     )
@@ -241,6 +248,7 @@ def refresh(config: Config, places: Places, trained: Trained) -> list[BaseNode]:
         sequences=read.sequences,
         signature="encode_item",
         serving=to_json(config.serving),
+        history_length=config.data.history_length,
         code=code_fingerprint("pipeline.nodes.item_index"),
     )
 

@@ -66,6 +66,5 @@ class ServingConfig:
     """The answer and its index."""
 
     index: IndexConfig = IndexConfig()
-    history_length: int = 100  # interactions that make the taste; of a longer history the most recent count
     # What `similar` orders by (trainer/similarity.py). Vectors have unit norm, so the first three differ in their scores alone.
     similar_by: Literal["dot", "cosine", "euclidean", "hamming"] = "dot"

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from components.datasets.interactions import Interactions, window
+from components.datasets.interactions import Interactions, training_windows, window
 from trainer.data import ItemTable
 from trainer.keras import tf
 
 
 class TrainingBatches:
-    """Users in a new order each epoch, with the candidates of the step and their features.
+    """Windows of users in a new order each epoch, with the candidates of the step and their features.
 
     A batch is a function of its place, so training can go on from anywhere, and every worker deals the same cards.
     """
@@ -29,19 +29,21 @@ class TrainingBatches:
         names: Sequence[str],
         batch_size: int,
         items_per_step: int,
-        longest: int | None,
+        history_length: int,
         seed: int,
         few_shapes: bool = False,
     ):
-        """names: the features of the candidates. batch_size: users of a step, of all replicas together. longest: keep the most recent so
-        many interactions. few_shapes: fill up with padding, so that a compiler meets B alone, and L as powers of two.
+        """names: the features of the candidates. batch_size: users of a step, of all replicas together. history_length: a user with more
+        interactions stands for several, one for each window. few_shapes: fill up with padding, so that a compiler meets B alone, and L
+        as powers of two.
         """
         self.sequences, self.table, self.names = sequences, table, tuple(names)
-        self.batch_size, self.items_per_step, self.longest, self.seed = batch_size, items_per_step, longest, seed
-        self.users = np.flatnonzero(np.diff(sequences.splits) > 0)
-        self.steps_per_epoch = -(-len(self.users) // batch_size)
+        self.batch_size, self.items_per_step, self.seed = batch_size, items_per_step, seed
+        self._history_length = history_length
+        self._users, self._stops = training_windows(sequences, history_length)
+        self.steps_per_epoch = -(-len(self._users) // batch_size)
         self._few_shapes = few_shapes
-        self._order = (-1, self.users)
+        self._order = (-1, self._users)
         whole = np.arange(len(table), dtype=np.int32)
         self._whole = (whole, table.take(whole, self.names)) if len(table) <= items_per_step else None
 
@@ -53,12 +55,12 @@ class TrainingBatches:
         `events`, `age_s` [B, L] are as in `components.datasets.interactions.Window`, `weights`, `positives`, `values` [B, L] those of the
         interactions, `ordered` bool [B] and `users` int [B] (rows of the features of users) those of the users.
         """
-        users = self._shuffled(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
-        batch = self._interactions(users[part::parts])
+        windows = self._shuffled(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
+        batch = self._interactions(windows[part::parts])
         if self._whole:
             candidates, features = self._whole
         else:
-            everything = batch if parts == 1 else self._interactions(users)
+            everything = batch if parts == 1 else self._interactions(windows)
             generator = np.random.default_rng([self.seed, epoch, step])
             candidates = _sample(everything["items"], len(self.table), self.items_per_step, generator)
             features = self.table.take(candidates, self.names)
@@ -87,12 +89,12 @@ class TrainingBatches:
         signature["features"] = {name: _spec(array, array.ndim - 1) for name, array in example["features"].items()}
         return tf.data.Dataset.from_generator(stream, output_signature=signature).prefetch(2 * local)
 
-    def _interactions(self, users: np.ndarray) -> dict[str, np.ndarray]:
-        sequences = self.sequences
-        lengths = sequences.lengths[users]
-        recent = window(
-            sequences, users, lengths, int(lengths.max(initial=0)) if self.longest is None else self.longest
-        )
+    def _interactions(self, windows: np.ndarray) -> dict[str, np.ndarray]:
+        sequences, users = self.sequences, self._users[windows]
+        moments_s = sequences.asked_at_s(
+            users, sequences.lengths[users]
+        )  # a target's age counts from the user's last one
+        recent = window(sequences, users, self._stops[windows], self._history_length, moments_s)
         return {
             "items": recent.items,
             "events": recent.events,
@@ -107,7 +109,7 @@ class TrainingBatches:
     def _shuffled(self, epoch: int) -> np.ndarray:
         known, order = self._order
         if known != epoch:
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.users)
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self._users))
             self._order = (epoch, order)
         return order
 

@@ -43,7 +43,7 @@ def train_on(
     traced_metric: str = "",
     ratings: sp.csr_matrix | None = None,
 ) -> Trained:
-    """Train as `zhiyin run` does. settings: of RetrievalConfig.
+    """Train as `zhiyin run` does. settings: of RetrievalConfig, and `history_length`, by default that of the longest history.
 
     traced_metric: where not empty, and the stage has pairs to watch, the trace tells this metric of each epoch.
     ratings: [U, N], what was thought of each pair, for the loss that predicts it.
@@ -61,8 +61,12 @@ def train_on(
         events=TableConfig(path=""),
         embeddings={name: vectors.shape[1] for name, vectors in content.items()},
         event_rules={EVENT: EventRule()},
+        history_length=settings.get(
+            "history_length", max(int(stage.train.getnnz(1).max()), int(stage.history.getnnz(1).max()))
+        ),
     )
-    config = room_settings.from_mapping(RetrievalConfig, {**settings, "seed": seed})
+    own = {name: value for name, value in settings.items() if name != "history_length"}
+    config = room_settings.from_mapping(RetrievalConfig, {**own, "seed": seed})
     table = item_table(stage.train.shape[1], content, tags)
     begun = time.process_time()
     pairs = sequences(stage.train, stage.times_s, ratings=ratings)

@@ -208,7 +208,6 @@ def _test_split(config: configuration.Config, ranking: RankingConfig) -> Example
             {"test": folder},
             to_json(config.data),
             to_json(ranking),
-            config.serving.history_length,
             config.serving.index.candidates,
         )
         return Examples.read(Path(folder), config.data)

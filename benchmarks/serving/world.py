@@ -114,4 +114,5 @@ def _histories(num_items: int, events: list[str], rng: np.random.Generator) -> H
         rng.integers(len(events), size=size).astype(np.int32),
         np.sort(rng.uniform(0, 1e7, (NUM_PEOPLE, HISTORY)))[:, ::-1].ravel().astype(np.float32),
         events,
+        DataConfig.history_length,
     )

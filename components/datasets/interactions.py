@@ -172,6 +172,17 @@ def window(
     )
 
 
+def training_windows(interactions: Interactions, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """All interactions of everyone, cut from the latest on into windows of at most `length`, so that each is in one of them.
+
+    Returns users int64 [num_windows], ascending, and stops int64 [num_windows], as `window` takes them.
+    """
+    per_user = -(-interactions.lengths // length)
+    users = np.repeat(np.arange(len(interactions)), per_user)
+    later = np.repeat(np.cumsum(per_user), per_user) - 1 - np.arange(len(users))  # windows of the user after this one
+    return users, interactions.lengths[users] - later * length
+
+
 def ages_s(times_s: np.ndarray, moments_s: np.ndarray | float) -> np.ndarray:
     """Seconds from events to moments: float32, 0 where either is unknown or the event is the later one.
 

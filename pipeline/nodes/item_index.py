@@ -22,6 +22,7 @@ def ItemIndex(
     sequences: InputArtifact[Examples],
     index: OutputArtifact[zhiyin_artifacts.ItemIndex],
     serving: Parameter[str],
+    history_length: Parameter[int],
     code: Parameter[str],
     signature: Parameter[str] = "item_tower",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
@@ -29,6 +30,7 @@ def ItemIndex(
     """Encode every item, build the index and measure it on the users of the split `train`.
 
     items: transformed for the signature `item_tower`, item examples for `encode_item`. serving: a ServingConfig as JSON.
+    history_length: as DataConfig has it.
     code: fingerprint of our code, for the cache.
     Raises RecallError where the index finds too few of the nearest items.
     """
@@ -42,7 +44,7 @@ def ItemIndex(
     item_ids, vectors = read_item_vectors(f"{encoded}/part")
     tf.io.gfile.rmtree(encoded)
     users = artifact_utils.get_split_uri([sequences], "train")
-    report = build_item_index(model_path, item_ids, vectors, users, index.uri, serving)
+    report = build_item_index(model_path, item_ids, vectors, users, index.uri, serving, int(history_length))
     for k, recall in report["recall"].items():
         index.set_float_custom_property(f"recall_{k}", recall)
     logging.info("index of %d items: %s", len(item_ids), json.dumps(report["recall"]))

@@ -26,13 +26,12 @@ def RankingExamples(
     examples: OutputArtifact[Examples],
     data: Parameter[str],
     ranking: Parameter[str],
-    history_length: Parameter[int],
     candidates: Parameter[int],
     code: Parameter[str],
 ) -> None:
     """Write ranking examples (docs/architecture.md) of the splits train, eval and test.
 
-    items: item examples (not transformed). data, ranking: DataConfig and RankingConfig as JSON. history_length, candidates: as the
+    items: item examples (not transformed). data, ranking: DataConfig and RankingConfig as JSON. candidates: as the
     answer's. code: fingerprint of our code, for the cache.
     """
     from serving.offline.ranking_examples import write_ranking_examples
@@ -46,7 +45,6 @@ def RankingExamples(
         {split: split_uri(examples, split) for split in SPLITS},
         data,
         ranking,
-        int(history_length),
         int(candidates),
     )
     logging.info("ranking examples: %s", json.dumps(counts))

@@ -27,7 +27,7 @@ def RetrievalEvaluator(
 ) -> None:
     """Write `metrics.json` and bless the model, or not.
 
-    items: item examples (not transformed). settings: an EvaluationConfig as JSON. history_length: as the answer's.
+    items: item examples (not transformed). settings: an EvaluationConfig as JSON. history_length: as DataConfig has it.
     blessed_dir: where the last blessed model is remembered between runs (with TFX's strategy for that, each second run misses the cache).
     code: fingerprint of our code, for the cache.
     """

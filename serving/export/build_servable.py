@@ -69,7 +69,7 @@ def build_bundle(
     weights = utility_weights(rules.event_rules, from_json(RankingConfig, ranking))
     ranker = tf.saved_model.load(ranker_path) if ranker_path else None
     taken = np.pad(relative(np.bincount(people.items[liked], minlength=len(item_ids))), (0, free_rows))
-    histories = Histories.of(people)
+    histories = Histories.of(people, rules.history_length)
 
     def recommender(index: Index) -> Recommender:
         shelf = Shelf(index, catalogue, free_rows)

@@ -21,11 +21,18 @@ class RecallError(ValueError):
 
 
 def build_item_index(
-    model_path: str, item_ids: Sequence[str], vectors: np.ndarray, sequences_folder: str, folder: str, settings: str
+    model_path: str,
+    item_ids: Sequence[str],
+    vectors: np.ndarray,
+    sequences_folder: str,
+    folder: str,
+    settings: str,
+    history_length: int,
 ) -> dict[str, Any]:
     """Build the index, measure it on the vectors of real users, and write it (docs/architecture.md, "ItemIndex").
 
-    vectors: float32 [N, D]. sequences_folder: a split's folder. settings: a ServingConfig as JSON. Returns the report.
+    vectors: float32 [N, D]. sequences_folder: a split's folder. settings: a ServingConfig as JSON. history_length: as DataConfig
+    has it. Returns the report.
     Raises ValueError naming items whose vectors are not finite; RecallError with recall and limit where the index is below the limit.
     """
     config = from_json(ServingConfig, settings)
@@ -34,9 +41,7 @@ def build_item_index(
     build_s = time.monotonic() - started
     tower = (model := tf.saved_model.load(model_path)).signatures["user_tower"]
     people = read_interactions(sequences_folder, item_ids)
-    queries = sampled_user_vectors(
-        tower, index.vectors.numpy(), people, config.history_length, config.index.measured_queries
-    )
+    queries = sampled_user_vectors(tower, index.vectors.numpy(), people, history_length, config.index.measured_queries)
     del model
     report: dict[str, Any] = {"build_seconds": round(build_s, 3), "queries": len(queries)}
     if isinstance(index, ScannIndex) and not (config.index.leaves_to_search or config.index.reorder):

@@ -91,13 +91,12 @@ def write_ranking_examples(
     folders: Mapping[str, str],
     data: str,
     ranking: str,
-    history_length: int,
     candidates: int,
 ) -> dict[str, int]:
     """Write a gzipped TFRecord file into the folder of each split that has one; returns the number of examples by split.
 
     sequence_folders: split -> folder, of train, eval and test. items_folder: item examples. folders: of all splits or of some. data,
-    ranking: DataConfig and RankingConfig as JSON. history_length, candidates: as the answer's, so that the list is the one that is ranked.
+    ranking: DataConfig and RankingConfig as JSON. candidates: as the answer's, so that the list is the one that is ranked.
     """
     rules_of, config = from_json(DataConfig, data), from_json(RankingConfig, ranking)
     model = tf.saved_model.load(model_path)
@@ -115,7 +114,7 @@ def write_ranking_examples(
         with tf.io.TFRecordWriter(f"{folders[split]}/data_tfrecord-00000-of-00001.gz", "GZIP") as writer:
             for queries in parts_of[split]:
                 query_vectors = encode_users(
-                    model.signatures["user_tower"], vectors, queries.people, queries.stops, history_length
+                    model.signatures["user_tower"], vectors, queries.people, queries.stops, rules_of.history_length
                 )
                 for example in _examples(
                     queries,
@@ -126,7 +125,6 @@ def write_ranking_examples(
                     popularity,
                     rules_of,
                     config,
-                    history_length,
                     candidates,
                 ):
                     writer.write(example)
@@ -216,7 +214,6 @@ def _examples(
     popularity: Popularity,
     data: DataConfig,
     config: RankingConfig,
-    history_length: int,
     list_length: int,
 ) -> Iterator[bytes]:
     generator = np.random.default_rng(config.seed)
@@ -238,7 +235,7 @@ def _examples(
             ],
             np.float32,
         )
-        history = window(people, rows, queries.stops[rows], history_length)
+        history = window(people, rows, queries.stops[rows], data.history_length)
         batch = features.graph(
             tf.constant(query_vectors[rows]),
             tf.constant(history.items),

@@ -32,10 +32,11 @@ class Histories:
     events: np.ndarray
     age_s: np.ndarray
     event_names: Sequence[str]
+    history_length: int  # of a longer history the most recent so many count
 
     @classmethod
-    def of(cls, interactions: Interactions) -> Histories:
-        """All interactions of everyone, their ages counted from the last event of all."""
+    def of(cls, interactions: Interactions, history_length: int) -> Histories:
+        """All interactions of everyone, with the events by name; their ages count from the last event of all."""
         known = interactions.times_s[~np.isnan(interactions.times_s)]
         return cls(
             user_ids=interactions.user_ids,
@@ -44,6 +45,7 @@ class Histories:
             events=interactions.events - FIRST_EVENT,
             age_s=ages_s(interactions.times_s, known.max(initial=-np.inf)),
             event_names=interactions.event_names,
+            history_length=history_length,
         )
 
 
@@ -70,10 +72,9 @@ class History(NamedTuple):
 class KnownPeople(tf.Module):
     """The histories of training in the graph, for requests that bring none."""
 
-    def __init__(self, histories: Histories, shelf: Shelf, vocabularies: Vocabularies, longest: int):
-        """longest: of a longer history the most recent so many count."""
+    def __init__(self, histories: Histories, shelf: Shelf, vocabularies: Vocabularies):
         super().__init__()
-        self._shelf, self._longest = shelf, longest
+        self._shelf, self._longest = shelf, histories.history_length
         self._user_rows = vocabularies.table(histories.user_ids, "user_ids.txt")
         self._splits = _fixed(histories.splits, tf.int64)  # [U + 1]
         self._items = _fixed(histories.items, tf.int32)  # [T]

@@ -69,7 +69,7 @@ class Recommender(tf.Module):
         self._explainer = Explainer(model.signatures["explain_user"], shelf, self._order)
         self._num_candidates = config.index.candidates
         self._candidates, self._alike = Candidates(shelf), Candidates(shelf, SIMILARITIES[config.similar_by])
-        self._people = KnownPeople(histories, shelf, Vocabularies(self), config.history_length)
+        self._people = KnownPeople(histories, shelf, Vocabularies(self))
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The signatures of the SavedModel; `recommend` is the default one too."""

@@ -66,12 +66,12 @@ def vectors_of(num_items, seed=0):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def histories_of(rows, event_names=("play", "like")):
+def histories_of(rows, event_names=("play", "like"), history_length=5):
     """rows: user id -> [(position, event number, age)]."""
     flat = [step for steps in rows.values() for step in steps]
     items, events, ages = (np.array([step[part] for step in flat]) for part in range(3)) if flat else (np.zeros(0),) * 3
     splits = np.concatenate([[0], np.cumsum([len(steps) for steps in rows.values()], dtype=int)])
-    return Histories(list(rows), splits, items, events, ages, event_names)
+    return Histories(list(rows), splits, items, events, ages, event_names, history_length)
 
 
 def recommender(
@@ -93,7 +93,7 @@ def recommender(
     domains = [("music", "film", "")[row % 3] for row in range(num_items)]
     shelf = Shelf(index, Catalogue(item_ids, domains, np.arange(num_items) / num_items, withdrawn=withdrawn), free_rows)
     rows = {"known": [(0, 0, 0.0), (3, 1, 0.0)], "other": [(1, 0, 0.0)]} if rows is None else rows
-    return Recommender(model, shelf, histories_of(rows), ServingConfig(history_length=history_length, **settings))
+    return Recommender(model, shelf, histories_of(rows, history_length=history_length), ServingConfig(**settings))
 
 
 def request(user_id=("",), history=((),), events=None, age_s=None, exclude=((),), domain=None, k=(5,), **others):

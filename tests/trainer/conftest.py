@@ -18,7 +18,13 @@ from trainer.keras import tf
 
 NUM_ITEMS = 12
 ENGINE = EngineConfig()
-DATA = DataConfig(catalogue=TableConfig("-"), events=TableConfig("-"), categorical=("label",), embeddings={"given": 3})
+DATA = DataConfig(
+    catalogue=TableConfig("-"),
+    events=TableConfig("-"),
+    categorical=("label",),
+    embeddings={"given": 3},
+    history_length=8,
+)
 SMALL = EncoderConfig(
     width=8,
     heads=2,
@@ -36,7 +42,6 @@ CONFIG = RetrievalConfig(
     epochs=3,
     batch_size=8,
     sequence_layers=1,
-    history_length=8,
     negatives=6,
 )
 

@@ -66,7 +66,6 @@ class RetrievalConfig:
     )
 
     user_tower: Literal["profile", "sequence", "both"] = "profile"  # both: their sum
-    history_length: int = 100  # most recent interactions that the sequence tower sees
     sequence_layers: int = 2  # Transformer blocks of the sequence tower
     sequence_heads: int = 2
     history_dropout: float = 0.3  # share of a history that a training step of the profile tower does not see

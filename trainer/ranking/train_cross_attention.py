@@ -93,14 +93,13 @@ def queries_of(
             break
     rows, places = np.array(chosen[:_MOST_QUERIES], np.int64).reshape(-1, 2).T
     stops = places - sequences.splits[rows]
-    longest = max(model.config.history_length, RECENT)
     encoded = [np.zeros((0, vectors.shape[1]), np.float32)]
     for start in range(0, len(rows), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        known = window(sequences, rows[part], stops[part], longest)
+        known = window(sequences, rows[part], stops[part], model.history_length)
         inputs = (known.items, known.events, known.age_s, sequences.feature_rows(rows[part]))
         encoded.append(model.encode_users(tf.constant(vectors), *map(tf.constant, inputs)).numpy())
-    recent = window(sequences, rows, stops, RECENT).items
+    recent = window(sequences, rows, stops, min(RECENT, model.history_length)).items
     return Queries(rows, np.asarray(sequences.items[places], np.int32), np.concatenate(encoded), recent)
 
 

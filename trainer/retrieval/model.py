@@ -36,11 +36,17 @@ class Retrieval(tfrs.Model):
     """
 
     def __init__(
-        self, item_tower: ItemTower, user_tower: tf.keras.layers.Layer, item_share: np.ndarray, config: RetrievalConfig
+        self,
+        item_tower: ItemTower,
+        user_tower: tf.keras.layers.Layer,
+        item_share: np.ndarray,
+        config: RetrievalConfig,
+        history_length: int,
     ):
-        """item_share: float [N], each item's share of the training targets."""
+        """item_share: float [N], each item's share of the training targets. history_length: interactions that the user tower sees."""
         super().__init__()
         self.item_tower, self.user_tower, self.config = item_tower, user_tower, config
+        self.history_length = history_length
         self.item_share = tf.constant(item_share, tf.float32)
         self.task = losses.sampled_softmax(config.temperature, config.hard_negatives)
         if config.loss == "rating_mse":
@@ -172,8 +178,7 @@ class ProgressBar(tf.keras.callbacks.Callback):
 
 def user_vectors(model: Retrieval, sequences: Interactions, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The users' vectors [B, D] from the history of their split."""
-    known = sequences.num_history[rows]
-    history = window(sequences, rows, known, int(known.max(initial=0)))
+    history = window(sequences, rows, sequences.num_history[rows], model.history_length)
     inputs = (history.items, history.events, history.age_s, sequences.feature_rows(rows))
     return model.encode_users(tf.constant(vectors), *map(tf.constant, inputs)).numpy()
 
@@ -242,9 +247,13 @@ def fit_behaviour(
     """The first part of `train`: own vectors and user tower."""
     config = model.config
     engine = engine or EngineConfig()
+    batches = TrainingBatches(
+        train_split, table, ("own_row",), config.batch_size, config.items_per_step, model.history_length, config.seed,
+        few_shapes=engine.xla,
+    )  # fmt: skip
     rate = config.learning_rate
     if config.cosine_decay:
-        steps = -(-int((np.diff(train_split.splits) > 0).sum()) // config.batch_size) * config.epochs
+        steps = batches.steps_per_epoch * config.epochs
         rate = tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, steps, alpha=0.02)
     optimizer = tf.keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=_NOT_DECAYED)
@@ -253,11 +262,6 @@ def fit_behaviour(
     if engine.precision == "mixed_float16":
         optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)  # small gradients would be 0 in 16 bits
     model.compile(optimizer=optimizer)
-    longest = None if config.user_tower == "profile" else config.history_length
-    names = ("own_row",)
-    batches = TrainingBatches(
-        train_split, table, names, config.batch_size, config.items_per_step, longest, config.seed, few_shapes=engine.xla
-    )
     validation = Validation(model, eval_split, table, config.metric)
     stopping = Stopping(config.metric, lambda: validation.value(model.item_tower.encode_own(table)), config.patience)
     history = fit(model, batches, config.epochs, stopping if len(eval_split) else None, callbacks, checkpoints, engine)

@@ -137,7 +137,7 @@ def build(
             spectral_vectors(chosen, dim, config.seed + part, content)[warm] for part in range(config.side_by_side)
         ]
         item_tower.start_at(np.concatenate(starts, 1))
-    model = Retrieval(item_tower, user_tower(data.event_rules, config, users), counts / counts.sum(), config)
+    model = Retrieval(item_tower, user_tower(data, config, users), counts / counts.sum(), config, data.history_length)
     nobody = {
         "items": np.zeros((1, 1), np.int32),
         "events": np.zeros((1, 1), np.int32),

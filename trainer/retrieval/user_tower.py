@@ -5,12 +5,10 @@ B users, L interactions of a history, D embedding_dim, P models side by side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import keras_nlp
 
-from components.config import EventRule
-from components.datasets.interactions import UNKNOWN_EVENT
+from components.config import DataConfig
+from components.datasets.interactions import FIRST_EVENT
 from trainer.config.retrieval import RetrievalConfig
 from trainer.keras import tf
 from trainer.retrieval.ensemble import unit_parts, without_gain
@@ -23,11 +21,9 @@ class ProfileTower(tf.keras.layers.Layer):
     Each kind of event has a learned gain, which starts at its rule's weight, at 0 where the event is no success.
     """
 
-    def __init__(
-        self, rules: Mapping[str, EventRule], config: RetrievalConfig, users: KnownUsers | None = None, **kwargs
-    ):
+    def __init__(self, data: DataConfig, config: RetrievalConfig, users: KnownUsers | None = None, **kwargs):
         super().__init__(**kwargs)
-        start = [0.0, 1.0, *(rule.weight if rule.positive else 0.0 for rule in rules.values())]
+        start = [0.0, 1.0, *(rule.weight if rule.positive else 0.0 for rule in data.event_rules.values())]
         self.gains = self.add_weight("gains", [len(start)], initializer=tf.keras.initializers.Constant(start))
         self.has_gain, self.parts = config.item_gain, config.side_by_side
         dim = config.embedding_dim - self.has_gain * self.parts
@@ -76,14 +72,12 @@ class SequenceTower(tf.keras.layers.Layer):
     The output after t interactions is the user before interaction t + 1, so one pass trains every position (Kang & McAuley, SASRec, 2018).
     """
 
-    def __init__(
-        self, rules: Mapping[str, EventRule], config: RetrievalConfig, users: KnownUsers | None = None, **kwargs
-    ):
+    def __init__(self, data: DataConfig, config: RetrievalConfig, users: KnownUsers | None = None, **kwargs):
         super().__init__(**kwargs)
         dim = config.embedding_dim
-        self.longest = config.history_length
+        self.longest = data.history_length
         self.start = self.add_weight("start", [dim], initializer=tf.keras.initializers.RandomNormal(stddev=0.05))
-        self.events = tf.keras.layers.Embedding(len(rules) + UNKNOWN_EVENT + 1, dim)
+        self.events = tf.keras.layers.Embedding(len(data.event_rules) + FIRST_EVENT, dim)
         self.gaps = tf.keras.layers.Embedding(GAP_BUCKETS, dim)
         self.project = tf.keras.layers.Dense(dim)
         self.positions = keras_nlp.layers.PositionEmbedding(self.longest + 1)
@@ -133,16 +127,14 @@ class SequenceTower(tf.keras.layers.Layer):
 class BothTowers(tf.keras.layers.Layer):
     """The sum of the two: what somebody likes, and where they are going. How much the profile counts is learned."""
 
-    def __init__(
-        self, rules: Mapping[str, EventRule], config: RetrievalConfig, users: KnownUsers | None = None, **kwargs
-    ):
+    def __init__(self, data: DataConfig, config: RetrievalConfig, users: KnownUsers | None = None, **kwargs):
         super().__init__(**kwargs)
-        self.sequence, self.profile = SequenceTower(rules, config, users), ProfileTower(rules, config, users)
+        self.sequence, self.profile = SequenceTower(data, config, users), ProfileTower(data, config, users)
         self.offset = self.sequence.offset
         self.share = self.add_weight("prior_share", [], initializer=tf.keras.initializers.Constant(START_SHARE))
 
     def call(self, history, training=None):
-        """As ProfileTower.call; the profile sees the whole history."""
+        """As ProfileTower.call."""
         return self._sum(self.sequence(history, training=training), self.profile(history, training=training))
 
     def before_each(self, history, ordered, training=None):
@@ -180,11 +172,9 @@ def compact(history, longest: int):
 TOWERS = {"profile": ProfileTower, "sequence": SequenceTower, "both": BothTowers}
 
 
-def user_tower(
-    rules: Mapping[str, EventRule], config: RetrievalConfig, users: KnownUsers | None = None
-) -> tf.keras.layers.Layer:
+def user_tower(data: DataConfig, config: RetrievalConfig, users: KnownUsers | None = None) -> tf.keras.layers.Layer:
     """The user tower that the configuration names."""
-    return TOWERS[config.user_tower](rules, config, users, name="user_tower")
+    return TOWERS[config.user_tower](data, config, users, name="user_tower")
 
 
 def rows_of(tower: tf.keras.layers.Layer, user_ids):

@@ -15,6 +15,7 @@ from components.datasets.interactions import (
     Interactions,
     latest,
     read_interactions,
+    training_windows,
     window,
 )
 from components.events.sequences import Interaction, UserSequence, sequence_example
@@ -95,6 +96,21 @@ def test_a_window_picks_further_columns_and_ages_count_from_the_moment_asked_for
 def test_an_event_of_1970_has_an_age_as_any_other():
     interactions = of((0, [(0, 2, 0.0), (1, 2, -50.0), (2, 2, 100.0)]))
     assert window(interactions, np.array([0]), np.array([2]), 5).age_s.tolist() == [[100, 150]]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(0, 9), max_size=5), st.integers(1, 5))
+def test_every_interaction_is_in_one_training_window(counts, length):
+    """Cut from the latest on: the last window of a user is what an answer sees, and only the earliest one may be shorter."""
+    interactions = of(*((0, [(0, 2, float(step)) for step in range(count)]) for count in counts))
+    users, stops = training_windows(interactions, length)
+    found = window(interactions, users, stops, length)
+    assert sorted(found.at[found.is_there].tolist()) == list(range(len(interactions.items)))
+    assert users.tolist() == sorted(users.tolist())
+    for user, count in enumerate(counts):
+        sizes = found.is_there[users == user].sum(1)
+        assert sorted(stops[users == user])[-1:] == [count][: bool(count)]
+        assert (sizes == length).sum() >= len(sizes) - 1
 
 
 def test_nobody_has_a_window_of_padding():

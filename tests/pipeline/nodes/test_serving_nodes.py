@@ -25,8 +25,8 @@ from serving.offline.build_index import RecallError
 from tests.serving import tiny, world
 from trainer.config.ranking import RankingConfig
 
-DATA = DataConfig(TableConfig(""), TableConfig(""))
-SERVING = ServingConfig(IndexConfig(kind="scann", candidates=10), history_length=5)
+DATA = DataConfig(TableConfig(""), TableConfig(""), history_length=5)
+SERVING = ServingConfig(IndexConfig(kind="scann", candidates=10))
 EVALUATION = EvaluationConfig(
     cutoffs=(2, 5, 10), metric="NDCG@10", min_gain_over_popularity=0.0, max_loss_to_last=0.01, active_from=8
 )
@@ -52,6 +52,7 @@ def run_index(data, folder, model, serving=SERVING):
         sequences=data["sequences"],
         index=index,
         serving=to_json(serving),
+        history_length=5,
         code="",
         beam_pipeline=beam.Pipeline(),
     )

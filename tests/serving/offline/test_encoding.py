@@ -1,10 +1,12 @@
 """Users are encoded as they stood at the moment of the question, and stored as they stand at the end of the data."""
 
 import numpy as np
+import tensorflow as tf
 
-from components.datasets.interactions import Interactions
+from components.datasets.interactions import Interactions, window
 from serving.offline.encoding import encode_items, encode_users, sampled_user_vectors
-from serving.online.histories import Histories
+from serving.online.histories import Histories, KnownPeople
+from serving.online.vocabularies import Vocabularies
 from tests.serving import tiny, world
 
 UNTIMED = np.nan
@@ -47,10 +49,10 @@ def test_sampled_users_are_spread_over_all_that_have_a_history(model):
 
 
 def test_stored_ages_count_from_the_last_event_of_all():
-    stored = Histories.of(people(([1, 4], [10, 40], 1), ([2, 3], [10, 50], 0), ([0], [UNTIMED], 0)))
+    stored = Histories.of(people(([1, 4], [10, 40], 1), ([2, 3], [10, 50], 0), ([0], [UNTIMED], 0)), 5)
     assert stored.age_s.tolist() == [40, 10, 40, 0, 0]
     assert stored.event_names == ("like",) and not stored.events.any()
-    assert not Histories.of(people(([1], [UNTIMED], 0))).age_s.any()
+    assert not Histories.of(people(([1], [UNTIMED], 0)), 5).age_s.any()
 
 
 def test_items_are_encoded_in_the_order_of_the_ids(model, tmp_path):
@@ -60,3 +62,16 @@ def test_items_are_encoded_in_the_order_of_the_ids(model, tmp_path):
     world.examples(tmp_path, {"train": rows})
     encoded = encode_items(model.signatures["encode_item"], f"{tmp_path}/Split-train", ["c", "a"])
     np.testing.assert_array_equal(encoded, np.eye(4)[[2, 0]])
+
+
+def test_what_is_stored_gives_the_window_of_the_offline_steps(model):
+    """For users known from training the graph of the answer takes the same last interactions, with the same ages."""
+    users = people(*(([*range(user, user + user)], [10.0 * step for step in range(user)], 0) for user in range(6)))
+    recommender = tiny.recommender(model, num_items=12)
+    known = KnownPeople(Histories.of(users, 3), recommender._shelf, Vocabularies(recommender))
+    nothing = tf.zeros([len(users), 0], tf.string)
+    stored = known.history(tf.constant(users.user_ids), nothing, nothing, tf.zeros([len(users), 0]))
+    expected = window(users, np.arange(6), users.lengths, 3, np.full(6, np.nanmax(users.times_s)))
+    np.testing.assert_array_equal(stored.items, expected.items)
+    np.testing.assert_array_equal(stored.age_s, expected.age_s)
+    np.testing.assert_array_equal(stored.events, users.event_texts(expected.events).astype(bytes))

@@ -13,7 +13,7 @@ from serving.offline.ranking_examples import Popularity, queries_by_split, queri
 from tests.serving import world
 from trainer.config.ranking import RankingConfig
 
-DATA = DataConfig(TableConfig(""), TableConfig(""))
+DATA = DataConfig(TableConfig(""), TableConfig(""), history_length=5)
 CONFIG = RankingConfig(targets_per_user=3, negatives_from_list=4, negatives_from_catalogue=1)
 
 
@@ -69,7 +69,7 @@ def examples(tmp_path_factory):
     splits = ("train", "eval", "test")
     write_ranking_examples(
         f"{model.uri}/Format-Serving", str(folder / "index"), {split: f"{sequences.uri}/Split-{split}" for split in splits},
-        f"{items.uri}/Split-train", {split: str(folder / split) for split in splits}, to_json(DATA), to_json(CONFIG), 5, 20,
+        f"{items.uri}/Split-train", {split: str(folder / split) for split in splits}, to_json(DATA), to_json(CONFIG), 20,
     )  # fmt: skip
     read = lambda split: tf.data.TFRecordDataset(tf.io.gfile.glob(f"{folder / split}/*"), "GZIP").as_numpy_iterator()  # noqa: E731
     return {split: [tf.train.Example.FromString(record).features.feature for record in read(split)] for split in splits}

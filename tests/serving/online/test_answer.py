@@ -77,7 +77,7 @@ def answer(request, model):
     )
     order = RankerOrder(PlainRanker(), facts, shelf, model.signatures["learned_similarity"], POPULARITY, WEIGHTS)
     histories = tiny.histories_of({"known": [(0, 0, 0.0), (3, 1, 0.0)], "other": [(1, 0, 0.0)]})
-    return Recommender(model, shelf, histories, ServingConfig(config, history_length=5), order)
+    return Recommender(model, shelf, histories, ServingConfig(config), order)
 
 
 def sigmoid(values):

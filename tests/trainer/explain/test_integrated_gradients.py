@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from components.config import DEFAULT_EVENTS
+from components.config import DataConfig, TableConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.explain.integrated_gradients import history_parts, integrated_gradients
 from trainer.keras import tf
 from trainer.retrieval import user_tower
 
 DIM = 4
+DATA = DataConfig(TableConfig(""), TableConfig(""), history_length=5)
 
 
 def unit(*shape, seed=0):
@@ -33,9 +34,7 @@ def history():
 CONFIGS = {
     "profile": RetrievalConfig(embedding_dim=DIM),
     "profile with gains": RetrievalConfig(embedding_dim=DIM, item_gain=True),
-    "sequence": RetrievalConfig(
-        embedding_dim=DIM, user_tower="sequence", loss="softmax", sequence_layers=1, history_length=5
-    ),
+    "sequence": RetrievalConfig(embedding_dim=DIM, user_tower="sequence", loss="softmax", sequence_layers=1),
 }
 
 
@@ -43,7 +42,7 @@ CONFIGS = {
 def test_parts_and_rest_are_the_score(name):
     """To 1e-4, for each of five items; padding adds nothing."""
     tf.keras.utils.set_random_seed(3)
-    tower = user_tower.user_tower(DEFAULT_EVENTS, CONFIGS[name])
+    tower = user_tower.user_tower(DATA, CONFIGS[name])
     items = tf.constant(unit(2, 5, seed=1))
     users = tower(history(), training=False)
     parts, rest = history_parts(tower, history(), items)
@@ -53,7 +52,7 @@ def test_parts_and_rest_are_the_score(name):
 
 def test_without_a_prior_the_part_is_weight_times_cosine_over_the_length():
     """Two orthogonal likes of equal weight: the item of the first has its whole score, 1 / sqrt(2), from it."""
-    tower = user_tower.user_tower(DEFAULT_EVENTS, CONFIGS["profile"])
+    tower = user_tower.user_tower(DATA, CONFIGS["profile"])
     axes = {
         "vectors": tf.eye(2, DIM)[None],
         "events": tf.constant([[4, 4]]),

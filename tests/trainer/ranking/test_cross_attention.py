@@ -68,7 +68,7 @@ def test_it_is_the_loop_over_candidates_and_history():
 class Towers:
     """A person is the mean of what they took."""
 
-    config = RetrievalConfig(embedding_dim=DIM)
+    config, history_length = RetrievalConfig(embedding_dim=DIM), 100
 
     def encode_users(self, vectors, items, events, age_s, users):
         taken = tf.gather(vectors, tf.maximum(items, 0)) * tf.cast(items >= 0, tf.float32)[..., None]

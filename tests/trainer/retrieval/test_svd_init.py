@@ -65,7 +65,7 @@ def test_a_gain_scales_the_score_and_keeps_the_vector_unit():
 
 
 def test_a_profile_adds_directions_whatever_their_gain(tiny):
-    tower = ProfileTower(tiny.DATA.event_rules, dataclasses.replace(tiny.CONFIG, embedding_dim=3, item_gain=True))
+    tower = ProfileTower(tiny.DATA, dataclasses.replace(tiny.CONFIG, embedding_dim=3, item_gain=True))
     tower.direction_prior.assign([0.0, 0.0])
     vectors = with_gain(tf.constant([[1.0, 0.0], [0.0, 1.0]]), tf.constant([[0.9], [0.1]]))
     history = {
@@ -82,7 +82,7 @@ def test_a_profile_adds_directions_whatever_their_gain(tiny):
 def test_an_item_does_not_predict_itself(tiny, gains):
     """Of three orthogonal items one is chosen: less its own contribution nothing is predicted, so all of the unit target is missed."""
     config = dataclasses.replace(tiny.CONFIG, embedding_dim=4, item_gain=True, loss="profile_cosine")
-    user = ProfileTower(tiny.DATA.event_rules, config)
+    user = ProfileTower(tiny.DATA, config)
     user.direction_prior.assign([0.0] * 3)
     vectors = with_gain(tf.eye(3), tf.constant(gains)[:, None])
     model = Retrieval(lambda features, **_: vectors, user, np.ones(3) / 3, config)

@@ -126,7 +126,7 @@ def _tensors(history):
 @pytest.fixture(params=[ProfileTower, SequenceTower, BothTowers])
 def users(request, tiny):
     tf.keras.utils.set_random_seed(3)
-    tower = request.param(tiny.DATA.event_rules, dataclasses.replace(tiny.CONFIG, history_length=6))
+    tower = request.param(dataclasses.replace(tiny.DATA, history_length=6), tiny.CONFIG)
     tower(_tensors(_history(0, 3)))
     return tower
 
@@ -179,7 +179,7 @@ def test_only_the_newest_interactions_reach_the_sequence_tower(tiny):
 
 
 def test_a_set_is_read_without_its_own_element(tiny):
-    users = ProfileTower(tiny.DATA.event_rules, tiny.CONFIG)
+    users = ProfileTower(tiny.DATA, tiny.CONFIG)
     history = _history(6, 3)
     history["events"][:] = 1
     others = users.before_each(_tensors(history), tf.constant([False])).numpy()[0]

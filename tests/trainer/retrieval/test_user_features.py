@@ -45,7 +45,7 @@ def user_file(tiny, tmp_path_factory):
 
 def test_columns_become_codes_and_z_scores(user_file, data, train_split, tiny):
     users = read_known_users(user_file, data, train_split, dataclasses.replace(tiny.CONFIG, use_user_features=True))
-    even, odd, rare, silent, nobody = users.rows_of([b"new-even", b"new-odd", b"rare", b"silent", b"never heard of"])
+    even, odd, rare, silent, nobody = users.rows_of(["new-even", "new-odd", "rare", "silent", "never heard of"])
     assert users.sizes == (4,)
     assert users.categories[[even, odd, rare, silent, nobody], 0].tolist() == [2, 3, UNKNOWN, ABSENT, ABSENT]
     ages = 20 + np.arange(24)
