@@ -57,6 +57,7 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
         newest(artifacts / "Interactions" / "sequences"),
         newest(artifacts / "MediaFeatures" / "examples"),
         config.evaluation,
+        config.data,
     )
     peers |= {
         REFERENCES[row["contender"]]: row["value"]

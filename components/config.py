@@ -88,6 +88,9 @@ class DataConfig:
     user_categorical: tuple[str, ...] = ()
     event_rules: dict[str, EventRule] = field(default_factory=lambda: dict(DEFAULT_EVENTS))
     history_length: int = 100  # most recent interactions that models see of a user: in training, evaluation and answers
+    undated_items: Literal["always", "from_first_event"] = (
+        "always"  # when an item without published_at can be recommended
+    )
     split: SplitConfig = SplitConfig()
     max_reject_share: float = 0.05  # of a table's rows, of the media files, or of events on unknown items
 

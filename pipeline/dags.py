@@ -40,7 +40,13 @@ from trainer.config.ranking import RankingConfig
 RETRIEVAL_RUN_FN = "trainer.retrieval.run.run_fn"
 RANKING_RUN_FN = "trainer.ranking.run.run_fn"
 ITEM_PREPROCESSING_FN = "components.transform.preprocessing.items"
-FACTS = ("numeric", "categorical", "event_rules", "history_length")  # what of the data the ranker knows
+FACTS = (
+    "numeric",
+    "categorical",
+    "event_rules",
+    "history_length",
+    "undated_items",
+)  # what of the data the ranker knows
 ALL_ROWS = transform_pb2.SplitsConfig(analyze=["train"], transform=["train"])
 
 
@@ -152,7 +158,7 @@ def train(config: Config, places: Places) -> list[BaseNode]:
         items=read.items,
         sequences=read.sequences,
         settings=to_json(config.evaluation),
-        history_length=data.history_length,
+        data=to_json(data.only("history_length", "undated_items")),
         blessed_dir=places.blessed,
         code=code_fingerprint("pipeline.nodes.retrieval_evaluator"),
     )

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from components.config import DataConfig
 from components.datasets.interactions import Interactions, read_interactions
-from components.datasets.items import read_item_metadata
+from components.datasets.items import available_from_s, read_item_metadata
 from pipeline.sources.demo.ground_truth import Feedback, linear_scores, load_truth, oracle_scores, tune_linear
 from serving.config import EvaluationConfig
 from serving.index import load_index
@@ -21,7 +22,7 @@ ORACLE, LINEAR = "oracle (true affinity)", "linear on true traits"
 
 
 def rows(
-    truth_path: Path, index_folder: Path, sequences: Path, items: Path, config: EvaluationConfig
+    truth_path: Path, index_folder: Path, sequences: Path, items: Path, config: EvaluationConfig, data: DataConfig
 ) -> list[dict[str, Any]]:
     """Rows as in `metrics.json` for both references.
 
@@ -33,8 +34,8 @@ def rows(
     train, valid, test = (
         read_interactions(str(sequences / f"Split-{split}"), item_ids) for split in ("train", "eval", "test")
     )
-    domains = read_item_metadata(str(items / "Split-train"), item_ids).domains
-    data = TestSet.of(test, len(item_ids))
+    metadata = read_item_metadata(str(items / "Split-train"), item_ids)
+    questions = TestSet.of(test, available_from_s(metadata, data, (train, valid, test)))
     asked_at_s = float(np.nanmin(test.times_s[~test.is_history]))
     settings = tune_linear(
         truth,
@@ -48,8 +49,8 @@ def rows(
     }
     is_cold = np.asarray(train.matrix(train.positives, len(item_ids)).sum(0)).ravel() == 0
     found: list[dict[str, Any]] = []
-    for part in slices_of(data, is_cold, domains, config.active_from):
-        results = {name: evaluate_slice(matrix.__getitem__, data, part, config) for name, matrix in scores.items()}
+    for part in slices_of(questions, is_cold, metadata.domains, config.active_from):
+        results = {name: evaluate_slice(matrix.__getitem__, questions, part, config) for name, matrix in scores.items()}
         found += table_rows(part.name, results, config.seed)
     return found
 

@@ -131,6 +131,7 @@ def references(config: Config, stages: dict[str, Stage]) -> list[dict[str, Any]]
         sequences=stages["Interactions"].uri("sequences"),
         items=stages["MediaFeatures"].uri("examples"),
         config=config.evaluation,
+        data=config.data,
     )
 
 

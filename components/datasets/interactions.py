@@ -93,6 +93,12 @@ class Interactions:
             total += np.bincount(self.items[part][self.positives[part]], minlength=num_items)
         return total
 
+    def first_event_s(self, num_items: int) -> np.ndarray:
+        """The time of the first interaction with each item: float64 [num_items], NaN where none has a time."""
+        first = np.full(num_items, np.nan)
+        np.fmin.at(first, self.items, self.times_s)
+        return first
+
     def blocks(self, most_interactions: int) -> Iterator[np.ndarray]:
         """The rows of all users, in ascending blocks with at most so many interactions together, or one user with more."""
         start = 0

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from components.config import DataConfig
+from components.datasets.interactions import Interactions
 from components.datasets.records import record_dataset
 
 _EXAMPLES_AT_ONCE = 1024
@@ -71,6 +73,21 @@ def read_item_metadata(
         np.stack([arrays[name][rows] for name in ("duration_s", *numeric)], 1),
         np.where(published == _UNDATED, np.nan, published.astype(np.float64)),
     )
+
+
+def available_from_s(metadata: ItemMetadata, data: DataConfig, interactions: Sequence[Interactions] = ()) -> np.ndarray:
+    """From when on each item is a candidate: when it was published, else by `data.undated_items`.
+
+    interactions: all splits, among which the first event of an item without a date is looked for.
+    Returns float64 [num_items], seconds since 1970, -inf = always.
+    """
+    from_s = metadata.published_at_s
+    if data.undated_items == "from_first_event":
+        for split in interactions:
+            from_s = np.where(
+                np.isnan(metadata.published_at_s), np.fmin(from_s, split.first_event_s(len(from_s))), from_s
+            )
+    return np.where(np.isnan(from_s), -np.inf, from_s)
 
 
 def read_item_words(pattern: str, item_ids: Sequence[str]) -> list[list[str]]:

@@ -21,13 +21,13 @@ def RetrievalEvaluator(
     evaluation: OutputArtifact[ModelEvaluation],
     blessing: OutputArtifact[ModelBlessing],
     settings: Parameter[str],
-    history_length: Parameter[int],
+    data: Parameter[str],
     blessed_dir: Parameter[str],
     code: Parameter[str],
 ) -> None:
     """Write `metrics.json` and bless the model, or not.
 
-    items: item examples (not transformed). settings: an EvaluationConfig as JSON. history_length: as DataConfig has it.
+    items: item examples (not transformed). settings, data: EvaluationConfig and DataConfig as JSON.
     blessed_dir: where the last blessed model is remembered between runs (with TFX's strategy for that, each second run misses the cache).
     code: fingerprint of our code, for the cache.
     """
@@ -38,7 +38,7 @@ def RetrievalEvaluator(
     model_path = path_utils.serving_model_path(model.uri)
     fileio.makedirs(evaluation.uri)
     decision = evaluate_retrieval(
-        model_path, index.uri, folders, items_folder, evaluation.uri, blessed_dir, settings, int(history_length)
+        model_path, index.uri, folders, items_folder, evaluation.uri, blessed_dir, settings, data
     )
     filename = constants.BLESSED_FILE_NAME if decision.blessed else constants.NOT_BLESSED_FILE_NAME
     fileio.makedirs(blessing.uri)

@@ -15,8 +15,9 @@ import numpy as np
 import scipy.sparse as sp
 import tensorflow as tf
 
-from components.datasets.interactions import Interactions, read_interactions
-from components.datasets.items import read_item_metadata, read_item_words
+from components.config import DataConfig
+from components.datasets.interactions import Interactions, latest, read_interactions
+from components.datasets.items import available_from_s, read_item_metadata, read_item_words
 from components.settings import from_json
 from serving.config import EvaluationConfig
 from serving.index import load_index
@@ -27,36 +28,63 @@ from serving.online.recommender import cold_start_scores
 from trainer.evaluation import metrics
 from trainer.evaluation.baselines import Baseline, ContentKnn, ItemKnn, Popularity, Random, recent_popularity, tf_idf
 
-OURS = "ours"
+OURS, RECENT = "ours", "recent_popularity"
 ALL = "all"
 _KNN_GRID = tuple((neighbours, shrinkage) for neighbours in (20, 100, 500) for shrinkage in (0.0, 10.0, 100.0))
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """What is to be found, what is hidden for every contender alike, and what each may know."""
+    """What is to be found, what is hidden for every contender alike, and what each may know.
+
+    Each user asks once, at the time of the first interaction of the split.
+    """
 
     __test__ = False  # not a test of pytest's
 
     people: Interactions
-    truth: sp.csr_matrix  # [U, N], positive interactions of the split with items that are not in the history
+    truth: sp.csr_matrix  # [U, N], positive interactions of the split with items that are there and not in the history
     seen: sp.csr_matrix  # [U, N], the whole history, hidden
     histories: sp.csr_matrix  # [U, N], the positive part of the history
-    num_items: int
+    asked_at_s: np.ndarray  # float64 [U], seconds since 1970, NaN where unknown
+    available_from_s: np.ndarray  # float64 [N], seconds since 1970, -inf = always
+    num_later: int  # positive interactions that are no truth, with items that came after the question
 
     @classmethod
-    def of(cls, people: Interactions, num_items: int) -> TestSet:
-        """The test set that a split's sequences make."""
-        history = people.is_history
+    def of(cls, people: Interactions, available_from_s: np.ndarray) -> TestSet:
+        """The test set that a split's interactions make. available_from_s: float64 [N], `components.datasets.items.available_from_s`."""
+        history, num_items = people.is_history, len(available_from_s)
+        asked_at_s = people.asked_at_s(np.arange(len(people)), people.num_history)
+        is_later = available_from_s[people.items] > asked_at_s[people.user_rows]
         seen = people.matrix(history, num_items)
-        target = people.matrix(~history & people.positives, num_items)
+        wanted = ~history & people.positives
+        target = people.matrix(wanted & ~is_later, num_items)
         truth = sp.csr_matrix(target - target.multiply(seen))
         truth.eliminate_zeros()
-        return cls(people, truth, seen, people.matrix(history & people.positives, num_items), num_items)
+        return cls(
+            people, truth, seen, people.matrix(history & people.positives, num_items), asked_at_s, available_from_s,
+            int((wanted & is_later).sum()),
+        )  # fmt: skip
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return len(self.available_from_s)
+
+    @property
+    def exists(self) -> np.ndarray:
+        """bool [N], what is there when the last of the users asks; without times everything."""
+        last_s = np.inf if np.isnan(self.asked_at_s).any() else self.asked_at_s.max(initial=-np.inf)
+        return self.available_from_s <= last_s
+
+    def unavailable(self, rows: np.ndarray) -> np.ndarray:
+        """bool [B, N], what is not there yet when users int [B] ask."""
+        return self.available_from_s > self.asked_at_s[rows, None]
 
     def digest(self) -> str:
         """Equal where the same users are to find the same things among the same number of items."""
         state = hashlib.blake2b(json.dumps([self.people.user_ids, self.num_items]).encode(), digest_size=16)
+        state.update(self.available_from_s.tobytes())
         for matrix in (self.truth, self.seen):
             state.update(matrix.indptr.astype(np.int64).tobytes() + matrix.indices.astype(np.int64).tobytes())
         return state.hexdigest()
@@ -80,28 +108,28 @@ def evaluate_retrieval(
     folder: str,
     blessed_folder: str,
     evaluation: str,
-    history_length: int,
+    data: str,
 ) -> Decision:
     """Evaluate a model and its index, write `metrics.json`, and decide whether it may be published.
 
     sequence_folders: split -> folder, of train, eval and test. items_folder: item examples. blessed_folder: where the last blessed model is
-    remembered between runs; written when this one is blessed. evaluation: an EvaluationConfig as JSON.
+    remembered between runs; written when this one is blessed. evaluation, data: EvaluationConfig and DataConfig as JSON.
     """
-    config = from_json(EvaluationConfig, evaluation)
+    config, rules = from_json(EvaluationConfig, evaluation), from_json(DataConfig, data)
     index, item_ids = load_index(index_folder, kind="exact")
     vectors = index.vectors.numpy()
     train, valid, test = (read_interactions(sequence_folders[split], item_ids) for split in ("train", "eval", "test"))
     facts = read_item_metadata(items_folder, item_ids)
     num_items = len(item_ids)
     taken = train.matrix(train.positives, num_items)
-    data, validation = TestSet.of(test, num_items), TestSet.of(valid, num_items)
-    known = np.flatnonzero(train.positives)
-    cold_start = cold_start_scores(
-        recent_popularity(train.items[known], train.times_s[known], num_items), facts.published_at_s
-    )
+    from_s = available_from_s(facts, rules, (train, valid, test))
+    questions, validation = TestSet.of(test, from_s), TestSet.of(valid, from_s)
+    known = latest([train, valid])
+    recent = recent_popularity(known.items[known.positives], known.times_s[known.positives], num_items)
+    cold_start = cold_start_scores(recent, facts.published_at_s)
 
     def ours(model: Any, item_vectors: np.ndarray) -> metrics.ScoreBlock:
-        users = encode_users(model.signatures["user_tower"], item_vectors, test, test.num_history, history_length)
+        users = encode_users(model.signatures["user_tower"], item_vectors, test, test.num_history, rules.history_length)
         new = is_new(
             users, test.num_history, vector_of_nobody(model.signatures["user_tower"], item_vectors.shape[1])
         ).numpy()
@@ -113,15 +141,18 @@ def evaluate_retrieval(
         baseline.name: baseline.fit(taken) for baseline in (Popularity(), Random(config.seed), knn, text_knn)
     }
     contenders = {OURS: ours(tf.saved_model.load(model_path), vectors)}
-    contenders |= {name: _scores_of(baseline, data.histories) for name, baseline in fitted.items()}
+    contenders |= {name: _scores_of(baseline, questions.histories) for name, baseline in fitted.items()}
+    contenders[RECENT] = lambda rows: np.tile(recent, (len(rows), 1))
     rows, results = [], {}
-    for part in slices_of(data, np.asarray(taken.sum(0)).ravel() == 0, facts.domains, config.active_from):
-        results[part.name] = {name: evaluate_slice(score, data, part, config) for name, score in contenders.items()}
+    for part in slices_of(questions, np.asarray(taken.sum(0)).ravel() == 0, facts.domains, config.active_from):
+        results[part.name] = {
+            name: evaluate_slice(score, questions, part, config) for name, score in contenders.items()
+        }
         rows += table_rows(part.name, results[part.name], config.seed)
     by_name = results[ALL]
     last = read_last(blessed_folder)
-    if last and last.data != data.digest():
-        last = last.again(lambda path: _judge_again(path, items_folder, item_ids, data, ours, config))
+    if last and last.data != questions.digest():
+        last = last.again(lambda path: _judge_again(path, items_folder, item_ids, questions, ours, config))
     gain = metrics.paired_bootstrap(
         by_name[OURS].values[config.metric], by_name["popularity"].values[config.metric], config.seed
     )
@@ -131,13 +162,14 @@ def evaluate_retrieval(
         "decision": asdict(decision),
         "users": len(by_name[OURS].rows),
         "users_without_truth": by_name[OURS].users_without_truth,
+        "targets_after_question": questions.num_later,
         "item_knn": {"neighbours": knn.neighbours, "shrinkage": knn.shrinkage},
-        "data": data.digest(),
+        "data": questions.digest(),
     }
     with tf.io.gfile.GFile(f"{folder}/metrics.json", "w") as file:
         file.write(json.dumps(report, indent=1, ensure_ascii=False))
     if decision.blessed:
-        write_last(blessed_folder, model_path, config.metric, decision.value, data.digest())
+        write_last(blessed_folder, model_path, config.metric, decision.value, questions.digest())
     return decision
 
 
@@ -200,7 +232,10 @@ def evaluate_slice(
 ) -> metrics.Evaluation:
     """One contender on one slice."""
     truth = sp.csr_matrix(data.truth.multiply(part.truth_items[None]))
-    return metrics.evaluate(score, truth, data.seen, config.cutoffs, part.candidates, part.rows)
+    candidates = part.candidates & data.exists
+    return metrics.evaluate(
+        score, truth, data.seen, config.cutoffs, candidates, part.rows, unavailable=data.unavailable
+    )
 
 
 def _judge_again(

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from components.config import DataConfig
 from components.datasets.interactions import Interactions, latest, read_interactions, window
-from components.datasets.items import ItemMetadata, read_item_metadata
+from components.datasets.items import available_from_s, read_item_metadata
 from components.events.splits import SPLITS
 from components.settings import from_json
 from serving.index import load_index
@@ -105,6 +105,7 @@ def write_ranking_examples(
     splits: dict[str, Interactions] = {split: read_interactions(sequence_folders[split], item_ids) for split in SPLITS}
     popularity = Popularity(latest(list(splits.values())), splits["train"], len(item_ids))
     facts = read_item_metadata(items_folder, item_ids, rules_of.categorical, rules_of.numeric)
+    from_s = available_from_s(facts, rules_of, list(splits.values()))
     features = PairFeatures(facts, index, list(rules_of.event_rules), model.signatures["learned_similarity"])
     written = {}
     parts_of = queries_by_split(splits, rules_of, config)
@@ -117,15 +118,7 @@ def write_ranking_examples(
                     model.signatures["user_tower"], vectors, queries.people, queries.stops, rules_of.history_length
                 )
                 for example in _examples(
-                    queries,
-                    query_vectors,
-                    vectors,
-                    features,
-                    facts,
-                    popularity,
-                    rules_of,
-                    config,
-                    candidates,
+                    queries, query_vectors, vectors, features, from_s, popularity, rules_of, config, candidates
                 ):
                     writer.write(example)
                     written[split] += 1
@@ -210,7 +203,7 @@ def _examples(
     query_vectors: np.ndarray,
     vectors: np.ndarray,
     features: PairFeatures,
-    facts: ItemMetadata,
+    from_s: np.ndarray,
     popularity: Popularity,
     data: DataConfig,
     config: RankingConfig,
@@ -222,7 +215,7 @@ def _examples(
     for start in range(0, len(queries.ids), _QUERIES_AT_ONCE):
         rows = np.arange(start, min(start + _QUERIES_AT_ONCE, len(queries.ids)))
         scores = query_vectors[rows] @ vectors.T
-        scores[facts.published_at_s[None] > queries.times_s[rows, None]] = -np.inf  # did not exist yet
+        scores[from_s[None] > queries.times_s[rows, None]] = -np.inf  # did not exist yet
         chosen = [
             _candidates(queries, row, scores[number], config, list_length, generator) for number, row in enumerate(rows)
         ]

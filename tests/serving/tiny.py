@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from components.datasets.interactions import Interactions
 from serving import index as index_lib
 from serving.config import IndexConfig, ServingConfig
 from serving.online.catalog import Catalogue, Shelf
@@ -72,6 +73,24 @@ def histories_of(rows, event_names=("play", "like"), history_length=5):
     items, events, ages = (np.array([step[part] for step in flat]) for part in range(3)) if flat else (np.zeros(0),) * 3
     splits = np.concatenate([[0], np.cumsum([len(steps) for steps in rows.values()], dtype=int)])
     return Histories(list(rows), splits, items, events, ages, event_names, history_length)
+
+
+def interactions_of(*users):
+    """Likes of users: each (items, times in seconds, number of history)."""
+    items, times_s = ([step for user in users for step in user[place]] for place in (0, 1))
+    return Interactions(
+        user_ids=[f"u{number}" for number in range(len(users))],
+        splits=np.cumsum([0, *(len(user[0]) for user in users)]),
+        items=np.array(items, np.int32),
+        events=np.full(len(items), 2, np.int32),
+        event_names=("like",),
+        times_s=np.array(times_s, np.float64),
+        weights=np.ones(len(items), np.float32),
+        positives=np.ones(len(items), bool),
+        values=np.full(len(items), np.nan, np.float32),
+        num_history=np.array([user[2] for user in users], np.int64),
+        ordered=np.ones(len(users), bool),
+    )
 
 
 def recommender(

@@ -1,4 +1,4 @@
-"""Full-ranking metrics: every candidate is ranked, what a user has seen is hidden, ties have one order.
+"""Full-ranking metrics: every candidate is ranked, what a user has seen is hidden, equal scores rank at random.
 
 U users, N items, B users of a block, K the largest cutoff. Values are kept per user, so that intervals and paired differences can be drawn.
 """
@@ -16,6 +16,7 @@ RESAMPLES = 1000  # bootstrap draws
 _DRAWS_AT_ONCE = 50
 
 ScoreBlock = Callable[[np.ndarray], np.ndarray]  # rows of users int [B] -> scores float [B, N]
+MaskBlock = Callable[[np.ndarray], np.ndarray]  # rows of users int [B] -> bool [B, N]
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,16 @@ def evaluate(
     candidates: np.ndarray | None = None,
     rows: np.ndarray | None = None,
     block_users: int = BLOCK_USERS,
+    unavailable: MaskBlock | None = None,
 ) -> Evaluation:
     """Rank the candidates for every user and score the lists.
 
-    score_block: rows int64 [B] -> scores [B, N], finite; higher is better, equal scores rank by position.
+    score_block: rows int64 [B] -> scores [B, N], finite; higher is better. Equal scores rank in a random order of each user's own, the
+    same in every call, so that the order of the catalogue decides nothing.
     truth: sparse [U, N], the gain of each relevant item (1 where relevance is plain). An item that is hidden or no candidate
     cannot be found and counts as no truth. seen: sparse [U, N], nonzero = hidden from the list.
     candidates: bool [N], the items that are ranked (default all).
+    unavailable: rows int64 [B] -> bool [B, N], what does not exist yet when each user asks: hidden and no truth, as what is seen.
     rows: the users to evaluate (default all). A cutoff that is not below the number of candidates ranks nothing: its values are NaN.
     Recall divides by the number of relevant items; NDCG uses linear gains and a log2 discount (Järvelin & Kekäläinen, 2002).
     Raises ValueError where scores are not finite or shapes differ.
@@ -85,6 +89,8 @@ def evaluate(
         block = asked[start : start + block_users]
         gains = np.asarray(truth[block].todense())
         hidden = np.asarray((seen[block] != 0).todense()) | ~candidates
+        if unavailable is not None:
+            hidden |= unavailable(block)
         gains[hidden] = 0
         with_truth = (gains > 0).any(1)
         block, gains, hidden = block[with_truth], gains[with_truth], hidden[with_truth]
@@ -98,7 +104,7 @@ def evaluate(
                 f"{int((~np.isfinite(scores)).sum())} scores are not finite, the first for user row {block[~np.isfinite(scores).all(1)][0]}"
             )
         scores[hidden] = -np.inf
-        ranked = top_k(scores, depth)  # [B, K]
+        ranked = top_k(scores, depth, block)  # [B, K]
         kept.append(block)
         gains_at.append(np.where(ranked >= 0, np.take_along_axis(gains, np.maximum(ranked, 0), 1), 0))
         ideal_gains.append(-np.sort(-gains, 1)[:, :depth])
@@ -119,18 +125,19 @@ def evaluate(
     return Evaluation(join(kept, (0,)).astype(np.int64), values, totals, len(asked) - num_users)
 
 
-def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Positions of the k highest scores, best first, equal scores by position; int64 [B, k], -1 where only -inf is left.
+def top_k(scores: np.ndarray, k: int, seeds: np.ndarray) -> np.ndarray:
+    """Positions of the k highest scores, best first; int64 [B, k], -1 where only -inf is left.
 
-    scores: float [B, N], no NaN, -inf = not to be returned.
+    scores: float [B, N], no NaN, -inf = not to be returned. seeds: int [B], of the order of equal scores in each row.
     """
     k = min(k, scores.shape[1])
     ranked = np.full((len(scores), k), -1, np.int64)
     if k == 0:
         return ranked
     worst_kept = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
-    for row, (row_scores, bound) in enumerate(zip(scores, worst_kept)):
+    for row, (row_scores, bound, seed) in enumerate(zip(scores, worst_kept, seeds)):
         contenders = np.flatnonzero((row_scores >= bound) & (row_scores > -np.inf))
+        contenders = np.random.default_rng(seed).permutation(contenders)
         order = contenders[np.argsort(-row_scores[contenders], kind="stable")][:k]
         ranked[row, : len(order)] = order
     return ranked

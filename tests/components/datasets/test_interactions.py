@@ -196,3 +196,8 @@ def test_the_latest_of_everyone_is_that_of_their_last_split(tmp_path):
     assert both.user_ids == ["a", "b"] and both.items.tolist() == [1, 4, 2, 3] and both.splits.tolist() == [0, 2, 4]
     assert both.event_texts(both.events).tolist() == ["skip", "play", "skip", "skip"]
     assert len(latest([late.select(np.zeros(0, int))])) == 0
+
+
+def test_the_first_event_of_an_item_is_the_earliest_that_has_a_time():
+    interactions = of((0, [(1, 2, 30.0), (0, 2, math.nan)]), (0, [(1, 3, 20.0), (3, 2, 5.0)]))
+    np.testing.assert_array_equal(interactions.first_event_s(4), [np.nan, 20, np.nan, 5])

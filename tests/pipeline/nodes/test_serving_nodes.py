@@ -115,7 +115,7 @@ def evaluate(data, folder, model, index, sequences=None, evaluation=EVALUATION):
         evaluation=made,
         blessing=blessing,
         settings=to_json(evaluation),
-        history_length=5,
+        data=to_json(DATA),
         blessed_dir=str(Path(folder, "blessed")),
         code="",
     )
@@ -133,7 +133,14 @@ class TestRetrievalEvaluator:
     def test_the_table(self, data, index, tmp_path):
         """Ours knows the groups, so it beats popularity and random on warm and on cold items."""
         blessing, report = evaluate(data, tmp_path, data["good"], index)
-        assert {row["contender"] for row in report["rows"]} == {"ours", "popularity", "random", "item_knn", "text_knn"}
+        assert {row["contender"] for row in report["rows"]} == {
+            "ours",
+            "popularity",
+            "recent_popularity",
+            "random",
+            "item_knn",
+            "text_knn",
+        }
         slices = {
             "all",
             "warm items",
@@ -156,6 +163,11 @@ class TestRetrievalEvaluator:
         )
         assert ours["value"] > 1.5 * popular["value"]
         assert value(report, "ours", "HR@10", "new users")["users"] == 2
+        new = {
+            name: value(report, name, "NDCG@10", "new users")["value"]
+            for name in ("ours", "recent_popularity", "random")
+        }
+        assert new["ours"] >= new["recent_popularity"] - 0.05
         assert (
             value(report, "ours", "R@5", "cold items")["value"]
             > 0
@@ -210,7 +222,7 @@ class TestRetrievalEvaluator:
                 evaluation=world.artifact(standard_artifacts.ModelEvaluation, tmp_path / "e"),
                 blessing=world.artifact(standard_artifacts.ModelBlessing, tmp_path / "b"),
                 settings='{"min_gain_over_popularity": 0.0}',
-                history_length=5,
+                data=to_json(DATA),
                 blessed_dir=str(tmp_path),
                 code="",
             )

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from components.datasets.interactions import Interactions, window
+from components.datasets.interactions import window
 from serving.offline.encoding import encode_items, encode_users, sampled_user_vectors
 from serving.online.histories import Histories, KnownPeople
 from serving.online.vocabularies import Vocabularies
@@ -12,47 +12,32 @@ from tests.serving import tiny, world
 UNTIMED = np.nan
 
 
-def people(*users):
-    """Likes of users: each (items, times in seconds, number of history)."""
-    items, times_s = ([step for user in users for step in user[place]] for place in (0, 1))
-    return Interactions(
-        user_ids=[f"u{number}" for number in range(len(users))],
-        splits=np.cumsum([0, *(len(user[0]) for user in users)]),
-        items=np.array(items, np.int32),
-        events=np.full(len(items), 2, np.int32),
-        event_names=("like",),
-        times_s=np.array(times_s, np.float64),
-        weights=np.ones(len(items), np.float32),
-        positives=np.ones(len(items), bool),
-        values=np.full(len(items), np.nan, np.float32),
-        num_history=np.array([user[2] for user in users], np.int64),
-        ordered=np.ones(len(users), bool),
-    )
-
-
 def test_users_are_encoded_as_they_stood_before_the_target(model):
     """The last two of three items, 25 s and 5 s before the target; without time, of no age; without history, nothing."""
-    users = people(([1], [7], 0), ([0, 1, 2, 4], [0, 10, 30, 35], 3), ([3, 4], [UNTIMED] * 2, 1))
+    users = tiny.interactions_of(([1], [7], 0), ([0, 1, 2, 4], [0, 10, 30, 35], 3), ([3, 4], [UNTIMED] * 2, 1))
     vectors = tiny.vectors_of(5)
     encoded = encode_users(model.signatures["user_tower"], vectors, users, users.num_history, 2)
     expected = [np.zeros(tiny.DIM), 2 * vectors[1] / 26 + 2 * vectors[2] / 6, 2 * vectors[3]]
     np.testing.assert_allclose(encoded, expected, atol=1e-6)
-    assert encode_users(model.signatures["user_tower"], vectors, people(), np.zeros(0, int), 2).shape == (0, tiny.DIM)
+    assert encode_users(model.signatures["user_tower"], vectors, tiny.interactions_of(), np.zeros(0, int), 2).shape == (
+        0,
+        tiny.DIM,
+    )
 
 
 def test_sampled_users_are_spread_over_all_that_have_a_history(model):
     """Of users with 1, 0, 1, 1 and 1 interactions, two: the first and the last, after all that they did."""
-    users = people(*(([item], [10], 0) if item != 1 else ([], [], 0) for item in range(5)))
+    users = tiny.interactions_of(*(([item], [10], 0) if item != 1 else ([], [], 0) for item in range(5)))
     vectors = tiny.vectors_of(5)
     sampled = sampled_user_vectors(model.signatures["user_tower"], vectors, users, 9, count=2)
     np.testing.assert_allclose(sampled, 2 * vectors[[0, 4]], atol=1e-6)
 
 
 def test_stored_ages_count_from_the_last_event_of_all():
-    stored = Histories.of(people(([1, 4], [10, 40], 1), ([2, 3], [10, 50], 0), ([0], [UNTIMED], 0)), 5)
+    stored = Histories.of(tiny.interactions_of(([1, 4], [10, 40], 1), ([2, 3], [10, 50], 0), ([0], [UNTIMED], 0)), 5)
     assert stored.age_s.tolist() == [40, 10, 40, 0, 0]
     assert stored.event_names == ("like",) and not stored.events.any()
-    assert not Histories.of(people(([1], [UNTIMED], 0)), 5).age_s.any()
+    assert not Histories.of(tiny.interactions_of(([1], [UNTIMED], 0)), 5).age_s.any()
 
 
 def test_items_are_encoded_in_the_order_of_the_ids(model, tmp_path):
@@ -66,7 +51,9 @@ def test_items_are_encoded_in_the_order_of_the_ids(model, tmp_path):
 
 def test_what_is_stored_gives_the_window_of_the_offline_steps(model):
     """For users known from training the graph of the answer takes the same last interactions, with the same ages."""
-    users = people(*(([*range(user, user + user)], [10.0 * step for step in range(user)], 0) for user in range(6)))
+    users = tiny.interactions_of(
+        *(([*range(user, user + user)], [10.0 * step for step in range(user)], 0) for user in range(6))
+    )
     recommender = tiny.recommender(model, num_items=12)
     known = KnownPeople(Histories.of(users, 3), recommender._shelf, Vocabularies(recommender))
     nothing = tf.zeros([len(users), 0], tf.string)

@@ -58,14 +58,38 @@ def test_a_cutoff_that_holds_every_candidate_is_left_out():
     assert np.isnan(result.mean("R@3")) and np.isnan(result.totals["coverage@3"])
 
 
-def test_equal_scores_rank_by_position_also_at_the_cut():
-    scores = np.array([[0.0, 1, 1, 1, 5], [-np.inf, -np.inf, -np.inf, 2, -np.inf]])
-    assert metrics.top_k(scores, 3).tolist() == [[4, 1, 2], [3, -1, -1]]
-
-
-def test_top_k_is_the_stable_sort():
+def test_top_k_holds_the_highest_scores_and_nothing_that_is_not_to_be_returned():
     scores = np.random.default_rng(0).integers(0, 6, (50, 20)).astype(float)
-    np.testing.assert_array_equal(metrics.top_k(scores, 7), np.argsort(-scores, axis=1, kind="stable")[:, :7])
+    ranked = metrics.top_k(scores, 7, np.arange(50))
+    np.testing.assert_array_equal(np.take_along_axis(scores, ranked, 1), -np.sort(-scores, axis=1)[:, :7])
+    assert all(len(set(row)) == 7 for row in ranked.tolist())
+    assert metrics.top_k(np.array([[-np.inf, 2, -np.inf]]), 3, np.zeros(1, int)).tolist() == [[1, -1, -1]]
+
+
+def test_equal_scores_rank_in_any_order_but_each_time_in_the_same():
+    """Of 1,000 users with four equal scores and a better one each item comes second in a quarter, whatever its place in the catalogue."""
+    scores = np.tile([1.0, 1, 5, 1, 1], (1000, 1))
+    ranked = metrics.top_k(scores, 2, np.arange(1000))
+    assert (ranked[:, 0] == 2).all()
+    counts = np.bincount(ranked[:, 1], minlength=5)
+    assert counts[2] == 0 and counts[[0, 1, 3, 4]].min() > 200
+    np.testing.assert_array_equal(ranked[700:], metrics.top_k(scores[700:], 2, np.arange(700, 1000)))
+
+
+def test_constant_scores_find_as_much_as_chance_wherever_the_truth_stands():
+    """A recall of 1 in 10 at the first place of the catalogue as at the last, with a list of 2 of 20."""
+    for place in (0, 19):
+        truth = np.zeros((2000, 20))
+        truth[:, place] = 1
+        assert evaluate(np.zeros((2000, 20)), truth, cutoffs=(2,)).mean("R@2") == pytest.approx(0.1, abs=0.03)
+
+
+def test_what_is_not_there_yet_is_neither_shown_nor_sought():
+    """Item 0 comes after the first user has asked: of their two targets the other is found at rank 1; the second user finds both."""
+    later = np.array([[True, False, False], [False, False, False]])
+    result = evaluate([[3.0, 2.0, 1.0]] * 2, [[1, 1, 0]] * 2, cutoffs=(1, 2), unavailable=lambda rows: later[rows])
+    assert result.values["MRR@1"].tolist() == [1, 1] and result.values["R@1"].tolist() == [1, 0.5]
+    assert result.values["R@2"].tolist() == [1, 1] and result.totals["coverage@1"] == pytest.approx(2 / 3)
 
 
 def test_blocks_do_not_change_the_result():

@@ -1,6 +1,7 @@
 """Training: it learns what can be learnt, twice the same, and never its own answer."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ WAYS = {
     "profile_softmax": {"user_tower": "profile", "loss": "softmax"},
     "profile_sampled_items": {"user_tower": "profile", "loss": "profile_cosine", "items_per_step": 8, "batch_size": 2},
     "sequence_full_softmax": {"user_tower": "sequence", "loss": "full_softmax"},
-    "sequence_hard_negatives": {"user_tower": "sequence", "loss": "softmax", "hard_negatives": 2},
+    "sequence_hard_negatives": {"user_tower": "sequence", "loss": "softmax", "hard_negatives": 2, "epochs": 30},
     "both_full_softmax": {"user_tower": "both", "loss": "full_softmax", "half_life_days": 30.0},
     "sequence_softmax": {"user_tower": "sequence", "loss": "softmax"},
 }
@@ -38,7 +39,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_checkerboard_users_get_the_withheld_item(table, train_split, eval_split, tiny, way):
     """Even users took all even items but one: with what they know hidden, that one is first for all of them."""
-    model, history = _train(table, train_split, eval_split, tiny, **LONG_ENOUGH, **WAYS[way])
+    model, history = _train(table, train_split, eval_split, tiny, **{**LONG_ENOUGH, **WAYS[way]})
     validation = Validation(model, eval_split, table, "HR@1")
     assert validation.value(model.item_tower.encode(table)) >= 0.9
     if (
@@ -84,7 +85,8 @@ def test_ratings_of_the_own_kind_are_predicted_higher(table, tiny, tmp_path):
     nobody = read_interactions(
         [tiny.write_records(tmp_path / "nobody.gz", [])], table.item_ids, tuple(tiny.DATA.event_rules)
     )
-    model, history = _train(table, rated, nobody, tiny, loss="rating_mse", epochs=40, learning_rate=0.05)
+    wide = types.SimpleNamespace(**{**vars(tiny), "DATA": dataclasses.replace(tiny.DATA, history_length=12)})
+    model, history = _train(table, rated, nobody, wide, loss="rating_mse", epochs=40, learning_rate=0.05)
     assert history["loss"][-1] < 0.5 < 2 < history["loss"][0], (
         "variance of the ratings: 4, of which the start knows some"
     )
