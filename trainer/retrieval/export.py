@@ -14,7 +14,7 @@ import numpy as np
 
 from components.config import DataConfig
 from components.contract import Feature, item_features
-from components.datasets.interactions import PADDING, UNKNOWN_EVENT
+from components.datasets.interactions import FIRST_EVENT, PADDING, UNKNOWN_EVENT
 from trainer.data import ItemTable
 from trainer.explain.attribution import contributions, part_names
 from trainer.explain.integrated_gradients import history_parts
@@ -40,9 +40,9 @@ class Towers(tf.Module):
     ):
         super().__init__()
         self.item_tower, self.user_tower, self.attention = model.item_tower, model.user_tower, attention
-        codes = range(UNKNOWN_EVENT + 1, UNKNOWN_EVENT + 1 + len(events))
+        codes = range(FIRST_EVENT, FIRST_EVENT + len(events))
         self.event_codes = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(["", *events], tf.constant([PADDING, *codes], tf.int32)), UNKNOWN_EVENT
+            tf.lookup.KeyValueTensorInitializer(list(events), tf.constant(list(codes), tf.int32)), UNKNOWN_EVENT
         )
         self._data = data
         self.transform: Any = None

@@ -163,16 +163,10 @@ class TestRetrievalEvaluator:
         )
         assert ours["value"] > 1.5 * popular["value"]
         assert value(report, "ours", "HR@10", "new users")["users"] == 2
-        new = {
-            name: value(report, name, "NDCG@10", "new users")["value"]
-            for name in ("ours", "recent_popularity", "random")
-        }
-        assert new["ours"] >= new["recent_popularity"] - 0.05
-        assert (
-            value(report, "ours", "R@5", "cold items")["value"]
-            > 0
-            == value(report, "item_knn", "R@5", "cold items")["value"]
-        )
+        new, recent = (value(report, name, "NDCG@10", "new users")["value"] for name in ("ours", "recent_popularity"))
+        assert new >= recent - 0.05, "the list for new people is what is popular now"
+        ours, knn = (value(report, name, "R@5", "cold items")["value"] for name in ("ours", "item_knn"))
+        assert ours > knn + 0.05, "nobody took them, so ItemKNN finds them by chance alone"
         # Of four candidates, lists of five and ten rank nothing and are left out.
         among_cold = {
             row["metric"].partition("@")[2] for row in report["rows"] if row["slice"] == "cold items among cold"

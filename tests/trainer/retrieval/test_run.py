@@ -90,6 +90,9 @@ def test_an_unknown_event_counts_like_no_named_one_and_padding_counts_nothing(ex
     np.testing.assert_allclose(user("play", "like"), user("play", ""), atol=1e-6)
     assert np.abs(user("like", "") - user("skip", "")).max() > 1e-3
     assert np.isfinite(user("whistle", "")).all()
+    np.testing.assert_allclose(
+        user("", ""), user("whistle", ""), err_msg="an interaction without a kind is of an unknown one"
+    )
 
 
 def test_without_a_history_the_learned_similarity_is_the_dot_product(exported):
