@@ -26,8 +26,8 @@ def rows(
 ) -> list[dict[str, Any]]:
     """Rows as in `metrics.json` for both references.
 
-    truth_path: `truth.npz` of the world. index_folder, sequences, items: folders of a run's artifacts. The linear model learns from
-    train and eval, which is what ours is given as history, and is tuned on eval.
+    truth_path: `truth.npz` of the world. index_folder, sequences, items: folders of a run's artifacts. The linear model
+    learns from train and eval, which is what ours is given as history, and is tuned on eval.
     """
     truth = load_truth(truth_path)
     _, item_ids = load_index(str(index_folder), kind="exact")

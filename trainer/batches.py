@@ -33,9 +33,10 @@ class TrainingBatches:
         seed: int,
         few_shapes: bool = False,
     ):
-        """names: the features of the candidates. batch_size: users of a step, of all replicas together. history_length: a user with more
-        interactions stands for several, one for each window. few_shapes: fill up with padding, so that a compiler meets B alone, and L
-        as powers of two.
+        """names: the features of the candidates. batch_size: users of a step, of all replicas together.
+
+        history_length: a user with more interactions stands for several, one for each window. few_shapes: fill up with
+        padding, so that a compiler meets B alone, and L as powers of two.
         """
         self.sequences, self.table, self.names = sequences, table, tuple(names)
         self.batch_size, self.items_per_step, self.seed = batch_size, items_per_step, seed
@@ -50,10 +51,11 @@ class TrainingBatches:
     def at(self, epoch: int, step: int, part: int = 0, parts: int = 1) -> dict[str, Any]:
         """One batch, or one replica's part of it.
 
-        `candidates` int32 [C]: the whole catalogue where it has at most `items_per_step` items, else the items of the whole batch and a
-        uniform sample, in ascending order. `items` [B, L] are positions in `candidates` (-1 = padding). `features`: name -> [C, ...].
-        `events`, `age_s` [B, L] are as in `components.datasets.interactions.Window`, `weights`, `positives`, `values` [B, L] those of the
-        interactions, `ordered` bool [B] and `users` int [B] (rows of the features of users) those of the users.
+        `candidates` int32 [C]: the whole catalogue where it has at most `items_per_step` items, else the items of the
+        whole batch and a uniform sample, in ascending order. `items` [B, L] are positions in `candidates` (-1 =
+        padding). `features`: name -> [C, ...]. `events`, `age_s` [B, L] are as in
+        `components.datasets.interactions.Window`, `weights`, `positives`, `values` [B, L] those of the interactions,
+        `ordered` bool [B] and `users` int [B] (rows of the features of users) those of the users.
         """
         windows = self._shuffled(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
         batch = self._interactions(windows[part::parts])

@@ -42,7 +42,8 @@ class ItemTable:
     ) -> ItemTable:
         """Write the features of the transformed items as .npy files, and open them.
 
-        pattern: TFRecord files (gzipped where the name ends in .gz). vocabulary_sizes: known sizes; others are the highest id + 1.
+        pattern: TFRecord files (gzipped where the name ends in .gz). vocabulary_sizes: known sizes; others are the
+        highest id + 1.
         Raises ValueError where there are no items or an id comes twice.
         """
         features = [feature for feature in item_features(data) if feature.name != "item_id"]
@@ -88,7 +89,10 @@ class ItemTable:
 
     @classmethod
     def of_ids(cls, pattern: str) -> ItemTable:
-        """The transformed items without any feature, for what is learned from behaviour alone. Raises ValueError where there are none."""
+        """The transformed items without any feature, for what is learned from behaviour alone.
+
+        Raises ValueError where there are none.
+        """
         spec = {"item_id": tf.io.FixedLenFeature([], tf.string)}
         batches = record_dataset(pattern).batch(_PARSE_BATCH).map(lambda batch: tf.io.parse_example(batch, spec))
         item_ids = [item_id for batch in batches.as_numpy_iterator() for item_id in batch["item_id"].tolist()]
@@ -106,7 +110,7 @@ class ItemTable:
         )
 
     def take(self, indices: np.ndarray, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """The features of the items at `indices` int [C]: name -> [C, ...]. An index may repeat: each row is read once."""
+        """The features of the items at `indices` int [C]: name -> [C, ...]. A repeated index is read once."""
         unique, inverse = np.unique(np.asarray(indices), return_inverse=True)
         is_plain = len(unique) == len(inverse) and (inverse[1:] > inverse[:-1]).all()
         rows = {name: np.asarray(self.arrays[name][unique]) for name in (names or self.arrays)}

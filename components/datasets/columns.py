@@ -24,7 +24,8 @@ class Columns:
     def __enter__(self) -> Columns:
         if self._folder:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._files = {name: TemporaryFile(dir=self._folder) for name in self._dtypes}  # noqa: SIM115  (closed in __exit__)
+            for name in self._dtypes:
+                self._files[name] = TemporaryFile(dir=self._folder)  # noqa: SIM115  (closed in __exit__)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -44,7 +45,8 @@ class Columns:
     def rearranged(self, splits: np.ndarray, order: Sequence[int]) -> dict[str, np.ndarray]:
         """The columns with their users in another order; with a folder, mapped from one file each.
 
-        splits: int64 [num_users + 1], the bounds of the users in the order in which they were appended. order: their rows, as wanted.
+        splits: int64 [num_users + 1], the bounds of the users in the order in which they were appended. order: their
+        rows, as wanted.
         """
         found = {}
         for name, dtype in self._dtypes.items():

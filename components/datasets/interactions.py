@@ -1,7 +1,8 @@
 """Users' interactions as arrays, and the window: the last interactions of a user before a moment.
 
-Training, index, evaluation, ranking examples and the stored histories all read the artifact `Interactions` here and look back in time
-through `window` alone, so what a model is trained on is what it is served (docs/decisions/0040-one-window.md).
+Training, index, evaluation, ranking examples and the stored histories all read the artifact `Interactions` here and
+look back in time through `window` alone, so what a model is trained on is what it is served
+(docs/decisions/0040-one-window.md).
 """
 
 from __future__ import annotations
@@ -80,7 +81,10 @@ class Interactions:
         return np.zeros(len(users), np.int32) if self.known_rows is None else self.known_rows[users]
 
     def matrix(self, chosen: np.ndarray, num_items: int) -> sp.csr_matrix:
-        """float64 [num_users, num_items], 1 where a user has a chosen (bool [num_interactions]) interaction with an item."""
+        """1 where a user has a chosen interaction with an item: float64 [num_users, num_items].
+
+        chosen: bool [num_interactions].
+        """
         ones = np.ones(int(chosen.sum()))
         counts = sp.csr_matrix((ones, (self.user_rows[chosen], self.items[chosen])), (len(self), num_items))
         return (counts > 0).astype(np.float64)
@@ -100,7 +104,7 @@ class Interactions:
         return first
 
     def blocks(self, most_interactions: int) -> Iterator[np.ndarray]:
-        """The rows of all users, in ascending blocks with at most so many interactions together, or one user with more."""
+        """The rows of all users, in ascending blocks of at most so many interactions or of one user with more."""
         start = 0
         while start < len(self):
             stop = int(np.searchsorted(self.splits, self.splits[start] + most_interactions, "right")) - 1
@@ -125,7 +129,7 @@ class Interactions:
         )
 
     def asked_at_s(self, users: np.ndarray, stops: np.ndarray) -> np.ndarray:
-        """When users are asked about who have seen `stops` of their interactions: at the time of the next one, or of the last.
+        """The moment before which users have `stops` interactions: the time of the next one, else of the last.
 
         users, stops: int [B]. Returns float64 [B], NaN where that is unknown.
         """
@@ -158,10 +162,10 @@ def window(
     length: int,
     moments_s: np.ndarray | None = None,
 ) -> Window:
-    """The last `length` interactions of each user among their first `stops`, with their ages at the moment of the question.
+    """The last `length` interactions of each user before a moment, with their ages at that moment.
 
-    users: int [B], rows of users. stops: int [B], how many interactions of the user lie before the moment. moments_s: float64 [B],
-    seconds since 1970, NaN = unknown; by default `asked_at_s`.
+    users: int [B], rows of users. stops: int [B], how many interactions of the user lie before the moment. moments_s:
+    float64 [B], seconds since 1970, NaN = unknown; by default `asked_at_s`.
     """
     users, stops = np.asarray(users, np.int64), np.asarray(stops, np.int64)
     moments_s = interactions.asked_at_s(users, stops) if moments_s is None else moments_s
@@ -179,7 +183,7 @@ def window(
 
 
 def training_windows(interactions: Interactions, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """All interactions of everyone, cut from the latest on into windows of at most `length`, so that each is in one of them.
+    """Cuts the interactions of each user, from the latest on, into windows of at most `length`: each is in one.
 
     Returns users int64 [num_windows], ascending, and stops int64 [num_windows], as `window` takes them.
     """
@@ -205,8 +209,9 @@ def read_interactions(
 ) -> Interactions:
     """Read the sequence examples of a split, one user in memory at a time; users stand in the order of their ids.
 
-    patterns: TFRecord files or folders. item_ids: of the catalogue's rows. event_names: the kinds of events that have a code; by default
-    all that are found, in alphabetical order. folder: where the columns are written to be mapped from there; in memory by default.
+    patterns: TFRecord files or folders. item_ids: of the catalogue's rows. event_names: the kinds of events that have a
+    code; by default all that are found, in alphabetical order. folder: where the columns are written to be mapped from
+    there; in memory by default.
     Raises ValueError where an interaction's item is not in the catalogue: the artifacts are not of one run.
     """
     patterns = [patterns] if isinstance(patterns, str) else patterns
@@ -259,7 +264,7 @@ def read_interactions(
 
 
 def latest(splits: Sequence[Interactions]) -> Interactions:
-    """All that is known of everyone: of each user the interactions of the last split, which holds those of the earlier ones as history.
+    """All that is known of everyone: each user's interactions of the last split, whose history is the earlier ones.
 
     splits: in the order of time, of one catalogue.
     """

@@ -1,4 +1,4 @@
-"""Item examples as arrays in the order of the catalogue: metadata, words, and the inputs of a model's signature `encode_item`."""
+"""Item examples as arrays in the order of the catalogue: metadata, words, and the inputs of `encode_item`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def record_files(pattern: str) -> list[str]:
 
 
 def record_dataset(pattern: str) -> tf.data.Dataset:
-    """The serialized examples of a pattern or of a folder, file after file; a file is gzipped where its name ends in .gz."""
+    """The serialized examples of a pattern or of a folder; files whose names end in .gz are gzipped."""
     files = tf.data.Dataset.from_tensor_slices(tf.constant(record_files(pattern), tf.string))
     return files.flat_map(
         lambda path: tf.data.TFRecordDataset(

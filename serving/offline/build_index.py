@@ -1,4 +1,4 @@
-"""Vectors -> an index whose recall is measured on user vectors, or no index at all. The ItemIndex node calls `build_item_index`."""
+"""Builds an index whose recall on user vectors reaches the limit, or none."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def build_item_index(
 ) -> dict[str, Any]:
     """Build the index, measure it on the vectors of real users, and write it (docs/architecture.md, "ItemIndex").
 
-    vectors: float32 [N, D]. sequences_folder: a split's folder. settings: a ServingConfig as JSON. history_length: as DataConfig
-    has it. Returns the report.
-    Raises ValueError naming items whose vectors are not finite; RecallError with recall and limit where the index is below the limit.
+    vectors: float32 [N, D]. sequences_folder: a split's folder. settings: a ServingConfig as JSON. history_length: as
+    DataConfig has it. Returns the report.
+    Raises ValueError naming items whose vectors are not finite; RecallError with recall and limit where the index is
+    below the limit.
     """
     config = from_json(ServingConfig, settings)
     started = time.monotonic()
@@ -51,7 +52,8 @@ def build_item_index(
     for k, recall in report["recall"].items():
         if recall < config.index.min_recall:
             raise RecallError(
-                f"recall@{k} is {recall:.4f} on {len(queries)} user vectors, below the limit of {config.index.min_recall}"
+                f"recall@{k} is {recall:.4f} on {len(queries)} user vectors, "
+                f"below the limit of {config.index.min_recall}"
             )
     save_index(index, folder, item_ids, report)
     return report

@@ -19,8 +19,9 @@ def encode_users(
 ) -> np.ndarray:
     """The vectors of users as they stood before interaction `stops` of each, asking at the time of that interaction.
 
-    user_tower: the model's signature. vectors: float32 [num_items, dim]. stops: int64 [num_users], 0 to the number of interactions.
-    history_length: of a longer history the most recent interactions count. Returns float32 [num_users, dim].
+    user_tower: the model's signature. vectors: float32 [num_items, dim]. stops: int64 [num_users], 0 to the number of
+    interactions. history_length: of a longer history the most recent interactions count. Returns float32 [num_users,
+    dim].
     """
     encoded = [np.zeros((0, vectors.shape[1]), np.float32)]
     for start in range(0, len(interactions), _USERS_AT_ONCE):
@@ -39,7 +40,7 @@ def encode_users(
 def sampled_user_vectors(
     user_tower: Any, vectors: np.ndarray, interactions: Interactions, history_length: int, count: int
 ) -> np.ndarray:
-    """The vectors of up to `count` users with a history, spread evenly over all: queries of the kind that the index is asked.
+    """The vectors of up to `count` users with a history, spread evenly over all: queries to measure an index by.
 
     Arguments as of `encode_users`. Returns float32 [count or fewer, dim].
     """

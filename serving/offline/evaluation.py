@@ -1,4 +1,4 @@
-"""Full ranking on the test split: ours beside its baselines, in slices, with intervals. The evaluator node's entry point.
+"""Full ranking on the test split: the model beside its baselines, in slices, with intervals.
 
 U users of the test split, N items, D dimensions.
 """
@@ -52,7 +52,7 @@ class TestSet:
 
     @classmethod
     def of(cls, people: Interactions, available_from_s: np.ndarray) -> TestSet:
-        """The test set that a split's interactions make. available_from_s: float64 [N], `components.datasets.items.available_from_s`."""
+        """The test set of a split. available_from_s: float64 [N], by `components.datasets.items.available_from_s`."""
         history, num_items = people.is_history, len(available_from_s)
         asked_at_s = people.asked_at_s(np.arange(len(people)), people.num_history)
         is_later = available_from_s[people.items] > asked_at_s[people.user_rows]
@@ -112,8 +112,9 @@ def evaluate_retrieval(
 ) -> Decision:
     """Evaluate a model and its index, write `metrics.json`, and decide whether it may be published.
 
-    sequence_folders: split -> folder, of train, eval and test. items_folder: item examples. blessed_folder: where the last blessed model is
-    remembered between runs; written when this one is blessed. evaluation, data: EvaluationConfig and DataConfig as JSON.
+    sequence_folders: split -> folder, of train, eval and test. items_folder: item examples. blessed_folder: where the
+    last blessed model is remembered between runs; written when this one is blessed. evaluation, data: EvaluationConfig
+    and DataConfig as JSON.
     """
     config, rules = from_json(EvaluationConfig, evaluation), from_json(DataConfig, data)
     index, item_ids = load_index(index_folder, kind="exact")
@@ -174,7 +175,7 @@ def evaluate_retrieval(
 
 
 def slices_of(data: TestSet, is_cold: np.ndarray, domains: np.ndarray, active_from: int) -> Iterator[Slice]:
-    """The slices of the table: everyone; warm and cold items, the cold ones also among themselves; active and new users; domains.
+    """The slices of the table: all; warm, cold, and cold items among themselves; active and new users; domains.
 
     is_cold: bool [N], not in training. domains: str objects [N].
     """

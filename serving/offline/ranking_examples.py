@@ -1,10 +1,11 @@
 """Sequences, retrieval model and index -> ranking examples. The RankingExamples node calls `write_ranking_examples`.
 
-A query is an interaction of a person at its time: the item taken, liked or skipped, stands beside others of retrieval's list at that time
-and some of the whole catalogue. Retrieval was fitted on the interactions of the train split, so there the taken
-item looks more alike to the person than it ever will when serving. Training therefore sees two kinds of queries and a feature that tells
-them apart: of the train split (all seasons of the catalogue), and of the eval split (what retrieval has not seen). Some people of the eval
-split are held out of training: by them it is stopped and calibrated. Q queries, C candidates of a query, N items.
+A query is an interaction of a person at its time: the item taken, liked or skipped, stands beside others of retrieval's
+list at that time and some of the whole catalogue. Retrieval was fitted on the interactions of the train split, so there
+the taken item looks more alike to the person than it ever will when serving. Training therefore sees two kinds of
+queries and a feature that tells them apart: of the train split (all seasons of the catalogue), and of the eval split
+(what retrieval has not seen). Some people of the eval split are held out of training: by them it is stopped and
+calibrated. Q queries, C candidates of a query, N items.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ _QUERIES_AT_ONCE = 256
 class Queries:
     """Interactions to be ranked among others. people: a row for each query, cut before the target.
 
-    targets, users: int [Q]. stops: int [Q], how many interactions came before. later: what the person takes afterwards, which is no
-    example of what they do not take.
+    targets, users: int [Q]. stops: int [Q], how many interactions came before. later: what the person takes afterwards,
+    which is no example of what they do not take.
     """
 
     people: Interactions
@@ -93,10 +94,11 @@ def write_ranking_examples(
     ranking: str,
     candidates: int,
 ) -> dict[str, int]:
-    """Write a gzipped TFRecord file into the folder of each split that has one; returns the number of examples by split.
+    """Write a gzipped TFRecord file for each split that has a folder; returns the number of examples by split.
 
-    sequence_folders: split -> folder, of train, eval and test. items_folder: item examples. folders: of all splits or of some. data,
-    ranking: DataConfig and RankingConfig as JSON. candidates: as the answer's, so that the list is the one that is ranked.
+    sequence_folders: split -> folder, of train, eval and test. items_folder: item examples. folders: of all splits or
+    of some. data, ranking: DataConfig and RankingConfig as JSON. candidates: as the answer's, so that the list is the
+    one that is ranked.
     """
     rules_of, config = from_json(DataConfig, data), from_json(RankingConfig, ranking)
     model = tf.saved_model.load(model_path)
@@ -129,7 +131,9 @@ def write_ranking_examples(
 def queries_by_split(
     splits: Mapping[str, Interactions], data: DataConfig, config: RankingConfig
 ) -> dict[str, list[Queries]]:
-    """What the ranker trains on (half of it what retrieval was not fitted on, if there is so much), is stopped by, and is judged by.
+    """The queries that the ranker is trained on, stopped by and judged by, as `train`, `eval` and `test`.
+
+    Half of those to train on are ones that retrieval was not fitted on, if there are so many.
 
     Without an eval split, people are held out of the train split.
     """
@@ -167,8 +171,9 @@ def queries_of(
 ) -> Queries:
     """The interactions of a split that become queries.
 
-    In train the last `targets_per_user` of each person's later half, in eval and test those of the split itself; only where something
-    came before, and at most `limit` of them, thinned out by a digest of their name. keeps: tells by their id whose.
+    In train the last `targets_per_user` of each person's later half, in eval and test those of the split itself; only
+    where something came before, and at most `limit` of them, thinned out by a digest of their name. keeps: tells by
+    their id whose.
     """
     lengths = np.diff(people.splits)
     first = np.maximum(lengths // 2, lengths - config.targets_per_user) if split == "train" else people.num_history
@@ -277,8 +282,8 @@ def _candidates(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The items of a query, the target first, and their places in retrieval's list (0 = beyond it).
 
-    The others are drawn evenly from the list. Taking its top instead would teach that what is similar is not taken: the target is
-    seldom there, the others always.
+    The others are drawn evenly from the list. Taking its top instead would teach that what is similar is not taken: the
+    target is seldom there, the others always.
     """
     people, target = queries.people, queries.targets[row]
     start, end = people.splits[row], people.splits[row] + queries.stops[row]

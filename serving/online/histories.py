@@ -1,6 +1,7 @@
 """What people did: given with the request, or known from training.
 
-B requests, L interactions given, H most recent known ones, U people, T interactions of all of them. Positions are rows of the index.
+B requests, L interactions given, H most recent known ones, U people, T interactions of all of them. Positions are rows
+of the index.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Histories:
     """What the people known at training time did, so that `user_id` alone is a full request.
 
     splits: int64 [U + 1], the bounds of each user's rows in the others. items: int32 [T] positions, oldest first.
-    events: int32 [T], which of `event_names`. age_s: float32 [T], seconds before the last event of the data, 0 where unknown.
+    events: int32 [T], which of `event_names`. age_s: float32 [T], seconds before the last event of the data, 0 where
+    unknown.
     """
 
     user_ids: Sequence[str]
@@ -83,7 +85,7 @@ class KnownPeople(tf.Module):
         self._event_names = _fixed(np.array([*histories.event_names, ""], object), tf.string)
 
     def history(self, user_id, history_ids, history_events, history_age_s) -> History:
-        """user_id: string [B]; the rest [B, L]. A history without any known id is replaced by the one known from training."""
+        """user_id: string [B]; the rest [B, L]. A history without any known id gives way to the stored one."""
         shape = tf.shape(history_ids)
         checks = [
             tf.debugging.assert_equal(shape[0], tf.shape(user_id)[0], "history_ids must have a row for each user_id"),

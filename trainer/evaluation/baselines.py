@@ -1,4 +1,4 @@
-"""The contenders that stand beside ours in every table. One interface: `fit` on the training matrix, then `scores` for histories.
+"""Baselines with one interface: `fit` on the training matrix, then `scores` for histories.
 
 U users, N items, B histories. Matrices of interactions are scipy CSR, [users, items].
 """
@@ -46,9 +46,10 @@ class Popularity:
 
 
 def recent_popularity(items: np.ndarray, times_s: np.ndarray, num_items: int) -> np.ndarray:
-    """How much each item was taken lately: an interaction counts half for every tenth of the data's time that it is old.
+    """Recent popularity: an interaction counts half for every tenth of the data's time that it is old.
 
-    items: int [num_interactions], of positive ones. times_s: float64 [num_interactions], NaN = counts in full. Returns float64 [num_items].
+    items: int [num_interactions], of positive ones. times_s: float64 [num_interactions], NaN = counts in full. Returns
+    float64 [num_items].
     """
     known = times_s[~np.isnan(times_s)]
     half_life_s = max(np.ptp(known) / _HALF_LIVES_IN_DATA, 1.0) if len(known) else 1.0
@@ -77,7 +78,7 @@ class Random:
 
 
 class ItemKnn:
-    """Items like those in the history, by the cosine of who took them, shrunk where few did (Deshpande & Karypis, 2004).
+    """Item-based k nearest neighbours by shrunk cosine of the users who took them (Deshpande & Karypis, 2004).
 
     neighbours: similar items kept for each item that is scored. shrinkage: added to the cosine's denominator.
     """
@@ -106,7 +107,7 @@ class ItemKnn:
 
 
 class ContentKnn:
-    """Items whose content is like the history's: cosine between an item's content and the mean of the history's unit content vectors.
+    """Content-based: the cosine between an item's content and the mean unit content vector of the history.
 
     content: sparse or dense [N, D], zero rows where an item has none; `tf_idf` of words or tags, or an embedding.
     """
@@ -126,7 +127,7 @@ class ContentKnn:
 
 
 def tf_idf(documents: Sequence[Sequence[str]]) -> sp.csr_matrix:
-    """Unit rows of term frequency times smooth inverse document frequency, ln((1 + n) / (1 + df)) + 1 (Spärck Jones, 1972).
+    """Unit rows of tf-idf with smooth idf, ln((1 + n) / (1 + df)) + 1 (Spärck Jones, 1972).
 
     documents: the words or tags of each item. Returns float32 [N, words]; an item without words is a zero row.
     """

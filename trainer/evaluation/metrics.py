@@ -1,6 +1,7 @@
 """Full-ranking metrics: every candidate is ranked, what a user has seen is hidden, equal scores rank at random.
 
-U users, N items, B users of a block, K the largest cutoff. Values are kept per user, so that intervals and paired differences can be drawn.
+U users, N items, B users of a block, K the largest cutoff. Values are kept per user, so that intervals and paired
+differences can be drawn.
 """
 
 from __future__ import annotations
@@ -62,14 +63,14 @@ def evaluate(
 ) -> Evaluation:
     """Rank the candidates for every user and score the lists.
 
-    score_block: rows int64 [B] -> scores [B, N], finite; higher is better. Equal scores rank in a random order of each user's own, the
-    same in every call, so that the order of the catalogue decides nothing.
-    truth: sparse [U, N], the gain of each relevant item (1 where relevance is plain). An item that is hidden or no candidate
-    cannot be found and counts as no truth. seen: sparse [U, N], nonzero = hidden from the list.
-    candidates: bool [N], the items that are ranked (default all).
-    unavailable: rows int64 [B] -> bool [B, N], what does not exist yet when each user asks: hidden and no truth, as what is seen.
-    rows: the users to evaluate (default all). A cutoff that is not below the number of candidates ranks nothing: its values are NaN.
-    Recall divides by the number of relevant items; NDCG uses linear gains and a log2 discount (Järvelin & Kekäläinen, 2002).
+    score_block: rows int64 [B] -> scores [B, N], finite; higher is better. Equal scores rank in a random order of each
+    user's own, the same in every call, so that the order of the catalogue decides nothing. truth: sparse [U, N], the
+    gain of each relevant item (1 where relevance is plain). An item that is hidden or no candidate cannot be found and
+    counts as no truth. seen: sparse [U, N], nonzero = hidden from the list. candidates: bool [N], the items that are
+    ranked (default all). unavailable: rows int64 [B] -> bool [B, N], what does not exist yet when each user asks:
+    hidden and no truth, as what is seen. rows: the users to evaluate (default all). A cutoff that is not below the
+    number of candidates ranks nothing: its values are NaN. Recall divides by the number of relevant items; NDCG uses
+    linear gains and a log2 discount (Järvelin & Kekäläinen, 2002).
     Raises ValueError where scores are not finite or shapes differ.
     """
     truth = sp.csr_matrix(truth, dtype=np.float64)
@@ -78,7 +79,8 @@ def evaluate(
     seen = sp.csr_matrix(truth.shape) if seen is None else sp.csr_matrix(seen)
     if candidates.shape != (num_items,) or seen.shape != truth.shape:
         raise ValueError(
-            f"truth {truth.shape}, seen {seen.shape} and candidates {candidates.shape} do not describe the same users and items"
+            f"truth {truth.shape}, seen {seen.shape} and candidates {candidates.shape} "
+            "do not describe the same users and items"
         )
     asked = np.arange(truth.shape[0]) if rows is None else np.asarray(rows)
     num_candidates = int(candidates.sum())
@@ -101,7 +103,8 @@ def evaluate(
             raise ValueError(f"scores: got shape {scores.shape}, expected {gains.shape}")
         if not np.isfinite(scores).all():
             raise ValueError(
-                f"{int((~np.isfinite(scores)).sum())} scores are not finite, the first for user row {block[~np.isfinite(scores).all(1)][0]}"
+                f"{int((~np.isfinite(scores)).sum())} scores are not finite, "
+                f"the first for user row {block[~np.isfinite(scores).all(1)][0]}"
             )
         scores[hidden] = -np.inf
         ranked = top_k(scores, depth, block)  # [B, K]
@@ -153,7 +156,10 @@ def ndcg(ranked_gains: np.ndarray, ideal_gains: np.ndarray) -> np.ndarray:
 
 
 def gini(counts: np.ndarray) -> float:
-    """Gini coefficient of how often each item is shown: 0 = all alike, near 1 = one item takes all. counts: [N]; NaN where all are zero."""
+    """Gini coefficient of how often each item is shown: 0 = all alike, near 1 = one item takes all.
+
+    counts: [N]. NaN where all are zero.
+    """
     ordered = np.sort(np.asarray(counts, np.float64))
     if not ordered.sum():
         return float("nan")

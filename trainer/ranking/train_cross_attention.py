@@ -27,7 +27,7 @@ _LEARNING_RATE = 3e-3
 _TEMPERATURE = 0.1  # of the logits at the start; learned
 _LISTED = 100  # items of retrieval's list in which it is judged
 _AT_ONCE = 256  # queries
-_SURE = 2.58  # standard errors by which it must be better than the dot product: the best of several epochs is often better by two
+_SURE = 2.58  # standard errors by which it must beat the dot product: the best of several epochs often does by two
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Queries:
 def fit_cross_attention(
     model: Retrieval, vectors: np.ndarray, train_split: Interactions, eval_split: Interactions
 ) -> CrossAttention:
-    """Softmax over a target, the other targets of the batch and a uniform sample, corrected for how often each is drawn.
+    """Fits the learned similarity by sampled softmax, corrected for how often each negative is drawn.
 
-    The target's NDCG within retrieval's list decides when it stops: over people whom it was not trained on, in the eval split, on which the
-    towers were not fitted; in the train split where the other knows no such people. It stays the dot product where it is not surely better.
-    vectors: float32 [N, D], all items'.
+    The target's NDCG within retrieval's list decides when it stops: over people whom it was not trained on, in the eval
+    split, on which the towers were not fitted; in the train split where the other knows no such people. It stays the
+    dot product where it is not surely better. vectors: float32 [N, D], all items'.
     """
     attention = CrossAttention(vectors.shape[1], name="cross_attention")
     as_dot = attention.get_weights()
@@ -83,7 +83,7 @@ def fit_cross_attention(
 def queries_of(
     model: Retrieval, vectors: np.ndarray, sequences: Interactions, users: np.ndarray, generator: np.random.Generator
 ) -> Queries:
-    """Successes of a split with something before them: some of each of these people, in their order, until there are enough."""
+    """Positive interactions with something before them: some of each user, in their order, until there are enough."""
     chosen: list[tuple[int, int]] = []
     for user in users:
         first, stop = sequences.splits[user] + max(int(sequences.num_history[user]), 1), sequences.splits[user + 1]
@@ -107,7 +107,10 @@ class Training:
     """Steps over queries, in a new order each epoch."""
 
     def __init__(self, attention: CrossAttention, vectors: np.ndarray, queries: Queries, counts: np.ndarray):
-        """counts: int [N], successes with each item. One without any is no negative: being no target either, that would be all to learn."""
+        """counts: int [N], positive interactions of each item.
+
+        An item without any is no negative: as it is no target either, to put it last would be all that is learned.
+        """
         self._attention, self._vectors, self._queries = attention, tf.constant(vectors), queries
         self._drawn_from, self._share = np.flatnonzero(counts), tf.constant(counts / counts.sum(), tf.float32)
         self._sharpness = tf.Variable(1 / _TEMPERATURE)

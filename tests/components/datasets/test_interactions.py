@@ -66,7 +66,7 @@ WORLDS = st.lists(STEPS, min_size=1, max_size=4)
 @settings(deadline=None, max_examples=200)
 @given(WORLDS, st.integers(1, 5), st.data())
 def test_the_window_is_what_plain_loops_give(steps_of_users, length, data):
-    """Of each user the last interactions before the moment, oldest first; the moment is that of the next one, else of the last."""
+    """The last interactions before the moment, oldest first; the moment is that of the next one, else of the last."""
     interactions = of(*((0, steps) for steps in steps_of_users))
     users = data.draw(st.lists(st.integers(0, len(steps_of_users) - 1), max_size=5))
     stops = [data.draw(st.integers(0, len(steps_of_users[user]))) for user in users]
@@ -101,7 +101,7 @@ def test_an_event_of_1970_has_an_age_as_any_other():
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.integers(0, 9), max_size=5), st.integers(1, 5))
 def test_every_interaction_is_in_one_training_window(counts, length):
-    """Cut from the latest on: the last window of a user is what an answer sees, and only the earliest one may be shorter."""
+    """The last window of a user is what an answer sees, and only the earliest one may be shorter."""
     interactions = of(*((0, [(0, 2, float(step)) for step in range(count)]) for count in counts))
     users, stops = training_windows(interactions, length)
     found = window(interactions, users, stops, length)

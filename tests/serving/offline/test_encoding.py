@@ -13,7 +13,7 @@ UNTIMED = np.nan
 
 
 def test_users_are_encoded_as_they_stood_before_the_target(model):
-    """The last two of three items, 25 s and 5 s before the target; without time, of no age; without history, nothing."""
+    """The last two of three items, 25 s and 5 s before the target; without time, of no age; else nothing."""
     users = tiny.interactions_of(([1], [7], 0), ([0, 1, 2, 4], [0, 10, 30, 35], 3), ([3, 4], [UNTIMED] * 2, 1))
     vectors = tiny.vectors_of(5)
     encoded = encode_users(model.signatures["user_tower"], vectors, users, users.num_history, 2)

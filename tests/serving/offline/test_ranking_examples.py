@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from components.config import DataConfig, TableConfig
 from components.datasets.interactions import Interactions
+from components.datasets.records import records
 from components.settings import to_json
 from serving.offline.ranking_examples import Popularity, queries_by_split, queries_of, write_ranking_examples
 from tests.serving import world
@@ -68,15 +69,18 @@ def examples(tmp_path_factory):
     model = world.save_model(world.GoodModel(), folder / "model")
     splits = ("train", "eval", "test")
     write_ranking_examples(
-        f"{model.uri}/Format-Serving", str(folder / "index"), {split: f"{sequences.uri}/Split-{split}" for split in splits},
-        f"{items.uri}/Split-train", {split: str(folder / split) for split in splits}, to_json(DATA), to_json(CONFIG), 20,
+        f"{model.uri}/Format-Serving", str(folder / "index"),
+        {split: f"{sequences.uri}/Split-{split}" for split in splits}, f"{items.uri}/Split-train",
+        {split: str(folder / split) for split in splits}, to_json(DATA), to_json(CONFIG), 20,
     )  # fmt: skip
-    read = lambda split: tf.data.TFRecordDataset(tf.io.gfile.glob(f"{folder / split}/*"), "GZIP").as_numpy_iterator()  # noqa: E731
-    return {split: [tf.train.Example.FromString(record).features.feature for record in read(split)] for split in splits}
+    return {
+        split: [tf.train.Example.FromString(record).features.feature for record in records(str(folder / split))]
+        for split in splits
+    }
 
 
 def test_each_query_has_one_target_and_others_not_taken(examples):
-    """u00 trains on six items, of which the last three are targets; each stands beside others, with its label alone 1."""
+    """u00 trains on six items, the last three are targets; each stands beside others, with its label alone 1."""
     for split, rows in examples.items():
         by_query = {}
         for row in rows:
@@ -100,7 +104,7 @@ def stops_of(rows, user, fitted):
 
 
 def test_training_is_told_what_retrieval_was_fitted_on_and_some_people_are_held_out(examples):
-    """Everyone has two interactions in eval, 6 and 7: in the file to train on, or in the one to stop by, never in both."""
+    """Everyone has two interactions in eval, 6 and 7: in the file to train on, or in the one to stop by, not in both."""
     held_out = 0
     for user in {f"u{number:02}" for number in range(world.NUM_USERS - 2)}:
         trained, stopped = stops_of(examples["train"], user, fitted=0), stops_of(examples["eval"], user, fitted=0)
@@ -121,7 +125,7 @@ def test_without_an_eval_split_people_are_held_out_of_train():
 
 
 def test_the_history_ends_before_the_query(examples):
-    """The query of stop n counts n plays (at most the five that the answer looks at), and the latest was ten seconds ago."""
+    """The query of stop n counts n plays (at most the five of the window), and the latest was ten seconds ago."""
     for row in examples["test"]:
         stop = int(row["query_id"].bytes_list.value[0].split(b"\n")[1])
         assert (
