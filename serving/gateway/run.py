@@ -21,6 +21,7 @@ from serving.gateway.stores.base import StoreUnavailable
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 2000  # beyond, uvicorn answers 503 at once
+MAX_HEAD_BYTES = 1 << 19  # of a request's line and headers: 100 ids of any letters in a query
 GRACE_S = 10
 
 
@@ -48,6 +49,7 @@ async def serve(settings: ServerSettings, ready: Callable[[int], None]) -> None:
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=30,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         ssl_certfile=settings.tls_certificate or None,
         ssl_keyfile=settings.tls_key or None,
     )

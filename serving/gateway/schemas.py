@@ -12,6 +12,7 @@ MAX_ITEMS = 1000
 MAX_K = 1000
 MAX_HISTORY = 500
 MAX_IDS = 1000
+MAX_IDS_IN_QUERY = 50  # what fits into a line of HTTP; the body of a POST takes more
 _ID_PATTERN = r"^[^\x00-\x1f\x7f]+$"
 _LATEST_S = 253_402_300_799  # the end of the year 9999
 
@@ -97,23 +98,46 @@ class SessionEvent(_Request):
     age_s: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = Field(default=0, description="seconds ago")
 
 
-class RecommendBody(_Request):
+class ListRules(_Request):
+    """The rules of a list."""
+
+    k: int = Field(default=10, ge=1, le=MAX_K, description="items at most")
+    domain: Word | None = Field(default=None, description="music, video, ...; any where absent")
+    exclude: list[Id] = Field(default=[], max_length=MAX_IDS, description="items that are not shown")
+    allow: list[Id] = Field(default=[], max_length=MAX_IDS, description="nothing else is shown")
+    max_per_creator: int | None = Field(default=None, ge=0, le=MAX_K, description="0 = any number")
+    max_item_age_s: int | None = Field(default=None, ge=0, le=_LATEST_S, description="published within so many seconds")
+
+
+class RankingRules(ListRules):
+    """The rules of a list, and how it is put together."""
+
+    diversity: float | None = Field(default=None, ge=0, le=1, description="0 = by utility alone")
+    exploration_rate: float | None = Field(default=None, ge=0, le=1, description="chance of each place to be drawn")
+    seed: int | None = Field(default=None, ge=0, le=2**31 - 1, description="of the exploration")
+
+
+class _IdsInQuery(BaseModel):
+    exclude: list[Id] = Field(default=[], max_length=MAX_IDS_IN_QUERY, description="not shown; may be repeated")
+    allow: list[Id] = Field(default=[], max_length=MAX_IDS_IN_QUERY, description="nothing else; may be repeated")
+
+
+class ListQuery(_IdsInQuery, ListRules):
+    """The rules of a list, in a query."""
+
+
+class RecommendQuery(_IdsInQuery, RankingRules):
+    """The rules of a list of recommendations, in a query."""
+
+
+class RecommendBody(RankingRules):
     """A request for a list, for a session (a history) or a person (an id)."""
 
     user_id: Id | None = None
     history: list[SessionEvent] = Field(default=[], max_length=MAX_HISTORY, description="oldest first")
-    k: int = Field(default=10, ge=1, le=MAX_K)
-    domain: Word | None = None
-    exclude: list[Id] = Field(default=[], max_length=MAX_IDS)
-    allow: list[Id] = Field(default=[], max_length=MAX_IDS, description="nothing else may be shown")
-    diversity: float | None = Field(default=None, ge=0, le=1)
-    exploration_rate: float | None = Field(default=None, ge=0, le=1)
-    max_per_creator: int | None = Field(default=None, ge=0, le=MAX_K)
-    max_item_age_s: int | None = Field(default=None, ge=0, le=_LATEST_S)
     objective_weights: dict[Word, Finite] | None = Field(
         default=None, description="kind of event -> weight; others count 0"
     )
-    seed: int | None = Field(default=None, ge=0, le=2**31 - 1, description="of the exploration")
 
 
 class ItemCard(BaseModel):

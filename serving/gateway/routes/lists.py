@@ -6,7 +6,6 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
 
 from serving.gateway.answers import Ask
 from serving.gateway.model_client import Rules
@@ -15,15 +14,14 @@ from serving.gateway.records import Event
 from serving.gateway.routes.cards import card_of, ranked_list
 from serving.gateway.routes.dependencies import COMMON_ERRORS, ItemId, ServiceOf, UserId, permitted
 from serving.gateway.schemas import (
-    MAX_IDS,
-    MAX_K,
     Explanation,
-    Id,
+    ListQuery,
+    ListRules,
     PartOut,
     RankedItem,
     RankedList,
     RecommendBody,
-    Word,
+    RecommendQuery,
 )
 from serving.gateway.service import Service
 
@@ -31,33 +29,15 @@ router = APIRouter(prefix="/v1", tags=["lists"], responses=responses(*COMMON_ERR
 MAX_PARTS = 20  # of an explanation, strongest first; the others are in the rest
 
 
-class ListQuery(BaseModel):
-    """The rules of a list."""
-
-    k: int = Field(default=10, ge=1, le=MAX_K, description="items at most")
-    domain: Word | None = Field(default=None, description="music, video, ...; any where absent")
-    exclude: list[Id] = Field(default=[], max_length=MAX_IDS, description="items that are not shown; may be repeated")
-    allow: list[Id] = Field(default=[], max_length=MAX_IDS, description="nothing else is shown; may be repeated")
-    max_per_creator: int | None = Field(default=None, ge=0, le=MAX_K, description="0 = any number")
-    max_item_age_s: int | None = Field(default=None, ge=0, le=2**40, description="published within so many seconds")
-
-    def rules(self) -> Rules:
-        """As the model takes them."""
-        return Rules(
-            exclude=tuple(self.exclude),
-            allow=tuple(self.allow),
-            domain=self.domain or "",
-            max_per_creator=self.max_per_creator or 0,
-            max_item_age_s=self.max_item_age_s or 0,
-        )
-
-
-class RecommendQuery(ListQuery):
-    """The rules of a list, and how it is put together."""
-
-    diversity: float | None = Field(default=None, ge=0, le=1, description="0 = by utility alone")
-    exploration_rate: float | None = Field(default=None, ge=0, le=1, description="chance of each place to be drawn")
-    seed: int | None = Field(default=None, ge=0, le=2**31 - 1, description="of the exploration")
+def rules_of(query: ListRules) -> Rules:
+    """The rules as the model takes them."""
+    return Rules(
+        exclude=tuple(query.exclude),
+        allow=tuple(query.allow),
+        domain=query.domain or "",
+        max_per_creator=query.max_per_creator or 0,
+        max_item_age_s=query.max_item_age_s or 0,
+    )
 
 
 @router.get("/users/{user_id}/recommendations", dependencies=permitted("read"), operation_id="recommend")
@@ -82,13 +62,12 @@ async def _recommend(body: RecommendBody, request: Request, service: Service) ->
         raise invalid("body.objective_weights", f"no kind of event {unknown[0]!r}, expected some of {', '.join(kinds)}")
     now_s = int(time.time())
     state = request.state
-    rules = ListQuery(**body.model_dump(include=set(ListQuery.model_fields))).rules()
     ask = Ask(
         request_id=state.request_id,
         deadline=state.deadline,
         user_id=service.pseudonyms(body.user_id or ""),
         k=body.k,
-        rules=rules,
+        rules=rules_of(body),
         objective_weights=tuple(weights.get(kind, 0.0) for kind in kinds) if weights else (),
         diversity=body.diversity or 0.0,
         exploration_rate=body.exploration_rate or 0.0,
@@ -107,7 +86,7 @@ async def similar(
     item_id: ItemId, query: Annotated[ListQuery, Query()], request: Request, service: ServiceOf
 ) -> RankedList:
     """The items most like one."""
-    answer = await service.answers.similar(item_id, query.k, query.rules(), request.state.deadline)
+    answer = await service.answers.similar(item_id, query.k, rules_of(query), request.state.deadline)
     if not answer.item_ids and service.catalog.get(item_id) is None:
         raise not_found("such item")
     return ranked_list(service.catalog, answer, request.state.request_id, service.settings.kinds)
@@ -145,13 +124,13 @@ def _strongest(parts: list[tuple[str, float]]) -> list[tuple[str, float]]:
 @router.get("/popular", dependencies=permitted("read"), operation_id="popular")
 async def popular(query: Annotated[ListQuery, Query()], request: Request, service: ServiceOf) -> RankedList:
     """The items with the most positive events; the score is their number."""
-    return _without_model(service, request, service.catalog.popular(query.k, query.rules()))
+    return _without_model(service, request, service.catalog.popular(query.k, rules_of(query)))
 
 
 @router.get("/latest", dependencies=permitted("read"), operation_id="latest")
 async def latest(query: Annotated[ListQuery, Query()], request: Request, service: ServiceOf) -> RankedList:
     """The items that appeared last; the score is the time (seconds since 1970, 0 = unknown)."""
-    return _without_model(service, request, service.catalog.latest(query.k, query.rules()))
+    return _without_model(service, request, service.catalog.latest(query.k, rules_of(query)))
 
 
 def _without_model(service: Service, request: Request, found: list[tuple[str, float]]) -> RankedList:
