@@ -15,7 +15,7 @@ from components.config import DataConfig, TableConfig
 from components.settings import SettingsError
 from pipeline.config import Config
 from serving.gateway.privacy import Pseudonyms, load_keys, tombstones_of
-from serving.gateway.records import Event, StoredItem
+from serving.gateway.records import Acceptance, Event, StoredItem
 from serving.gateway.stores.base import Store, StoreUnavailable, open_store
 
 SOURCE = "store:"  # a table's path: the pipeline's own store, or store:URL
@@ -84,8 +84,8 @@ async def _import_events(config: Config, store: Store) -> int:
     for batch in _batches(_rows(config.data, "events")):
         events = [_event(row, pseudonyms(row["user_id"])) for row in batch]
         events = [event for event in events if event.event in config.data.event_rules]
-        gone = await store.forgotten([tombstones(event.user_id) for event in events])
-        count += sum(await store.add_events([event for event, is_gone in zip(events, gone) if not is_gone]))
+        done = await store.add_events(events, [tombstones(event.user_id) for event in events])
+        count += done.count(Acceptance.ACCEPTED)
     return count
 
 

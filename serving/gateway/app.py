@@ -56,7 +56,6 @@ def create_app(service: Service) -> FastAPI:
         Frame,
         metrics=service.metrics,
         tracing=service.tracing,
-        budget_ms=config.budget_ms,
         hosts=service.hosts,
     )
     _declare_problems(app)

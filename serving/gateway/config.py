@@ -57,6 +57,7 @@ class GatewayConfig:
     """The gateway: budgets, limits, fallbacks, access."""
 
     budget_ms: float = 100.0  # of a request, unless it says X-Budget-Ms
+    explain_budget_ms: float = 5000.0  # of an explanation, which integrates gradients
     history_events: int = 500  # most recent events of a person that go into a request
     max_in_flight: int = 64  # requests to the model at once; more are refused at once with 503
     rate_limit_per_s: float = 500.0  # requests of one key (or address), on average
@@ -75,7 +76,14 @@ class GatewayConfig:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __post_init__(self) -> None:
-        for name in ("budget_ms", "max_in_flight", "rate_limit_per_s", "rate_limit_burst", "breaker_failures"):
+        for name in (
+            "budget_ms",
+            "explain_budget_ms",
+            "max_in_flight",
+            "rate_limit_per_s",
+            "rate_limit_burst",
+            "breaker_failures",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected more than 0")
         if self.history_events < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import time
 import uuid
@@ -40,16 +41,10 @@ class Frame:
     """ASGI middleware around the whole application."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        metrics: Metrics,
-        tracing: Tracing,
-        budget_ms: float,
-        hosts: Callable[[], frozenset[str] | None],
+        self, app: ASGIApp, metrics: Metrics, tracing: Tracing, hosts: Callable[[], frozenset[str] | None]
     ) -> None:
-        """budget_ms: of requests that say none. hosts: allowed values of Host without the port, None = any."""
-        self._app, self._metrics, self._tracing = app, metrics, tracing
-        self._budget_ms, self._hosts = budget_ms, hosts
+        """hosts: allowed values of Host without the port, None = any."""
+        self._app, self._metrics, self._tracing, self._hosts = app, metrics, tracing, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,7 +54,8 @@ class Frame:
         request_id = _request_id(headers.get("x-request-id"))
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
-        state["deadline"] = started + _budget_ms(headers.get("x-budget-ms"), self._budget_ms) / 1000
+        state["started"] = started
+        state["stated_budget_ms"] = _budget_ms(headers.get("x-budget-ms"))
         status = 500
 
         async def send_framed(message: Message) -> None:
@@ -138,9 +134,10 @@ def _request_id(given: str | None) -> str:
     return given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def _budget_ms(given: str | None, default: float) -> float:
+def _budget_ms(given: str | None) -> float | None:
+    """What the caller allows; None where no number was said."""
     try:
-        budget = float(given) if given is not None else default
+        budget = float(given or "")
     except ValueError:
-        return default
-    return min(max(budget, MIN_BUDGET_MS), MAX_BUDGET_MS) if budget == budget else default
+        return None
+    return None if math.isnan(budget) else min(max(budget, MIN_BUDGET_MS), MAX_BUDGET_MS)

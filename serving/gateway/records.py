@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 
@@ -18,6 +19,14 @@ class Event:
     time_s: int | None = None  # seconds since 1970; None where the table has no times
     value: float | None = None  # the rating, or another strength
     request_id: str = ""  # of the answer that it follows
+
+
+class Acceptance(Enum):
+    """What a store did with an event."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"  # of its `event_id`
+    FORGOTTEN = "forgotten"  # its person has a tombstone
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class Service:
             return await within(call, WRITE_S)
         except StoreUnavailable as error:
             raise unavailable(
-                "store-unavailable", "the store cannot acknowledge now; nothing was lost, try again"
+                "store-unavailable", "the store cannot acknowledge now; try again, an event under the same event_id"
             ) from error
         finally:
             self.metrics.store_seconds.labels("write").observe(time.monotonic() - started)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from serving.gateway.model_client import Rules
 from serving.gateway.page.covers import cover
 from serving.gateway.page.rendering import render
 from serving.gateway.page.session import PersonOf, page_permitted, sign_in, sign_out
@@ -183,7 +184,7 @@ async def _way_in(request: Request, service: Service, needs_key: bool = False) -
                 people.append(user_id)
                 if len(people) == KNOWN_PEOPLE:
                     break
-        popular = service.catalog.popular(10 * CHOICES, lists.ListQuery().rules())
+        popular = service.catalog.popular(10 * CHOICES, Rules())
         choices = _mixed([card_of(service.catalog, item_id) for item_id, _ in popular])
     return render(
         request, "sign_in.html", people=people, choices=choices, needs_key=needs_key, num_likes=NEW_LIKES, person=""

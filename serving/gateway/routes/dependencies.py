@@ -20,6 +20,12 @@ def service_of(request: Request) -> Service:
     return request.app.state.service
 
 
+def deadline_of(request: Request, budget_ms: float) -> float:
+    """When the answer must be there, of time.monotonic(): what the caller said, else `budget_ms` after the request came."""
+    stated = request.state.stated_budget_ms
+    return request.state.started + (budget_ms if stated is None else stated) / 1000
+
+
 def requires(scope: Scope) -> Callable[..., Awaitable[None]]:
     """A dependency that lets only callers with the scope through, and not too many of their requests."""
 

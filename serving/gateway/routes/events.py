@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from pydantic import ValidationError
 
 from serving.gateway.problems import responses
-from serving.gateway.records import Event
+from serving.gateway.records import Acceptance, Event
 from serving.gateway.routes.dependencies import COMMON_ERRORS, ServiceOf, permitted
 from serving.gateway.schemas import EventBatch, EventIn, EventOutcome, EventsAccepted
 from serving.gateway.service import Service
@@ -26,11 +26,9 @@ async def add_events(body: EventBatch | EventIn, service: ServiceOf) -> EventsAc
     judged = [_judged(one, service) for one in given]
     events = [one for one in judged if isinstance(one, Event)]
     tombstones = [service.tombstones(event.user_id) for event in events]
-    gone = dict(zip((event.event_id for event in events), await service.read(service.store.forgotten(tombstones))))
-    kept = [event for event in events if not gone[event.event_id]]
-    news = await service.durably(service.store.add_events(kept)) if kept else []
-    is_new = iter(news)
-    outcomes = [one if isinstance(one, EventOutcome) else _outcome(one, gone[one.event_id], is_new) for one in judged]
+    done = await service.durably(service.store.add_events(events, tombstones)) if events else []
+    became = iter(done)
+    outcomes = [one if isinstance(one, EventOutcome) else _outcome(one, next(became)) for one in judged]
     counts = {status: sum(one.status == status for one in outcomes) for status in ("accepted", "duplicate", "refused")}
     for status, count in counts.items():
         service.metrics.events.labels(status).inc(count)
@@ -67,7 +65,7 @@ def _refused(field: str, reason: str, event_id: str | None = None) -> EventOutco
     return EventOutcome(status="refused", event_id=event_id, field=field, reason=reason)
 
 
-def _outcome(event: Event, is_gone: bool, is_new: Any) -> EventOutcome:
-    if is_gone:
+def _outcome(event: Event, became: Acceptance) -> EventOutcome:
+    if became is Acceptance.FORGOTTEN:
         return _refused("user_id", "this person has asked to be forgotten", event.event_id)
-    return EventOutcome(status="accepted" if next(is_new) else "duplicate", event_id=event.event_id)
+    return EventOutcome(status=became.value, event_id=event.event_id)

@@ -12,7 +12,7 @@ from serving.gateway.model_client import Rules
 from serving.gateway.problems import invalid, not_found, responses
 from serving.gateway.records import Event
 from serving.gateway.routes.cards import card_of, ranked_list
-from serving.gateway.routes.dependencies import COMMON_ERRORS, ItemId, ServiceOf, UserId, permitted
+from serving.gateway.routes.dependencies import COMMON_ERRORS, ItemId, ServiceOf, UserId, deadline_of, permitted
 from serving.gateway.schemas import (
     Explanation,
     ListQuery,
@@ -64,7 +64,7 @@ async def _recommend(body: RecommendBody, request: Request, service: Service) ->
     state = request.state
     ask = Ask(
         request_id=state.request_id,
-        deadline=state.deadline,
+        deadline=deadline_of(request, service.settings.gateway.budget_ms),
         user_id=service.pseudonyms(body.user_id or ""),
         k=body.k,
         rules=rules_of(body),
@@ -86,7 +86,8 @@ async def similar(
     item_id: ItemId, query: Annotated[ListQuery, Query()], request: Request, service: ServiceOf
 ) -> RankedList:
     """The items most like one."""
-    answer = await service.answers.similar(item_id, query.k, rules_of(query), request.state.deadline)
+    deadline = deadline_of(request, service.settings.gateway.budget_ms)
+    answer = await service.answers.similar(item_id, query.k, rules_of(query), deadline)
     if not answer.item_ids and service.catalog.get(item_id) is None:
         raise not_found("such item")
     return ranked_list(service.catalog, answer, request.state.request_id, service.settings.kinds)
@@ -102,8 +103,8 @@ async def explain(user_id: UserId, item_id: ItemId, request: Request, service: S
     """Why an item has its place for a person: what each interaction and each field adds to its scores."""
     if service.catalog.get(item_id) is None:
         raise not_found("such item")
-    state = request.state
-    found = await service.answers.explain(service.pseudonyms(user_id), item_id, state.request_id, state.deadline)
+    deadline = deadline_of(request, service.settings.gateway.explain_budget_ms)
+    found = await service.answers.explain(service.pseudonyms(user_id), item_id, request.state.request_id, deadline)
     history, fields = _strongest(found.history), _strongest(found.fields)
     return Explanation(
         item=card_of(service.catalog, item_id),

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from serving.gateway.records import ApiKey, Event, Exposure, StoredItem, UserState
+from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 
 T = TypeVar("T")
 
@@ -43,8 +43,11 @@ class Store(ABC):
     # Events -------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    async def add_events(self, events: Sequence[Event]) -> list[bool]:
-        """Append events durably. Returns for each whether it is new; False is a duplicate of its `event_id`."""
+    async def add_events(self, events: Sequence[Event], tombstones: Sequence[str] = ()) -> list[Acceptance]:
+        """Append events durably. Returns what became of each.
+
+        tombstones: of the events' people, in their order; an event whose tombstone stands at that moment is left out.
+        """
 
     @abstractmethod
     async def num_events(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import redis.asyncio as redis_asyncio
 import redis.exceptions
 
-from serving.gateway.records import ApiKey, Event, Exposure, StoredItem, UserState
+from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 from serving.gateway.stores.base import Store, StoreUnavailable
 
 PREFIX = "zhiyin:"
@@ -25,10 +25,12 @@ _UNTIMED = 0  # the score of an event without a time
 
 _ADD_EVENTS = """
 local p, out = ARGV[1], {}
-for i = 2, #ARGV, 6 do
-  local id, user, item, kind, time, text = unpack(ARGV, i, i + 5)
-  if redis.call('HEXISTS', p .. 'event_ids', id) == 1 then
-    out[#out + 1] = 0
+for i = 2, #ARGV, 7 do
+  local id, user, item, kind, time, text, tombstone = unpack(ARGV, i, i + 6)
+  if tombstone ~= '' and redis.call('HEXISTS', p .. 'tombstones', tombstone) == 1 then
+    out[#out + 1] = 'forgotten'
+  elseif redis.call('HEXISTS', p .. 'event_ids', id) == 1 then
+    out[#out + 1] = 'duplicate'
   else
     local seq = string.format('%016d', redis.call('INCR', p .. 'event_seq'))
     redis.call('HSET', p .. 'event_ids', id, seq)
@@ -36,7 +38,7 @@ for i = 2, #ARGV, 6 do
     redis.call('ZADD', p .. 'event_order', 0, seq)
     redis.call('ZADD', p .. 'user:' .. user, time, seq)
     redis.call('HINCRBY', p .. 'item_counts', cjson.encode({item, kind}), 1)
-    out[#out + 1] = 1
+    out[#out + 1] = 'accepted'
   end
 end
 return out
@@ -113,13 +115,21 @@ class RedisStore(Store):
 
     # Events -------------------------------------------------------------------------------------------------------
 
-    async def add_events(self, events: Sequence[Event]) -> list[bool]:
+    async def add_events(self, events: Sequence[Event], tombstones: Sequence[str] = ()) -> list[Acceptance]:
         arguments = [PREFIX]
-        for event in events:
+        for event, tombstone in zip(events, tombstones or [""] * len(events)):
             time_s = str(_UNTIMED if event.time_s is None else event.time_s)
-            arguments += [event.event_id, event.user_id, event.item_id, event.event, time_s, _json(asdict(event))]
+            arguments += [
+                event.event_id,
+                event.user_id,
+                event.item_id,
+                event.event,
+                time_s,
+                _json(asdict(event)),
+                tombstone,
+            ]
         with _unavailable():
-            return [bool(is_new) for is_new in await _wait(self._redis.eval(_ADD_EVENTS, 0, *arguments))]
+            return [Acceptance(one) for one in await _wait(self._redis.eval(_ADD_EVENTS, 0, *arguments))]
 
     async def num_events(self) -> int:
         with _unavailable():

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from serving.gateway.records import ApiKey, Event, Exposure, StoredItem, UserState
+from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 from serving.gateway.stores import schema
 from serving.gateway.stores.base import Store, StoreUnavailable
 from serving.gateway.stores.writer import GroupWriter
@@ -58,9 +58,10 @@ class SqliteStore(Store):
 
     # Events -------------------------------------------------------------------------------------------------------
 
-    async def add_events(self, events: Sequence[Event]) -> list[bool]:
-        def apply(db: sqlite3.Connection) -> list[bool]:
-            return [_insert_event(db, event) for event in events]
+    async def add_events(self, events: Sequence[Event], tombstones: Sequence[str] = ()) -> list[Acceptance]:
+        def apply(db: sqlite3.Connection) -> list[Acceptance]:
+            marks = tombstones or [""] * len(events)
+            return [_insert_event(db, event, mark) for event, mark in zip(events, marks)]
 
         return await self._writer.write(apply)
 
@@ -286,14 +287,16 @@ def restore_database(copy: Path, to: Path) -> None:
     source.close()
 
 
-def _insert_event(db: sqlite3.Connection, event: Event) -> bool:
+def _insert_event(db: sqlite3.Connection, event: Event, tombstone: str) -> Acceptance:
+    if tombstone and db.execute("SELECT 1 FROM tombstones WHERE tombstone = ?", (tombstone,)).fetchone():
+        return Acceptance.FORGOTTEN
     # Looked up first: an insertion that is ignored would use up a number, and the numbers count the accepted events.
     if db.execute("SELECT 1 FROM events WHERE event_id = ?", (event.event_id,)).fetchone():
-        return False
+        return Acceptance.DUPLICATE
     row = (event.event_id, event.user_id, event.item_id, event.event, event.time_s, event.value, event.request_id)
     db.execute(f"INSERT INTO events ({_EVENT}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
     _count(db, event.item_id, event.event, 1)
-    return True
+    return Acceptance.ACCEPTED
 
 
 def _count(db: sqlite3.Connection, item_id: str, event: str, change: int) -> None:

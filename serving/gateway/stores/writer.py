@@ -36,8 +36,9 @@ class GroupWriter:
 
     def stop(self) -> None:
         """Write what waits, then end."""
-        self._waiting.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._waiting.put(None)
+            self._thread.join()
 
     async def write(self, apply: Callable[[sqlite3.Connection], T]) -> T:
         """What `apply` returns, once its commit is on disk.

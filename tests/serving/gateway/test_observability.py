@@ -39,6 +39,7 @@ def test_a_callers_trace_goes_through_to_the_model_server(model_server, tmp_path
     gateway.http.get("/v1/users/someone/recommendations", headers=headers).raise_for_status()
     gateway.stop()
     server.shutdown()
+    server.server_close()
     spans = {span.name: span for span in Collector.spans if span.trace_id.hex() == TRACE}
     assert {"GET", "store.user_state", "model.recommend"} <= set(spans)
     assert spans["GET"].parent_span_id.hex() == PARENT

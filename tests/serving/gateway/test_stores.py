@@ -6,13 +6,14 @@ import sqlite3
 
 import pytest
 
-from serving.gateway.records import ApiKey, Event, Exposure, StoredItem
+from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem
 from serving.gateway.stores import schema
 from serving.gateway.stores.base import StoreUnavailable, open_store
 from serving.gateway.stores.sqlite import SqliteStore, restore_database
 from tests.serving.gateway import running
 
 NUMBERS = itertools.count(1)
+NEW, KNOWN = Acceptance.ACCEPTED, Acceptance.DUPLICATE
 
 
 def event(number, user_id="u", item_id="i", kind="play", time_s=100):
@@ -32,8 +33,8 @@ class Contract:
 
     def test_an_event_is_taken_once_and_read_back_as_it_was(self, url):
         async def go(store):
-            assert await store.add_events([event(1), event(1), event(2)]) == [True, False, True]
-            assert await store.add_events([event(2), event(3)]) == [False, True]
+            assert await store.add_events([event(1), event(1), event(2)]) == [NEW, KNOWN, NEW]
+            assert await store.add_events([event(2), event(3)]) == [KNOWN, NEW]
             assert await listed(store.events()) == [event(1), event(2), event(3)]
             assert await store.num_events() == 3
             assert await store.item_counts() == {("i", "play"): 3}
@@ -80,16 +81,18 @@ class Contract:
             await store.put_user("u", {"age": 3.0})
             await store.put_user("stays", {"age": 4.0})
             assert await store.forget_user("u", "mark", 77) == 2
-            assert await listed(store.events()) == [event(2, user_id="stays")]
             assert await store.user_exposures("u") == []
             assert await store.get_user("u") is None
             assert (await store.user_state("u", "mark", 5)).is_forgotten
             assert await store.forgotten(["mark", "other"]) == [True, False]
+            late = [event(7), event(8, user_id="stays")]
+            assert await store.add_events(late, ["mark", "other"]) == [Acceptance.FORGOTTEN, NEW]
             assert await listed(store.exposures()) == [exposure(2, "stays")]
             assert await store.get_user("stays") == {"age": 4.0}
+            assert await listed(store.events()) == [event(2, user_id="stays"), event(8, user_id="stays")]
             counts = await store.item_counts()
-            assert (counts["i", "play"], counts.get(("j", "play"), 0)) == (1, 0)
-            assert await store.num_events() == 3, "the number of accepted events only grows"
+            assert (counts["i", "play"], counts.get(("j", "play"), 0)) == (2, 0)
+            assert await store.num_events() == 4, "the number of accepted events only grows"
 
         running.run(go, url)
 
@@ -150,7 +153,7 @@ class Contract:
     def test_writes_from_many_at_once_are_each_acknowledged_once(self, url):
         async def go(store):
             batches = [[event(10 * n + m, user_id=f"u{n}") for m in range(3)] for n in range(50)]
-            assert await asyncio.gather(*map(store.add_events, batches)) == [[True] * 3] * 50
+            assert await asyncio.gather(*map(store.add_events, batches)) == [[NEW] * 3] * 50
             assert len(await listed(store.events())) == 150
 
         running.run(go, url)
@@ -177,7 +180,7 @@ class TestSqlite(Contract):
             await store.add_events([event(2)])
             restore_database(tmp_path / "copy.sqlite", store.path)
             assert await listed(store.events()) == [event(1)]
-            assert await store.add_events([event(3)]) == [True]
+            assert await store.add_events([event(3)]) == [NEW]
 
         running.run(go, url)
 
@@ -190,8 +193,8 @@ class TestSqlite(Contract):
         async def go():
             first, second = SqliteStore(url), SqliteStore(url)
             await asyncio.gather(first.open(), second.open())
-            assert await first.add_events([event(1)]) == [True]
-            assert await second.add_events([event(1), event(2)]) == [False, True]
+            assert await first.add_events([event(1)]) == [NEW]
+            assert await second.add_events([event(1), event(2)]) == [KNOWN, NEW]
             await asyncio.gather(first.close(), second.close())
 
         asyncio.run(go())
