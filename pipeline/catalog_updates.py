@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from components.settings import SettingsError
 from pipeline.config import Config
-from pipeline.local_model import ServedModel, newest_version
+from pipeline.local_model import CurrentModel, newest_version
 
 if TYPE_CHECKING:
     from serving.export.catalog_updates import Changes, Item
@@ -59,7 +59,7 @@ def restore(config: Config, item_ids: Sequence[str], servers: Sequence[str]) -> 
         listed = withdrawn(config)
         if unknown := [item_id for item_id in item_ids if item_id not in listed]:
             raise SettingsError(f"--restore: not withdrawn: {', '.join(unknown)}")
-        model = ServedModel(config)
+        model = CurrentModel(config)
         came_later = changes_lib.read(str(model.path)).added
         items = model.items(sorted(set(item_ids) & set(model.ids("item"))))
         items |= {item_id: came_later[item_id] for item_id in item_ids if item_id in came_later}
@@ -76,7 +76,7 @@ def add(config: Config, items: Mapping[str, Item], servers: Sequence[str]) -> in
     with _one_at_a_time(config):
         if gone := sorted(set(items) & set(withdrawn(config))):
             raise SettingsError(f"withdrawn before, restore them first: {', '.join(gone)}")
-        model = ServedModel(config)
+        model = CurrentModel(config)
         model.add(items)  # what this one refuses would keep the version from being loaded again
         _change(config, servers, lambda changes: changes.add(items))
         return len(added(newest(config)))
@@ -136,7 +136,7 @@ def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
     from components.tables.examples import TableToExamples
     from components.tables.inspection import inspect_table
 
-    model = ServedModel(config)
+    model = CurrentModel(config)
     data = replace(config.data, catalogue=replace(config.data.catalogue, path=str(table)))
     settings, columns = table_and_columns(data, "catalogue")
     facts = inspect_table(settings, columns)

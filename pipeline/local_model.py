@@ -1,9 +1,14 @@
-"""Answers of the newest pushed model, in this process: what `recommend`, `similar` and the demo print."""
+"""The model that is current, asked in this process: the newest pushed version, and the artifacts that it was made from.
+
+Whatever answers here (`recommend`, `similar`, `explain`, `tags`, the demo, `add`, `withdraw`) starts from `CurrentModel`, so that all speak
+of one model: a model that was trained and not blessed is no part of it; a refresh is; so are items that were added or withdrawn since.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,83 +16,125 @@ import numpy as np
 
 from components.settings import SettingsError
 from pipeline.config import Config
+from pipeline.lineage import Part, parts_of_version
 
 if TYPE_CHECKING:
-    from serving.export.catalog_updates import Item
+    from serving.export.catalog_updates import Changes, Item
 
-USERS_AT_ONCE = 256
+KEYS_AT_ONCE = 256  # people or items of one call
 
 
 @dataclass(frozen=True)
-class Answer:
+class RankedList:
     """One person's (or item's) list, best first."""
 
-    key: str
+    key: str  # of the person or the item that was asked for
     item_ids: list[str]
     scores: list[float]
     fallback: bool = False  # nothing is known of the person: the list of new people
 
 
-class ServedModel:
-    """The newest version of a pipeline's exact model."""
+class CurrentModel:
+    """The newest version of a pipeline's exact model, as it is served now; it is loaded when it is first asked."""
 
     def __init__(self, config: Config):
         """Raises SettingsError where nothing has been pushed yet."""
+        self.config = config
         self.path = newest_version(config.serving_path / config.name)
+
+    @cached_property
+    def updates(self) -> Changes:
+        """The items that were added and withdrawn since the version was built."""
+        from serving.export import catalog_updates
+
+        return catalog_updates.read(str(self.path))
+
+    @cached_property
+    def signatures(self) -> Mapping[str, Any]:
+        """The signatures of the loaded model (docs/architecture.md), brought up to `updates`."""
         from serving.export import catalog_updates, saved_model
 
-        self._signatures = saved_model.load(str(self.path)).signatures
-        self._changes = catalog_updates.read(str(self.path))
-        catalog_updates.apply(self._signatures, self._changes)
+        loaded = saved_model.load(str(self.path)).signatures
+        catalog_updates.apply(loaded, self.updates)
+        return loaded
 
-    def recommend(self, user_ids: Sequence[str], k: int) -> Iterator[Answer]:
-        """A list for each person, from what training knew of them."""
-        yield from self._answers("recommend_user", "user_id", user_ids, k)
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """The artifacts that the version was made from (`pipeline.lineage`); none where the work folder does not know it."""
+        return parts_of_version(self.config.work_path, self.config.name, self.path.name)
 
-    def similar(self, item_id: str, k: int) -> Answer:
-        """The items nearest to one."""
+    def part(self, name: str) -> Part:
+        """One of `parts`. Raises SettingsError where it is not known."""
+        if name not in self.parts:
+            raise SettingsError(f"the run that version {self.path.name} came from is not in {self.config.work_path}")
+        return self.parts[name]
+
+    @cached_property
+    def retrieval_signatures(self) -> Mapping[str, Any]:
+        """The signatures of the retrieval model that the version was made from. Raises SettingsError where it is not known."""
         import tensorflow as tf
 
-        nothing = {name: tf.constant([[]], tf.string) for name in ("exclude_ids", "allow_ids")} | {
-            "domain": tf.constant([""])
-        }
-        nothing |= {"max_per_creator": tf.constant([0])}
-        nothing |= {name: tf.constant([0], tf.int64) for name in ("max_item_age_s", "time_s")}
-        (answer,) = self._answers("similar", "item_id", [item_id], k, nothing)
-        return answer
+        return tf.saved_model.load(str(self.part("model").path / "Format-Serving")).signatures
+
+    def recommend(self, user_ids: Sequence[str], k: int, at_s: int = 0) -> Iterator[RankedList]:
+        """A list for each person, from what training knew of them. at_s: seconds since 1970; 0 is the time of the last event known."""
+        if at_s:
+            yield from self._lists("recommend", "user_id", user_ids, k, {"time_s": at_s})
+        else:
+            yield from self._lists("recommend_user", "user_id", user_ids, k)
+
+    def similar(self, item_ids: Sequence[str], k: int) -> Iterator[RankedList]:
+        """For each item the items nearest to it. Raises SettingsError for an item that the model does not know."""
+        self.require_items(item_ids)
+        yield from self._lists("similar", "item_id", item_ids, k)
 
     def explain(self, user_id: str, item_id: str) -> dict[str, Any]:
-        """The outputs of the signature `explain` for one item (docs/architecture.md), without their batch. SettingsError: no such item."""
+        """The outputs of the signature `explain` for one item (docs/architecture.md), without their batch."""
         import tensorflow as tf
 
-        if item_id not in set(self.ids("item")) | set(self._changes.added):
-            raise SettingsError(f"--item: the model knows no item {item_id!r}")
-        nothing, no_numbers = tf.fill([1, 0], ""), tf.zeros([1, 0])
-        inputs = {
+        self.require_items([item_id])
+        signature = self.signatures["explain"]
+        inputs = _saying_nothing(signature, 1) | {
             "user_id": tf.constant([user_id]),
             "item_ids": tf.constant([[item_id]]),
-            "time_s": tf.zeros([1], tf.int64),
         }
-        inputs |= {
-            "history_ids": nothing,
-            "history_events": nothing,
-            "history_age_s": no_numbers,
-            "objective_weights": no_numbers,
-        }
-        return {name: value.numpy()[0] for name, value in self._signatures["explain"](**inputs).items()}
+        return {name: value.numpy()[0] for name, value in signature(**inputs).items()}
 
     def query(self, user_id: str) -> np.ndarray:
         """A person's vector float32 [D], from what training knew of them."""
         import tensorflow as tf
 
-        nothing = tf.fill([1, 0], "")
-        inputs = {"history_ids": nothing, "history_events": nothing, "history_age_s": tf.zeros([1, 0])}
-        return self._signatures["encode_user"](user_id=tf.constant([user_id]), **inputs)["vector"].numpy()[0]
+        signature = self.signatures["encode_user"]
+        inputs = _saying_nothing(signature, 1) | {"user_id": tf.constant([user_id])}
+        return signature(**inputs)["vector"].numpy()[0]
 
     def ids(self, kind: str) -> list[str]:
-        """The `user` or `item` ids that the model knows."""
+        """The `user` or `item` ids that the version was built with."""
         lines = (self.path / "assets" / f"{kind}_ids.txt").read_text(encoding="utf-8").split("\n")
         return lines[1:-1]  # the first line stands for what is unknown, the last is empty
+
+    def knows_items(self, item_ids: Sequence[str]) -> list[bool]:
+        """For each id, whether the version was built with the item or it was added since."""
+        known = set(self.ids("item")) | set(self.updates.added)
+        return [item_id in known for item_id in item_ids]
+
+    def require_items(self, item_ids: Sequence[str]) -> None:
+        """Raises SettingsError naming the items that the model does not know."""
+        unknown = [item_id for item_id, known in zip(item_ids, self.knows_items(item_ids)) if not known]
+        if unknown:
+            raise SettingsError(f"--item: the current model has no item {', '.join(map(repr, unknown))}")
+
+    @cached_property
+    def num_shown(self) -> int:
+        """How many items can be shown at all."""
+        return len((set(self.ids("item")) | set(self.updates.added)) - set(self.updates.withdrawn))
+
+    def titles(self, item_ids: set[str]) -> dict[str, str]:
+        """`domain: title` of the items in the catalogue that the version was made from; the id of those that are not in it."""
+        found = dict.fromkeys(item_ids, "")
+        if "catalogue" in self.parts:
+            found |= _titles(self.parts["catalogue"].path / "Split-train", item_ids)
+        return {item_id: title or item_id for item_id, title in found.items()}
 
     def encode(self, folder: str) -> dict[str, Item]:
         """The items in a folder of item examples, by id, as they can be added to the answer."""
@@ -95,7 +142,7 @@ class ServedModel:
         from components.datasets.items import encode_item_batches, read_item_metadata
         from serving.export.catalog_updates import Item
 
-        encoder = self._signatures["encode_item"]
+        encoder = self.signatures["encode_item"]
         vectors: dict[str, np.ndarray] = {}
         for ids, inputs in encode_item_batches(encoder, folder):
             vectors |= zip(map(bytes.decode, ids), encoder(**inputs)["vector"].numpy())
@@ -113,7 +160,7 @@ class ServedModel:
         state = catalog_updates.Changes()
         state.add(items)
         try:
-            catalog_updates.apply(self._signatures, state)
+            catalog_updates.apply(self.signatures, state)
         except tf.errors.InvalidArgumentError as error:
             said = " ".join(error.message.split())
             reason = said.partition("assertion failed: [")[2].partition("]")[0]  # the rest is where in the graph
@@ -123,28 +170,23 @@ class ServedModel:
         """What can be said of items that are in the index already: that they are shown."""
         from serving.export.catalog_updates import Item
 
-        size = self._signatures["add_items"].structured_input_signature[1]["vector"].shape[1]
+        size = self.signatures["add_items"].structured_input_signature[1]["vector"].shape[1]
         return {item_id: Item(np.zeros(size, np.float32)) for item_id in item_ids}
 
-    def _answers(
-        self, signature: str, name: str, keys: Sequence[str], k: int, others: Mapping[str, Any] | None = None
-    ) -> Iterator[Answer]:
+    def _lists(
+        self, name: str, key: str, keys: Sequence[str], k: int, others: Mapping[str, int] | None = None
+    ) -> Iterator[RankedList]:
+        """The lists of a signature for people or items. key: its input that takes them. others: further inputs, alike for all."""
         import tensorflow as tf
 
-        for start in range(0, len(keys), USERS_AT_ONCE):
-            batch = list(keys[start : start + USERS_AT_ONCE])
-            answer = self._signatures[signature](
-                **{name: tf.constant(batch), "k": tf.fill([len(batch)], k)}, **(others or {})
-            )
-            arrays: dict[str, Any] = {output: value.numpy() for output, value in answer.items()}
-            for row, key in enumerate(batch):
-                count = int(arrays["count"][row])
-                yield Answer(
-                    key=key,
-                    item_ids=[item_id.decode() for item_id in arrays["item_ids"][row, :count]],
-                    scores=[float(score) for score in arrays["scores"][row, :count]],
-                    fallback=bool(arrays["fallback"][row]) if "fallback" in arrays else False,
-                )
+        signature = self.signatures[name]
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            batch = list(keys[start : start + KEYS_AT_ONCE])
+            inputs = _saying_nothing(signature, len(batch))
+            for given, value in {**(others or {}), "k": k}.items():
+                inputs[given] = tf.fill([len(batch)], tf.constant(value, inputs[given].dtype))
+            answer = signature(**inputs | {key: tf.constant(batch)})
+            yield from _ranked_lists(batch, {output: value.numpy() for output, value in answer.items()})
 
 
 def newest_version(folder: Path) -> Path:
@@ -155,49 +197,37 @@ def newest_version(folder: Path) -> Path:
     return max(versions, key=lambda version: int(version.name))
 
 
-def titles(config: Config, item_ids: set[str]) -> dict[str, str]:
-    """`domain: title` of the items, from the newest catalogue that a run has read; the id where there is none."""
+def _saying_nothing(signature: Any, batch: int) -> dict[str, Any]:
+    """Every input of a signature for a batch, at the value that says nothing: no list, an empty text, 0."""
     import tensorflow as tf
 
-    folders = [
-        folder
-        for folder in (config.work_path / "artifacts" / "CatalogGen" / "examples").glob("*")
-        if folder.name.isdigit()
-    ]
-    found = dict.fromkeys(item_ids, "")
-    if folders:
-        newest = max(folders, key=lambda folder: int(folder.name))
-        files = [str(file) for file in sorted((newest / "Split-train").glob("*.gz"))]
-        for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
-            features = tf.train.Example.FromString(record).features.feature
-            item_id = features["item_id"].bytes_list.value[0].decode()
-            if item_id in found:
-                parts = [
-                    features[name].bytes_list.value[0].decode()
-                    for name in ("domain", "title")
-                    if features[name].bytes_list.value
-                ]
-                found[item_id] = ": ".join(parts)
-    return {item_id: title or item_id for item_id, title in found.items()}
+    return {
+        name: tf.zeros([batch, *[0] * (spec.shape.rank - 1)], spec.dtype)
+        for name, spec in signature.structured_input_signature[1].items()
+    }
 
 
-def write_bulk(answers: Iterator[Answer], output: Path, total: int) -> int:
-    """Write user_id, rank, item_id, score to CSV or Parquet, whole or not at all; returns the number of rows."""
-    import pandas as pd
-    from tqdm import tqdm
+def _ranked_lists(keys: Sequence[str], answer: Mapping[str, np.ndarray]) -> Iterator[RankedList]:
+    for row, key in enumerate(keys):
+        count = int(answer["count"][row])
+        yield RankedList(
+            key=key,
+            item_ids=[item_id.decode() for item_id in answer["item_ids"][row, :count]],
+            scores=[float(score) for score in answer["scores"][row, :count]],
+            fallback=bool(answer["fallback"][row]) if "fallback" in answer else False,
+        )
 
-    columns: dict[str, list[Any]] = {"user_id": [], "rank": [], "item_id": [], "score": []}
-    for answer in tqdm(answers, total=total, unit="user", disable=None, leave=False):
-        columns["user_id"].extend([answer.key] * len(answer.item_ids))
-        columns["rank"].extend(range(1, len(answer.item_ids) + 1))
-        columns["item_id"].extend(answer.item_ids)
-        columns["score"].extend(np.float32(score) for score in answer.scores)
-    table = pd.DataFrame(columns).astype({"rank": "int32", "score": "float32"})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    if output.suffix == ".parquet":
-        table.to_parquet(partial, index=False)
-    else:
-        table.to_csv(partial, index=False)
-    partial.replace(output)
-    return len(table)
+
+def _titles(folder: Path, item_ids: set[str]) -> dict[str, str]:
+    """`domain: title` of those items that a folder of catalogue examples has."""
+    import tensorflow as tf
+
+    found = {}
+    files = [str(file) for file in sorted(folder.glob("*.gz"))]
+    for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
+        features = tf.train.Example.FromString(record).features.feature
+        item_id = features["item_id"].bytes_list.value[0].decode()
+        if item_id in item_ids:
+            texts = [features[name].bytes_list.value[:1] for name in ("domain", "title")]
+            found[item_id] = ": ".join(text.decode() for values in texts for text in values)
+    return found

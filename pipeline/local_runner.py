@@ -137,26 +137,6 @@ def _recorded(
     return execution.last_known_state == metadata_store_pb2.Execution.CACHED, dict(outputs)
 
 
-def inputs_of_served(work_path: Path, name: str) -> dict[str, Artifact]:
-    """What the answer that was pushed last was made of: the inputs of its Recommender node, by their names; nothing before a push."""
-    connection = metadata_store_pb2.ConnectionConfig()
-    connection.sqlite.filename_uri = str(work_path / "metadata.sqlite")
-    connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
-    with metadata.Metadata(connection) as handle:
-        context = handle.store.get_context_by_type_and_name("node", f"{name}.ExactPusher")
-        executions = handle.store.get_executions_by_context(context.id) if context else []
-        for pusher in sorted(executions, key=lambda execution: -execution.id):
-            outputs = execution_lib.get_output_artifacts(handle, pusher.id)
-            if any(artifact.get_int_custom_property("pushed") for artifact in outputs.get("pushed_model", ())):
-                (answer,) = execution_lib.get_input_artifacts(handle, pusher.id)["model"]
-                events = handle.store.get_events_by_artifact_ids([answer.id])
-                maker = max(event.execution_id for event in events if event.type == metadata_store_pb2.Event.OUTPUT)
-                return {
-                    key: artifacts[0] for key, artifacts in execution_lib.get_input_artifacts(handle, maker).items()
-                }
-    return {}
-
-
 @contextmanager
 def one_run_at_a_time(work_path: Path) -> Iterator[None]:
     """Holds the work folder. Raises RuntimeError where another run does."""

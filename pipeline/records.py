@@ -15,4 +15,6 @@ def record_of(folder: Path, item_id: str) -> bytes:
     for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
         if tf.train.Example.FromString(record).features.feature["item_id"].bytes_list.value[0] == item_id.encode():
             return record
-    raise SettingsError(f"--item: the catalogue of the run has no item {item_id!r}")
+    raise SettingsError(
+        f"--item: the run of the current model has no item {item_id!r}; items that came since are in the next"
+    )

@@ -12,6 +12,7 @@ from components.settings import SettingsError
 from pipeline import catalog_updates, rejects_report, store_tables
 from pipeline.config import Config, is_remote, localised
 from pipeline.console import StageLines, quiet_libraries, remark
+from pipeline.local_model import CurrentModel
 
 if TYPE_CHECKING:
     from pipeline.dags import Trained
@@ -40,20 +41,11 @@ def refresh(config: Config) -> dict[str, Stage]:
 
     Raises SettingsError where nothing has been pushed; else as `train`.
     """
-    nothing = SettingsError(f"no model has been pushed by the pipeline {config.name}; run it first")
-    if not (config.work_path / "metadata.sqlite").is_file():
-        raise nothing
-    quiet_libraries()
+    current = CurrentModel(config)
+    model, ranker, blessing = (current.part(name) for name in ("model", "ranker", "ranker_blessing"))
     from pipeline.dags import Trained
-    from pipeline.local_runner import inputs_of_served
 
-    parts = inputs_of_served(config.work_path, config.name)
-    if not parts:
-        raise nothing
-    is_blessed = bool(parts["ranker_blessing"].get_int_custom_property("blessed"))
-    return _run(
-        config, trained=Trained(parts["model"].uri, parts["ranker"].uri, parts["ranker_blessing"].uri, is_blessed)
-    )
+    return _run(config, trained=Trained(str(model.path), str(ranker.path), str(blessing.path), blessing.is_blessed))
 
 
 def _run(config: Config, last: str = "", trained: Trained | None = None) -> dict[str, Stage]:

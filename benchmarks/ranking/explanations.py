@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.ranking import row
 from pipeline import config as configuration
-from pipeline.local_model import ServedModel
+from pipeline.local_model import CurrentModel
 from pipeline.sources.demo.ground_truth import Truth, load_truth
 
 ANSWERS, REASONS, TRAITS = 200, 3, 3
@@ -26,7 +26,7 @@ OURS, RANDOM, ANY = "ours", "random interactions", "random items"
 def report(case: str, config_path: Path) -> list[dict[str, Any]]:
     """Shares of the first items of 200 people's pages: the trait is shared by a reason, and is among the three that the reasons name."""
     config = configuration.localised(configuration.load(config_path))
-    model, truth = ServedModel(config), load_truth(Path(config.ground_truth))
+    model, truth = CurrentModel(config), load_truth(Path(config.ground_truth))
     everyone = model.ids("user")
     people = [everyone[at] for at in np.unique(np.linspace(0, len(everyone) - 1, ANSWERS).astype(int))]
     generator = np.random.default_rng(0)

@@ -98,6 +98,11 @@ def add_top_k(command: argparse.ArgumentParser, what: str) -> None:
     command.add_argument("--k", type=int, default=10, help=f"{what} (default 10)")
 
 
+def add_json(command: argparse.ArgumentParser) -> None:
+    """`--json`, answers for programs."""
+    command.add_argument("--json", action="store_true", help="a JSON object a line instead of text")
+
+
 def check_top_k(arguments: argparse.Namespace) -> None:
     """Raises SettingsError where `--k` asks for nothing."""
     if arguments.k < 1:

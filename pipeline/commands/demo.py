@@ -9,7 +9,7 @@ from pathlib import Path
 from components.settings import SettingsError
 from pipeline import config as configuration
 from pipeline.commands.arguments import DEMO_CONFIG, Commands, add_command
-from pipeline.commands.recommend import print_answer
+from pipeline.commands.recommend import print_list
 
 PEOPLE = 5
 
@@ -25,7 +25,8 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Make the world where it is not there yet, train on it, and show what came out."""
     started = time.monotonic()
-    from pipeline import local_model, summary, workflows
+    from pipeline import summary, workflows
+    from pipeline.local_model import CurrentModel
     from pipeline.sources import registry
 
     config = configuration.load(DEMO_CONFIG)
@@ -39,15 +40,15 @@ def run(arguments: argparse.Namespace) -> int:
     print(summary.metrics(evaluation["rows"] + workflows.references(config, stages)))
 
     try:
-        model = local_model.ServedModel(config)
+        model = CurrentModel(config)
     except SettingsError:  # the first model of all was not good enough; the last line says why
         model = None
     if model:
         everyone = model.ids("user")
         chosen = everyone[:: max(len(everyone) // PEOPLE, 1)][:PEOPLE]
-        for answer in model.recommend(chosen, k=5):
-            print(f"\nfor {answer.key}:")
-            print_answer(answer, local_model.titles(config, set(answer.item_ids)))
+        for ranked in model.recommend(chosen, k=5):
+            print(f"\nfor {ranked.key}:")
+            print_list(ranked, model.titles(set(ranked.item_ids)))
     print()
     here = Path.cwd()
     shown_path = DEMO_CONFIG.relative_to(here) if DEMO_CONFIG.is_relative_to(here) else DEMO_CONFIG

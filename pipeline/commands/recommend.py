@@ -1,4 +1,4 @@
-"""`zhiyin recommend`: one person's list on the terminal, or everybody's in a file."""
+"""`zhiyin recommend`: ranked lists for some people on the terminal, or for everybody in a file."""
 
 from __future__ import annotations
 
@@ -13,60 +13,95 @@ from pipeline.commands.arguments import (
     add_command,
     add_config,
     add_ids,
+    add_json,
     add_top_k,
     check_top_k,
     user_path,
 )
+from pipeline.ranked_lists import (
+    ENDINGS,
+    check_output,
+    json_line,
+    moment,
+    printable,
+    text_lines,
+    why_short,
+    write_table,
+)
 
 if TYPE_CHECKING:
-    from pipeline.local_model import Answer
+    from pipeline.local_model import CurrentModel, RankedList
 
-ENDINGS = (".csv", ".parquet")
+LEFT_OUT = "in the person's history, or not out yet"
 
 
 def add_parser(commands: Commands) -> None:
-    """`recommend --user ID | --all-users [--k N] [--output FILE]`."""
+    """`recommend --user ID ... | --all-users [--k N] [--at TIME] [--json] [--output FILE]`."""
     command = add_command(
         commands,
         "recommend",
-        "recommend to one person, or to all into a file",
+        "recommend to people, or to all into a file",
         "./zhiyin recommend --user u0001 --k 5",
         run,
     )
     add_config(command, DEMO_CONFIG)
     whom = command.add_mutually_exclusive_group(required=True)
     add_ids(whom, "--user")
-    whom.add_argument("--all-users", action="store_true", help="everybody in the events; needs --output")
+    whom.add_argument(
+        "--all-users", action="store_true", help="everybody in the events and the users table; needs --output or --json"
+    )
     add_top_k(command, "items a person")
+    command.add_argument(
+        "--at",
+        metavar="TIME",
+        help="as of this time: 2024-05-31, 2024-05-31T18:00:00Z or seconds since 1970 (default: the last event known)",
+    )
+    add_json(command)
     command.add_argument("--output", type=user_path, help="CSV or Parquet: user_id, rank, item_id, score")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask the newest pushed model."""
+    """Ask the current model."""
     check_top_k(arguments)
-    if arguments.all_users and (arguments.output is None or arguments.output.suffix not in ENDINGS):
-        raise SettingsError(f"--all-users needs --output FILE with one of the endings {', '.join(ENDINGS)}")
+    check_output(arguments.output)
+    if arguments.all_users and arguments.output is None and not arguments.json:
+        raise SettingsError(f"--all-users needs --output FILE with one of the endings {', '.join(ENDINGS)}, or --json")
+    at_s = 0 if arguments.at is None else moment(arguments.at)
     config = configuration.load(arguments.config)
-    from pipeline import local_model
+    from pipeline.local_model import CurrentModel
 
-    model = local_model.ServedModel(config)
-    if arguments.all_users:
-        user_ids = model.ids("user")
-        rows = local_model.write_bulk(model.recommend(user_ids, arguments.k), arguments.output, total=len(user_ids))
-        print(f"{rows:,} rows for {len(user_ids):,} people in {arguments.output}")
+    model = CurrentModel(config)
+    user_ids = everybody(model) if arguments.all_users else arguments.users
+    lists = model.recommend(user_ids, arguments.k, at_s)
+    if arguments.output is not None:
+        rows, shortest = write_table(lists, arguments.output, total=len(user_ids))
+        short = f"; the shortest list has {shortest:,} of {arguments.k:,} items" if shortest < arguments.k else ""
+        print(f"{rows:,} rows for {len(user_ids):,} people in {arguments.output}{short}")
         return 0
-    answers = list(model.recommend(arguments.users, arguments.k))
-    titles = local_model.titles(config, {item_id for answer in answers for item_id in answer.item_ids})
-    for answer in answers:
-        if len(answers) > 1:
-            print(f"for {answer.key}:")
-        print_answer(answer, titles)
-        if answer.fallback:
-            print(f"nothing is known of {answer.key!r}: this is what new people get")
+    for ranked in lists:
+        note = why_short(ranked, arguments.k, model.num_shown, LEFT_OUT)
+        titles = model.titles(set(ranked.item_ids))
+        if arguments.json:
+            print(json_line("user_id", ranked, titles, note))
+        else:
+            print_list(ranked, titles, note, is_one_of_many=len(user_ids) > 1)
     return 0
 
 
-def print_answer(answer: Answer, titles: dict[str, str]) -> None:
-    """A line an item: rank, score, id, domain and title."""
-    for rank, (item_id, score) in enumerate(zip(answer.item_ids, answer.scores), start=1):
-        print(f"  {rank:3d}  {score:8.4f}  {item_id:12s}  {titles[item_id]}")
+def everybody(model: CurrentModel) -> list[str]:
+    """The people that the model knows from events, then those of the users table that it does not."""
+    from pipeline.users_table import user_ids
+
+    return list(dict.fromkeys([*model.ids("user"), *user_ids(configuration.localised(model.config).data)]))
+
+
+def print_list(ranked: RankedList, titles: dict[str, str], note: str = "", is_one_of_many: bool = False) -> None:
+    """A line an item, then what is to be said of the list."""
+    if is_one_of_many:
+        print(f"for {printable(ranked.key)}:")
+    for line in text_lines(ranked, titles):
+        print(line)
+    if note:
+        print(note)
+    if ranked.fallback:
+        print(f"nothing is known of {ranked.key!r}: this is what new people get")

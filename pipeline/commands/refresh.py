@@ -23,14 +23,15 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the refresh DAG and say what was pushed."""
-    from pipeline import local_model, rejects_report, workflows
+    from pipeline import rejects_report, workflows
+    from pipeline.local_model import CurrentModel
 
     started = time.monotonic()
     config = configuration.load(arguments.config)
     workflows.refresh(config)
     if rejects := rejects_report.rejects_line(config.work_path):
         print(rejects)
-    version = local_model.newest_version(config.serving_path / config.name)
+    version = CurrentModel(config).path
     print(
         f"refreshed without training: version {version.name} in {version.parent}, in {time.monotonic() - started:.0f} s"
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 from components.settings import SettingsError
 from pipeline import config as configuration
@@ -14,60 +14,69 @@ from pipeline.commands.arguments import (
     add_command,
     add_config,
     add_ids,
+    add_json,
     add_top_k,
     check_top_k,
 )
+from pipeline.ranked_lists import printable
 from pipeline.records import record_of
+
+if TYPE_CHECKING:
+    from pipeline.local_model import CurrentModel
 
 
 def add_parser(commands: Commands) -> None:
-    """`tags --item ID [--k N]`."""
+    """`tags --item ID ... [--k N] [--json]`."""
     command = add_command(
         commands, "tags", "tags that an item's content lets expect", "./zhiyin tags --item i0007", run
     )
     add_config(command, DEMO_CONFIG)
     add_ids(command, "--item", required=True)
     add_top_k(command, "tags")
+    add_json(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask the newest trained retrieval model about one item of the newest transformed catalogue."""
+    """Ask the retrieval model that is current about items of the catalogue that it was trained on."""
     check_top_k(arguments)
-    config = configuration.localised(configuration.load(arguments.config))
-    artifacts = config.work_path / "artifacts"
-    from pipeline import local_model
+    config = configuration.load(arguments.config)
+    from pipeline.local_model import CurrentModel
 
+    model = CurrentModel(config)
+    titles = model.titles(set(arguments.items))
     for item_id in arguments.items:
-        found = predicted(artifacts, item_id)
-        print(f"{item_id}  {local_model.titles(config, {item_id})[item_id]}")
-        print(f"given: {', '.join(given(artifacts, item_id)) or 'no tags'}\n")
-        for name, probability in found[: arguments.k]:
-            print(f"  {probability:.3f}  {name}")
+        found = predicted(model, item_id)[: arguments.k]
+        if arguments.json:
+            tags = [{"tag": name, "probability": probability} for name, probability in found]
+            print(json.dumps({"item_id": item_id, "given": given(model, item_id), "tags": tags}, ensure_ascii=False))
+            continue
+        print(printable(f"{item_id}  {titles[item_id]}"))
+        print(printable(f"given: {', '.join(given(model, item_id)) or 'no tags'}") + "\n")
+        for name, probability in found:
+            print(f"  {probability:.3f}  {printable(name)}")
     return 0
 
 
-def predicted(artifacts: Path, item_id: str) -> list[tuple[str, float]]:
+def predicted(model: CurrentModel, item_id: str) -> list[tuple[str, float]]:
     """Tags and their probabilities, likeliest first; the item's own tags are not looked at.
 
-    Raises SettingsError where there is no trained model, where it has no tags to tell, and for an unknown item.
+    Raises SettingsError where the model has no tags to tell, and for an item that it was not trained on.
     """
-    import tensorflow as tf
-
-    model = tf.saved_model.load(str(_newest(artifacts / "RetrievalTrainer" / "model") / "Format-Serving"))
-    if "tags" not in model.signatures:
+    signatures = model.retrieval_signatures
+    if "tags" not in signatures:
         raise SettingsError("the trained model tells no tags: too few items of its catalogue have any")
-    signature = model.signatures["tags"]
-    items = _newest(artifacts / "ItemTransform" / "transformed_examples") / "Split-train"
-    answer = signature(**_request(signature, record_of(items, item_id)))
+    signature = signatures["tags"]
+    record = record_of(model.part("transformed_items").path / "Split-train", item_id)
+    answer = signature(**_request(signature, record))
     names, probabilities = answer["tags"].numpy()[0], answer["probabilities"].numpy()[0]
     return [(name.decode(), float(probability)) for name, probability in zip(names, probabilities)]
 
 
-def given(artifacts: Path, item_id: str) -> list[str]:
+def given(model: CurrentModel, item_id: str) -> list[str]:
     """The tags that the catalogue gives the item."""
     import tensorflow as tf
 
-    record = record_of(_newest(artifacts / "CatalogGen" / "examples") / "Split-train", item_id)
+    record = record_of(model.part("catalogue").path / "Split-train", item_id)
     return [tag.decode() for tag in tf.train.Example.FromString(record).features.feature["tags"].bytes_list.value]
 
 
@@ -81,10 +90,3 @@ def _request(signature: Any, record: bytes) -> dict[str, Any]:
         [record],
         {name: tf.io.FixedLenFeature(spec.shape[1:], spec.dtype, absent[name]) for name, spec in specs.items()},
     )
-
-
-def _newest(folder: Path) -> Path:
-    runs = [path for path in folder.glob("*") if path.name.isdigit()]
-    if not runs:
-        raise SettingsError(f"there is no finished run: {folder} is empty; run the pipeline first")
-    return max(runs, key=lambda path: int(path.name))

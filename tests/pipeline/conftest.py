@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from components.config import DataConfig, TableConfig
+from pipeline.config import Config
+from serving.config import EvaluationConfig
+from tests.pipeline.runs import Runs
+
 
 @pytest.fixture
 def settings() -> dict[str, Any]:
@@ -31,6 +36,18 @@ def cloud_settings(settings: dict[str, Any]) -> dict[str, Any]:
         },
         "deploy": {"image": "registry/zhiyin:1", "pipeline_root": "gs://b/root", "serving_root": "gs://b/serving"},
     }
+
+
+@pytest.fixture
+def config_of():
+    """The configuration of a work folder with runs."""
+
+    def configuration_of(runs: Runs) -> Config:
+        evaluation = EvaluationConfig(min_gain_over_popularity=0, max_loss_to_last=0)
+        data = DataConfig(TableConfig("items.csv"), TableConfig("events.csv"))
+        return Config(runs.name, data, evaluation, work_dir=str(runs.work_path))
+
+    return configuration_of
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """`zhiyin explain` by modality: parts of an item's vector, read from the run that is served, that add up to the score."""
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from components.settings import SettingsError
 from pipeline import attribution
-from pipeline.commands import explain
+from pipeline.local_model import CurrentModel
+from tests.pipeline.runs import Runs
 
 
 class _Model(tf.Module):
@@ -28,63 +29,63 @@ class _Model(tf.Module):
         return {"parts": tf.stack([heard, length], 1), "names": tf.repeat([["audio", "text"]], tf.size(title), 0)}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    model = _Model()
-    tf.saved_model.save(
-        model, str(folder / "model" / "Format-Serving"), signatures={"item_contributions": model.item_contributions}
-    )
-    tf.saved_model.save(
-        model, str(folder / "older" / "Format-Serving"), signatures={"item_tower": model.item_contributions}
-    )
-    (folder / "items" / "Split-train").mkdir(parents=True)
-    with tf.io.TFRecordWriter(str(folder / "items" / "Split-train" / "items.gz"), "GZIP") as writer:
+def save_items(folder):
+    folder.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(folder / "items.gz"), "GZIP") as writer:
         for item_id, title, heard in ((b"i1", b"calm", [0.5, 0.0]), (b"i2", b"", [])):
             example = tf.train.Example()
             example.features.feature["item_id"].bytes_list.value.append(item_id)
             example.features.feature["title"].bytes_list.value.append(title)
             example.features.feature["embedding_heard"].float_list.value.extend(heard)
             writer.write(example.SerializeToString())
-    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Version 1 of a model that gives parts, version 2 of one that does not, both on the same items."""
+    runs = Runs(tmp_path_factory.mktemp("work"))
+    model = _Model()
+    for version, signature in (("1", "item_contributions"), ("2", "item_tower")):
+        parts = runs.train(version)
+        save_items(Path(runs.uri(parts["items"])) / "Split-train")
+        folder = Path(runs.uri(parts["model"])) / "Format-Serving"
+        tf.saved_model.save(model, str(folder), signatures={signature: model.item_contributions})
+    return runs
 
 
 @pytest.fixture()
-def config(run, monkeypatch):
-    """A work folder whose served answer was made of `run`'s parts."""
-    served = {name: SimpleNamespace(uri=str(run / name)) for name in ("model", "items")}
-    monkeypatch.setattr("pipeline.local_runner.inputs_of_served", lambda work_path, name: served)
-    return SimpleNamespace(work_path=run, name="tiny")
+def model(runs, config_of):
+    """The model whose parts are version 1's."""
+    current = CurrentModel(config_of(runs))
+    current.path = current.path.with_name("1")
+    return current
 
 
-def test_the_parts_of_a_score_add_up_to_it(config):
+def test_the_parts_of_a_score_add_up_to_it(model):
     """Heard 0.5 along the first axis, four letters 0.4 along the second; a person at (0.6, 0.8): 0.30 + 0.32."""
-    names, parts = attribution.score_parts(config, "i1", np.array([0.6, 0.8], np.float32), 0.62)
+    names, parts = attribution.score_parts(model, "i1", np.array([0.6, 0.8], np.float32), 0.62)
     assert names == ["audio", "text"]
     np.testing.assert_allclose(parts, [0.3, 0.32], atol=1e-6)
 
 
-def test_what_an_item_lacks_is_no_part_of_it(run):
-    _, parts = attribution.vector_parts(run / "model" / "Format-Serving", run / "items" / "Split-train", "i2")
+def test_what_an_item_lacks_is_no_part_of_it(model):
+    _, parts = attribution.vector_parts(model, "i2")
     assert parts.shape == (2, 2) and not parts.any()
 
 
-def test_parts_of_another_vector_than_the_served_one_are_not_shown(config):
+def test_parts_of_another_vector_than_the_served_one_are_not_shown(model):
     with pytest.raises(SettingsError, match="another vector"):
-        attribution.score_parts(config, "i1", np.array([0.6, 0.8], np.float32), 0.7)
+        attribution.score_parts(model, "i1", np.array([0.6, 0.8], np.float32), 0.7)
 
 
-def test_what_cannot_be_told_is_said(config, run, monkeypatch):
+def test_what_cannot_be_told_is_said(model, runs, config_of):
     with pytest.raises(SettingsError, match="no item 'i3'"):
-        attribution.score_parts(config, "i3", np.zeros(2, np.float32), 0.0)
+        attribution.score_parts(model, "i3", np.zeros(2, np.float32), 0.0)
     with pytest.raises(SettingsError, match="train it anew"):
-        attribution.vector_parts(run / "older" / "Format-Serving", run / "items" / "Split-train", "i1")
-    monkeypatch.setattr("pipeline.local_runner.inputs_of_served", lambda work_path, name: {})
-    with pytest.raises(SettingsError, match="not in the work folder"):
-        attribution.score_parts(config, "i1", np.zeros(2, np.float32), 0.0)
+        attribution.vector_parts(CurrentModel(config_of(runs)), "i1")
 
 
-def test_the_largest_parts_are_printed_and_the_lines_add_up(capsys):
-    explain._print("score", 0.62, ["audio", "text", "tags"], np.array([0.1, 0.5, 0.02]), 0.0, top=2)
-    lines = capsys.readouterr().out.split("\n")
-    assert lines[:4] == ["score: 0.6200", "  +0.5000  text", "  +0.1000  audio", "  +0.0200  the rest"]
+def test_the_largest_parts_and_the_rest_add_up():
+    parts = np.array([0.1, 0.5, 0.02, -0.3])
+    whole = attribution.Decomposition("score", 0.42, ["audio", "text", "tags", ""], parts, 0.1)
+    assert whole.largest(3) == ([("text", 0.5), ("audio", 0.1)], pytest.approx(-0.18))

@@ -1,10 +1,14 @@
-"""`zhiyin tags`: the answer of the newest trained model for an item of the newest catalogue."""
+"""`zhiyin tags`: what the retrieval model that is current tells of an item."""
+
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
 from components.settings import SettingsError
 from pipeline.commands import tags
+from pipeline.local_model import CurrentModel
+from tests.pipeline.runs import Runs
 
 
 class _Model(tf.Module):
@@ -24,40 +28,40 @@ class _Model(tf.Module):
         }
 
 
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("artifacts")
-    for version, number in (("9", 0.25), ("10", 0.75)):  # 10 is newer than 9
-        model = _Model()
-        target = folder / "RetrievalTrainer" / "model" / version / "Format-Serving"
-        tf.saved_model.save(
-            model, str(target), signatures={"tags": model.tell} if version == "10" else {"item_tower": model.tell}
-        )
-        features = {"item_id": b"i1", "numeric": number, "tags": b"given"}
-        example = tf.train.Example()
-        for name, value in features.items():
-            slot = example.features.feature[name]
-            slot.float_list.value.append(value) if isinstance(value, float) else slot.bytes_list.value.append(value)
-        for room in ("ItemTransform/transformed_examples", "CatalogGen/examples"):
-            part = folder / room / version / "Split-train"
-            part.mkdir(parents=True)
-            with tf.io.TFRecordWriter(str(part / "items.gz"), "GZIP") as writer:
-                writer.write(example.SerializeToString())
-    return folder
+def save(runs, parts, number, signature):
+    """A model with one signature, and the one item i1 in its catalogue."""
+    model = _Model()
+    folder = Path(runs.uri(parts["model"])) / "Format-Serving"
+    tf.saved_model.save(model, str(folder), signatures={signature: model.tell})
+    example = tf.train.Example()
+    for name, value in {"item_id": b"i1", "numeric": number, "tags": b"given"}.items():
+        slot = example.features.feature[name]
+        slot.float_list.value.append(value) if isinstance(value, float) else slot.bytes_list.value.append(value)
+    for name in ("transformed_items", "catalogue"):
+        folder = Path(runs.uri(parts[name])) / "Split-train"
+        folder.mkdir(parents=True)
+        with tf.io.TFRecordWriter(str(folder / "items.gz"), "GZIP") as writer:
+            writer.write(example.SerializeToString())
 
 
-def test_the_newest_model_tells_of_the_newest_item(artifacts):
-    assert tags.predicted(artifacts, "i1") == [("calm", pytest.approx(0.75)), ("loud", pytest.approx(0.25))]
-    assert tags.given(artifacts, "i1") == ["given"]
+@pytest.fixture
+def runs(tmp_path):
+    return Runs(tmp_path / "work")
 
 
-def test_what_cannot_be_told_is_said(artifacts, tmp_path):
+def test_the_model_that_was_pushed_tells(runs, config_of):
+    """Not the one that was trained later and refused."""
+    save(runs, runs.train("1"), 0.75, "tags")
+    save(runs, runs.train(""), 0.25, "tags")
+    model = CurrentModel(config_of(runs))
+    assert tags.predicted(model, "i1") == [("calm", pytest.approx(0.75)), ("loud", pytest.approx(0.25))]
+    assert tags.given(model, "i1") == ["given"]
+
+
+def test_what_cannot_be_told_is_said(runs, config_of):
+    save(runs, runs.train("1"), 0.75, "tags")
     with pytest.raises(SettingsError, match="no item 'i2'"):
-        tags.predicted(artifacts, "i2")
-    with pytest.raises(SettingsError, match="no finished run"):
-        tags.predicted(tmp_path, "i1")
-    older = tmp_path / "RetrievalTrainer" / "model"
-    older.mkdir(parents=True)
-    (older / "9").symlink_to(artifacts / "RetrievalTrainer" / "model" / "9")
+        tags.predicted(CurrentModel(config_of(runs)), "i2")
+    save(runs, runs.train("2"), 0.75, "item_tower")
     with pytest.raises(SettingsError, match="tells no tags"):
-        tags.predicted(tmp_path, "i1")
+        tags.predicted(CurrentModel(config_of(runs)), "i1")

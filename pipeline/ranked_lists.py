@@ -1,0 +1,106 @@
+"""Ranked lists as people and programs read them: lines on a terminal, JSON lines, a CSV or Parquet file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.settings import SettingsError
+
+if TYPE_CHECKING:
+    from pipeline.local_model import RankedList
+
+ENDINGS = (".csv", ".parquet")
+
+
+def text_lines(ranked: RankedList, titles: Mapping[str, str]) -> Iterator[str]:
+    """A line an item: rank, score, id, domain and title."""
+    for rank, (item_id, score) in enumerate(zip(ranked.item_ids, ranked.scores), start=1):
+        yield f"  {rank:3d}  {score:8.4f}  {printable(item_id):12s}  {printable(titles[item_id])}"
+
+
+def json_line(key: str, ranked: RankedList, titles: Mapping[str, str], note: str) -> str:
+    """One JSON object: `key` (user_id or item_id), `items` (rank, item_id, score, title), `fallback`, and `note` where there is one."""
+    items = [
+        {"rank": rank, "item_id": item_id, "score": score, "title": titles[item_id]}
+        for rank, (item_id, score) in enumerate(zip(ranked.item_ids, ranked.scores), start=1)
+    ]
+    found = {key: ranked.key, "items": items, "fallback": ranked.fallback}
+    return json.dumps(found | ({"note": note} if note else {}), ensure_ascii=False)
+
+
+def printable(text: str) -> str:
+    """Text of a table for a terminal, which would obey its control characters."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def why_short(ranked: RankedList, k: int, num_shown: int, left_out: str) -> str:
+    """Why a list is shorter than was asked for, in a line; nothing where it is not.
+
+    num_shown: how many items can be shown at all. left_out: which of them this list cannot have.
+    """
+    count = len(ranked.item_ids)
+    if count >= k:
+        return ""
+    missing = num_shown - count
+    rest = f", and {missing:,} of those are {left_out}" if missing > 0 else ""
+    return f"{count:,} of {k:,} asked for: {num_shown:,} items can be shown{rest}"
+
+
+def write_table(lists: Iterable[RankedList], output: Path, total: int) -> tuple[int, int]:
+    """Write user_id, rank, item_id, score to CSV or Parquet, whole or not at all.
+
+    total: how many lists there are, for the progress bar. Returns the number of rows and the length of the shortest list.
+    """
+    import numpy as np
+    import pandas as pd
+    from tqdm import tqdm
+
+    columns: dict[str, list[Any]] = {"user_id": [], "rank": [], "item_id": [], "score": []}
+    shortest = 0
+    for number, ranked in enumerate(tqdm(lists, total=total, unit="user", disable=None, leave=False)):
+        count = len(ranked.item_ids)
+        shortest = min(shortest, count) if number else count
+        columns["user_id"].extend([ranked.key] * count)
+        columns["rank"].extend(range(1, count + 1))
+        columns["item_id"].extend(ranked.item_ids)
+        columns["score"].extend(np.float32(score) for score in ranked.scores)
+    table = pd.DataFrame(columns).astype({"rank": "int32", "score": "float32"})
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.partial")
+    if output.suffix == ".parquet":
+        table.to_parquet(partial, index=False)
+    else:
+        table.to_csv(partial, index=False)
+    partial.replace(output)
+    return len(table), shortest
+
+
+def check_output(output: Path | None) -> None:
+    """Raises SettingsError where a file of this ending cannot be written."""
+    if output is not None and output.suffix not in ENDINGS:
+        raise SettingsError(f"--output {output}: expected one of the endings {', '.join(ENDINGS)}")
+
+
+def moment(text: str) -> int:
+    """A point in time as seconds since 1970. text: such seconds, or a date or time in ISO 8601; UTC where it names no zone.
+
+    Raises SettingsError where it is neither, or not after 1970.
+    """
+    try:
+        seconds = int(text) if text.isascii() and text.isdigit() else _iso_seconds(text)
+    except ValueError as error:
+        raise SettingsError(
+            f"--at: got {text!r}, expected 2024-05-31, 2024-05-31T18:00:00Z or seconds since 1970"
+        ) from error
+    if seconds < 1:
+        raise SettingsError(f"--at: got {text!r}, expected a time after 1970")
+    return seconds
+
+
+def _iso_seconds(text: str) -> int:
+    found = datetime.fromisoformat(text.strip().removesuffix("Z") + "+00:00" * text.strip().endswith("Z"))
+    return int((found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp())

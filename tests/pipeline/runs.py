@@ -1,0 +1,94 @@
+"""Runs as ML Metadata remembers them: who wrote which artifact from which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_metadata.metadata_store.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as pb
+
+from pipeline.lineage import STORE
+
+
+class Runs:
+    """A work folder with the store of its runs, written as TFX's launcher does."""
+
+    def __init__(self, work_path: Path, name: str = "tiny"):
+        self.work_path, self.name = work_path, name
+        work_path.mkdir(parents=True, exist_ok=True)
+        connection = pb.ConnectionConfig()
+        connection.sqlite.filename_uri = str(work_path / STORE)
+        connection.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+        self._store = MetadataStore(connection)
+        self._artifact_type = self._store.put_artifact_type(pb.ArtifactType(name="Thing"))
+        self._context_type = self._store.put_context_type(pb.ContextType(name="node"))
+
+    def execute(self, node: str, inputs: Mapping[str, int], outputs: Mapping[str, Mapping]) -> dict[str, int]:
+        """One execution of a node. outputs: name -> custom properties, `uri` among them where it is not the usual one.
+
+        Returns the outputs' artifact ids by name.
+        """
+        kind = self._store.put_execution_type(pb.ExecutionType(name=node))
+        (execution,) = self._store.put_executions([pb.Execution(type_id=kind)])
+        association = pb.Association(execution_id=execution, context_id=self._context_of(node))
+        self._store.put_attributions_and_associations([], [association])
+        made = {}
+        for name, properties in outputs.items():
+            artifact = pb.Artifact(type_id=self._artifact_type)
+            given = dict(properties)
+            artifact.uri = given.pop("uri", str(self.work_path / "artifacts" / node / name / str(execution)))
+            for key, value in given.items():
+                if isinstance(value, int):
+                    artifact.custom_properties[key].int_value = value
+                else:
+                    artifact.custom_properties[key].string_value = value
+            same = self._store.get_artifacts_by_uri(artifact.uri)
+            made[name] = same[0].id if same else self._store.put_artifacts([artifact])[0]
+            Path(artifact.uri).mkdir(parents=True, exist_ok=True)
+        for kind_of_event, artifacts in ((pb.Event.INPUT, inputs), (pb.Event.OUTPUT, made)):
+            for name, artifact_id in artifacts.items():
+                event = pb.Event(execution_id=execution, artifact_id=artifact_id, type=kind_of_event)
+                event.path.steps.add().key = name
+                event.path.steps.add().index = 0
+                self._store.put_events([event])
+        return made
+
+    def _context_of(self, node: str) -> int:
+        name = f"{self.name}.{node}"
+        known = self._store.get_context_by_type_and_name("node", name)
+        return known.id if known else self._store.put_contexts([pb.Context(type_id=self._context_type, name=name)])[0]
+
+    def train(self, version: str) -> dict[str, int]:
+        """A run of all nodes that matter here; pushed as `version`, or not blessed where that is empty."""
+        catalogue = self.execute("CatalogGen", {}, {"examples": {}})["examples"]
+        items = self.execute("MediaFeatures", {"catalogue": catalogue}, {"examples": {}})["examples"]
+        transformed = self.execute("ItemTransform", {"examples": items}, {"transformed_examples": {}})
+        model = self.execute("RetrievalTrainer", {"items": transformed["transformed_examples"]}, {"model": {}})["model"]
+        ranker = self.execute("RankingTrainer", {}, {"model": {}})["model"]
+        blessing = self.execute("RankingEvaluator", {}, {"blessing": {"blessed": int(bool(version))}})["blessing"]
+        parts = {"model": model, "items": items, "ranker": ranker, "ranker_blessing": blessing}
+        self.push(parts, version)
+        return parts | {"catalogue": catalogue, "transformed_items": transformed["transformed_examples"]}
+
+    def refresh(self, parts: Mapping[str, int], version: str) -> dict[str, int]:
+        """A run on the parts of another, with a catalogue of its own."""
+        catalogue = self.execute("CatalogGen", {}, {"examples": {}})["examples"]
+        items = self.execute("MediaFeatures", {"catalogue": catalogue}, {"examples": {}})["examples"]
+        encoded = self.execute("FrozenEncoders", {"items": items}, {"examples": {}})["examples"]
+        imported = self.execute("TrainedRetrieval", {}, {"result": {"uri": self.uri(parts["model"])}})["result"]
+        self.push({**parts, "model": imported, "items": encoded}, version)
+        return {"catalogue": catalogue, "items": encoded}
+
+    def push(self, parts: Mapping[str, int], version: str) -> None:
+        """Build the answer from its parts, and push it where there is a version."""
+        names = ("model", "items", "ranker", "ranker_blessing")
+        exact = self.execute("Recommender", {name: parts[name] for name in names}, {"exact": {}})["exact"]
+        pushed = {"pushed": 1, "pushed_version": version} if version else {"pushed": 0}
+        self.execute("ExactPusher", {"model": exact}, {"pushed_model": pushed})
+        if version:
+            (self.work_path / "serving" / self.name / version).mkdir(parents=True, exist_ok=True)
+
+    def uri(self, artifact_id: int) -> str:
+        """Where an artifact lies."""
+        return self._store.get_artifacts_by_id([artifact_id])[0].uri
