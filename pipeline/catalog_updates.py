@@ -35,9 +35,12 @@ def withdrawn(config: Config) -> list[str]:
 def withdraw(config: Config, item_ids: Sequence[str], servers: Sequence[str]) -> None:
     """Show these items no more, in this version and in every later one.
 
-    Raises SettingsError where nothing has been pushed, RuntimeError where a server cannot be reached.
+    Raises SettingsError where nothing has been pushed, or for ids that no item has (nothing is changed then), RuntimeError where a server
+    cannot be reached.
     """
     with _one_at_a_time(config):
+        gone = set(withdrawn(config))
+        CurrentModel(config).require_items([item_id for item_id in item_ids if item_id not in gone])
         _write_withdrawn(config, [*withdrawn(config), *item_ids])
         _change(config, servers, lambda changes: changes.withdraw(item_ids))
 
@@ -123,7 +126,7 @@ def carry_over(config: Config, before: Path | None, came_before: Mapping[str, It
 def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
     """The items of a table with the catalogue's columns, by the served model; and what was left out, as rejects.
 
-    Raises SettingsError where nothing has been pushed, TableError where the table cannot be read.
+    Raises SettingsError where nothing has been pushed or the table cannot be used.
     """
     import apache_beam as beam
     import tensorflow as tf
@@ -135,11 +138,15 @@ def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
     from components.tables.columns import table_and_columns
     from components.tables.examples import TableToExamples
     from components.tables.inspection import inspect_table
+    from components.tables.raw import TableError
 
     model = CurrentModel(config)
     data = replace(config.data, catalogue=replace(config.data.catalogue, path=str(table)))
-    settings, columns = table_and_columns(data, "catalogue")
-    facts = inspect_table(settings, columns)
+    try:
+        settings, columns = table_and_columns(data, "catalogue")
+        facts = inspect_table(settings, columns)
+    except TableError as error:
+        raise SettingsError(f"--catalogue: {error}") from error
     with tempfile.TemporaryDirectory(prefix="zhiyin-add-") as folder:
         with beam.Pipeline() as pipeline:
             _ = pipeline | TableToExamples("catalogue", columns, facts, f"{folder}/rows", f"{folder}/rejects")

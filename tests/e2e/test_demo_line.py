@@ -172,14 +172,15 @@ class TestLine:
         self, line: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Both add up to the score that is printed: to 1e-4, and in print to the rounding of the lines."""
-        from pipeline import attribution, local_model
+        from pipeline import attribution
         from pipeline import config as configuration
+        from pipeline.local_model import CurrentModel
 
         monkeypatch.chdir(line)
         config = configuration.load(Path("tiny.yaml"))
-        model = local_model.ServedModel(config)
+        model = CurrentModel(config)
         score = float(model.explain("u0001", "i0003")["score"][0])
-        names, parts = attribution.score_parts(config, "i0003", model.query("u0001"), score)
+        names, parts = attribution.score_parts(model, "i0003", model.query("u0001"), score)
         assert {"listeners", "text", "shared"} <= set(names) and abs(parts.sum() - score) < 1e-4
 
         done = zhiyin("explain", "--config", "tiny.yaml", "--user", "u0001", "--item", "i0003", "--top", "3", cwd=line)

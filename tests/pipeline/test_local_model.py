@@ -1,0 +1,194 @@
+"""Questions to the current model on the command line: several ids at once, JSON, everybody, lists that are short, a folder to read only."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tensorflow as tf
+import yaml
+
+from pipeline import cli, ranked_lists
+from pipeline import config as configuration
+from pipeline.local_model import CurrentModel, RankedList
+from serving.export import replay
+from serving.index import SAVE_OPTIONS
+from tests.serving import tiny
+
+NUM_ITEMS = 12
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory) -> Path:
+    """A version as the pusher leaves it: items i0 to i11; the person `known` has had i0 and i3, `other` i1."""
+    folder = tmp_path_factory.mktemp("made")
+    model = tf.saved_model.load(tiny.save_model(folder / "model"))
+    recommender = tiny.recommender(model, num_items=NUM_ITEMS, free_rows=2)
+    signatures = recommender.signatures()
+    tf.saved_model.save(recommender, str(folder / "version"), signatures=signatures, options=SAVE_OPTIONS)
+    asked = {"user_id": tf.constant(["known"]), "k": tf.constant([3])}
+    replay.record(str(folder / "version"), replay.in_process(signatures), [("recommend_user", asked)])
+    return folder / "version"
+
+
+@pytest.fixture
+def config_path(version: Path, tmp_path: Path) -> Path:
+    """A configuration with a users table: `known`, and `silent`, who has no events."""
+    for name in ("tiny", "tiny-scann"):
+        shutil.copytree(version, tmp_path / "serving" / name / "1")
+    (tmp_path / "users.csv").write_text("user_id\nknown\nsilent\n\n")
+    table = {"path": str(tmp_path / "none.csv")}
+    settings = {
+        "name": "tiny",
+        "work_dir": str(tmp_path),
+        "data": {"catalogue": table, "events": table, "users": {"path": str(tmp_path / "users.csv")}},
+        "evaluation": {"min_gain_over_popularity": 0.0, "max_loss_to_last": 0.0},
+    }
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def ask(config_path: Path, capsys, *words: str) -> list[str]:
+    assert cli.main([words[0], "--config", str(config_path), *words[1:]]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def refuse(config_path: Path, capsys, *words: str) -> str:
+    assert cli.main([words[0], "--config", str(config_path), *words[1:]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_several_people_get_a_list_each(config_path: Path, capsys) -> None:
+    lines = ask(config_path, capsys, "recommend", "--user", "known", "--user", "--help", "--k", "2")
+    assert [line for line in lines if not line.startswith("  ")] == [
+        "for known:",
+        "for --help:",
+        "nothing is known of '--help': this is what new people get",
+    ]
+    assert len(lines) == 3 + 2 * 2
+
+
+def test_json_is_an_object_a_line_and_says_why_a_list_is_short(config_path: Path, capsys) -> None:
+    """12 items, of which `known` has had two and somebody new none."""
+    known, new = map(json.loads, ask(config_path, capsys, "recommend", "--user", "known", "new", "--k", "11", "--json"))
+    assert (known["user_id"], known["fallback"], len(known["items"])) == ("known", False, 10)
+    assert known["note"].startswith(
+        "10 of 11 asked for: 12 items can be shown, and 2 of those are in the person's history"
+    )
+    assert (new["user_id"], new["fallback"], len(new["items"]), "note" in new) == ("new", True, 11, False)
+    assert set(new["items"][0]) == {"rank", "item_id", "score", "title"}
+
+
+def test_the_list_of_a_time_is_that_of_its_own_signature(config_path: Path, capsys) -> None:
+    """The made model has no dates, so that any time gives the list of the last event."""
+    plain = ask(config_path, capsys, "recommend", "--user", "known", "--k", "5")
+    for text in ("2024-05-31", "2024-05-31T18:00:00Z", "2024-05-31 18:00+02:00", "1717178400"):
+        assert ask(config_path, capsys, "recommend", "--user", "known", "--k", "5", "--at", text) == plain
+    assert "--at: got 'soon'" in refuse(config_path, capsys, "recommend", "--user", "known", "--at", "soon")
+
+
+def test_moments_are_seconds_since_1970() -> None:
+    day = 24 * 3600
+    for text, seconds in (
+        ("1970-01-02", day),
+        ("1970-01-02T01:00:00Z", day + 3600),
+        ("1970-01-02T00:00+01:00", day - 3600),
+    ):
+        assert ranked_lists.moment(text) == seconds
+
+
+def test_everybody_includes_people_without_events(config_path: Path, capsys, tmp_path: Path) -> None:
+    lines = ask(config_path, capsys, "recommend", "--all-users", "--k", "3", "--json")
+    assert [json.loads(line)["user_id"] for line in lines] == ["known", "other", "silent"]
+    (last,) = ask(config_path, capsys, "recommend", "--all-users", "--k", "11", "--output", str(tmp_path / "lists.csv"))
+    assert last.startswith("32 rows for 3 people") and last.endswith("the shortest list has 10 of 11 items")
+    table = pd.read_csv(tmp_path / "lists.csv")
+    assert table.groupby("user_id").size().to_dict() == {"known": 10, "other": 11, "silent": 11}
+
+
+def test_similar_items_of_several(config_path: Path, capsys) -> None:
+    found = [
+        json.loads(line) for line in ask(config_path, capsys, "similar", "--item", "i3", "i5", "--k", "4", "--json")
+    ]
+    assert [answer["item_id"] for answer in found] == ["i3", "i5"]
+    assert all(answer["item_id"] not in {item["item_id"] for item in answer["items"]} for answer in found)
+    assert "no item '-1', 'nope'" in refuse(config_path, capsys, "similar", "--item", "i3", "-1", "nope")
+
+
+def test_explanations_of_several_pairs_add_up(config_path: Path, capsys) -> None:
+    lines = ask(config_path, capsys, "explain", "--user", "known", "other", "--item", "i4", "i5", "--json")
+    found = [json.loads(line) for line in lines]
+    assert [(one["user_id"], one["item_id"]) for one in found] == [
+        ("known", "i4"), ("known", "i5"), ("other", "i4"), ("other", "i5"),
+    ]  # fmt: skip
+    for one in found:
+        (score,) = one["scores"]
+        assert sum(part["value"] for part in score["parts"]) + score["rest"] == pytest.approx(score["total"], abs=1e-5)
+        assert "not told by what is known of the item: the run that version 1 came from" in one["notes"][0]
+
+
+def test_an_added_item_is_known_to_every_question(config_path: Path, capsys) -> None:
+    from pipeline import catalog_updates
+    from serving.export.catalog_updates import Item
+
+    config = configuration.load(config_path)
+    catalog_updates.add(config, {"new": Item(tiny.vectors_of(1, seed=3)[0])}, ())
+    assert CurrentModel(config).num_shown == NUM_ITEMS + 1
+    (answer,) = map(json.loads, ask(config_path, capsys, "recommend", "--user", "known", "--k", "20", "--json"))
+    assert "new" in {item["item_id"] for item in answer["items"]}
+    (answer,) = map(json.loads, ask(config_path, capsys, "similar", "--item", "new", "--k", "3", "--json"))
+    assert len(answer["items"]) == 3
+    (answer,) = map(json.loads, ask(config_path, capsys, "explain", "--user", "known", "--item", "new", "--json"))
+    assert answer["scores"][0]["total"] != 0
+
+
+def test_withdrawing_what_nothing_knows_is_refused(config_path: Path, capsys) -> None:
+    assert "no item 'nope'" in refuse(config_path, capsys, "withdraw", "--item", "i1", "nope")
+    assert CurrentModel(configuration.load(config_path)).num_shown == NUM_ITEMS
+    ask(config_path, capsys, "withdraw", "--item", "i1")
+    assert CurrentModel(configuration.load(config_path)).num_shown == NUM_ITEMS - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.csv", ""),
+        ("headerless.csv", "x1,A title,music\nx2,Another,film\n"),
+        ("semicolons.csv", "item_id;title\nx1;A title\n"),
+        ("book.xlsx", "PK\x03\x04"),
+        ("only_header.csv", "item_id,title\n"),
+    ],
+)
+def test_adding_a_table_that_is_none_is_one_line(
+    config_path: Path, capsys, tmp_path: Path, name: str, content: str
+) -> None:
+    table = tmp_path / name
+    table.write_text(content)
+    line = refuse(config_path, capsys, "add", "--catalogue", str(table))
+    assert name in line and line.startswith("zhiyin: ")
+
+
+def test_a_folder_to_read_only_is_enough_to_ask(config_path: Path, capsys, tmp_path: Path) -> None:
+    def state() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "serving").rglob("*"))}
+
+    before = state()
+    for path in before:
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    try:
+        assert len(ask(config_path, capsys, "recommend", "--user", "known", "--k", "5")) == 5
+        assert state() == before
+    finally:
+        for path in before:
+            path.chmod(0o700)
+
+
+def test_a_title_cannot_command_the_terminal() -> None:
+    ranked = RankedList("u", ["i\n1"], [0.5])
+    (line,) = ranked_lists.text_lines(ranked, {"i\n1": "music: \x1b[2J日本"})
+    assert line.endswith("i\\n1         music: \\x1b[2J日本")
