@@ -1,7 +1,7 @@
-"""Fingerprints of our code, which stand in the cache keys of the DAG's nodes.
+"""Digests of source code for the cache keys of the DAG's nodes.
 
-TFX caches a node by its inputs and parameters, not by the code behind a dotted path; a node that runs our code takes the fingerprint of
-that code as a parameter, so that an edit reruns exactly the nodes that it can reach.
+TFX caches a node by its inputs and parameters, not by its code. Each node that runs our code takes the digest of that code as a parameter,
+so that an edit reruns exactly the nodes that it can reach.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ OURS = ("components", "trainer", "serving", "pipeline", "benchmarks", "zhiyin_ar
 
 
 def code_fingerprint(*modules: str) -> str:
-    """Digest of the modules' sources and of all of ours that they import, directly or not, inside functions included.
+    """Digest of the sources of some modules and of all of ours that they reach.
 
-    modules: dotted names; a function's dotted path counts as its module. Nothing is imported to find out.
-    Raises ModuleNotFoundError for a name of ours that has no file.
+    Reached is what a module imports, at its top or in a function, or starts as a process of its own (`module_command`), directly or not.
+    modules: dotted names; the dotted path of a function (TFX's `run_fn`, `preprocessing_fn`) counts as its module. Nothing is imported.
+    Returns 32 hex digits. Raises ModuleNotFoundError for a name of ours that has no file.
     """
     digest = hashlib.blake2b(digest_size=16)
     for module in sorted(_closure(modules)):
@@ -53,16 +54,8 @@ def _imported_names(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and node.value.count(".") >= 1
-            and node.value.isprintable()
-        ):
-            parts = node.value.split(".")  # a node names a function of a later room by its dotted path
-            if parts[0] in OURS and all(part.isidentifier() for part in parts):
-                yield node.value
-                yield ".".join(parts[:-1])
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "module_command":
+            yield from (word.value for word in node.args[:1] if isinstance(word, ast.Constant))  # a process of its own
 
 
 def _module_of(name: str) -> str:

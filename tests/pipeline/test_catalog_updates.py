@@ -10,7 +10,7 @@ from components.config import DataConfig, TableConfig
 from components.settings import SettingsError
 from pipeline import catalog_updates
 from pipeline.config import Config
-from pipeline.local_model import ServedModel
+from pipeline.local_model import CurrentModel
 from serving.config import EvaluationConfig
 from serving.export import replay
 from serving.export.catalog_updates import Item
@@ -54,7 +54,7 @@ def items(*ids):
 
 
 def listed(config):
-    (answer,) = ServedModel(config).recommend(["nobody"], 100)
+    (answer,) = CurrentModel(config).recommend(["nobody"], 100)
     return answer.item_ids
 
 

@@ -11,12 +11,13 @@ from pipeline import fingerprint
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """components.a imports components.b inside a function; components.c stands alone; components.d names trainer.e by its dotted path."""
+    """components.a imports components.b inside a function; components.c stands alone; components.d starts
+    trainer.e as a process; a dotted path in a text reaches nothing."""
     sources = {
         "components/a.py": "def f():\n    from components import b\n    return b\n",
         "components/b.py": "x = 1\n",
-        "components/c.py": "import json\n",
-        "components/d.py": "RUN = 'trainer.e.run_fn'\n",
+        "components/c.py": "NAME = 'trainer.e.run_fn'\n",
+        "components/d.py": "def f():\n    return module_command('trainer.e', 'word')\n",
         "trainer/e.py": "def run_fn(): ...\n",
     }
     for name, source in sources.items():
