@@ -1,4 +1,4 @@
-"""Decomposes the scores of an item for a person: by the interactions, by the modalities of the item, by the fields of the ranker.
+"""Decomposes the scores of an item for a person: by interactions, by modalities of the item, by fields of the ranker.
 
 P parts, D dimensions of a vector.
 """
@@ -44,7 +44,10 @@ class Explanation:
 
 
 def explain(model: CurrentModel, user_id: str, item_id: str) -> Explanation:
-    """What each part adds to the scores of an item for a person. Raises SettingsError for an item that the model does not know."""
+    """What each part adds to the scores of an item for a person.
+
+    Raises SettingsError for an item that the model does not know.
+    """
     why = model.explain(user_id, item_id)
     history = _texts(why["history_ids"])
     titles = model.titles({name for name in history if name})

@@ -90,7 +90,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def exit_code_of(command: Callable[[], int]) -> int:
-    """What a command returns, or 2 for a fault in usage or configuration and 1 for a failed run, each with a line on stderr."""
+    """What a command returns, or 2 for a fault in usage or configuration and 1 for a failed run.
+
+    Each of these faults is a line on stderr.
+    """
     try:
         code = command()
         sys.stdout.flush()

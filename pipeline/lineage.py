@@ -25,9 +25,10 @@ class Part:
 def parts_of_version(work_path: Path, name: str, version: str) -> dict[str, Part]:
     """What the version of a pipeline's model was made from; nothing where the work folder does not know.
 
-    version: the name of the version's folder. Returns the inputs of the Recommender node that built it, by their names (`model`, `ranker`,
-    `ranker_blessing`, `index`, `items`, `sequences`), the `catalogue` that the items were made of, and the `transformed_items` that the
-    retrieval model was trained on; after a refresh these are older than `items`.
+    version: the name of the version's folder.
+    Returns the inputs of the Recommender node that built it, by their names (`model`, `ranker`, `ranker_blessing`, `index`,
+    `items`, `sequences`), the `catalogue` that the items were made of, and the `transformed_items` that the retrieval model
+    was trained on; after a refresh these are older than `items`.
     Raises RuntimeError where the store of the runs cannot be read.
     """
     if not (work_path / STORE).is_file():
@@ -72,7 +73,10 @@ class _Store:
         return None
 
     def _made_from(self, artifact: pb.Artifact) -> dict[str, pb.Artifact]:
-        """The inputs of the last execution that wrote what lies at the artifact's URI; an importer has none and is passed over."""
+        """The inputs of the last execution that wrote what lies at the artifact's URI.
+
+        An importer, which names what another has written, has none and is passed over.
+        """
         same = self._store.get_artifacts_by_uri(artifact.uri)
         events = self._store.get_events_by_artifact_ids([one.id for one in same])
         for execution in sorted(

@@ -1,7 +1,8 @@
 """The model that is current, asked in this process: the newest pushed version, and the artifacts that it was made from.
 
-Whatever answers here (`recommend`, `similar`, `explain`, `tags`, the demo, `add`, `withdraw`) starts from `CurrentModel`, so that all speak
-of one model: a model that was trained and not blessed is no part of it; a refresh is; so are items that were added or withdrawn since.
+Whatever answers here (`recommend`, `similar`, `explain`, `tags`, the demo, `add`, `withdraw`) starts from `CurrentModel`, so
+that all speak of one model: a model that was trained and not blessed is no part of it; a refresh is; so are items that were
+added or withdrawn since.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class CurrentModel:
 
     @cached_property
     def parts(self) -> dict[str, Part]:
-        """The artifacts that the version was made from (`pipeline.lineage`); none where the work folder does not know it."""
+        """The artifacts that the version was made from (`pipeline.lineage`); none where the work folder has no record."""
         return parts_of_version(self.config.work_path, self.config.name, self.path.name)
 
     def part(self, name: str) -> Part:
@@ -71,13 +72,20 @@ class CurrentModel:
 
     @cached_property
     def retrieval_signatures(self) -> Mapping[str, Any]:
-        """The signatures of the retrieval model that the version was made from. Raises SettingsError where it is not known."""
+        """The signatures of the retrieval model that the version was made from.
+
+        Raises SettingsError where it is not known.
+        """
         import tensorflow as tf
 
         return tf.saved_model.load(str(self.part("model").path / "Format-Serving")).signatures
 
     def recommend(self, user_ids: Sequence[str], k: int, at_s: int = 0) -> Iterator[RankedList]:
-        """A list for each person, from what training knew of them. at_s: seconds since 1970; 0 is the time of the last event known."""
+        """A list for each person, from what training knew of them.
+
+        user_ids: known or not; of somebody unknown the list is that of new people. k: the length of a list.
+        at_s: the time of the question, seconds since 1970; 0 is the time of the last event known.
+        """
         if at_s:
             yield from self._lists("recommend", "user_id", user_ids, k, {"time_s": at_s})
         else:
@@ -163,7 +171,7 @@ class CurrentModel:
             catalog_updates.apply(self.signatures, state)
         except tf.errors.InvalidArgumentError as error:
             said = " ".join(error.message.split())
-            reason = said.partition("assertion failed: [")[2].partition("]")[0]  # the rest is where in the graph
+            reason = said.partition("assertion failed: [")[2].partition("]")[0]  # what follows is where in the graph
             raise RuntimeError(f"version {self.path.name} cannot take the items: {reason or said}") from error
 
     def items(self, item_ids: Sequence[str]) -> dict[str, Item]:
@@ -176,7 +184,10 @@ class CurrentModel:
     def _lists(
         self, name: str, key: str, keys: Sequence[str], k: int, others: Mapping[str, int] | None = None
     ) -> Iterator[RankedList]:
-        """The lists of a signature for people or items. key: its input that takes them. others: further inputs, alike for all."""
+        """The lists of a signature for people or items.
+
+        key: its input that takes their ids. others: further inputs, alike for all.
+        """
         import tensorflow as tf
 
         signature = self.signatures[name]

@@ -1,4 +1,4 @@
-"""Runs the DAG on this machine, or compiles it for Kubeflow and Vertex. TFX is imported here, so import this module late."""
+"""Runs a DAG of TFX nodes on this machine, one after the other. TFX is imported here, so import this module late."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ def run_locally(
 ) -> dict[str, Stage]:
     """Run the nodes in order, with caching, metadata in SQLite under `work_path`; returns the stages by node id.
 
-    on_start is told (node id, its number from 1, their count); on_done the finished Stage. last: a node's id; it and what must come before
-    it are run, and nothing else.
+    nodes: in an order in which they can run. name: of the pipeline.
+    on_start: is told a node's id, its number from 1 and the count of all. on_done: is told the finished Stage.
+    last: a node's id; it and what must come before it are run, and nothing else; everything where empty.
     Raises StageFailed at the first node that fails; a later call goes on from the cache.
     """
     work_path.mkdir(parents=True, exist_ok=True)
@@ -130,7 +131,7 @@ def _leading_to(node_id: str, pipeline: pipeline_pb2.Pipeline) -> list[pipeline_
 def _recorded(
     connection: metadata_store_pb2.ConnectionConfig, execution_id: int
 ) -> tuple[bool, dict[str, list[Artifact]]]:
-    """Whether an execution was answered from the cache, and its outputs, which the launcher does not tell for a cached one."""
+    """Whether an execution was answered from the cache, and its outputs, which the launcher tells for others only."""
     with metadata.Metadata(connection) as handle:
         (execution,) = handle.store.get_executions_by_id([execution_id])
         outputs = execution_lib.get_output_artifacts(handle, execution_id)

@@ -23,7 +23,7 @@ def text_lines(ranked: RankedList, titles: Mapping[str, str]) -> Iterator[str]:
 
 
 def json_line(key: str, ranked: RankedList, titles: Mapping[str, str], note: str) -> str:
-    """One JSON object: `key` (user_id or item_id), `items` (rank, item_id, score, title), `fallback`, and `note` where there is one."""
+    """One JSON object: `key` (user_id or item_id), `items` (rank, item_id, score, title), `fallback`, `note` if there is one."""
     items = [
         {"rank": rank, "item_id": item_id, "score": score, "title": titles[item_id]}
         for rank, (item_id, score) in enumerate(zip(ranked.item_ids, ranked.scores), start=1)

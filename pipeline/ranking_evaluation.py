@@ -1,4 +1,4 @@
-"""How TFMA judges the ranker: metrics of each objective, slices, the thresholds that decide, and the verdict in words."""
+"""Configures TFMA's evaluation of the ranker (metrics by objective, slices, thresholds), and says its verdict in words."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ SIGNATURE = "serve_examples"
 def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
     """AUC, log loss, calibration and counts of each objective, NDCG of the broadest success within queries.
 
-    Blessed where the AUC of the broadest success is at least `min_auc` (undefined, because there is one class only, is below), and at most
-    `max_auc_loss_to_last` lower than that of the last blessed ranker on the same examples; without one the first alone counts.
+    A ranker is blessed where the AUC of the broadest success is at least `min_auc` (undefined, because there is one class
+    only, is below), and at most `max_auc_loss_to_last` lower than that of the last blessed ranker on the same examples;
+    without one the first alone counts.
     """
     gate = broadest_success(data.event_rules)
     options = tfma.EvalConfig()
@@ -42,7 +43,7 @@ def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
 
 
 def verdict(folder: str) -> str:
-    """What an evaluation written with `eval_config` decided, with the numbers: the ranker's AUC and the last blessed one's."""
+    """What an evaluation with `eval_config` decided, with the numbers: the ranker's AUC and the last blessed one's."""
     decision = tfma.load_validation_result(folder)
     settings = tfma.load_eval_result(folder).config
     results = {spec.is_baseline: tfma.load_eval_result(folder, model_name=spec.name) for spec in settings.model_specs}
@@ -57,7 +58,8 @@ def verdict(folder: str) -> str:
     )
     text = f"AUC of {gate} {values[False]} (at least {threshold.value_threshold.lower_bound.value:g})"
     if True in values:
-        text += f", of the last blessed ranker {values[True]} (at most {-threshold.change_threshold.absolute.value:g} lower)"
+        loss = -threshold.change_threshold.absolute.value
+        text += f", of the last blessed ranker {values[True]} (at most {loss:g} lower)"
     else:
         text += ", no ranker to compare with was blessed before"
     return f"{'blessed' if decision.validation_ok else 'not blessed, so retrieval orders the list'}: {text}"

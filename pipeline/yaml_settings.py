@@ -1,4 +1,4 @@
-"""Reads YAML settings as people mean them: `1e-3` is a number, a key stands once, keys are text, a file is one document in UTF-8.
+"""Reads YAML settings as people mean them: 1e-3 is a number, a key stands once and is text, a file is one document in UTF-8.
 
 PyYAML follows YAML 1.1, in which 1e-3 is text, 010 is eight, 1:30 is ninety, and the key `no` is false.
 """
@@ -51,7 +51,8 @@ _Loader.add_implicit_resolver(_FLOAT_TAG, _FLOAT, list("-+0123456789."))
 def read_yaml(path: Path) -> Any:
     """The one document in a YAML file.
 
-    Raises SettingsError, one line that names the file, where it cannot be read, is not UTF-8 or no YAML, or where a key stands twice.
+    Raises SettingsError, one line that names the file, where it cannot be read, is not UTF-8 or no YAML, or where a key
+    stands twice.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")

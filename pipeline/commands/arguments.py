@@ -75,8 +75,8 @@ def add_ids(command: Any, flag: str, required: bool = False) -> None:
 def with_marked_ids(words: Sequence[str]) -> list[str]:
     """Words of a command line, with `--item A B` as `--item=A --item=B` and a mark before each id.
 
-    argparse would take an id such as -x, --help or -- for a flag. The word after the flag is an id whatever it is; those that follow are
-    ids up to the next that begins with two dashes.
+    argparse would take an id such as -x, --help or -- for a flag. The word after the flag is an id whatever it is;
+    those that follow are ids up to the next that begins with two dashes.
     """
     marked: list[str] = []
     flag, is_first = "", False

@@ -32,7 +32,10 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask the current model about each item for each person; the largest parts of each kind, with what is left as the rest."""
+    """Ask the current model about each item for each person.
+
+    Shown are the largest parts of each score, and what is left as the rest.
+    """
     if arguments.top < 1:
         raise SettingsError(f"--top: got {arguments.top}, expected at least 1")
     config = configuration.load(arguments.config)
@@ -63,7 +66,7 @@ def _json_line(user_id: str, item_id: str, title: str, explanation: Explanation,
 
 
 def _print(heading: str, explanation: Explanation, top: int) -> None:
-    """A block a score: a line for each of its largest parts, whatever their sign, and one for the rest, so that the lines add up."""
+    """A block a score: a line for each of its largest parts, whatever their sign, and one for the rest; the lines add up."""
     print(f"{printable(heading)}\n")
     for score in explanation.scores:
         parts, rest = score.largest(top)

@@ -1,4 +1,4 @@
-"""`zhiyin tags`: the tags that an item's sound, pictures and words let expect, beside those that the catalogue gives it."""
+"""`zhiyin tags`: predicts an item's tags from its sound, pictures and words, beside those that the catalogue gives it."""
 
 from __future__ import annotations
 

@@ -46,7 +46,6 @@ def run(arguments: argparse.Namespace) -> int:
         f"{metric} {found['value']:.4f} on validation{start}; {len(found['trials'])} trials. In {arguments.config}:\n"
     )
     print(yaml.safe_dump({"retrieval": found["best"]}, sort_keys=False))
-    print(
-        f"then ./zhiyin run --config {arguments.config}; a tuning: section makes each run tune ({time.monotonic() - started:.0f} s)"
-    )
+    seconds = time.monotonic() - started
+    print(f"then ./zhiyin run --config {arguments.config}; a tuning: section makes each run tune ({seconds:.0f} s)")
     return 0

@@ -1,4 +1,4 @@
-"""`zhiyin explain` by modality: parts of an item's vector, read from the run that is served, that add up to the score."""
+"""`zhiyin explain` by modality: parts of an item's vector, from the current model's run, that add up to the score."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Questions to the current model on the command line: several ids at once, JSON, everybody, lists that are short, a folder to read only."""
+"""Questions to the current model: several ids at once, JSON, everybody, short lists, a folder to read only."""
 
 from __future__ import annotations
 
