@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +16,7 @@ import yaml
 from pipeline import cli, ranked_lists
 from pipeline import config as configuration
 from pipeline.local_model import CurrentModel, RankedList
-from serving.export import replay
+from serving.export import replay, saved_model
 from serving.index import SAVE_OPTIONS
 from tests.serving import tiny
 
@@ -34,9 +36,28 @@ def version(tmp_path_factory) -> Path:
     return folder / "version"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _load_once() -> Iterator[None]:
+    """A version that does not change is loaded once for all tests here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saved_model, "load", cache(saved_model.load))
+        yield
+
+
+@pytest.fixture(scope="module")
+def config_path(version: Path, tmp_path_factory) -> Path:
+    """A configuration of a version that no test changes."""
+    return configured(version, tmp_path_factory.mktemp("work"))
+
+
 @pytest.fixture
-def config_path(version: Path, tmp_path: Path) -> Path:
-    """A configuration with a users table: `known`, and `silent`, who has no events."""
+def own_config_path(version: Path, tmp_path: Path) -> Path:
+    """A configuration of a version of the test's own."""
+    return configured(version, tmp_path)
+
+
+def configured(version: Path, tmp_path: Path) -> Path:
+    """A work folder with a users table: `known`, and `silent`, who has no events."""
     for name in ("tiny", "tiny-scann"):
         shutil.copytree(version, tmp_path / "serving" / name / "1")
     (tmp_path / "users.csv").write_text("user_id\nknown\nsilent\n\n")
@@ -132,26 +153,26 @@ def test_explanations_of_several_pairs_add_up(config_path: Path, capsys) -> None
         assert "not told by what is known of the item: the run that version 1 came from" in one["notes"][0]
 
 
-def test_an_added_item_is_known_to_every_question(config_path: Path, capsys) -> None:
+def test_an_added_item_is_known_to_every_question(own_config_path: Path, capsys) -> None:
     from pipeline import catalog_updates
     from serving.export.catalog_updates import Item
 
-    config = configuration.load(config_path)
+    config = configuration.load(own_config_path)
     catalog_updates.add(config, {"new": Item(tiny.vectors_of(1, seed=3)[0])}, ())
     assert CurrentModel(config).num_shown == NUM_ITEMS + 1
-    (answer,) = map(json.loads, ask(config_path, capsys, "recommend", "--user", "known", "--k", "20", "--json"))
+    (answer,) = map(json.loads, ask(own_config_path, capsys, "recommend", "--user", "known", "--k", "20", "--json"))
     assert "new" in {item["item_id"] for item in answer["items"]}
-    (answer,) = map(json.loads, ask(config_path, capsys, "similar", "--item", "new", "--k", "3", "--json"))
+    (answer,) = map(json.loads, ask(own_config_path, capsys, "similar", "--item", "new", "--k", "3", "--json"))
     assert len(answer["items"]) == 3
-    (answer,) = map(json.loads, ask(config_path, capsys, "explain", "--user", "known", "--item", "new", "--json"))
+    (answer,) = map(json.loads, ask(own_config_path, capsys, "explain", "--user", "known", "--item", "new", "--json"))
     assert answer["scores"][0]["total"] != 0
 
 
-def test_withdrawing_what_nothing_knows_is_refused(config_path: Path, capsys) -> None:
-    assert "no item 'nope'" in refuse(config_path, capsys, "withdraw", "--item", "i1", "nope")
-    assert CurrentModel(configuration.load(config_path)).num_shown == NUM_ITEMS
-    ask(config_path, capsys, "withdraw", "--item", "i1")
-    assert CurrentModel(configuration.load(config_path)).num_shown == NUM_ITEMS - 1
+def test_withdrawing_what_nothing_knows_is_refused(own_config_path: Path, capsys) -> None:
+    assert "no item 'nope'" in refuse(own_config_path, capsys, "withdraw", "--item", "i1", "nope")
+    assert CurrentModel(configuration.load(own_config_path)).num_shown == NUM_ITEMS
+    ask(own_config_path, capsys, "withdraw", "--item", "i1")
+    assert CurrentModel(configuration.load(own_config_path)).num_shown == NUM_ITEMS - 1
 
 
 @pytest.mark.parametrize(
@@ -173,9 +194,9 @@ def test_adding_a_table_that_is_none_is_one_line(
     assert name in line and line.startswith("zhiyin: ")
 
 
-def test_a_folder_to_read_only_is_enough_to_ask(config_path: Path, capsys, tmp_path: Path) -> None:
+def test_a_folder_to_read_only_is_enough_to_ask(config_path: Path, capsys) -> None:
     def state() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "serving").rglob("*"))}
+        return {path: path.stat().st_mtime_ns for path in sorted((config_path.parent / "serving").rglob("*"))}
 
     before = state()
     for path in before:
