@@ -55,7 +55,7 @@ def _imported_names(tree: ast.AST) -> Iterator[str]:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "module_command":
-            yield from (word.value for word in node.args[:1] if isinstance(word, ast.Constant))  # a process of its own
+            yield from (str(word.value) for word in node.args[:1] if isinstance(word, ast.Constant))  # another process
 
 
 def _module_of(name: str) -> str:

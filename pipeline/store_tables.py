@@ -14,6 +14,7 @@ from typing import IO, Any
 from components.config import DataConfig, TableConfig
 from components.settings import SettingsError
 from pipeline.config import Config
+from pipeline.table_rows import accepted_rows
 from serving.gateway.privacy import Pseudonyms, load_keys, tombstones_of
 from serving.gateway.records import Acceptance, Event, StoredItem
 from serving.gateway.stores.base import Store, StoreUnavailable, open_store
@@ -61,7 +62,7 @@ async def _import_items(data: DataConfig, store: Store) -> int:
         known |= {item.item_id: item for item in found}
         after = found[-1].seq
     count = 0
-    for batch in _batches(_rows(data, "catalogue")):
+    for batch in _batches(accepted_rows(data, "catalogue")):
         items = [StoredItem(row.pop("item_id"), row) for row in batch]
         new = [item for item in items if _is_news(item, known.get(item.item_id))]
         if new:
@@ -81,7 +82,7 @@ def _is_withdrawn(known: dict[str, StoredItem], item: StoredItem) -> bool:
 async def _import_events(config: Config, store: Store) -> int:
     pseudonyms, tombstones = Pseudonyms(load_keys(config.gateway.privacy)), await tombstones_of(store)
     count = 0
-    for batch in _batches(_rows(config.data, "events")):
+    for batch in _batches(accepted_rows(config.data, "events")):
         events = [_event(row, pseudonyms(row["user_id"])) for row in batch]
         events = [event for event in events if event.event in config.data.event_rules]
         done = await store.add_events(events, [tombstones(event.user_id) for event in events])
@@ -99,7 +100,7 @@ def _event(row: dict[str, Any], user_id: str) -> Event:
 async def _import_users(config: Config, store: Store) -> int:
     pseudonyms, tombstones = Pseudonyms(load_keys(config.gateway.privacy)), await tombstones_of(store)
     count = 0
-    for batch in _batches(_rows(config.data, "users")):
+    for batch in _batches(accepted_rows(config.data, "users")):
         for row in batch:
             user_id = pseudonyms(row.pop("user_id"))
             is_gone = (await store.forgotten([tombstones(user_id)]))[0]
@@ -107,20 +108,6 @@ async def _import_users(config: Config, store: Store) -> int:
                 await store.put_user(user_id, row)
                 count += 1
     return count
-
-
-def _rows(data: DataConfig, name: str) -> Iterator[dict[str, Any]]:
-    """The accepted rows of a configured table; a run reports what was rejected."""
-    from components.tables.columns import table_and_columns
-    from components.tables.inspection import inspect_table
-    from components.tables.readers import Row, read_rows
-
-    table, columns = table_and_columns(data, name)
-    facts = inspect_table(table, columns)
-    for path in facts.files:
-        for row in read_rows(path, columns, facts):
-            if isinstance(row, Row):
-                yield dict(row.values)
 
 
 def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -90,9 +90,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def everybody(model: CurrentModel) -> list[str]:
     """The people that the model knows from events, then those of the users table that it does not."""
-    from pipeline.users_table import user_ids
+    known = model.ids("user")
+    if model.config.data.users is None:
+        return known
+    from components.tables.raw import TableError
+    from pipeline.store_tables import resolved
+    from pipeline.table_rows import accepted_rows
 
-    return list(dict.fromkeys([*model.ids("user"), *user_ids(configuration.localised(model.config).data)]))
+    data = configuration.localised(resolved(model.config)).data
+    try:
+        return list(dict.fromkeys([*known, *(row["user_id"] for row in accepted_rows(data, "users"))]))
+    except TableError as error:
+        raise SettingsError(f"data.users: {error}") from error
 
 
 def print_list(ranked: RankedList, titles: dict[str, str], note: str = "", is_one_of_many: bool = False) -> None:
