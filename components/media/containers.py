@@ -134,6 +134,8 @@ def open_media(source: Source) -> Iterator[Media]:
             raise EmptyFile("0 bytes")
         if other := other_than_media(head):
             raise NotMedia(other)
+        if encryption := encryption_of(head):
+            raise Encrypted(encryption)
         size_bytes = file.seek(0, os.SEEK_END)
         media = Media(file, _open_container(file), head, size_bytes)
         try:
@@ -160,12 +162,10 @@ def _open_container(file: ReadableFile) -> InputContainer:
 
 
 def _refuse_encrypted(media: Media) -> None:
-    found = encryption_of(media.head, media.format_name)
     for stream in media.container.streams:
         tag = getattr(stream.codec_context, "codec_tag", None)
-        found = found or (f"a track of the kind {tag!r}" if tag in _ENCRYPTED_TAGS else None)
-    if found:
-        raise Encrypted(found)
+        if tag in _ENCRYPTED_TAGS:
+            raise Encrypted(f"a track of the kind {tag!r}")
 
 
 def _packets(media: Media, stream: Any) -> Iterator[Packet]:

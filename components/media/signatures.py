@@ -90,19 +90,20 @@ def is_animated_webp(head: bytes) -> bool:
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
-def encryption_of(head: bytes, format_name: str) -> str | None:
+def encryption_of(head: bytes) -> str | None:
     """The encryption that a container's header states, None without. Encrypted packets of MP4 say so themselves."""
-    if format_name == "asf" and any(guid in head for guid in _ASF_ENCRYPTION):
-        return "Windows Media DRM"
-    if "matroska" in format_name and _MATROSKA_ENCRYPTION.search(head):
+    if head[:4] == b"\x30\x26\xb2\x75" and any(guid in head for guid in _ASF_ENCRYPTION):
+        return "Windows Media with rights management"
+    if head[:4] == b"\x1a\x45\xdf\xa3" and _MATROSKA_ENCRYPTION.search(head):
         return "an encrypted track of Matroska or WebM"
-    if format_name == "mpegts":
-        packets = [head[start : start + 4] for start in range(0, len(head) - 3, 188)]
-        scrambled = sum(packet[0] == 0x47 and packet[3] & 0x80 != 0 for packet in packets)
+    if head[:1] == b"G" and head[_TS_PACKET_BYTES::_TS_PACKET_BYTES][:4] == b"GGGG":
+        packets = [head[start : start + 4] for start in range(0, len(head) - 3, _TS_PACKET_BYTES)]
+        scrambled = sum(packet[0] == ord("G") and packet[3] & 0x80 != 0 for packet in packets)
         return "scrambled packets of a transport stream" if 2 * scrambled > len(packets) else None
     return None
 
 
+_TS_PACKET_BYTES = 188
 _ASF_ENCRYPTION = (  # the objects Content Encryption and Extended Content Encryption
     bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"),
     bytes.fromhex("14e68a292226174cb935dae07ee9289c"),
