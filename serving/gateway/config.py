@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from components.config import DataConfig
+from components.media.addresses import MediaRoots
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,11 @@ class ServerSettings:
     def kinds(self) -> tuple[str, ...]:
         """The kinds of events in the order of the model's objectives (by their names)."""
         return tuple(sorted(self.data.event_rules))
+
+    @property
+    def media(self) -> MediaRoots:
+        """From where the items' media may be read."""
+        return MediaRoots(self.data.media_root, self.data.media_roots)
 
     @property
     def is_loopback(self) -> bool:

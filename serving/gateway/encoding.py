@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,26 +17,6 @@ _ABSENT: dict[int, Any] = {
     messages.INT64: -1,
 }
 _DTYPES: dict[int, Any] = {messages.STRING: object, messages.FLOAT: np.float32, messages.INT64: np.int64}
-
-
-class MediaOutside(ValueError):
-    """A medium's address leads out of `media_root`."""
-
-
-def media_path(media_root: str, media_uri: str) -> Path:
-    """The file behind a `media_uri`, links followed.
-
-    Raises MediaOutside where it is no file below `media_root`: another scheme, an absolute path elsewhere, `..`, a link.
-    """
-    if not media_root:
-        raise MediaOutside("no media_root is configured")
-    if "://" in media_uri or "\0" in media_uri:
-        raise MediaOutside("only files below media_root are read")
-    root = Path(media_root).resolve()
-    path = (root / media_uri).resolve()
-    if not path.is_relative_to(root):
-        raise MediaOutside("the file is not below media_root")
-    return path
 
 
 def raw_features(item_id: str, fields: Mapping[str, Any], media: MediaArrays | None) -> dict[str, Any]:

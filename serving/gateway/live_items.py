@@ -12,11 +12,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from components.media.addresses import MediaRoots
 from components.media.errors import MediaError
 from components.media.extract import MediaArrays
 from components.media.isolation import Decoder
 from serving.gateway.catalog import Catalog
-from serving.gateway.encoding import MediaOutside, encode_inputs, media_path, raw_features
+from serving.gateway.encoding import encode_inputs, raw_features
 from serving.gateway.messages import TensorSpec
 from serving.gateway.model_client import ModelClient, ModelRefused, ModelUnavailable
 from serving.gateway.records import StoredItem
@@ -44,9 +45,11 @@ class _Server:
 class LiveItems:
     """Keeps the model servers' items in step with the store's."""
 
-    def __init__(self, store: Store, catalog: Catalog, clients: Sequence[ModelClient], media_root: str, poll_s: float):
-        """media_root: relative media_uri start here. poll_s: how often versions, and what other gateways wrote, are looked for."""
-        self._store, self._catalog, self._media_root, self._poll_s = store, catalog, media_root, poll_s
+    def __init__(
+        self, store: Store, catalog: Catalog, clients: Sequence[ModelClient], roots: MediaRoots, poll_s: float
+    ):
+        """roots: from where media may be read. poll_s: how often versions, and what other gateways wrote, are looked for."""
+        self._store, self._catalog, self._roots, self._poll_s = store, catalog, roots, poll_s
         self._servers = [_Server(client) for client in clients]
         self._decoder, self._decoding = Decoder(), threading.Lock()
         self._media: OrderedDict[tuple[str, int], MediaArrays | None] = OrderedDict()
@@ -150,8 +153,9 @@ class LiveItems:
         with self._decoding:
             if key not in self._media:
                 try:
-                    self._media[key] = self._decoder.extract(str(media_path(self._media_root, uri)))
-                except (MediaError, MediaOutside) as error:
+                    with self._roots.open_local(uri) as descriptor:
+                        self._media[key] = self._decoder.extract(descriptor)
+                except MediaError as error:
                     log.warning("a medium cannot be used", extra={"reason": str(error)})
                     self._media[key] = None
                 while len(self._media) > DECODED_ITEMS:

@@ -160,7 +160,7 @@ async def make_service(settings: ServerSettings) -> Service:
         store=store,
         clients=clients,
         catalog=catalog,
-        live_items=LiveItems(store, catalog, clients, settings.data.media_root, config.catalog_poll_s),
+        live_items=LiveItems(store, catalog, clients, settings.media, config.catalog_poll_s),
         answers=Answers(settings, store, clients[0], catalog, exposures, tombstones, metrics, tracing),
         exposures=exposures,
         access=access,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from serving.gateway.encoding import MediaOutside, media_path
+from components.media.errors import MediaError
 from serving.gateway.problems import Problem, invalid, not_found, responses
 from serving.gateway.records import StoredItem
 from serving.gateway.routes.cards import card_of
@@ -107,11 +107,10 @@ def _stored(item_id: str, body: ItemIn, service: Service, where: str) -> StoredI
             raise invalid(f"{where}.embeddings.{name}", f"has {len(values)} numbers, expected {expected}")
     if body.media_uri:
         try:
-            is_there = media_path(service.settings.data.media_root, body.media_uri).is_file()
-        except (MediaOutside, OSError, ValueError) as error:
-            raise invalid(f"{where}.media_uri", str(error)) from error
-        if not is_there:
-            raise invalid(f"{where}.media_uri", "there is no such file below media_root")
+            with service.settings.media.open_local(body.media_uri):
+                pass
+        except MediaError as error:
+            raise invalid(f"{where}.media_uri", error.reason.replace("_", " ")) from error  # no path of this machine
     columns = body.model_dump(exclude={"item_id", "numeric", "categorical", "embeddings"})
     fields = {**columns, **body.numeric, **body.categorical, **embeddings}
     return StoredItem(item_id, {name: value for name, value in fields.items() if value not in (None, [])}, True)

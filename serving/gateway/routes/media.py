@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
-from serving.gateway.encoding import MediaOutside, media_path
+from components.media.addresses import is_address
+from components.media.errors import MediaError
 from serving.gateway.problems import not_found, responses
 from serving.gateway.routes.dependencies import COMMON_ERRORS, ItemId, ServiceOf, permitted
 
@@ -44,10 +46,10 @@ async def media(item_id: ItemId, service: ServiceOf) -> FileResponse:
     if not uri:
         raise not_found("medium of this item")
     try:
-        path = media_path(service.settings.data.media_root, uri)
-    except (MediaOutside, OSError, ValueError) as error:
+        path = Path(await asyncio.to_thread(service.settings.media.place, uri))
+    except MediaError as error:
         raise not_found("medium of this item") from error
-    if not await asyncio.to_thread(path.is_file):
+    if is_address(str(path)) or not await asyncio.to_thread(path.is_file):
         raise not_found("medium of this item")
     kind = _TYPES.get(path.suffix.lower(), "application/octet-stream")
     return FileResponse(path, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
