@@ -87,10 +87,10 @@ def _train_once(config: configuration.Config, url: str, file: Path) -> int:
     before = catalog_updates.newest(config)
     stages = workflows.train(store_tables.with_store(config, url))
     progress.write(file)
-    evaluation = workflows.evaluation(stages)
+    decision = workflows.evaluation(stages)["decision"]
     after = catalog_updates.newest(config)
     verdict = f"pushed version {after.name}" if after and after != before else "nothing pushed; what is served stays"
-    print(f"loop: {progress.num_events:,} events read; {evaluation['reason']}; {verdict}", flush=True)
+    print(f"loop: {progress.num_events:,} events read; {decision['reason']}; {verdict}", flush=True)
     return 0
 
 
