@@ -22,13 +22,13 @@ GOALS: list[dict[str, Any]] = []
 RUNS = 3  # seeds of each variant
 WHOLE, WITHOUT_CONTENT, ON_RATINGS = "whole", "without content", "loss: squared error of the ratings"
 # Case -> variant -> settings that replace those of the case. A loss other than the profile's own knows no models side by side.
-_ONE = {"side_by_side": 1, "embedding_dim": 129}
+_ONE = {"num_submodels": 1, "embedding_dim": 129}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "ML100K-R": {
         "one model instead of two side by side": _ONE,
-        "without the item's gain": {"item_gain": False},
-        "without the spectral start": {"spectral_start": False},
-        "plain scores (sharpness 1)": {"sharpness": 1.0},
+        "without the item's gain": {"item_scale": False},
+        "without the spectral start": {"svd_init": False},
+        "plain scores (sharpness 1)": {"score_exponent": 1.0},
         "loss: full softmax": {**_ONE, "loss": "full_softmax"},
         "loss: sampled softmax": {**_ONE, "loss": "softmax"},
         "loss: sampled softmax without log-Q": {**_ONE, "loss": "softmax", "log_q": False},
@@ -38,7 +38,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "user tower: sequence": {"user_tower": "sequence"},
         "user tower: profile, full softmax": {"user_tower": "profile"},
         "user tower: profile, profile cosine": {"user_tower": "profile", "loss": "profile_cosine"},
-        "without the spectral start": {"spectral_start": False},
+        "without the spectral start": {"svd_init": False},
         "loss: sampled softmax": {"loss": "softmax"},
         ON_RATINGS: {"loss": "rating_mse"},
         "half-life of a target 30 days": {"half_life_days": 30.0},

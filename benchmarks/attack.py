@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.cold_demo import METRIC, SEEDS, World, kept, row
 
 if TYPE_CHECKING:
-    from trainer.config.retrieval import AdversaryConfig
+    from trainer.config.adversary import AdversaryConfig
     from trainer.data import ItemTable
     from trainer.retrieval.model import Retrieval
 
@@ -43,11 +43,11 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
 
 
 def _scores(world: World, seed: int) -> dict[str, dict[str, float]]:
-    from trainer.config.retrieval import AdversaryConfig
+    from trainer.config.adversary import AdversaryConfig
     from trainer.content.fit import fit_content
     from trainer.keras import tf
-    from trainer.retrieval.model import train
     from trainer.retrieval.run import build
+    from trainer.retrieval.train import train
 
     tf.keras.backend.clear_session()
     adversary = AdversaryConfig(method="pgd", steps=3)
@@ -58,7 +58,7 @@ def _scores(world: World, seed: int) -> dict[str, dict[str, float]]:
     model = build(table, world.train, world.config.data, config)
     train(model, world.train, world.eval, table)
     scores = {PLAIN: attacked(world, model, table, adversary)}
-    warm = np.flatnonzero(table.arrays["own_row"])
+    warm = np.flatnonzero(table.arrays["id_row"])
     fit_content(model.item_tower, table, warm, dataclasses.replace(config, adversary=adversary))
     return scores | {"ours": attacked(world, model, table, adversary)}
 
@@ -67,7 +67,7 @@ def attacked(world: World, model: Retrieval, table: ItemTable, adversary: Advers
     """NDCG@10 clean, and under FGSM and PGD at the adversary's radii and at a third of them."""
     from trainer.content.adversarial import Adversary
     from trainer.keras import tf
-    from trainer.retrieval.model import targets_and_history, user_vectors
+    from trainer.retrieval.validation import targets_and_history, user_vectors
 
     tower = model.item_tower
     vectors, cold = tower.encode(table), np.flatnonzero(world.is_cold)

@@ -75,7 +75,7 @@ class World:
         not what the model says of the table.
         """
         from trainer.evaluation import metrics
-        from trainer.retrieval.model import targets_and_history, user_vectors
+        from trainer.retrieval.validation import targets_and_history, user_vectors
 
         known = model.item_tower.encode(table)
         candidates = known if vectors is None else vectors

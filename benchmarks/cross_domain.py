@@ -98,8 +98,8 @@ def _read(config, artifacts: Path, folder: Path, sizes):
 
 def _trained(table, splits, config, seed: int):
     from trainer.data import ItemTable
-    from trainer.retrieval.model import train
     from trainer.retrieval.run import build
+    from trainer.retrieval.train import train
 
     own = ItemTable(
         dict(table.arrays), table.item_ids, table.vocabulary_sizes, table.modalities
@@ -112,7 +112,7 @@ def _trained(table, splits, config, seed: int):
 def _values(models: Sequence[Any], table, histories, sought, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Users with something to find in the domain, and their mean over the seeds; only the domain is ranked, what they know of it hidden."""
     from trainer.evaluation import metrics
-    from trainer.retrieval.model import targets_and_history, user_vectors
+    from trainer.retrieval.validation import targets_and_history, user_vectors
 
     truth, seen = targets_and_history(sought, len(table))
     results = [

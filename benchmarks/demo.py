@@ -84,8 +84,9 @@ def _ours(config: configuration.Config, artifacts: Path, modalities: tuple[str, 
     from components.datasets.interactions import read_interactions
     from trainer.data import ItemTable
     from trainer.evaluation import metrics
-    from trainer.retrieval.model import targets_and_history, train, user_vectors
     from trainer.retrieval.run import build, vocabulary_sizes
+    from trainer.retrieval.train import train
+    from trainer.retrieval.validation import targets_and_history, user_vectors
 
     settings = dataclasses.replace(config.retrieval, modalities=modalities, use_attributes=not modalities, seed=seed)
     sizes = vocabulary_sizes(str(newest(artifacts / "ItemTransform" / "transform_graph")), config.data)

@@ -68,8 +68,9 @@ def quality(split: Split, share: float, modalities: tuple[str, ...]) -> dict[str
     """Train on a share of the events with these modalities, and rank the cold items: metric -> mean over the users."""
     from trainer.config.retrieval import RetrievalConfig
     from trainer.evaluation import metrics
-    from trainer.retrieval.model import train, user_vectors
     from trainer.retrieval.run import build
+    from trainer.retrieval.train import train
+    from trainer.retrieval.validation import user_vectors
 
     stage = split.test
     seen = sampled(stage.train, share, split.seed)

@@ -54,7 +54,7 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
 
 
 def _reports(world: World, seed: int, folder: Path) -> dict[str, float]:
-    from trainer.config.retrieval import PretrainingConfig
+    from trainer.config.pretraining import PretrainingConfig
     from trainer.content.pretraining import write_weights
     from trainer.content.run_pretraining import pretrained
 
@@ -68,8 +68,8 @@ def _reports(world: World, seed: int, folder: Path) -> dict[str, float]:
 
 def _scores(world: World, share: float, seed: int, weights: Path) -> dict[str, float]:
     from trainer.keras import tf
-    from trainer.retrieval.model import train
     from trainer.retrieval.run import build
+    from trainer.retrieval.train import train
 
     events = thinned(world.train, share, seed)
     config = dataclasses.replace(world.config.retrieval, seed=seed)

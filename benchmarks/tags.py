@@ -40,8 +40,8 @@ def _demo(seed: int) -> dict[str, float]:
     import dataclasses
 
     from benchmarks.cold_demo import World
-    from trainer.retrieval.model import train
     from trainer.retrieval.run import build
+    from trainer.retrieval.train import train
 
     with tempfile.TemporaryDirectory() as folder:
         world = World.read(Path(folder))
@@ -66,7 +66,7 @@ def _precision(tower: Any, table: Any, is_cold: np.ndarray) -> dict[str, float]:
     rows = np.flatnonzero(is_cold)
     labels = tower.tag_head.labels(table.arrays["tag_ids"]).numpy()
     rows = rows[labels[rows].any(1)]
-    warm = table.arrays["own_row"] > 0
+    warm = table.arrays["id_row"] > 0
     probabilities = np.concatenate(
         [tower.tags(table.take(rows[start : start + 64], tower.inputs)).numpy() for start in range(0, len(rows), 64)]
     )

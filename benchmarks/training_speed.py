@@ -100,7 +100,7 @@ def measure(case: str, way: str) -> dict[str, float]:
         settings = dataclasses.replace(config.retrieval, content_epochs=EPOCHS, content_patience=EPOCHS)
         tower = build(table, train_split, config.data, settings, tuned=tuned).item_tower
         built, used = time.monotonic(), cpu_seconds()
-        report = fit_content(tower, table, np.flatnonzero(table.arrays["own_row"]), settings)
+        report = fit_content(tower, table, np.flatnonzero(table.arrays["id_row"]), settings)
     return {
         "seconds": time.monotonic() - built,
         "cpu seconds": cpu_seconds() - used,
@@ -120,7 +120,6 @@ def add_features(table: Any, encoder: PretrainedConfig, items: Path, with_pieces
     """What FrozenEncoders would have added to a table of items, from the run's item examples."""
     import tensorflow as tf
 
-    from components.settings import to_json
     from serving.offline.frozen_embeddings import with_text
     from trainer.encoders.frozen import load
 
@@ -130,7 +129,7 @@ def add_features(table: Any, encoder: PretrainedConfig, items: Path, with_pieces
         text = with_text(record, encoder.columns)[1]
         if text:
             texts[table.index[item_id]] = text
-    encode, rows = load(to_json(encoder)), np.array(sorted(texts))
+    encode, rows = load(encoder), np.array(sorted(texts))
     for start in range(0, len(rows), 32):
         part = rows[start : start + 32]
         for name, values in encode([texts[row] for row in part]).items():

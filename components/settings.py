@@ -18,6 +18,12 @@ RENAMED_SETTINGS: Mapping[str, str] = {
     "references": "ground_truth",
     "retrieval.history_length": "data.history_length",
     "serving.history_length": "data.history_length",
+    "retrieval.activity_power": "retrieval.user_weight_exponent",
+    "retrieval.item_gain": "retrieval.item_scale",
+    "retrieval.sharpness": "retrieval.score_exponent",
+    "retrieval.side_by_side": "retrieval.num_submodels",
+    "retrieval.spectral_start": "retrieval.svd_init",
+    "retrieval.tag_objective": "retrieval.tag_loss_weight",
 }
 _ABSENT = object()
 

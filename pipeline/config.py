@@ -15,8 +15,9 @@ from pipeline.yaml_settings import read_yaml
 from serving.config import EvaluationConfig, ServingConfig
 from serving.gateway.config import GatewayConfig
 from trainer.config.engine import EngineConfig
+from trainer.config.pretraining import PretrainingConfig
 from trainer.config.ranking import RankingConfig, utility_weights
-from trainer.config.retrieval import PretrainingConfig, RetrievalConfig
+from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import TuningConfig
 
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")  # what Kubeflow accepts

@@ -1,7 +1,9 @@
 """TensorFlow with Keras 2, set up once a process: every module of this room imports `tf` from here.
 
-Keras 2 must be chosen before anything touches `tf.keras` (docs/decisions/0002-keras-2.md). AutoGraph is told to leave Keras' own code
-alone: TensorFlow's list of exceptions names `keras` but not `tf_keras`, and converting it costs seconds at the first call of each model.
+Keras 2 must be chosen before anything touches `tf.keras` (docs/decisions/0002-keras-2.md). AutoGraph is told to leave
+Keras' own code
+alone: TensorFlow's list of exceptions names `keras` but not `tf_keras`, and converting it costs seconds at the first
+call of each model.
 """
 
 import os
@@ -18,7 +20,8 @@ if os.environ["TF_USE_LEGACY_KERAS"] != "1" or tf.keras.Model is not tf_keras.Mo
         "tf.keras is Keras 3 in this process; set TF_USE_LEGACY_KERAS=1 in the environment before Python starts"
     )
 
-tf.keras.backend.experimental.enable_tf_random_generator()  # dropout draws from generators whose state a checkpoint can hold
+# Dropout draws from generators whose state a checkpoint can hold.
+tf.keras.backend.experimental.enable_tf_random_generator()
 
 _LEAVE_ALONE = ("tf_keras", "keras_nlp")
 _known = {rule._prefix for rule in autograph.CONVERSION_RULES}

@@ -1,4 +1,8 @@
-"""The training loop: any number of replicas, an end where validation no longer grows, and a way back after a kill."""
+"""The training loop of every model here: epochs until validation stops improving, then the best epoch's weights.
+
+`run_epochs` is that loop over any function that trains for an epoch. `fit` runs it for a Keras model on any number of
+replicas, with checkpoints from which a killed training goes on to the same weights.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,79 @@ from trainer.strategy import agreed, in_precision
 
 @dataclass(frozen=True)
 class Stopping:
-    """What decides when training stops and which epoch's weights are kept."""
+    """Early stopping: the metric that decides when training ends and which epoch's weights are kept."""
 
-    metric: str  # higher is better
-    value: Callable[[], float]  # of the model as it is
-    patience: int  # epochs without a better value before training stops
+    metric: str  # its name; in the logs val_<metric>
+    value: Callable[[], float]  # of the weights as they are
+    patience: int  # epochs without a better value before training ends
+    higher_is_better: bool = True
+    start_value: float | None = None  # of the weights before the first epoch, which then compete; None: they do not
+
+
+class ProgressBar(tf.keras.callbacks.Callback):
+    """A bar over the epochs on a terminal, with the loss and the validation metric beside it."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self._name = name
+
+    def on_train_begin(self, logs=None):
+        self.bar = tqdm(total=self.params["epochs"], unit="epoch", desc=self._name, disable=None, leave=False)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.set_postfix(
+            {name: f"{value:.4f}" for name, value in (logs or {}).items() if name == "loss" or name.startswith("val_")}
+        )
+        self.bar.update()
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
+
+
+def run_epochs(
+    train_epoch: Callable[[int], float | None],
+    variables: Sequence[tf.Variable],
+    epochs: int,
+    stopping: Stopping | None = None,
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    model: tf.keras.Model | None = None,
+    progress: Progress | None = None,
+) -> Progress:
+    """Trains for some epochs at most, with early stopping; afterwards `variables` have the values of the best epoch.
+
+    train_epoch: trains for the epoch of a number, from 0 on; returns its mean loss, None where nobody asks for it.
+    variables: what training changes.
+    stopping: None trains for all epochs, and the last weights stay.
+    callbacks: told of the beginning, of each epoch's end with its logs, and of the end; `model` is theirs to look at.
+    progress: where a training goes on; a new one starts where None.
+    Returns the progress, with the logs of every epoch and the best value.
+    """
+    progress = progress or Progress()
+    told = tf.keras.callbacks.CallbackList(callbacks, model=model, epochs=epochs, verbose=0)
+    told.on_train_begin()
+    for epoch, logs in enumerate(progress.logs):
+        told.on_epoch_end(epoch, dict(logs))
+    if stopping and stopping.start_value is not None and not progress.best_weights:
+        progress.remember(stopping.start_value, -1, variables)
+    while not progress.is_done and progress.epoch < epochs:
+        loss = train_epoch(progress.epoch)
+        logs = {} if loss is None else {"loss": loss}
+        if stopping:
+            value = logs[f"val_{stopping.metric}"] = agreed(stopping.value())
+            is_better = value > progress.best_value if stopping.higher_is_better else value < progress.best_value
+            if is_better or not progress.best_weights:
+                progress.remember(value, progress.epoch, variables)
+            elif progress.epoch - progress.best_epoch >= stopping.patience:
+                progress.is_done = True
+        told.on_epoch_end(progress.epoch, dict(logs))
+        progress.logs.append(logs)
+        progress.epoch, progress.step, progress.losses = progress.epoch + 1, 0, []
+    if progress.best_weights:
+        for variable, weight in zip(variables, progress.best_weights):
+            variable.assign(weight)
+    progress.is_done = True
+    told.on_train_end()
+    return progress
 
 
 def fit(
@@ -34,13 +106,13 @@ def fit(
     checkpoints: Checkpoints | None = None,
     engine: EngineConfig | None = None,
 ) -> tf.keras.callbacks.History:
-    """Train a built and compiled model in the strategy that is in scope; afterwards it has the weights of the best epoch.
+    """Trains a built and compiled model in the strategy that is in scope, as `run_epochs` does.
 
-    model: `compute_loss(batch, training)` gives a replica's share of the loss; shares add up. callbacks: told of the beginning, of each
-    epoch's end with its logs, and of the end. checkpoints: where training goes on from, to the same weights as without a break.
+    model: `compute_loss(batch, training)` gives a replica's share of the loss; shares add up.
+    checkpoints: where training goes on after a kill, to the same weights as without a break.
+    Returns the logs of each epoch. Raises RuntimeError where workers find different checkpoints.
     """
-    progress = Progress()
-    model.stop_training = False
+    engine, progress, history = engine or EngineConfig(), Progress(), tf.keras.callbacks.History()
     model.optimizer.build(model.trainable_variables)
     if checkpoints and checkpoints.attach(
         progress, model=model, optimizer=model.optimizer, generators=_generators(model)
@@ -50,59 +122,31 @@ def fit(
         raise RuntimeError(
             "the workers found different checkpoints: the folder of the checkpoints must be one that all of them share"
         )
-    history = tf.keras.callbacks.History()
-    told = tf.keras.callbacks.CallbackList(
-        [*callbacks, history], model=model, epochs=epochs, steps=batches.steps_per_epoch, verbose=0
-    )
-    told.on_train_begin()
-    for epoch, logs in enumerate(progress.logs):
-        told.on_epoch_end(epoch, dict(logs))
-    if not progress.is_done:
-        engine = engine or EngineConfig()
-        step = _training_step(model, engine.xla)
-
-        def training_step(stream):
-            with in_precision(engine.precision):
-                return step(stream)
-
-        _run(model, batches, epochs, stopping, told, progress, checkpoints, training_step)
-        if progress.best_weights:
-            for variable, value in zip(model.trainable_variables, progress.best_weights):
-                variable.assign(value)
-        progress.is_done = True
-        if checkpoints and checkpoints.is_due:
-            checkpoints.save()
-    told.on_train_end()
-    return history
-
-
-def _run(model, batches, epochs, stopping, told, progress, checkpoints, training_step) -> None:
-    strategy = tf.distribute.get_strategy()
     start = (progress.epoch, progress.step)
+    strategy = tf.distribute.get_strategy()
     stream = iter(strategy.distribute_datasets_from_function(lambda context: batches.dataset(*start, context)))
-    while progress.epoch < epochs and not model.stop_training:
+    step = _training_step(model, engine.xla)
+
+    def train_epoch(epoch: int) -> float:
         losses = []
         while progress.step < batches.steps_per_epoch:
-            losses.append(training_step(stream))
+            with in_precision(engine.precision):
+                losses.append(step(stream))
             progress.step += 1
             if checkpoints and checkpoints.is_due:
                 progress.losses += map(float, losses)
                 losses = []
                 checkpoints.save()
-        logs = {"loss": float(np.mean([*progress.losses, *map(float, losses)]))}
-        if stopping:
-            value = logs[f"val_{stopping.metric}"] = agreed(stopping.value())
-            if value > progress.best_value or not progress.best_weights:
-                progress.best_value, progress.best_epoch = value, progress.epoch
-                progress.best_weights = [variable.numpy() for variable in model.trainable_variables]
-            elif progress.epoch - progress.best_epoch >= stopping.patience:
-                model.stop_training = True
-        told.on_epoch_end(progress.epoch, dict(logs))
-        progress.logs.append(logs)
-        progress.epoch, progress.step, progress.losses = progress.epoch + 1, 0, []
+        return float(np.mean([*progress.losses, *map(float, losses)]))
+
+    run_epochs(train_epoch, model.trainable_variables, epochs, stopping, [*callbacks, history], model, progress)
+    if checkpoints and checkpoints.is_due:
+        checkpoints.save()
+    return history
 
 
 def _training_step(model: tf.keras.Model, xla: bool):
+    """A function of the stream of batches: takes a step on all replicas and returns the loss of the global batch."""
     strategy = tf.distribute.get_strategy()
     if xla and strategy.num_replicas_in_sync > 1:
         raise ValueError(f"engine.xla: compiles the step of one replica, and here are {strategy.num_replicas_in_sync}")

@@ -1,7 +1,7 @@
-"""On what devices a model is trained: one function from the settings to a tf.distribute strategy, and what the losses need of it.
+"""Distribution strategies for training, and the reductions that losses need under them.
 
-A batch is always the global one: its users are dealt to the replicas, and losses are means over all of them, so that R replicas take the
-step that one would.
+A batch is always the global one: its rows are distributed to the replicas, and losses are means over all of them, so
+that several replicas take the step that one would.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ _REWRITES = {
 
 @contextmanager
 def in_precision(precision: str) -> Iterator[None]:
-    """What is called in here multiplies in 16 bits where that is safe; variables, the rest and what is called elsewhere stay float32.
+    """What is called in here multiplies in 16 bits where that is safe; variables, the rest and what is called elsewhere
+    stay float32.
 
     precision: of EngineConfig. Raises ValueError where the devices of the strategy in scope are of another kind.
     """
@@ -86,7 +87,7 @@ def in_precision(precision: str) -> Iterator[None]:
 
 
 def global_sum(values):
-    """The sum of a tensor of every replica's: what a loss divides by, so that the replicas' shares add up to the mean over the batch."""
+    """Sums a tensor over the replicas: a loss divides by it, so that the replicas' shares add up to the batch's mean."""
     total = tf.reduce_sum(values)
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
@@ -110,7 +111,7 @@ def agreed(value: float) -> float:
 
 
 def deal(arrays: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
-    """Rows of a batch that every worker holds whole -> a value for each replica, with its share of the rows: arguments for strategy.run."""
+    """Distributes the rows of a batch that every worker holds whole: a value for each replica, for strategy.run."""
     strategy = tf.distribute.get_strategy()
     parts = strategy.num_replicas_in_sync
     return {

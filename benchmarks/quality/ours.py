@@ -30,7 +30,7 @@ class Trained(NamedTuple):
 
     model: Any  # Retrieval
     table: Any  # ItemTable, prepared
-    users: Any  # KnownUsers; None where nobody is known beside their history
+    users: Any  # UserFeatures; None where nobody is known beside their history
     trace: Sequence[tuple[float, int, float]]  # as `Scored` has it
 
 
@@ -51,9 +51,9 @@ def train_on(
     from benchmarks.quality.tracing import EpochTrace
     from trainer.config.retrieval import RetrievalConfig
     from trainer.keras import tf
-    from trainer.retrieval.model import train
     from trainer.retrieval.run import build
-    from trainer.retrieval.user_features import read_known_users
+    from trainer.retrieval.train import train
+    from trainer.retrieval.user_features import read_user_features
 
     tf.keras.backend.clear_session()
     data = DataConfig(
@@ -70,7 +70,7 @@ def train_on(
     table = item_table(stage.train.shape[1], content, tags)
     begun = time.process_time()
     pairs = sequences(stage.train, stage.times_s, ratings=ratings)
-    users = read_known_users(None, data, pairs, config)
+    users = read_user_features(None, data, pairs, config)
     pairs = _with_rows(pairs, users)
     model = build(table, pairs, data, config, users)
     nothing = sequences(stage.train[:0], None)
@@ -95,7 +95,7 @@ def score(
     traced_metric, ratings: as `train_on` has them.
     """
     from benchmarks.quality.methods import Scored
-    from trainer.retrieval.model import user_vectors
+    from trainer.retrieval.validation import user_vectors
 
     model, table, known, trace = train_on(stage, settings, seed, content, tags, traced_metric, ratings)
     vectors = model.item_tower.encode(table)  # [N, D]
@@ -183,36 +183,36 @@ def sequences(
 
 
 def _with_rows(asked: Any, users: Any):
-    """The sequences with each user's row among the known ones (KnownUsers), where there are some."""
+    """The sequences with each user's row among the known ones (UserFeatures), where there are some."""
     return replace(asked, known_rows=users.rows_of(asked.user_ids)) if users else asked
 
 
-_IDS_ALONE = {"item_gain": True, "cosine_decay": True, "weight_decay": 0.0, "use_attributes": False}
+_IDS_ALONE = {"item_scale": True, "cosine_decay": True, "weight_decay": 0.0, "use_attributes": False}
 # Case -> setting -> values among which validation chooses. Where there is one, an earlier run's validation chose it
 # (docs/decisions/0010-retrieval-model.md).
 CASES: dict[str, dict[str, tuple[Any, ...]]] = {
     "ML1M-U": {
-        "embedding_dim": (514,), "side_by_side": (2,), "activity_power": (0.5,), "history_dropout": (0.5,), "batch_size": (512,),
-        "epochs": (10,), "learning_rate": (0.01,),
+        "embedding_dim": (514,), "num_submodels": (2,), "user_weight_exponent": (0.5,), "history_dropout": (0.5,),
+        "batch_size": (512,), "epochs": (10,), "learning_rate": (0.01,),
     },
     "ML100K-R": {
-        "embedding_dim": (258,), "side_by_side": (2,), "sharpness": (2.0, 3.0), "activity_power": (0.0, 0.5),
+        "embedding_dim": (258,), "num_submodels": (2,), "score_exponent": (2.0, 3.0), "user_weight_exponent": (0.0, 0.5),
         "history_dropout": (0.5, 0.7), "batch_size": (128,), "epochs": (10,), "learning_rate": (0.003, 0.005),
     },
     "TFRS-A": {
-        "embedding_dim": (66, 98), "side_by_side": (2,), "sharpness": (2.0, 3.0), "activity_power": (0.5,), "history_dropout": (0.6, 0.8),
-        "batch_size": (128,), "epochs": (10,), "learning_rate": (0.003, 0.005),
+        "embedding_dim": (66, 98), "num_submodels": (2,), "score_exponent": (2.0, 3.0), "user_weight_exponent": (0.5,),
+        "history_dropout": (0.6, 0.8), "batch_size": (128,), "epochs": (10,), "learning_rate": (0.003, 0.005),
     },
     "TFRS-A-hidden": {
-        "embedding_dim": (194, 258), "side_by_side": (2,), "sharpness": (1.5, 2.0), "activity_power": (0.5,),
+        "embedding_dim": (194, 258), "num_submodels": (2,), "score_exponent": (1.5, 2.0), "user_weight_exponent": (0.5,),
         "history_dropout": (0.5, 0.65), "batch_size": (128,), "epochs": (10,), "learning_rate": (0.004, 0.006),
     },
     "ML100K-T": {
         "user_tower": ("both",), "loss": ("full_softmax",), "embedding_dim": (64,), "history_length": (100,), "dropout": (0.2,),
-        "item_gain": (False,), "batch_size": (64,), "epochs": (20,), "learning_rate": (0.002,),
+        "item_scale": (False,), "batch_size": (64,), "epochs": (20,), "learning_rate": (0.002,),
     },
     "LFM": {
-        "embedding_dim": (258,), "side_by_side": (2,), "history_dropout": (0.5,), "batch_size": (128,), "epochs": (6, 10),
+        "embedding_dim": (258,), "num_submodels": (2,), "history_dropout": (0.5,), "batch_size": (128,), "epochs": (6, 10),
         "learning_rate": (0.01,), "content_epochs": (0,),
     },
 }  # fmt: skip

@@ -7,7 +7,7 @@ import time
 from components.datasets.interactions import Interactions
 from trainer.data import ItemTable
 from trainer.keras import tf
-from trainer.retrieval.model import Validation
+from trainer.retrieval.validation import Validation
 
 
 class EpochTrace(tf.keras.callbacks.Callback):
@@ -25,6 +25,6 @@ class EpochTrace(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         now = time.process_time()
         self.points.append(
-            (now - self.begun, epoch + 1, self.validation.value(self.model.item_tower.encode_own(self.table)))
+            (now - self.begun, epoch + 1, self.validation.value(self.model.item_tower.encode_ids(self.table)))
         )
         self.begun += time.process_time() - now

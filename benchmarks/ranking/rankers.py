@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from sklearn.metrics import log_loss
 
 from benchmarks.demo import newest
 from benchmarks.ranking import row
@@ -21,8 +22,9 @@ from components.settings import to_json
 from pipeline import config as configuration
 from serving.offline.ranking_examples import write_ranking_examples
 from trainer.config.ranking import RankingConfig, broadest_success, utility_weights
-from trainer.ranking.deepfm import DeepFM, FactorizationMachine, LogisticRegression, auc, calibration_error, log_loss
-from trainer.ranking.features import POSITION, QUERY_ID, read_examples
+from trainer.ranking.calibration import auc, calibration_error
+from trainer.ranking.deepfm import DeepFM, FactorizationMachine, LogisticRegression
+from trainer.ranking.features import POSITION, QUERY_ID, RankingExamples, read_examples
 from trainer.ranking.run import Ranker, build_ranker
 
 SEEDS = (7, 8, 9)
@@ -40,7 +42,7 @@ RESAMPLES = 300  # of people
 _ROWS_AT_ONCE = 8192
 _METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float | None]] = {
     "AUC": auc,
-    "log loss": log_loss,
+    "log loss": lambda probabilities, labels: float(log_loss(labels, probabilities, labels=(0, 1))),
     "ECE": calibration_error,
 }
 
@@ -171,16 +173,15 @@ def over_people(
     return statistic(np.arange(len(people))), (float(low), float(high))
 
 
-def _chosen(kind: type[LogisticRegression], train: Any, valid: Any, config: configuration.Config) -> RankingConfig:
+def _chosen(
+    kind: type[LogisticRegression], train: RankingExamples, valid: RankingExamples, config: configuration.Config
+) -> RankingConfig:
     """The settings of a peer: of some learning rates the one of the lowest log loss on validation."""
 
     def loss(settings: RankingConfig) -> float:
-        probabilities = _probabilities(build_ranker(kind, train, valid, config.data, settings), valid[0])
-        return float(
-            np.mean(
-                [log_loss(probabilities[:, column], valid[1][:, column]) for column in range(probabilities.shape[1])]
-            )
-        )
+        probabilities = _probabilities(build_ranker(kind, train, valid, config.data, settings), valid.features)
+        columns = zip(valid.labels.T, probabilities.T)
+        return float(np.mean([log_loss(truth, told, labels=(0, 1)) for truth, told in columns]))
 
     tried: Sequence[RankingConfig] = [replace(config.ranking, learning_rate=rate) for rate in LEARNING_RATES]
     return min(tried, key=loss)

@@ -7,6 +7,10 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, TransformGraph
 
 import zhiyin_artifacts
+from components.config import DataConfig
+from components.settings import from_json
+from trainer.config.encoder import EncoderConfig
+from trainer.config.pretraining import PretrainingConfig
 
 
 @component
@@ -25,8 +29,14 @@ def Pretraining(
     """
     from trainer.content.run_pretraining import pretrain_encoders
 
-    folder = artifact_utils.get_split_uri([items], "train")
-    report = pretrain_encoders(folder, transform_graph.uri, weights.uri, data, encoder, pretraining)
+    report = pretrain_encoders(
+        artifact_utils.get_split_uri([items], "train"),
+        transform_graph.uri,
+        weights.uri,
+        from_json(DataConfig, data),
+        from_json(EncoderConfig, encoder),
+        from_json(PretrainingConfig, pretraining),
+    )
     for modality, numbers in report.items():
         weights.set_float_custom_property(f"{modality}_before", numbers["before"])
         weights.set_float_custom_property(f"{modality}_after", numbers["after"])

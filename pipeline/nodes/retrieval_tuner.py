@@ -2,6 +2,7 @@
 # (TFX's annotations are markers that it replaces by values; no type checker understands them.)
 """The TFX node RetrievalTuner: the trainer's inputs in, better settings out, as TFX's own Tuner writes them."""
 
+import dataclasses
 import json
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -9,6 +10,12 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, HyperParameters, TunerResults
 from tfx.utils import io_utils
+
+from components.config import DataConfig
+from components.settings import from_json
+from trainer.config.engine import EngineConfig
+from trainer.config.retrieval import RetrievalConfig
+from trainer.config.tuning import TuningConfig
 
 
 @component
@@ -30,15 +37,22 @@ def RetrievalTuner(
     empty. code: fingerprint of our code, for the cache.
     Writes `best_hyperparameters.txt`, an object from setting to value, and `tuner_results.json`, everything about the trials.
     """
-    from trainer.retrieval.run_tuning import tune_retrieval
+    from trainer.retrieval.run_tuning import TuningRequest, tune_retrieval
 
     found = tune_retrieval(
-        [f"{artifact_utils.get_split_uri([sequences], 'train')}/*"],
-        [f"{artifact_utils.get_split_uri([sequences], 'eval')}/*"],
-        artifact_utils.get_split_uri([items], "train"),
-        {"data": data, "retrieval": retrieval, "tuning": tuning, "engine": engine},
-        storage_dir,
-        code,
+        TuningRequest(
+            train_files=[f"{artifact_utils.get_split_uri([sequences], 'train')}/*"],
+            eval_files=[f"{artifact_utils.get_split_uri([sequences], 'eval')}/*"],
+            items=artifact_utils.get_split_uri([items], "train"),
+            folder=storage_dir,
+            code=code,
+            data=from_json(DataConfig, data),
+            retrieval=from_json(RetrievalConfig, retrieval),
+            tuning=from_json(TuningConfig, tuning),
+            engine=from_json(EngineConfig, engine),
+        )
     )
-    io_utils.write_string_file(f"{best_hyperparameters.uri}/best_hyperparameters.txt", json.dumps(found["best"]))
-    io_utils.write_string_file(f"{tuner_results.uri}/tuner_results.json", json.dumps(found, indent=1))
+    io_utils.write_string_file(f"{best_hyperparameters.uri}/best_hyperparameters.txt", json.dumps(found.best))
+    io_utils.write_string_file(
+        f"{tuner_results.uri}/tuner_results.json", json.dumps(dataclasses.asdict(found), indent=1)
+    )

@@ -16,7 +16,6 @@ from components.media.errors import MediaError
 from components.media.features import MediaFiles, media_uri_of
 from components.media.isolation import Decoder, Limits
 from components.pretrained_config import Encoders, PretrainedConfig
-from components.settings import to_json
 
 _ITEMS_AT_ONCE = 32
 
@@ -27,10 +26,15 @@ class AddEmbeddings(beam.PTransform):
     """Adds the features of pretrained encoders to serialized item examples: `embedding_<name>` above all, absent where an item
     has nothing to encode.
 
-    load: makes an encoder from its settings (a PretrainedConfig as JSON); runs on the workers.
+    load: makes an encoder from its settings; runs on the workers.
     """
 
-    def __init__(self, encoders: Encoders, load: Callable[[str], Any], roots: MediaRoots = MediaRoots()):  # noqa: B008 - frozen
+    def __init__(
+        self,
+        encoders: Encoders,
+        load: Callable[[PretrainedConfig], Any],
+        roots: MediaRoots = MediaRoots(),  # noqa: B008 - frozen
+    ):
         super().__init__()
         self._encoders, self._load, self._roots = encoders, load, roots
 
@@ -87,12 +91,12 @@ class _WithSegments(beam.DoFn):
 class _Handler(ModelHandler):
     """Runs one encoder over prepared items and gives them back with its features."""
 
-    def __init__(self, encoder: PretrainedConfig, load: Callable[[str], Any]):
+    def __init__(self, encoder: PretrainedConfig, load: Callable[[PretrainedConfig], Any]):
         super().__init__()
-        self._settings, self._load = to_json(encoder), load
+        self._encoder, self._load = encoder, load
 
     def load_model(self) -> Any:
-        return self._load(self._settings)
+        return self._load(self._encoder)
 
     def run_inference(
         self, batch: Sequence[Prepared], model: Any, inference_args: dict[str, Any] | None = None

@@ -29,12 +29,12 @@ from serving.offline.encoding import encode_users
 from serving.online.pair_features import PER_ITEM, PER_REQUEST, PairFeatures
 from trainer.config.ranking import RankingConfig, labels_of
 from trainer.ranking.features import (
-    FITTED,
     HISTORY_SLICE,
     LONG_FROM,
     LONG_HISTORY,
     POSITION,
     QUERY_ID,
+    SEEN_BY_RETRIEVAL,
     SHORT_HISTORY,
     label_key,
 )
@@ -248,7 +248,7 @@ def _examples(
             slices = {
                 QUERY_ID: queries.ids[row].encode(),
                 HISTORY_SLICE: _history_slice(queries.stops[row]),
-                FITTED: int(queries.fitted),
+                SEEN_BY_RETRIEVAL: int(queries.fitted),
             }
             of_request = _serialized({name: arrays[name][number, 0] for name in PER_REQUEST} | slices)
             for column, (item, place) in enumerate(zip(items, places)):

@@ -16,7 +16,7 @@ from serving.online.catalog import Shelf
 from serving.online.histories import History
 from serving.online.pair_features import Learned, PairFeatures, flat
 from serving.online.rerank import RANKED, SIMILAR
-from trainer.ranking.features import FITTED, POSITION
+from trainer.ranking.features import POSITION, SEEN_BY_RETRIEVAL
 
 
 class RetrievalOrder(tf.Module):
@@ -100,7 +100,7 @@ class RankerOrder(tf.Module):
         items = tf.maximum(positions, 0)
         popularity = tf.gather(self._popularity, items)
         rows = flat(self._features(query, history.items, history.events, history.age_s, items, popularity, time_s))
-        return rows | {name: tf.zeros([tf.size(items)], tf.int64) for name in (POSITION, FITTED)}
+        return rows | {name: tf.zeros([tf.size(items)], tf.int64) for name in (POSITION, SEEN_BY_RETRIEVAL)}
 
     def _weighing(self, weights):
         is_given = tf.reduce_any(weights != 0, 1)

@@ -50,7 +50,7 @@ def checkerboard(missing, times=False):
 @pytest.mark.parametrize(
     ("way", "times"),
     [
-        ({"item_gain": True, "side_by_side": 2}, False),
+        ({"item_scale": True, "num_submodels": 2}, False),
         ({"user_tower": "both", "loss": "full_softmax"}, True),
         ({"use_user_id": True}, False),
     ],

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from components.pretrained_config import PretrainedConfig
-from components.settings import from_json
 
 
-def load(settings: str):
+def load(config: PretrainedConfig):
     """One that says how long a text is, or how loud a sound, and notes in its folder what it was asked."""
-    config = from_json(PretrainedConfig, settings)
 
     def encode(batch):
         with (Path(config.path) / f"{config.name}.jsonl").open("a") as calls:
@@ -31,6 +29,6 @@ def load(settings: str):
     return encode
 
 
-def load_broken(settings: str):
+def load_broken(config: PretrainedConfig):
     """One that gives numbers that are none."""
     return lambda batch: {"embedding_words": np.full((len(batch), 2), np.nan, np.float32)}

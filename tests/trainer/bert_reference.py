@@ -1,4 +1,6 @@
-"""BERT in NumPy and plain Python, written from its paper and from the checkpoint's names: the oracle of the KerasNLP backbone."""
+"""BERT in NumPy and plain Python, written from its paper and from the checkpoint's names: the oracle of the KerasNLP
+backbone.
+"""
 
 import json
 import math
@@ -116,7 +118,8 @@ _THINGS = (
     "a quiet piano piece", "大提琴独奏", "日本のアニメ音楽", "한국 드라마 삽입곡", "naïve café crème brûlée",
     "🎸🔥 live set", "Привет, как дела?", "l'été à Montréal", "déjà-vu (remix) [2019]", "50% off & more…",
     "self-driving cars", "Straße nach Köln", "मधुर संगीत", "مقدمة في البرمجة", "C++/Rust tutorial",
-    "e-mail: someone@example.org", "👩‍👩‍👧 family vlog", "深度学习 deep learning 入门", "don't stop — won't stop", "żółw i jaźń",
+    "e-mail: someone@example.org", "👩‍👩‍👧 family vlog", "深度学习 deep learning 入门", "don't stop — won't stop",
+    "żółw i jaźń",
 )  # fmt: skip
 _FRAMES = ("{}", "{} for rainy evenings", "the best of {}, part II!", "如何欣赏 {}？", "why\tI love {} 😀")
 SENTENCES = [frame.format(thing) for thing in _THINGS for frame in _FRAMES]

@@ -11,8 +11,9 @@ from components.config import DataConfig, TableConfig
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, TAG_SLOTS, item_features
 from components.datasets.interactions import Interactions, read_interactions
 from components.settings import to_json
+from trainer.config.encoder import EncoderConfig
 from trainer.config.engine import EngineConfig
-from trainer.config.retrieval import EncoderConfig, RetrievalConfig
+from trainer.config.retrieval import RetrievalConfig
 from trainer.data import ItemTable
 from trainer.keras import tf
 
@@ -120,7 +121,9 @@ def write_records(path: Path, records: list[bytes]) -> str:
 
 
 def checkerboard_records(num_users: int = 24, num_items: int = NUM_ITEMS, held_out: bool = False) -> list[bytes]:
-    """Even users take even items and odd users odd ones, each all but one of its kind; held out: that one follows the history."""
+    """Even users take even items and odd users odd ones, each all but one of its kind; held out: that one follows the
+    history.
+    """
     records = []
     for user in range(num_users):
         own = [f"item-{item}" for item in range(num_items) if item % 2 == user % 2]

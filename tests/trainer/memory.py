@@ -1,4 +1,6 @@
-"""Reads and trains on so many users in this process, and prints the peak of its own memory: folder of a written world, output folder."""
+"""Reads and trains on so many users in this process, and prints the peak of its own memory: folder of a written world,
+output folder.
+"""
 
 import json
 import sys
@@ -10,8 +12,8 @@ from components.config import DataConfig, TableConfig
 from components.datasets.interactions import read_interactions
 from trainer.config.retrieval import RetrievalConfig
 from trainer.data import ItemTable
-from trainer.retrieval.model import fit_behaviour
 from trainer.retrieval.run import build
+from trainer.retrieval.train import fit_interactions
 
 
 def anonymous_bytes() -> int:
@@ -48,7 +50,7 @@ def main(world: Path, place: Path) -> None:
             for split in ("train", "eval")
         ]
         model = build(table, splits[0], data, config)
-        fit_behaviour(model, *splits, table)
+        fit_interactions(model, *splits, table)
     finally:
         is_over.set()
         watcher.join()

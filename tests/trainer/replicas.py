@@ -1,4 +1,6 @@
-"""Trains the tiny model in this process on so many logical devices, and leaves what it learned: arguments JSON, devices, output."""
+"""Trains the tiny model in this process on so many logical devices, and leaves what it learned: arguments JSON,
+devices, output.
+"""
 
 import json
 import sys
@@ -13,8 +15,8 @@ from trainer.config.engine import EngineConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.data import ItemTable
 from trainer.keras import tf
-from trainer.retrieval.model import train
 from trainer.retrieval.run import build
+from trainer.retrieval.train import train
 from trainer.strategy import strategy_for
 
 

@@ -6,23 +6,28 @@ import numpy as np
 import pytest
 
 from components.datasets.interactions import window
+from trainer.config.encoder import EncoderConfig
 from trainer.config.engine import EngineConfig
-from trainer.config.retrieval import EncoderConfig
 from trainer.keras import tf
-from trainer.retrieval.model import fit_behaviour, user_vectors
 from trainer.retrieval.run import build
+from trainer.retrieval.train import fit_interactions
+from trainer.retrieval.validation import user_vectors
 from trainer.strategy import local_strategy
 
 STEADY = {
-    "modalities": ("tags",), "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0), "history_dropout": 0.0, "epochs": 2,
-    "batch_size": 10, "spectral_start": False,
-}  # fmt: skip
+    "modalities": ("tags",),
+    "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0),
+    "history_dropout": 0.0,
+    "epochs": 2,
+    "batch_size": 10,
+    "svd_init": False,
+}
 
 
 def _fitted(table, train_split, eval_split, tiny, engine):
     with local_strategy(engine).scope():
         model = build(table, train_split, tiny.DATA, dataclasses.replace(tiny.CONFIG, **STEADY))
-        history = fit_behaviour(model, train_split, eval_split, table, engine)
+        history = fit_interactions(model, train_split, eval_split, table, engine)
     return model, history.history["loss"]
 
 
@@ -34,7 +39,7 @@ def plain(table, train_split, eval_split, tiny):
 def test_a_compiled_step_is_the_step(table, train_split, eval_split, tiny, plain):
     model, loss = _fitted(table, train_split, eval_split, tiny, EngineConfig(xla=True))
     np.testing.assert_allclose(loss, plain[1], rtol=1e-5)
-    np.testing.assert_allclose(model.item_tower.encode_own(table), plain[0].item_tower.encode_own(table), atol=1e-4)
+    np.testing.assert_allclose(model.item_tower.encode_ids(table), plain[0].item_tower.encode_ids(table), atol=1e-4)
 
 
 def test_16_bits_learn_nearly_the_same_and_are_left_in_the_step(table, train_split, eval_split, tiny, plain):
@@ -43,7 +48,9 @@ def test_16_bits_learn_nearly_the_same_and_are_left_in_the_step(table, train_spl
     np.testing.assert_allclose(loss, plain[1], rtol=2e-2)
     vectors = np.random.default_rng(0).normal(size=(len(table), 8)).astype(np.float32)
     items = window(eval_split, np.arange(2), eval_split.num_history[:2], 100).items
-    profile = model.user_tower.gains.numpy()[2] * vectors[items].sum(1) + model.user_tower.direction_prior.numpy()
+    profile = (
+        model.user_tower.event_weights.numpy()[2] * vectors[items].sum(1) + model.user_tower.direction_prior.numpy()
+    )
     expected = profile / np.linalg.norm(profile, axis=1, keepdims=True)
     np.testing.assert_allclose(user_vectors(model, eval_split, vectors, np.arange(2)), expected, atol=1e-6)
 
@@ -55,7 +62,7 @@ def test_a_scaled_loss_changes_nothing_but_what_would_be_lost(table, train_split
     model, loss = _fitted(table, train_split, eval_split, tiny, EngineConfig(precision="mixed_float16"))
     assert isinstance(model.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
     np.testing.assert_allclose(loss, plain[1], rtol=1e-5)
-    np.testing.assert_allclose(model.item_tower.encode_own(table), plain[0].item_tower.encode_own(table), atol=1e-5)
+    np.testing.assert_allclose(model.item_tower.encode_ids(table), plain[0].item_tower.encode_ids(table), atol=1e-5)
 
 
 def test_a_precision_of_other_devices_is_refused(table, train_split, eval_split, tiny):

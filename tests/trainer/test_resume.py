@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from trainer.checkpoints import Checkpoints, Progress, fingerprint
+from trainer.config.encoder import EncoderConfig
 from trainer.config.engine import EngineConfig
-from trainer.config.retrieval import EncoderConfig
 from trainer.keras import tf
-from trainer.retrieval.model import train
 from trainer.retrieval.run import build, run_fn
+from trainer.retrieval.train import train
 
 ROOT = Path(__file__).parents[2]
 LEAN = {"modalities": ("tags", "embedding_given"), "encoder": EncoderConfig(width=8, heads=2, layers=0), "dropout": 0.1}
-LONG = {"epochs": 4, "patience": 4, "batch_size": 2, "spectral_start": False}  # 12 steps an epoch
+LONG = {"epochs": 4, "patience": 4, "batch_size": 2, "svd_init": False}  # 12 steps an epoch
 
 
 class PowerCut(tf.keras.callbacks.Callback):
@@ -41,7 +41,9 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_resumed_weights_are_those_of_an_unbroken_training(table, train_split, eval_split, tiny, tmp_path, capsys, way):
-    """With dropout, the optimizer's moments, the order of the users and the early stopping; the history counts every epoch once."""
+    """With dropout, the optimizer's moments, the order of the users and the early stopping; the history counts every
+    epoch once.
+    """
     config = dataclasses.replace(tiny.CONFIG, **LEAN, **LONG, **WAYS[way])
 
     def trained(**arguments):

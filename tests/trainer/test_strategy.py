@@ -1,4 +1,4 @@
-"""Several replicas take the steps that one takes: on logical devices, and as two processes that talk over the loopback."""
+"""Several replicas take the steps that one takes: on logical devices, and as two processes over the loopback."""
 
 import dataclasses
 import json
@@ -12,19 +12,25 @@ import numpy as np
 import pytest
 
 from components import settings
+from trainer.config.encoder import EncoderConfig
 from trainer.config.engine import EngineConfig
-from trainer.config.retrieval import EncoderConfig
 from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.strategy import agreed, global_sum, is_chief, strategy_for
 
 ROOT = Path(__file__).parents[2]
 STEADY = {  # nothing is drawn at random while training, so that equal means equal
-    "modalities": ("tags", "embedding_given"), "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0), "history_dropout": 0.0,
-    "modality_dropout": 0.0, "dropout": 0.0, "epochs": 3, "patience": 3, "batch_size": 10,
-}  # fmt: skip
+    "modalities": ("tags", "embedding_given"),
+    "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0),
+    "history_dropout": 0.0,
+    "modality_dropout": 0.0,
+    "dropout": 0.0,
+    "epochs": 3,
+    "patience": 3,
+    "batch_size": 10,
+}
 WAYS = {
-    "profile": {"user_tower": "profile", "loss": "profile_cosine", "spectral_start": False},
+    "profile": {"user_tower": "profile", "loss": "profile_cosine", "svd_init": False},
     "sequence": {"user_tower": "sequence", "loss": "full_softmax", "targets_per_step": 4096},
 }
 

@@ -25,7 +25,8 @@ VOCABULARY = [
 ]
 CONFIG = {
     "model_type": "bert", "hidden_act": "gelu", "vocab_size": len(VOCABULARY), "hidden_size": 8, "num_hidden_layers": 2,
-    "num_attention_heads": 2, "intermediate_size": 12, "max_position_embeddings": 10, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+    "num_attention_heads": 2, "intermediate_size": 12, "max_position_embeddings": 10, "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Settings of the training engine: on what devices, and how often it saves. Standard library only."""
+"""Settings of the training engine: devices, precision and checkpoints. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from typing import Literal
 class EngineConfig:
     """Where the trainers compute; docs/training.md says which of it was tried on what."""
 
-    device: Literal["auto", "cpu", "gpu", "tpu"] = (
-        "auto"  # auto: all GPUs there are, else the CPU; workers by TF_CONFIG
-    )
+    # auto: all GPUs there are, else the CPU; several machines by TF_CONFIG
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     tpu: str = ""  # name or grpc:// address of the TPU; "local" on a TPU VM
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = (
-        "float32"  # of the training step; bfloat16: CPU, float16: GPU
-    )
+    # Of the training step; bfloat16 on a CPU, float16 on a GPU.
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     xla: bool = False  # compile the training step; one replica, and the profile_cosine loss
     checkpoint_every_s: float = 60.0  # a killed training repeats at most about so many seconds
 

@@ -12,25 +12,19 @@ from components.config import EventRule
 class RankingConfig:
     """DeepFM over the candidates of retrieval, and what it must reach to be used."""
 
-    targets_per_user: int = 8  # most recent train interactions of a person that become queries
+    targets_per_user: int = 8  # most recent train interactions of a user that become queries
     negatives_from_list: int = 10  # other items of a query, drawn evenly from retrieval's list at that time
     negatives_from_catalogue: int = 1  # and from all items
-    held_out_share: float = (
-        0.25  # of the people of the eval split: training stops and probabilities are calibrated by them
-    )
-    max_train_examples: int = (
-        40_000  # what goes beyond is thinned out by query; at most half is what retrieval was not fitted on
-    )
+    held_out_share: float = 0.25  # of the eval split's users, by whom training stops and probabilities are calibrated
+    max_train_examples: int = 40_000  # sampled by query; at most half have a target that retrieval has not seen
     max_eval_examples: int = 12_000
     max_test_examples: int = 4_000  # TFMA takes seconds a thousand
 
-    embedding_dim: int = 4  # of a field's vector, shared by the factorisation machine and the deep part
+    embedding_dim: int = 4  # of a field, shared by the factorisation machine and the deep part
     hidden: tuple[int, ...] = (32,)  # units of the deep part
     dropout: float = 0.5
-    position_dropout: float = (
-        0.3  # share of training rows whose place in retrieval's list is hidden, as it is when serving
-    )
-    min_count: int = 5  # a name of a category needs so many training rows for a vector of its own
+    position_dropout: float = 0.3  # share of training rows whose position in retrieval's list is hidden
+    min_count: int = 5  # training rows that a category needs for an embedding
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3
     epochs: int = 20  # at most
@@ -38,9 +32,8 @@ class RankingConfig:
     batch_size: int = 512  # rows a step
     seed: int = 7
 
-    weights: dict[str, float] = field(
-        default_factory=dict
-    )  # of the objectives in the utility; the event rules' own where not named
+    # Weight of an objective in the utility; the event rule's own where not named.
+    weights: dict[str, float] = field(default_factory=dict)
     min_auc: float = 0.55  # of the broadest success, on the test split: below it the ranker is not used
     max_auc_loss_to_last: float = 0.005  # how much lower than the last blessed ranker's it may be on the same examples
 
@@ -57,7 +50,7 @@ class RankingConfig:
 
 
 def utility_weights(rules: Mapping[str, EventRule], config: RankingConfig) -> dict[str, float]:
-    """The weight of each objective in the utility: as configured, else the rule's, negative where the event is no success.
+    """The weight of each objective in the utility: as configured, else the event rule's, negative for a failure.
 
     Raises ValueError for a weight of an event that has no rule.
     """
@@ -70,10 +63,10 @@ def utility_weights(rules: Mapping[str, EventRule], config: RankingConfig) -> di
 
 
 def labels_of(event: str, is_positive: bool, rules: Mapping[str, EventRule]) -> list[int]:
-    """What an interaction says for each objective, in the order of the rules: 0 or 1.
+    """The labels of an interaction, 0 or 1 for each objective in the order of the rules.
 
-    A visit is named by its strongest event, so a stronger success counts for the weaker kinds too. A kind that carries a value
-    (`positive_from`) and a kind that is no success are told by their own events alone.
+    An interaction is named by its strongest event, so a stronger success counts for the weaker kinds too. A kind that
+    carries a value (`positive_from`) and a kind that is no success have labels from their own events alone.
     """
     weight = rules[event].weight
     return [
@@ -87,6 +80,6 @@ def labels_of(event: str, is_positive: bool, rules: Mapping[str, EventRule]) -> 
 
 
 def broadest_success(rules: Mapping[str, EventRule]) -> str:
-    """The objective that most successes count for: the weakest positive kind that carries no value, if there is one."""
+    """The objective with the most positive labels: the weakest positive kind that carries no value, if there is one."""
     positive = {name: rule for name, rule in rules.items() if rule.positive}
     return min(positive, key=lambda name: (positive[name].positive_from is not None, positive[name].weight))

@@ -1,4 +1,4 @@
-"""Settings of the search for better settings. Standard library only."""
+"""Settings of hyperparameter tuning. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,14 +10,8 @@ from typing import Any
 from components.settings import from_mapping
 from trainer.config.retrieval import RetrievalConfig
 
-_UNSEEN = (
-    "modalities",
-    "use_attributes",
-    "modality_dropout",
-    "encoder",
-    "use_user_features",
-)  # trials train on behaviour alone
-_FIXED = ("metric", "seed")  # to choose these is to fool oneself
+_UNSEEN = ("modalities", "use_attributes", "modality_dropout", "encoder", "use_user_features")  # not used in trials
+_FIXED = ("metric", "seed")  # trials with other values of these cannot be compared
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ class Range:
             raise ValueError(f"log: got low {self.low}, expected a number above 0")
 
     def including(self, value: Any) -> Range:
-        """This range and one value more, where it can hold it."""
+        """The range extended by a value, where it can hold it."""
         if self.choices:
             return self if value in self.choices else dataclasses.replace(self, choices=(*self.choices, value))
         assert self.low is not None and self.high is not None
@@ -49,20 +43,18 @@ class Range:
 
 @dataclass(frozen=True)
 class TuningConfig:
-    """How long to search, and where."""
+    """The budget of a search, and its space."""
 
     trials: int = 20  # trainings, those that are cut short included
     seconds: float = 1800.0  # of all trials together, those before an interruption included
-    space: dict[str, Range] = field(
-        default_factory=dict
-    )  # setting of `retrieval` -> its range; sensible ones where empty
+    space: dict[str, Range] = field(default_factory=dict)  # setting of `retrieval` -> its range; default_space if empty
 
     def __post_init__(self) -> None:
         if self.trials < 1 or not self.seconds > 0:
             raise ValueError(f"got {self.trials} trials in {self.seconds} seconds, expected at least one of each")
 
     def space_of(self, config: RetrievalConfig) -> dict[str, Range]:
-        """The ranges to search, the configured values among them.
+        """The ranges to search, extended by the configured values.
 
         Raises ValueError for a setting that is not there or cannot take a value of its range.
         """
@@ -70,7 +62,7 @@ class TuningConfig:
         for name, found in (self.space or default_space(config)).items():
             if name in (*_UNSEEN, *_FIXED) or name.startswith("content_"):
                 raise ValueError(
-                    f"space: {name} cannot be tuned; trials train on behaviour alone and are judged by one metric"
+                    f"space: {name} cannot be tuned; trials train on interactions alone and are judged by one metric"
                 )
             for value in found.choices or (found.low, found.high):
                 with_settings(config, {name: as_type_of(name, value)})
@@ -79,7 +71,7 @@ class TuningConfig:
 
 
 def default_space(config: RetrievalConfig) -> dict[str, Range]:
-    """What is worth searching for a user tower and a loss."""
+    """The ranges that are searched where none are configured, by user tower and loss."""
     space = {
         "embedding_dim": Range(choices=(32, 64, 128, 256)),
         "learning_rate": Range(low=1e-3, high=3e-2, log=True),
@@ -87,7 +79,7 @@ def default_space(config: RetrievalConfig) -> dict[str, Range]:
         "weight_decay": Range(low=1e-5, high=1e-1, log=True),
     }
     if config.loss == "profile_cosine":
-        space |= {"history_dropout": Range(low=0.1, high=0.8), "sharpness": Range(low=0.7, high=2.0)}
+        space |= {"history_dropout": Range(low=0.1, high=0.8), "score_exponent": Range(low=0.7, high=2.0)}
     else:
         space["temperature"] = Range(low=0.03, high=0.3, log=True)
     if config.user_tower == "sequence":
@@ -101,6 +93,6 @@ def with_settings(config: RetrievalConfig, values: Mapping[str, Any]) -> Retriev
 
 
 def as_type_of(name: str, value: Any) -> Any:
-    """A drawn value as the setting's own type: whole where that is whole."""
+    """A drawn value in the setting's own type: an int where that is one."""
     is_whole = type(getattr(RetrievalConfig(), name, None)) is int
     return int(value) if is_whole and isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""What makes the encoders' training harder than their work, and is nowhere else: SpecAugment and the price of large weights.
+"""Regularisation of the content encoders in training: SpecAugment and a penalty on the weights.
 
 N spectrograms, F frames, M mel bins.
 """
@@ -11,9 +11,11 @@ from trainer.keras import tf
 
 
 def spec_augment(mels, frequency_mask_mels: int, time_mask_frames: int):
-    """A band of mel bins and a stretch of frames of each spectrogram become 0, its mean; place and width are drawn anew for each.
+    """Masks a random band of mel bins and a random stretch of frames of each spectrogram by 0, the mean.
 
-    mels: float [..., F, M], standardised. A mask is narrower than its limit, which is at most M or F; 0 masks nothing.
+    mels: float [..., F, M], standardised.
+    frequency_mask_mels, time_mask_frames: a mask is narrower than this, which is at most M or F; 0 masks nothing.
+    Returns float [..., F, M].
     Source: Park et al., SpecAugment, 2019; the masks are those of tensorflow-io.
     """
     import tensorflow_io as tfio  # noqa: PLC0415  (seconds to import, and needed where the masks are on only)
@@ -29,5 +31,5 @@ def spec_augment(mels, frequency_mask_mels: int, time_mask_frames: int):
 
 
 def l2_penalty(weights: Sequence[tf.Variable], strength: float):
-    """Sum of squares of the weight matrices, times `strength`; biases, gains and other single vectors are free."""
+    """L2 penalty: the sum of squares of the weight matrices times `strength`; biases and other vectors are free."""
     return strength * tf.add_n([tf.reduce_sum(weight**2) for weight in weights if weight.shape.rank > 1])

@@ -1,11 +1,13 @@
-"""Teaches the content to stand where the listeners put an item, so that an item nobody has played is placed by what it is.
+"""Fits the content encoders to the collaborative embeddings, so that an item without interactions is placed by its
+content.
 
-R items with a vector of their own, D dimensions.
+R items with an id embedding, B items of a step, D dimensions of the embeddings.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from trainer.content.augment import l2_penalty
 from trainer.data import ItemTable
 from trainer.encoders.tuned import LayerwiseAdamW
 from trainer.keras import tf
+from trainer.loop import Stopping, run_epochs
 from trainer.retrieval.item_tower import ItemTower
 from trainer.strategy import deal, global_sum
 
@@ -22,46 +25,65 @@ _TARGETS = "targets"  # beside the features of a step
 _BATCH = 64  # items a step
 _HELD_OUT = 0.2  # share of the items that decides when the encoders stop
 _MOST_ITEMS = 20_000  # items that the content is fitted on
-_MIN_ITEMS = 20  # with fewer the encoders have nothing to show
+_MIN_ITEMS = 20  # with fewer in either part the encoders have nothing to show
 
 
 def fit_content(tower: ItemTower, table: ItemTable, warm: np.ndarray, config: RetrievalConfig) -> dict[str, float]:
-    """Fit the content path of a tower whose own vectors are trained; the table is prepared.
+    """Fits the content path of a tower to its trained id embeddings.
 
-    First the linear map in closed form, then the encoders on what it leaves over, for as many epochs as help on items held out (by hash of
-    their id): none, where the catalogue is too small for them. warm: int [R], rows with an own vector.
-    Returns the mean squared error on held-out items of the linear map alone and of both, and the encoders' epochs. With an adversary,
-    errors are halfway to those on what it moves.
+    First the linear map in closed form, then the encoders to its residuals, for as many epochs as lower the error on
+    items held out (by hash of their id); for none, where the catalogue is too small for them. The error is the squared
+    distance to the id embedding; with an adversary, the mean of that and of the same on the moved inputs.
+    table: prepared by the tower.
+    warm: int [R], rows of items with an id embedding.
+    Returns the held-out error of the `linear` map alone and `with_encoders`, and the encoders' `epochs`.
     """
     warm = warm[np.linspace(0, len(warm) - 1, min(len(warm), _MOST_ITEMS)).astype(int)]
-    targets = tower.own_vectors(table, warm)
+    targets = tower.id_embeddings(table, warm)
     is_held_out = np.array([_share(table.item_ids[row]) < _HELD_OUT for row in warm])
     report = {"linear": float("nan"), "with_encoders": float("nan"), "epochs": 0.0}
     if config.content_epochs and min(is_held_out.sum(), (~is_held_out).sum()) >= _MIN_ITEMS:
-        _solve(tower, table, warm[~is_held_out], targets[~is_held_out], config)
-        learned = [variable for variable, _ in tower.content_rates]
-        before = [variable.numpy() for variable in learned]
-        objective = tf.function(_objective(tower, config), reduce_retracing=True)
-        errors = [_error(objective, tower, table, warm[is_held_out], targets[is_held_out])]
-        step = _step(tower, config)
-        for epoch in range(config.content_epochs):
-            _epoch(step, tower, table, warm[~is_held_out], targets[~is_held_out], config.seed + epoch)
-            errors.append(_error(objective, tower, table, warm[is_held_out], targets[is_held_out]))
-            if epoch + 1 - int(np.argmin(errors)) >= config.content_patience:
-                break
-        for variable, value in zip(learned, before):
-            variable.assign(value)
-        best = int(np.argmin(errors))
-        report = {"linear": errors[0], "with_encoders": errors[best], "epochs": float(best)}
+        report = _search_epochs(tower, table, warm, targets, is_held_out, config)
     _solve(tower, table, warm, targets, config)
     if report["epochs"]:
-        step = _step(tower, config)
-        for epoch in range(int(report["epochs"])):
-            _epoch(step, tower, table, warm, targets, config.seed + epoch)
+        train_epoch = _epoch(tower, table, warm, targets, config)
+        run_epochs(train_epoch, [variable for variable, _ in tower.content_rates], int(report["epochs"]))
     return report
 
 
+def _search_epochs(
+    tower: ItemTower,
+    table: ItemTable,
+    warm: np.ndarray,
+    targets: np.ndarray,
+    is_held_out: np.ndarray,
+    config: RetrievalConfig,
+) -> dict[str, float]:
+    """Finds the number of epochs on held-out items, and leaves the encoders as they were.
+
+    is_held_out: bool [R].
+    Returns the report of `fit_content`.
+    """
+    fitted, held_out = warm[~is_held_out], warm[is_held_out]
+    _solve(tower, table, fitted, targets[~is_held_out], config)
+    variables = [variable for variable, _ in tower.content_rates]
+    before = [variable.numpy() for variable in variables]
+    objective = tf.function(_objective(tower, config), reduce_retracing=True)
+
+    def error() -> float:
+        return _error(objective, tower, table, held_out, targets[is_held_out])
+
+    linear = error()
+    stopping = Stopping("error", error, config.content_patience, higher_is_better=False, start_value=linear)
+    train_epoch = _epoch(tower, table, fitted, targets[~is_held_out], config)
+    progress = run_epochs(train_epoch, variables, config.content_epochs, stopping)
+    for variable, value in zip(variables, before):
+        variable.assign(value)
+    return {"linear": linear, "with_encoders": progress.best_value, "epochs": float(progress.best_epoch + 1)}
+
+
 def _solve(tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.ndarray, config: RetrievalConfig) -> None:
+    """Fits what has a closed form: the linear map, hardened if there is an adversary, and the tag head's part."""
     features = _features(tower, table, rows)
     tower.linear.solve(features, targets)
     if tower.tag_head is not None:
@@ -74,17 +96,19 @@ def _solve(tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.nda
 
 
 def _objective(tower: ItemTower, config: RetrievalConfig):
-    """A function of features, targets and `training` -> [B]: the squared error; in training beside it the cost of the tags told; with an
-    adversary halfway to that on what it moves.
+    """A function of features, targets and `training` -> float [B]: the squared error of each item.
+
+    In training the loss of the tag head is added. With an adversary it is the mean of that and of the same on the moved
+    inputs.
     """
 
     def errors(features, targets, training=False):
         seen = tower.tokens_of(features, training=training)
         squares = tf.reduce_sum((tower.fused(*seen, training=training)[0] - targets) ** 2, -1)
-        if not (training and config.tag_objective and tower.tag_head is not None):
+        if not (training and config.tag_loss_weight and tower.tag_head is not None):
             return squares
         logits = tower.tag_logits(*seen, training=training)
-        return squares + config.tag_objective * tower.tag_head.cost(logits, seen[0]["tag_ids"], seen[0]["has_tags"])
+        return squares + config.tag_loss_weight * tower.tag_head.loss(logits, seen[0]["tag_ids"], seen[0]["has_tags"])
 
     if config.adversary is None:
         return errors
@@ -94,7 +118,10 @@ def _objective(tower: ItemTower, config: RetrievalConfig):
     )
 
 
-def _step(tower: ItemTower, config: RetrievalConfig):
+def _epoch(
+    tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.ndarray, config: RetrievalConfig
+) -> Callable[[int], None]:
+    """A function that trains the encoders for an epoch on items int [R] with targets float [R, D]."""
     objective = _objective(tower, config)
     strategy = tf.distribute.get_strategy()
     optimizer = LayerwiseAdamW(tower.content_rates, config.weight_decay)
@@ -108,17 +135,19 @@ def _step(tower: ItemTower, config: RetrievalConfig):
         gradients = tape.gradient(loss, optimizer.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         optimizer.apply_gradients(gradients)
 
-    return tf.function(lambda batch: strategy.run(replica_step, args=(batch,)), reduce_retracing=True)
+    step = tf.function(lambda batch: strategy.run(replica_step, args=(batch,)), reduce_retracing=True)
 
+    def train_epoch(epoch: int) -> None:
+        order = np.random.default_rng(config.seed + epoch).permutation(len(rows))
+        for start in range(0, len(order), _BATCH):
+            chosen = np.sort(order[start : start + _BATCH])
+            step(deal({**table.take(rows[chosen], tower.inputs), _TARGETS: targets[chosen]}))
 
-def _epoch(step, tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.ndarray, seed: int) -> None:
-    order = np.random.default_rng(seed).permutation(len(rows))
-    for start in range(0, len(order), _BATCH):
-        chosen = np.sort(order[start : start + _BATCH])
-        step(deal({**table.take(rows[chosen], tower.inputs), _TARGETS: targets[chosen]}))
+    return train_epoch
 
 
 def _error(objective, tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.ndarray) -> float:
+    """The mean of the objective over some items."""
     parts = [slice(start, start + _BATCH) for start in range(0, len(rows), _BATCH)]
     errors = [objective(_features(tower, table, rows[part]), tf.constant(targets[part])).numpy() for part in parts]
     return float(np.concatenate(errors).mean())
@@ -129,4 +158,5 @@ def _features(tower: ItemTower, table: ItemTable, rows: np.ndarray) -> dict[str,
 
 
 def _share(item_id: bytes) -> float:
+    """Where the item's hash lies between 0 and 1."""
     return int.from_bytes(hashlib.blake2b(b"content:" + item_id, digest_size=8).digest(), "big") / 2**64

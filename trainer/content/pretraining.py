@@ -1,6 +1,6 @@
-"""Encoders learn from the catalogue alone: words are hidden and guessed, patches of sounds and pictures hidden and restored.
+"""Self-supervised pretraining of the content encoders on the catalogue: masked words and masked patches are predicted.
 
-B items, P tokens (words or patches), W width, V words of the vocabulary, E values of a patch.
+B items, P tokens (words or patches), W width of a token, V words of the vocabulary, E values of a patch.
 """
 
 from __future__ import annotations
@@ -10,31 +10,34 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
-from trainer.config.retrieval import EncoderConfig, PretrainingConfig
+from trainer.config.encoder import EncoderConfig
+from trainer.config.pretraining import PretrainingConfig
 from trainer.data import ItemTable
-from trainer.encoders.text import trimmed
+from trainer.encoders.modality import Modality
+from trainer.encoders.text import TextEncoder, trimmed
 from trainer.keras import tf
+from trainer.loop import ProgressBar, Stopping, run_epochs
 
 _FILE = "weights.npz"
 _HELD_OUT = 0.1  # share of the items that decides when a modality stops
 _HELD_OUT_DRAWS = 4  # masks drawn for each of them
 _UNKNOWN = 1  # word id that stands for all rare words: nothing to guess
-_AS_MASK, _AS_OTHER = (
-    0.8,
-    0.1,
-)  # of the chosen words; the rest stays, so that an encoder cannot trust what it sees (Devlin et al., 2019)
+_AS_MASK, _AS_OTHER = 0.8, 0.1  # shares of the chosen words; the rest stays as it is (Devlin et al., 2019)
 
 
 class MaskedWords(tf.keras.layers.Layer):
-    """BERT's objective (Devlin et al., 2019) on a TextEncoder: `text_tokens` int64 [B, T] -> mean cross-entropy of the hidden words."""
+    """Masked language modelling with a TextEncoder: the mean cross-entropy of the hidden words of `text_tokens` int64
+    [B, P].
+
+    Source: Devlin et al., BERT, 2019.
+    """
 
     def __init__(self, encoder, share: float, config: EncoderConfig, **kwargs):
         super().__init__(**kwargs)
         self.encoder, self.share = encoder, share
-        self.stand_in = self.add_weight(
-            "stand_in", [config.width], initializer=tf.keras.initializers.RandomNormal(stddev=0.01)
+        self.mask_token = self.add_weight(
+            "mask_token", [config.width], initializer=tf.keras.initializers.RandomNormal(stddev=0.01)
         )
         self.normalise = tf.keras.layers.LayerNormalization()
         self.decode = tf.keras.layers.Dense(config.width, activation="gelu")
@@ -44,83 +47,92 @@ class MaskedWords(tf.keras.layers.Layer):
         words = trimmed(features["text_tokens"])
         mask = words > 0
         hidden = hide(words > _UNKNOWN, self.share)
-        lottery = tf.random.uniform(tf.shape(words))
+        noise = tf.random.uniform(tf.shape(words))
         others = tf.random.uniform(
             tf.shape(words), _UNKNOWN + 1, max(self.encoder.vectors.input_dim, _UNKNOWN + 2), words.dtype
         )
-        seen = tf.where(hidden & (lottery >= 1 - _AS_OTHER), others, words)
-        vectors = tf.where((hidden & (lottery < _AS_MASK))[..., None], self.stand_in, self.encoder.vectors(seen))
+        seen = tf.where(hidden & (noise >= 1 - _AS_OTHER), others, words)
+        vectors = tf.where((hidden & (noise < _AS_MASK))[..., None], self.mask_token, self.encoder.vectors(seen))
         tokens = self.encoder.read(vectors, mask, training=training)
-        logits = self.logits(self.decode(self.normalise(tokens[:, 1:] + tokens[:, :1])))  # [B, T, V]
+        logits = self.logits(self.decode(self.normalise(tokens[:, 1:] + tokens[:, :1])))  # [B, P, V]
         errors = tf.nn.sparse_softmax_cross_entropy_with_logits(words, logits)
         return _mean_where(errors, hidden)
 
 
 class MaskedPatches(tf.keras.layers.Layer):
-    """The masked autoencoder's objective (He et al., MAE, 2022) on an AudioEncoder or VideoEncoder: mean squared error of the hidden
-    patches, each brought to mean 0 and deviation 1, so that 1 is the error of knowing nothing.
+    """Masked autoencoding with an AudioEncoder or a VideoEncoder: the mean squared error of the hidden patches.
+
+    Each patch is normalised to mean 0 and deviation 1, so that an error of 1 is that of predicting the mean.
+    Source: He et al., Masked Autoencoders, 2022.
     """
 
     def __init__(self, encoder, share: float, config: EncoderConfig, **kwargs):
         super().__init__(**kwargs)
         self.encoder, self.share = encoder, share
-        self.stand_in = self.add_weight(
-            "stand_in", [config.width], initializer=tf.keras.initializers.RandomNormal(stddev=0.02)
+        self.mask_token = self.add_weight(
+            "mask_token", [config.width], initializer=tf.keras.initializers.RandomNormal(stddev=0.02)
         )
         self.normalise = tf.keras.layers.LayerNormalization()
         self.decode = tf.keras.layers.Dense(2 * config.width, activation="gelu")
-        self.restore = tf.keras.layers.Dense(encoder.cell_size)
+        self.restore = tf.keras.layers.Dense(encoder.patch_size)
 
     def call(self, features, training=None):
-        cells, mask = self.encoder.cells(features)  # [B, P, E], [B, P]
+        patches, mask = self.encoder.patches(features)  # [B, P, E], [B, P]
         hidden = hide(mask, self.share)
-        shown = tf.where(hidden[..., None], self.stand_in, self.encoder.project_patches(cells))
+        shown = tf.where(hidden[..., None], self.mask_token, self.encoder.project_patches(patches))
         leading = self.encoder.leading(features, training=training)
-        tokens = self.encoder.summary.refine(leading, self.encoder.place(shown), mask, training=training)
+        tokens = self.encoder.transformer.refine(leading, self.encoder.place(shown), mask, training=training)
         restored = self.restore(self.decode(self.normalise(tokens[:, 1:] + tokens[:, :1])))
-        errors = tf.reduce_mean((restored - unit_cells(cells)) ** 2, -1)
+        errors = tf.reduce_mean((restored - normalised(patches)) ** 2, -1)
         return _mean_where(errors, hidden)
 
 
-def unit_cells(cells):
-    """Each patch with mean 0 and deviation 1: float [B, P, E]; an even one is 0."""
-    mean, variance = tf.nn.moments(cells, -1, keepdims=True)
-    return (cells - mean) / tf.sqrt(variance + 1e-6)
+def normalised(patches):
+    """Scales each patch to mean 0 and deviation 1: float [B, P, E]; one of a single value becomes 0."""
+    mean, variance = tf.nn.moments(patches, -1, keepdims=True)
+    return (patches - mean) / tf.sqrt(variance + 1e-6)
 
 
 def hide(there, share: float):
-    """A random `share` of the tokens that are there, at least one of each item that has any: bool [B, P] -> bool [B, P]."""
-    lottery = tf.where(there, tf.random.uniform(tf.shape(there)), 2.0)
+    """Chooses the tokens to be masked: a random `share` of those that are there, at least one of each item with any.
+
+    there: bool [B, P].
+    Returns bool [B, P].
+    """
+    noise = tf.where(there, tf.random.uniform(tf.shape(there)), 2.0)
     count = tf.reduce_sum(tf.cast(there, tf.float32), 1, keepdims=True)
     wanted = tf.maximum(tf.round(share * count), 1.0)
-    rank = tf.argsort(tf.argsort(lottery, 1), 1)  # 0 = drawn first
+    rank = tf.argsort(tf.argsort(noise, 1), 1)  # 0 = drawn first
     return there & (tf.cast(rank, tf.float32) < wanted)
 
 
 def pretrain(
-    encoders: Mapping[str, tf.keras.layers.Layer], table: ItemTable, encoder: EncoderConfig, config: PretrainingConfig
-) -> dict:
-    """Train each encoder on all items that have its modality, whether anybody played them or not; its scales are measured, its features
-    in the table (`ItemTower.prepare`'s). A modality stops when the error on items held out (by hash of their id) no longer falls.
+    modalities: Sequence[Modality], table: ItemTable, encoder: EncoderConfig, config: PretrainingConfig
+) -> dict[str, dict[str, float]]:
+    """Pretrains each modality's encoder on all items that have it, with or without interactions.
 
+    An encoder stops when the error on items held out (by hash of their id) no longer falls.
+    table: prepared by the item tower of the modalities, which has measured the encoders' scales.
     Returns modality -> {"before", "after": held-out error, "epochs", "items"}.
     """
     report = {}
-    for name, layer in encoders.items():
+    for modality in modalities:
         tf.keras.utils.set_random_seed(config.seed)
-        rows = np.flatnonzero(table.arrays[f"has_{name}"])
-        if name == "text":
-            model: tf.keras.layers.Layer = MaskedWords(layer, config.mask_words, encoder)
-        else:
-            model = MaskedPatches(layer, config.mask_patches, encoder)
-        report[name] = _fit(model, table, rows, config, name)
+        rows = np.flatnonzero(table.arrays[str(modality.flag)])
+        model: tf.keras.layers.Layer = (
+            MaskedWords(modality.encoder, config.mask_words, encoder)
+            if isinstance(modality.encoder, TextEncoder)
+            else MaskedPatches(modality.encoder, config.mask_patches, encoder)
+        )
+        report[modality.name] = _fit(model, table, rows, config, modality)
     return report
 
 
 def _fit(
-    model: tf.keras.layers.Layer, table: ItemTable, rows: np.ndarray, config: PretrainingConfig, name: str
+    model: tf.keras.layers.Layer, table: ItemTable, rows: np.ndarray, config: PretrainingConfig, modality: Modality
 ) -> dict[str, float]:
-    columns = [column for column in table.arrays if column.startswith(f"{name}_")]
+    """Trains one encoder on items int [R] until the error on the held-out ones stops falling."""
+    columns = modality.columns
     is_held_out = np.array([_share(table.item_ids[row]) < _HELD_OUT for row in rows])
     training, held_out = rows[~is_held_out], np.repeat(rows[is_held_out], _HELD_OUT_DRAWS)
     model({column: tf.constant(array) for column, array in table.take(rows[:1], columns).items()})  # builds every layer
@@ -146,40 +158,41 @@ def _fit(
 
     def held_out_error() -> float:
         tf.random.set_seed(config.seed)  # the same masks each time
-        return (
-            float(np.mean([error(features).numpy() for features in batches(held_out)]))
-            if len(held_out)
-            else float("nan")
-        )
+        return float(np.mean([error(features).numpy() for features in batches(held_out)]))
 
     generator = np.random.default_rng(config.seed)
-    errors, best = [held_out_error()], [variable.numpy() for variable in model.variables]
-    for epoch in tqdm(range(config.epochs), desc=f"pretraining of {name}", unit="epoch", disable=None, leave=False):
+
+    def train_epoch(epoch: int) -> float:
         tf.random.set_seed(config.seed + epoch + 1)
-        for features in batches(generator.permutation(training)):
-            step(features)
-        errors.append(held_out_error())
-        if not len(held_out) or errors[-1] <= min(errors):
-            best = [variable.numpy() for variable in model.variables]
-        if len(held_out) and epoch + 1 - int(np.argmin(errors)) >= config.patience:
-            break
-    for variable, value in zip(model.variables, best):
-        variable.assign(value)
-    stopped = int(np.argmin(errors)) if len(held_out) else len(errors) - 1
-    return {"before": errors[0], "after": errors[stopped], "epochs": stopped, "items": len(rows)}
+        return float(np.mean([step(features).numpy() for features in batches(generator.permutation(training))]))
+
+    stopping, before = None, float("nan")
+    if len(held_out):
+        before = held_out_error()
+        stopping = Stopping("error", held_out_error, config.patience, higher_is_better=False, start_value=before)
+    bar = ProgressBar(f"pretraining of {modality.name}")
+    progress = run_epochs(train_epoch, model.trainable_variables, config.epochs, stopping, [bar])
+    if stopping is None:
+        return {"before": before, "after": float("nan"), "epochs": progress.epoch, "items": len(rows)}
+    return {"before": before, "after": progress.best_value, "epochs": progress.best_epoch + 1, "items": len(rows)}
 
 
 def _mean_where(errors, hidden):
+    """The mean of the errors [B, P] of the hidden tokens, 0 where none is hidden."""
     weights = tf.cast(hidden, errors.dtype)
     return tf.reduce_sum(errors * weights) / tf.maximum(tf.reduce_sum(weights), 1.0)
 
 
 def _share(item_id: bytes) -> float:
+    """Where the item's hash lies between 0 and 1."""
     return int.from_bytes(hashlib.blake2b(b"pretraining:" + item_id, digest_size=8).digest(), "big") / 2**64
 
 
 def write_weights(encoders: Mapping[str, tf.keras.layers.Layer], folder: str) -> None:
-    """All weights of the encoders, scales included, as `weights.npz` in a folder or bucket."""
+    """Writes all weights of the encoders, scales included, as `weights.npz` into a folder or bucket.
+
+    encoders: modality -> encoder.
+    """
     stored = io.BytesIO()
     np.savez(
         stored,
@@ -194,7 +207,7 @@ def write_weights(encoders: Mapping[str, tf.keras.layers.Layer], folder: str) ->
 
 
 def read_weights(folder: str) -> dict[str, list[np.ndarray]]:
-    """What `write_weights` wrote: modality -> the weights of its encoder, in their order."""
+    """Reads what `write_weights` wrote: modality -> the weights of its encoder, in their order."""
     with tf.io.gfile.GFile(f"{folder}/{_FILE}", "rb") as file, np.load(io.BytesIO(file.read())) as stored:
         names = dict.fromkeys(key.partition("/")[0] for key in stored)
         return {
@@ -204,13 +217,11 @@ def read_weights(folder: str) -> dict[str, list[np.ndarray]]:
 
 
 def initialise(encoder: tf.keras.layers.Layer, weights: Sequence[np.ndarray]) -> None:
-    """Give a built encoder pretrained weights.
-
-    Raises ValueError where they are those of another encoder.
-    """
+    """Sets the weights of a built encoder. Raises ValueError where they are those of another encoder."""
     expected, got = [tuple(weight.shape) for weight in encoder.weights], [weight.shape for weight in weights]
     if expected != got:
         raise ValueError(
-            f"pretrained weights of {encoder.name}: shapes differ from its own; pretrain with the same `retrieval.encoder` and catalogue"
+            f"pretrained weights of {encoder.name}: shapes differ from its own; "
+            "pretrain with the same `retrieval.encoder` and catalogue"
         )
     encoder.set_weights(weights)

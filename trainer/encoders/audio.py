@@ -1,46 +1,50 @@
-"""Log-mel segments -> one token: statistics over time, those of a time-delay network beside them, lead a Transformer over patches.
+"""The audio encoder: log-mel spectrograms -> one token, by statistics over time and a Transformer over patches.
 
-B items, S segments, F frames of 10 ms, M mel bins, P patches, W width, L lags.
+B items, S segments, F frames of 10 ms, M mel bins, P patches, W width of a token, E statistics.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import keras_nlp
 import numpy as np
 
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, LOG_MEL_CEILING, LOG_MEL_FLOOR
-from trainer.config.retrieval import EncoderConfig
+from trainer.config.encoder import EncoderConfig
 from trainer.content.augment import spec_augment
-from trainer.encoders.blocks import Standardise, Summary, keep_some, masked_mean, near_zero
+from trainer.encoders.blocks import CLSTransformer, Standardise, keep_some, masked_mean, near_zero
+from trainer.encoders.modality import ContentEncoder
 from trainer.encoders.tdnn import TimeDelays
 from trainer.keras import tf
 
 FRAME_S = 0.01
-LAGS = np.unique(
-    np.round(np.geomspace(8, 200, 40)).astype(int)
-)  # frames: beats from 80 ms to 2 s apart, evenly in pitch of tempo
+LAGS = np.unique(np.round(np.geomspace(8, 200, 40)).astype(int))  # frames: beats from 80 ms to 2 s apart, log-spaced
 _BEAT = (LAGS >= 20) & (LAGS <= 120)  # 0.2 to 1.2 s, where people tap along
 _FFT = 1024  # at least twice AUDIO_FRAMES, so that the correlation does not wrap around
 
 
-class AudioEncoder(tf.keras.layers.Layer):
-    """`audio_log_mel` uint8 [B, S, F, M], `audio_num_frames` int64 [B, S] -> [B, W].
+class AudioEncoder(ContentEncoder):
+    """Encodes `audio_log_mel` uint8 [B, S, F, M] with `audio_num_frames` int64 [B, S] as a token, float [B, W].
 
-    Statistics pooling over time, of what is measured and, where there are Transformer blocks, of a time-delay network's outputs as in
-    x-vectors (Snyder et al., 2018); patches as in the Audio Spectrogram Transformer (Gong et al., 2021).
-    `audio_statistics` float [B, E], where it is given, stands in for its calculation.
+    The token of statistics pooled over time leads a Transformer over patches (Gong et al., Audio Spectrogram
+    Transformer, 2021). Where there are Transformer blocks, the statistics are also those of a time-delay network's
+    outputs (Snyder et al., X-vectors, 2018).
+    `audio_statistics` float [B, E] is not computed again where the features hold it.
     """
 
     inputs = ("audio_log_mel", "audio_num_frames")
+    statistics = "audio_statistics"
 
     def __init__(self, config: EncoderConfig, **kwargs):
         super().__init__(**kwargs)
         self.patch_frames, self.patch_mels = config.audio_patch_frames, config.audio_patch_mels
         if AUDIO_FRAMES % self.patch_frames or AUDIO_MELS % self.patch_mels:
             raise ValueError(
-                f"audio patches: got {self.patch_frames} frames x {self.patch_mels} mels, expected divisors of {AUDIO_FRAMES}, {AUDIO_MELS}"
+                f"audio patches: got {self.patch_frames} frames x {self.patch_mels} mels, expected divisors of "
+                f"{AUDIO_FRAMES}, {AUDIO_MELS}"
             )
-        self.cell_size = self.patch_frames * self.patch_mels
+        self.patch_size = self.patch_frames * self.patch_mels
         self.keep_tokens = config.keep_tokens
         self.standardise = Standardise()
         self.standardise_mels = Standardise()
@@ -49,7 +53,7 @@ class AudioEncoder(tf.keras.layers.Layer):
         self.positions = keras_nlp.layers.PositionEmbedding(
             AUDIO_FRAMES // self.patch_frames * (AUDIO_MELS // self.patch_mels)
         )
-        self.summary = Summary(config)
+        self.transformer = CLSTransformer(config)
         self.dropout = tf.keras.layers.Dropout(config.dropout)
         self.has_blocks = config.layers > 0
         if self.has_blocks:
@@ -64,53 +68,62 @@ class AudioEncoder(tf.keras.layers.Layer):
             return leading
         frames, valid = self.frames(features, training=training)
         leading += self.project_delays(self.normalise(self.delays(frames, valid)))
-        cells, mask = self._patches(frames, valid)
-        patches, mask = keep_some(self.place(self.project_patches(cells)), mask, self.keep_tokens, training)
-        return self.summary(leading, patches, mask, training=training)
+        patches, mask = self._split(frames, valid)
+        tokens, mask = keep_some(self.place(self.project_patches(patches)), mask, self.keep_tokens, training)
+        return self.transformer(leading, tokens, mask, training=training)
+
+    def measure(self, features):
+        return audio_statistics(features["audio_log_mel"], features["audio_num_frames"])
 
     def leading(self, features, training=None):
-        """The statistics as a token [B, W]."""
+        """The statistics as a token: float [B, W]."""
         statistics = features.get("audio_statistics")
         if statistics is None:
-            statistics = audio_statistics(features["audio_log_mel"], features["audio_num_frames"])
+            statistics = self.measure(features)
         return self.project_statistics(self.dropout(self.standardise(statistics), training=training))
 
-    def cells(self, features, training=None):
-        """Standardised log-mel of each patch [B, P, frames * mels], and which patches there are [B, P]. Masked at random in training."""
-        return self._patches(*self.frames(features, training=training))
+    def patches(self, features, training=None):
+        """Standardised log-mel of each patch, float [B, P, patch_size], and which of them are there, bool [B, P]."""
+        return self._split(*self.frames(features, training=training))
 
     def frames(self, features, training=None):
-        """Standardised log-mel of each frame [B, S, F, M], masked at random in training, and which frames there are [B, S, F, 1]."""
+        """Standardised log-mel and which frames are there; in training masked at random.
+
+        Returns float [B, S, F, M] and float [B, S, F, 1].
+        """
         mels = self.standardise_mels(_log_mel(features["audio_log_mel"]))
         if training and any(self.masks):
             mels = spec_augment(mels, *self.masks)
         return mels, _valid(features["audio_num_frames"])
 
-    def _patches(self, mels, valid):
+    def _split(self, mels, valid):
         times, bands = AUDIO_FRAMES // self.patch_frames, AUDIO_MELS // self.patch_mels
-        cells = tf.reshape(mels * valid, [-1, AUDIO_SEGMENTS, times, self.patch_frames, bands, self.patch_mels])
-        cells = tf.transpose(cells, [0, 1, 2, 4, 3, 5])
+        patches = tf.reshape(mels * valid, [-1, AUDIO_SEGMENTS, times, self.patch_frames, bands, self.patch_mels])
+        patches = tf.transpose(patches, [0, 1, 2, 4, 3, 5])
         num_patches = AUDIO_SEGMENTS * times * bands
         started = valid[:, :, :: self.patch_frames, 0] > 0  # a patch counts from its first frame on
         mask = tf.reshape(tf.repeat(started, bands, axis=2), [-1, num_patches])
-        return tf.reshape(cells, [-1, num_patches, self.cell_size]), mask
+        return tf.reshape(patches, [-1, num_patches, self.patch_size]), mask
 
     def place(self, tokens):
-        """Tokens [B, P, W] with the position of their patch within its segment."""
+        """Adds to each token the embedding of its patch's position within the segment: float [B, P, W]."""
         segments = tf.reshape(tokens, [-1, tokens.shape[1] // AUDIO_SEGMENTS, tokens.shape[-1]])
         return tf.reshape(segments + self.positions(segments), [-1, *tokens.shape[1:]])
 
-    def fit(self, features: dict[str, np.ndarray]) -> None:
-        """Measure the scale of statistics and mel bins on items that have audio; features as in `call`, with `audio_statistics`."""
+    def fit(self, features: Mapping[str, np.ndarray]) -> None:
+        """Measures the scale of statistics and mel bins on items that have audio; features with the statistics."""
         self.standardise.fit(features["audio_statistics"])
         valid = np.arange(AUDIO_FRAMES) < features["audio_num_frames"][..., None]
         self.standardise_mels.fit(_log_mel(features["audio_log_mel"][valid]).numpy())
 
 
 def audio_statistics(log_mel, num_frames):
-    """What an ear notes in passing: timbre, its changes, loudness, and how strongly the onsets repeat at each lag.
+    """Summary statistics of spectrograms: timbre, its changes, loudness, and the autocorrelation of the onsets at each
+    lag.
 
-    log_mel: uint8 [B, S, F, M] on the contract's scale; num_frames: int64 [B, S]. Returns float32 [B, E], finite throughout.
+    log_mel: uint8 [B, S, F, M] on the contract's scale.
+    num_frames: int64 [B, S], frames that are no padding.
+    Returns float32 [B, E], finite throughout.
     """
     mels, valid = _log_mel(log_mel), _valid(num_frames)
     mean = masked_mean(mels, valid, [1, 2])  # [B, M]
@@ -147,10 +160,12 @@ assert sum(BANDS) == AUDIO_MELS
 
 
 def _timbre(mels, loudness, valid):
-    """The shape of the spectrum whatever its level: cepstrum, where its energy lies, its slope, peaks and valleys.
+    """The shape of the spectrum whatever its level: cepstrum, centroid and roll-off, slope, peaks and valleys.
 
-    As time goes, and weighted by how loud a moment is, since a fading note has another colour than a struck one. List of [B, E].
-    Sources: Davis & Mermelstein, 1980 (cepstrum); Peeters, 2004 (spectral shape); Jiang et al., 2002 (spectral contrast).
+    Averaged over time, and weighted by loudness, since a fading note has another colour than a struck one.
+    Returns a list of float [B, E_m].
+    Sources: Davis & Mermelstein, 1980 (cepstrum); Peeters, 2004 (spectral shape); Jiang et al., 2002 (spectral
+    contrast).
     """
     loudest = tf.reduce_max(tf.where(valid > 0, loudness, LOG_MEL_FLOOR), [1, 2], keepdims=True)
     heard = tf.exp(tf.minimum(loudness - loudest, 0.0)) * valid  # [B, S, F, 1], 1 at the loudest moment
@@ -192,9 +207,7 @@ def _weighted_mean(values, weights):
 _COSINES = np.cos(np.pi * (np.arange(AUDIO_MELS)[:, None] + 0.5) * np.arange(CEPSTRUM) / AUDIO_MELS)
 _DCT = (_COSINES / np.sqrt(AUDIO_MELS / 2)).astype(np.float32)
 _MEL_STEPS = (np.arange(AUDIO_MELS) + 1) / (AUDIO_MELS + 1)
-_LOG_HZ = np.log(
-    700 * np.expm1(_MEL_STEPS * np.log1p(8000 / 700))
-)  # of the bins' centres, from their even spacing on the mel scale
+_LOG_HZ = np.log(700 * np.expm1(_MEL_STEPS * np.log1p(8000 / 700)))  # of the bins' centres, evenly spaced in mel
 _LOG_HZ = (_LOG_HZ - _LOG_HZ.mean()).astype(np.float32)
 
 
@@ -210,6 +223,5 @@ def _log_mel(values):
 
 
 def _valid(num_frames):
-    return tf.cast(tf.range(AUDIO_FRAMES, dtype=tf.int64) < tf.cast(num_frames, tf.int64)[..., None], tf.float32)[
-        ..., None
-    ]
+    is_frame = tf.range(AUDIO_FRAMES, dtype=tf.int64) < tf.cast(num_frames, tf.int64)[..., None]
+    return tf.cast(is_frame, tf.float32)[..., None]

@@ -1,6 +1,6 @@
-"""What the encoders of all modalities share: standardised statistics, pooling of bags, and Transformer blocks led by a summary token.
+"""What the encoders of all modalities share: standardisation, pooling of bags, and Transformer blocks over a CLS token.
 
-B items, P tokens, W width, E statistics.
+B items, P tokens, W width of a token, E statistics.
 """
 
 from __future__ import annotations
@@ -8,26 +8,24 @@ from __future__ import annotations
 import keras_nlp
 import numpy as np
 
-from trainer.config.retrieval import EncoderConfig
+from trainer.config.encoder import EncoderConfig
 from trainer.keras import tf
 
 STANDARDISED_LIMIT = 4.0  # standard deviations: one odd file must not outweigh everything else
 
 
 class Standardise(tf.keras.layers.Layer):
-    """(x - mean) / deviation of each column, as measured on the training items, within +-STANDARDISED_LIMIT; constant columns give 0."""
+    """Z-scores of columns, as measured on the training items, within +-STANDARDISED_LIMIT; constant columns give 0."""
 
     def build(self, input_shape):
         self.mean = self.add_weight("mean", input_shape[-1:], initializer="zeros", trainable=False)
         self.inverse_deviation = self.add_weight(
             "inverse_deviation", input_shape[-1:], initializer="ones", trainable=False
         )
-        super().build(
-            input_shape
-        )  # says that it is built: `fit` may come before the first call, which must not build anew
+        super().build(input_shape)  # marks it as built: `fit` may come before the first call, which must not build anew
 
     def fit(self, rows: np.ndarray) -> None:
-        """Measure float [R, E]; nothing changes where there are no rows."""
+        """Measures mean and deviation of float [R, E]; nothing changes where there are no rows."""
         if not self.built:
             self.build(rows.shape)
         if not len(rows):
@@ -38,7 +36,7 @@ class Standardise(tf.keras.layers.Layer):
         self.inverse_deviation.assign(np.where(varies, 1 / np.where(varies, deviation, 1), 0))
 
     def size(self):
-        """Root mean square of a value, as measured."""
+        """Root mean square of a value, as measured: float []."""
         deviation = tf.math.divide_no_nan(1.0, self.inverse_deviation)
         return tf.sqrt(tf.reduce_mean(self.mean**2 + deviation**2))
 
@@ -46,24 +44,29 @@ class Standardise(tf.keras.layers.Layer):
         return tf.clip_by_value((inputs - self.mean) * self.inverse_deviation, -STANDARDISED_LIMIT, STANDARDISED_LIMIT)
 
 
-class Summary(tf.keras.layers.Layer):
-    """Transformer blocks over a summary token and the tokens of the content; gives the refined summary token [B, W].
+class CLSTransformer(tf.keras.layers.Layer):
+    """Transformer blocks over a CLS token and the tokens of the content (Devlin et al., BERT, 2019).
 
-    The blocks are residual and start small, so that the summary (statistics, a bag of words) passes through from the first step on,
-    and attention adds to it what it finds: with a few hundred items that order matters.
+    The CLS token is what is known without attention (statistics, a bag of words). The blocks are residual and start
+    small, so that it passes through from the first step on: with a few hundred items that matters.
     """
 
     def __init__(self, config: EncoderConfig, **kwargs):
         super().__init__(**kwargs)
         self.blocks = transformer_blocks(config.layers, config)
 
-    def call(self, summary, tokens, mask, training=None):
-        """summary: [B, W]; tokens: [B, P, W]; mask: bool [B, P], False where there is no token."""
-        return self.refine(summary, tokens, mask, training=training)[:, 0]
+    def call(self, cls, tokens, mask, training=None):
+        """The output at the CLS token: float [B, W].
 
-    def refine(self, summary, tokens, mask, training=None):
-        """As `call`, but every refined token: [B, 1 + P, W], the summary first."""
-        tokens = tf.concat([summary[:, None], tokens], 1)  # [B, 1 + P, W]
+        cls: float [B, W].
+        tokens: float [B, P, W].
+        mask: bool [B, P], False where there is no token.
+        """
+        return self.refine(cls, tokens, mask, training=training)[:, 0]
+
+    def refine(self, cls, tokens, mask, training=None):
+        """The outputs at every token, the CLS token first: float [B, 1 + P, W]; arguments as in `call`."""
+        tokens = tf.concat([cls[:, None], tokens], 1)  # [B, 1 + P, W]
         mask = tf.concat([tf.ones_like(mask[:, :1]), mask], 1)
         for block in self.blocks:
             tokens = block(tokens, padding_mask=mask, training=training)
@@ -86,33 +89,43 @@ def transformer_blocks(count: int, config: EncoderConfig) -> list[tf.keras.layer
 
 
 def embedding(size: int, config: EncoderConfig) -> tf.keras.layers.Embedding:
-    """Vectors of a vocabulary, started near zero: a word that no training item has says next to nothing."""
+    """Embeddings of a vocabulary, started near zero: a word that no training item has says next to nothing."""
     return tf.keras.layers.Embedding(size, config.width, embeddings_initializer=near_zero())
 
 
 def near_zero() -> tf.keras.initializers.Initializer:
-    """A new initializer of small normal values."""
+    """An initializer of small normal values."""
     return tf.keras.initializers.RandomNormal(stddev=0.01)
 
 
 def bag(vectors, mask):
-    """Sum over the tokens divided by the root of their number: float [B, P, W], bool [B, P] -> [B, W]; zeros where there are none."""
+    """Pools an item's vectors: their sum over the root of their number, 0 where there are none.
+
+    vectors: float [B, P, W].
+    mask: bool [B, P], False where there is no vector.
+    Returns float [B, W].
+    """
     mask = tf.cast(mask, vectors.dtype)[..., None]
     return tf.reduce_sum(vectors * mask, 1) / tf.sqrt(tf.maximum(tf.reduce_sum(mask, 1), 1.0))
 
 
 def keep_some(tokens, mask, share: float, training):
-    """In training a random `share` of the tokens, in any order; else all of them. tokens: [B, P, ...], P static; mask: bool [B, P]."""
+    """Patch dropout: in training a random `share` of the tokens, in any order, else all (Koutini et al., PaSST, 2022).
+
+    tokens: float [B, P, ...], P static.
+    mask: bool [B, P].
+    Returns the kept tokens and their mask.
+    """
     num_tokens = tokens.shape[1]
     kept = max(int(np.ceil(share * num_tokens)), 1)
     if not training or kept == num_tokens:
         return tokens, mask
-    lottery = tf.random.uniform(tf.shape(mask)) + tf.cast(mask, tf.float32)  # tokens that are there come first
-    chosen = tf.math.top_k(lottery, kept).indices
+    noise = tf.random.uniform(tf.shape(mask)) + tf.cast(mask, tf.float32)  # tokens that are there come first
+    chosen = tf.math.top_k(noise, kept).indices
     return tf.gather(tokens, chosen, batch_dims=1), tf.gather(mask, chosen, batch_dims=1)
 
 
 def masked_mean(values, mask, axis):
-    """Mean of `values` where `mask` (float, broadcastable) is 1; 0 where it is 0 throughout."""
+    """Mean of values over axes where mask (float, broadcastable) is 1; 0 where it is 0 throughout."""
     weights = tf.broadcast_to(mask, tf.shape(values))
     return tf.reduce_sum(values * weights, axis) / tf.maximum(tf.reduce_sum(weights, axis), 1.0)

@@ -1,80 +1,95 @@
-"""Which encoders a catalogue gets: one a modality, one for the attributes, and what the linear map reads of them."""
+"""The modalities of a catalogue: an encoder for each, one for the attributes, and what the linear map reads of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 from components.pretrained_config import PretrainedConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.data import ItemTable
-from trainer.encoders.audio import AudioEncoder, audio_statistics
+from trainer.encoders.audio import AudioEncoder
+from trainer.encoders.modality import Block, ContentEncoder, Modality
 from trainer.encoders.tabular import AttributeEncoder, EmbeddingEncoder
 from trainer.encoders.text import TagEncoder, TextEncoder
 from trainer.encoders.tuned import TunedTextEncoder
-from trainer.encoders.video import VideoEncoder, video_statistics
-from trainer.keras import tf
+from trainer.encoders.video import VideoEncoder
 
-ATTRIBUTES = "attributes"  # the token of categories and numbers, beside those of the modalities
-STATISTICS: dict[str, Callable[..., Any]] = {"audio": audio_statistics, "video": video_statistics}
-
-
-def encoder_of(
-    name: str, table: ItemTable, config: RetrievalConfig, pretrained: Mapping[str, PretrainedConfig]
-) -> tf.keras.layers.Layer:
-    """The encoder of one modality. pretrained: those behind `pieces_<name>`."""
-    encoder = config.encoder
-    if name == "text":
-        return TextEncoder(table.vocabulary_sizes["words"], encoder, name=name)
-    if name == "tags":
-        return TagEncoder(table.vocabulary_sizes["tags"], encoder, name=name)
-    if name == "audio":
-        return AudioEncoder(encoder, name=name)
-    if name == "video":
-        return VideoEncoder(encoder, name=name)
-    if name.startswith("pieces_"):
-        return TunedTextEncoder(pretrained[name], encoder, name=name)
-    return EmbeddingEncoder(name, encoder, name=name)
+TAGS = "tags"  # the modality that the tag head predicts and does not see
+_ATTRIBUTES = "attributes"  # the token of categories and numbers
+_WORDS, _TAG_NAMES = "words", "tags"  # vocabularies that are no attribute's
 
 
-def attribute_encoder(table: ItemTable, config: RetrievalConfig) -> AttributeEncoder | None:
-    """The encoder of categories and numbers; None where no item has any."""
-    columns = [name for name in table.arrays if name.endswith("_id")]
-    known = {name: table.vocabulary_sizes[name.removesuffix("_id")] for name in columns if table.arrays[name].any()}
-    has_numbers = bool(table.arrays["numeric_present"].any())
-    return AttributeEncoder(known, has_numbers, config.encoder, name=ATTRIBUTES) if known or has_numbers else None
+def content_modalities(
+    table: ItemTable,
+    config: RetrievalConfig,
+    tuned: Sequence[PretrainedConfig] = (),
+    pretrained: Collection[str] = (),
+) -> tuple[Modality, ...]:
+    """New encoders for what the catalogue has and the configuration wants, in the order in which fusion sees them.
 
-
-def linear_sources(
-    encoders: Mapping[str, tf.keras.layers.Layer], table: ItemTable, pretrained: Iterable[str] = ()
-) -> tuple[dict[str, Any], dict[str, Any], frozenset[str]]:
-    """Blocks of the linear map -> (feature, size of its vocabulary or 0), and -> the feature that says whether it is there; and those of
-    which the direction counts: the catalogue's own embeddings, which are compared by their cosine.
-
-    pretrained: modalities of which a frozen encoder tells the map `<modality>_pretrained`.
-    Raises ValueError where tuned encoders stand alone: they learn what the linear map leaves over.
+    tuned: text encoders that are tuned, each behind the modality `pieces_<name>`.
+    pretrained: modalities of which an encoder pretrained on the catalogue is another block of the linear map.
+    Raises ValueError for a modality that no item has, and where tuned encoders stand alone: they are fitted to the
+    residuals of the linear map, which then has no columns.
     """
-    sources: dict[str, tuple[str, int]] = {}
-    flags: dict[str, str | None] = {}
-    for name, encoder in encoders.items():
-        if isinstance(encoder, TunedTextEncoder):
-            continue  # its frozen vectors are a block already
-        for column in encoder.inputs if name == ATTRIBUTES else encoder.inputs[:1]:
-            if column == "numeric_present":
-                continue
-            block = column if name == ATTRIBUTES else name
-            vocabulary = {"text": "words", "tags": "tags"}.get(name) or (
-                column.removesuffix("_id") if column.endswith("_id") else ""
-            )
-            sources[block] = (
-                f"{name}_statistics" if name in STATISTICS else column,
-                table.vocabulary_sizes[vocabulary] if vocabulary else 0,
-            )
-            flags[block] = None if name == ATTRIBUTES else f"has_{name}"
-    for name in pretrained:
-        sources[f"{name}_pretrained"], flags[f"{name}_pretrained"] = (f"{name}_pretrained", 0), f"has_{name}"
-    if not sources:
+    unknown = set(config.modalities) - set(table.modalities)
+    if unknown:
+        raise ValueError(
+            f"modalities: no item has {', '.join(sorted(unknown))}; the catalogue has {', '.join(table.modalities)}"
+        )
+    names = [name for name in table.modalities if not config.modalities or name in config.modalities]
+    by_name = {f"pieces_{encoder.name}": encoder for encoder in tuned}
+    encoders = {name: _encoder(name, table, config, by_name) for name in names}
+    attributes = _attributes(table, config) if config.use_attributes else []
+    frozen = {name: _encoder(name, table, config, {}) for name in pretrained if name in encoders}
+    found = [_modality(name, encoder, table, frozen.get(name)) for name, encoder in encoders.items()]
+    if found + attributes and not any(modality.blocks for modality in found + attributes):
         raise ValueError(
             f"modalities: got {', '.join(encoders)} alone; add the encoder's embedding_<name>, or another modality"
         )
-    return sources, flags, frozenset(name for name in sources if name.startswith("embedding_"))
+    return (*found, *attributes)
+
+
+def _encoder(
+    name: str, table: ItemTable, config: RetrievalConfig, tuned: Mapping[str, PretrainedConfig]
+) -> ContentEncoder:
+    """A new encoder of one modality. tuned: those behind `pieces_<name>`."""
+    if name == "text":
+        return TextEncoder(table.vocabulary_sizes[_WORDS], config.encoder, name=name)
+    if name == TAGS:
+        return TagEncoder(table.vocabulary_sizes[_TAG_NAMES], config.encoder, name=name)
+    if name == "audio":
+        return AudioEncoder(config.encoder, name=name)
+    if name == "video":
+        return VideoEncoder(config.encoder, name=name)
+    if name in tuned:
+        return TunedTextEncoder(tuned[name], config.encoder, name=name)
+    return EmbeddingEncoder(name, config.encoder, name=name)
+
+
+def _modality(name: str, encoder: ContentEncoder, table: ItemTable, pretrained: ContentEncoder | None) -> Modality:
+    flag, feature = f"has_{name}", encoder.statistics or encoder.inputs[0]
+    block = None
+    if pretrained is not None:
+        block = Block(f"{name}_pretrained", f"{name}_pretrained", f"{name}_pretrained", flag=flag)
+    blocks: tuple[Block, ...] = ()  # a tuned encoder has none: its frozen vectors are a block already
+    if isinstance(encoder, (TextEncoder, TagEncoder)):
+        size = table.vocabulary_sizes[_WORDS if isinstance(encoder, TextEncoder) else _TAG_NAMES]
+        blocks = (Block(name, name, feature, size, flag),)
+    elif not isinstance(encoder, TunedTextEncoder):
+        blocks = (Block(name, name, feature, 0, flag, isinstance(encoder, EmbeddingEncoder)),)
+    return Modality(name, encoder, flag, blocks, pretrained, block)
+
+
+def _attributes(table: ItemTable, config: RetrievalConfig) -> list[Modality]:
+    """Categories and numbers as one modality; none where no item has any."""
+    names = [name for name in table.vocabulary_sizes if name not in (_WORDS, _TAG_NAMES)]
+    names.sort(key=lambda name: f"{name}_id")
+    sizes = {f"{name}_id": table.vocabulary_sizes[name] for name in names if table.arrays[f"{name}_id"].any()}
+    has_numbers = bool(table.arrays["numeric_present"].any())
+    if not sizes and not has_numbers:
+        return []
+    blocks = [Block(f"{name}_id", name, f"{name}_id", sizes[f"{name}_id"]) for name in names if f"{name}_id" in sizes]
+    numbers = [Block("numeric", "numeric", "numeric")] if has_numbers else []
+    encoder = AttributeEncoder(sizes, has_numbers, config.encoder, name=_ATTRIBUTES)
+    return [Modality(_ATTRIBUTES, encoder, None, (*blocks, *numbers))]

@@ -1,6 +1,6 @@
-"""Pretrained encoders as plain functions of batches, for Beam: what `serving.offline.frozen_embeddings` calls by its dotted path.
+"""Frozen pretrained encoders as plain functions of batches of texts or of audio.
 
-B items, S segments of a track, N samples of a segment, E dimensions.
+B items, R segments, E dimensions of a vector.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import numpy as np
 from components.media.audio import AudioSegments
 from components.media.spectrogram import SAMPLE_RATE_HZ
 from components.pretrained_config import PretrainedConfig
-from components.settings import from_json
 from trainer.encoders.folders import local_folder
 from trainer.encoders.frozen_graph import Model, checkpoint, saved_model
 from trainer.encoders.log_mel import log_mel
@@ -22,13 +21,14 @@ from trainer.keras import tf
 _HEARD_SAMPLES = 3 * SAMPLE_RATE_HZ  # of a segment; contract segments are a little longer
 
 
-def load(settings: str) -> Callable[[Sequence], dict[str, np.ndarray]]:
-    """The encoder that a PretrainedConfig (as JSON) names: a batch of texts or of AudioSegments -> the features that it adds to each.
+def load(config: PretrainedConfig) -> Callable[[Sequence], dict[str, np.ndarray]]:
+    """Loads an encoder: a function from a batch of texts or of AudioSegments to the features that it adds to each item.
 
-    `embedding_<name>` float32 [B, E]; of a text encoder that is tuned also `pieces_<name>` int64 [B, tune.tokens], -1 where padded.
-    Raises ValueError where the model is not there, is not of its kind, or gives vectors of another length than it should.
+    They are `embedding_<name>` float32 [B, E], and of a text encoder that is tuned `pieces_<name>` int64 [B,
+    tune.tokens], -1 where padded.
+    Raises ValueError where the model is not there, is not of its kind, or gives vectors of another length than
+    `config.dim`.
     """
-    config = from_json(PretrainedConfig, settings)
     encode = TextEncoder(config) if config.kind == "text" else AudioEncoder(config)
     if encode.dim != config.dim:
         raise ValueError(f"encoder {config.name}: got vectors of {encode.dim} numbers, expected dim = {config.dim}")
@@ -36,14 +36,14 @@ def load(settings: str) -> Callable[[Sequence], dict[str, np.ndarray]]:
 
 
 class TextEncoder:
-    """A sentence encoder over what it is given to read."""
+    """Encodes texts by a sentence encoder."""
 
     def __init__(self, config: PretrainedConfig):
         self._config, self._encoder = config, sentence_encoder(config.path)
         self.dim = self._encoder.dim
 
     def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """Texts -> the features of each."""
+        """The features of each text."""
         name, tune, batch = self._config.name, self._config.tune, tf.constant(list(texts))
         features = {f"embedding_{name}": self._encoder(batch)["vector"].numpy()}
         if tune is not None:
@@ -53,7 +53,7 @@ class TextEncoder:
 
 
 class AudioEncoder:
-    """An audio model over the segments of a track; the track's vector is the mean over them, each weighed by how much of it is sound."""
+    """Encodes tracks by an audio model: the mean of the segments' vectors, each weighted by its length."""
 
     def __init__(self, config: PretrainedConfig):
         self._config = config
@@ -66,7 +66,7 @@ class AudioEncoder:
         self.dim = self._vectors([np.zeros(_HEARD_SAMPLES, np.float32)]).shape[1]
 
     def __call__(self, tracks: Sequence[AudioSegments]) -> dict[str, np.ndarray]:
-        """Tracks with some sound in them -> the features of each."""
+        """The features of each track; every one has some sound in it."""
         pieces = [
             (row, min(int(count), _HEARD_SAMPLES), segment[: int(count)])
             for row, track in enumerate(tracks)
@@ -81,7 +81,7 @@ class AudioEncoder:
         return {f"embedding_{self._config.name}": means.astype(np.float32)}
 
     def _vectors(self, sounds: Sequence[np.ndarray]) -> np.ndarray:
-        """float32 [R, E], one a sound."""
+        """The vectors of some segments: float32 [R, E]."""
         vectors = np.asarray(self._model(tf.constant(np.stack([self._heard(sound) for sound in sounds]))), np.float32)
         if vectors.ndim != 2:
             raise ValueError(
@@ -90,11 +90,11 @@ class AudioEncoder:
         return vectors
 
     def _heard(self, sound: np.ndarray) -> np.ndarray:
-        """What the model hears of a segment's sound, which is repeated where it is too short."""
+        """The model's input for a segment, which is repeated where it is too short."""
         waveform = np.resize(sound, _HEARD_SAMPLES) if len(sound) < _HEARD_SAMPLES else sound[:_HEARD_SAMPLES]
         if self._config.hears == "waveform":
             return waveform
         mels = log_mel(waveform, self._config.spectrogram)
         return np.resize(
             mels, (self._config.spectrogram.frames, mels.shape[1])
-        )  # a window longer than 3 s hears them again
+        )  # a window longer than 3 s repeats them

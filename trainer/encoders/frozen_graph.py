@@ -1,4 +1,4 @@
-"""Models of other people from a disk, as functions of one tensor: a SavedModel's signature, or a TensorFlow 1 checkpoint with its graph."""
+"""Third-party models as functions of one tensor: from a SavedModel, or from a TensorFlow 1 checkpoint and its graph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Model = Callable[[tf.Tensor], tf.Tensor]  # a batch -> a batch
 
 
 def saved_model(folder: str, signature: str, output: str = "") -> Model:
-    """A signature with one input, as a function. output: which of its outputs; "" where there is one only.
+    """Loads a signature with one input as a function. output: which of its outputs; "" where there is one only.
 
     Raises ValueError where the signature is not there, has several inputs, or lacks the output.
     """
@@ -30,7 +30,8 @@ def saved_model(folder: str, signature: str, output: str = "") -> Model:
     name = output or outputs[0]
     if len(inputs) != 1 or name not in outputs or (not output and len(outputs) > 1):
         raise ValueError(
-            f"{folder}: {signature} has inputs {', '.join(inputs)} and outputs {', '.join(outputs)}; one of each is needed"
+            f"{folder}: {signature} has inputs {', '.join(inputs)} and outputs {', '.join(outputs)}; "
+            "one of each is needed"
         )
 
     def call(batch: tf.Tensor) -> tf.Tensor:
@@ -41,11 +42,14 @@ def saved_model(folder: str, signature: str, output: str = "") -> Model:
 
 
 def checkpoint(folder: str, fed: str, fetched: str, constants: Mapping[str, bool] | None = None) -> Model:
-    """The part of a checkpoint's graph from one tensor to another, its variables as they were stored.
+    """Loads the part of a checkpoint's graph from one tensor to another as a function, its variables as they were
+    stored.
 
-    folder: holds one .meta file with its .index and .data beside it. fed, fetched: names of tensors, as in model/Placeholder:0.
-    constants: other placeholders on the way, and what they are.
-    Raises ValueError that names the tensor, the placeholder or the variable at fault; also for control flow that is kept as functions.
+    folder: holds one .meta file with its .index and .data beside it.
+    fed, fetched: names of tensors, as in model/Placeholder:0.
+    constants: other placeholders on the way, with their values.
+    Raises ValueError that names the tensor, the placeholder or the variable at fault; also for control flow that is
+    kept as functions.
     """
     prefix = _prefix(folder)
     graph = _graph(prefix)
@@ -53,7 +57,7 @@ def checkpoint(folder: str, fed: str, fetched: str, constants: Mapping[str, bool
     for tensor in (fed, fetched, *(constants or {})):
         if _node(tensor) not in nodes:
             raise ValueError(f"{folder}: the graph has no tensor {tensor!r}")
-    nodes[_node(fed)] = _placeholder(nodes[_node(fed)])  # what it was computed from is nobody's concern
+    nodes[_node(fed)] = _placeholder(nodes[_node(fed)])  # what it was computed from is cut off
     part = _before(_node(fetched), nodes)
     given = {_node(tensor) for tensor in (fed, *(constants or {}))}
     needed = {node.name for node in part if node.op.startswith("Placeholder") or node.name in given}
@@ -63,7 +67,7 @@ def checkpoint(folder: str, fed: str, fetched: str, constants: Mapping[str, bool
     calls = sorted(node.name for node in part if any(value.HasField("func") for value in node.attr.values()))
     if calls:
         raise ValueError(
-            f"{folder}: {calls[0]} calls a function, which only newer graphs do; export the model as a SavedModel instead"
+            f"{folder}: {calls[0]} calls a function, as only newer graphs do; export the model as a SavedModel instead"
         )
     frozen = graph_pb2.GraphDef(versions=graph.versions)
     frozen.node.extend(_with_values(part, tf.compat.v1.train.NewCheckpointReader(prefix), folder))
@@ -99,7 +103,7 @@ def _placeholder(node: Any) -> Any:
 
 
 def _before(last: str, nodes: Mapping[str, Any]) -> list[Any]:
-    """The nodes that a node depends on, itself included."""
+    """The nodes that a node depends on, and itself."""
     found: dict[str, Any] = {}
     waiting = [last]
     while waiting:
@@ -111,7 +115,7 @@ def _before(last: str, nodes: Mapping[str, Any]) -> list[Any]:
 
 
 def _with_values(nodes: Sequence[Any], reader: Any, folder: str) -> list[Any]:
-    """The nodes with variables as constants, without notes that newer versions of TensorFlow find wrong."""
+    """The nodes with variables as constants, without attributes that newer versions of TensorFlow refuse."""
     kept = []
     for node in nodes:
         if node.op in ("Variable", "VariableV2", "VarHandleOp"):

@@ -20,7 +20,8 @@ _LOG_STEP = np.log(6.4) / 27.0
 
 
 def log_mel(waveform: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """log10(1 + 10000 mel power) of a mono clip, periodic Hann window, the first frame centred on the first sample, ends mirrored.
+    """log10(1 + 10000 mel power) of a mono clip, periodic Hann window, the first frame centred on the first sample,
+    ends mirrored.
 
     waveform: float32 [N] at 16 kHz, N > fft_samples / 2. Returns float32 [F, M], F = 1 + N // hop_samples.
     Source of the scale: M. Slaney, Auditory Toolbox, 1998; of the compression: J. Pons, X. Serra, musicnn, 2019.

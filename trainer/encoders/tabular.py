@@ -1,16 +1,22 @@
-"""What the catalogue gives as numbers and names: embeddings of its own, categories, numeric columns. B items, W width."""
+"""The encoders of a catalogue's columns: embeddings, categories and numbers.
+
+B items, W width of a token.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from trainer.config.retrieval import EncoderConfig
+from trainer.config.encoder import EncoderConfig
 from trainer.encoders.blocks import Standardise, embedding
+from trainer.encoders.modality import ContentEncoder
 from trainer.keras import tf
 
 
-class EmbeddingEncoder(tf.keras.layers.Layer):
-    """A catalogue's own embedding column: `embedding_<name>` float [B, E] -> [B, W], a linear map of the standardised columns."""
+class EmbeddingEncoder(ContentEncoder):
+    """A linear map of a catalogue's embedding, standardised: `embedding_<name>` float [B, E] -> float [B, W]."""
 
     def __init__(self, column: str, config: EncoderConfig, **kwargs):
         super().__init__(**kwargs)
@@ -23,13 +29,16 @@ class EmbeddingEncoder(tf.keras.layers.Layer):
     def call(self, features, training=None):
         return self.project(self.dropout(self.standardise(features[self.column]), training=training))
 
-    def fit(self, features: dict[str, np.ndarray]) -> None:
-        """Measure the scale of the columns on items that have the embedding."""
+    def fit(self, features: Mapping[str, np.ndarray]) -> None:
+        """Measures the scale of the dimensions on items that have the embedding."""
         self.standardise.fit(features[self.column])
 
 
-class AttributeEncoder(tf.keras.layers.Layer):
-    """Categories `<name>_id` int64 [B] (0 = absent) and `numeric`, `numeric_present` float [B, C] -> [B, W]."""
+class AttributeEncoder(ContentEncoder):
+    """The sum of the categories' embeddings and a linear map of the numbers: float [B, W].
+
+    It reads `<name>_id` int64 [B], 0 = absent, and `numeric` with `numeric_present` float [B, C].
+    """
 
     def __init__(self, categories: dict[str, int], has_numbers: bool, config: EncoderConfig, **kwargs):
         """categories: feature name -> size of its vocabulary."""

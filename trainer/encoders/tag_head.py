@@ -1,4 +1,7 @@
-"""Which tags an item would have: what its other content says, never its own tags. B items, C tags, E columns, W width."""
+"""Predicts an item's tags from its other content.
+
+B items, C tags, G tag slots of an item, E columns of the linear map, W width of a token.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,12 @@ _NEWTON_STEPS = 25
 
 
 class TagHead(tf.keras.layers.Layer):
-    """Columns of the linear map without those of tags, and the fused token without the tags' -> logits [B, C].
+    """A multi-label classifier of tags on the linear map's columns and the fused token, both without the item's own
+    tags.
 
-    The columns' part is a ridge regression in closed form, its left-out predictions calibrated to probabilities by a slope and an intercept
-    that all tags share (Platt, 1999); the token's part is learned with the encoders, whose auxiliary objective it is.
+    The columns' part is a ridge regression in closed form, its leave-one-out predictions calibrated to probabilities by
+    a slope and an intercept that all tags share (Platt, 1999). The token's part is learned with the encoders, whose
+    auxiliary objective it is.
     """
 
     def __init__(self, tag_ids: np.ndarray, num_columns: int, **kwargs):
@@ -31,20 +36,28 @@ class TagHead(tf.keras.layers.Layer):
         self.project = tf.keras.layers.Dense(len(tag_ids), use_bias=False, kernel_initializer="zeros")
 
     def call(self, columns, pooled):
-        """columns: the blocks [B, E_m]; pooled: [B, W] -> logits [B, C]."""
+        """The logits of the tags: float [B, C].
+
+        columns: the blocks, float [B, E_m] each.
+        pooled: float [B, W], the fused token.
+        """
         return tf.concat(columns, 1) @ self.kernel + self.bias + self.project(pooled)
 
     def labels(self, ids):
-        """Which of the head's tags stand in int64 [B, G]: float32 [B, C]."""
+        """Multi-hot labels: float32 [B, C]. ids: int64 [B, G], an item's tags."""
         return tf.cast(tf.reduce_any(ids[:, :, None] == self.tag_ids, 1), tf.float32)
 
-    def cost(self, logits, ids, has_tags):
-        """Mean cross entropy of each item, 0 where it has no tags to learn from: [B]."""
+    def loss(self, logits, ids, has_tags):
+        """Mean binary cross-entropy of each item, 0 where it has no tags to learn from: float [B]."""
         entropy = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(self.labels(ids), logits), 1)
         return entropy * tf.cast(has_tags > 0, tf.float32)
 
     def solve(self, designs: Sequence[np.ndarray], labels: np.ndarray) -> None:
-        """Fit the columns' part. designs: float64 [R, E_m]; labels: [R, C], of items that have tags; nothing changes without any."""
+        """Fits the columns' part; nothing changes where there are no items.
+
+        designs: the blocks of R items that have tags, float64 [R, E_m] each.
+        labels: float [R, C].
+        """
         if not len(labels):
             return
         fit = fit_ridge(designs, labels)
@@ -56,7 +69,7 @@ class TagHead(tf.keras.layers.Layer):
 
 
 def frequent_tags(ids: np.ndarray) -> np.ndarray:
-    """The tags worth a column of the head, most frequent first: int64 [C]. ids: int [R, G], of the items that it will be fitted on."""
+    """The tags frequent enough to be predicted, most frequent first: int64 [C]. ids: int [R, G], of items to fit on."""
     found, counts = np.unique(
         np.concatenate([np.unique(row) for row in ids]) if len(ids) else np.zeros(0, np.int64), return_counts=True
     )
@@ -66,9 +79,11 @@ def frequent_tags(ids: np.ndarray) -> np.ndarray:
 
 
 def calibrate(scores: np.ndarray, labels: np.ndarray, offset: np.ndarray) -> tuple[float, float]:
-    """Slope (0 or more) and intercept for which sigmoid(offset + intercept + slope * score) fits the labels best, by Newton's method.
+    """Slope (0 or more) and intercept of a logistic regression sigmoid(offset + intercept + slope * score), by Newton's
+    method.
 
-    scores, labels: [R, C]; offset: [C].
+    scores, labels: float [R, C].
+    offset: float [C].
     """
     columns = np.stack([np.ravel(scores), np.ones(scores.size)], 1)
     wanted, base = np.ravel(labels).astype(np.float64), np.ravel(np.broadcast_to(offset, scores.shape))

@@ -1,11 +1,11 @@
-"""A time-delay network over frames, and statistics pooling: what varies within a moment, whenever it happens.
+"""A time-delay neural network over spectrogram frames, with statistics pooling.
 
-B items, S segments, F frames of 10 ms, M mel bins, W width.
+B items, S segments, F frames of 10 ms, M mel bins, W width of a token.
 """
 
 from __future__ import annotations
 
-from trainer.config.retrieval import EncoderConfig
+from trainer.config.encoder import EncoderConfig
 from trainer.encoders.blocks import masked_mean
 from trainer.keras import tf
 
@@ -13,10 +13,9 @@ DELAYS = ((5, 1), (3, 2), (3, 3))  # frames that a convolution sees and their di
 
 
 class TimeDelays(tf.keras.layers.Layer):
-    """Dilated convolutions along time, then mean and deviation of their outputs over all frames that are there: -> [B, 2 W].
+    """Dilated convolutions along time, then the mean and the deviation of their outputs over all frames that are there.
 
-    frames: float [B, S, F, M]; valid: float [B, S, F, 1], 1 from a segment's first frame to its last. What is outside is 0 to every
-    convolution, as beyond a segment's ends, so padding changes nothing. An item without a frame gives 0.
+    Padding is 0 to every convolution, as is what lies beyond a segment's ends, so it changes nothing.
     Source: Snyder et al., X-vectors, 2018.
     """
 
@@ -28,9 +27,12 @@ class TimeDelays(tf.keras.layers.Layer):
         ]
 
     def call(self, frames, valid):
-        segments, segments_valid = (
-            tf.reshape(values, [-1, *values.shape[2:]]) for values in (frames, valid)
-        )  # [B S, F, ...]
+        """Pooled statistics: float [B, 2 W]; 0 for an item without a frame.
+
+        frames: float [B, S, F, M].
+        valid: float [B, S, F, 1], 1 from a segment's first frame to its last.
+        """
+        segments, segments_valid = (tf.reshape(values, [-1, *values.shape[2:]]) for values in (frames, valid))
         segments_valid = tf.cast(segments_valid, segments.dtype)
         for convolution in self.convolutions:
             segments = convolution(segments * segments_valid)

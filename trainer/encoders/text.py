@@ -1,6 +1,6 @@
-"""Words and tags -> one token.
+"""The encoders of words and of tags: ids -> one token.
 
-B items, T words, G tags, W width.
+B items, T words, G tags, W width of a token.
 """
 
 from __future__ import annotations
@@ -8,16 +8,19 @@ from __future__ import annotations
 import keras_nlp
 
 from components.contract import TEXT_TOKENS
-from trainer.config.retrieval import EncoderConfig
-from trainer.encoders.blocks import Summary, bag, embedding, near_zero
+from trainer.config.encoder import EncoderConfig
+from trainer.encoders.blocks import CLSTransformer, bag, embedding, near_zero
 from trainer.encoders.fusion import hide_some
+from trainer.encoders.modality import ContentEncoder
 from trainer.keras import tf
 
 
-class TextEncoder(tf.keras.layers.Layer):
-    """A Transformer over the words of an item, led by their bag: `text_tokens` int64 [B, T], 0 = no word -> [B, W].
+class TextEncoder(ContentEncoder):
+    """A Transformer over an item's words, with their bag as CLS token: `text_tokens` int64 [B, T], 0 = no word -> float
+    [B, W].
 
-    `text_shift` float [B, T, W], where it is given, is added to the words' vectors (`trainer.content.adversarial`).
+    `text_shift` float [B, T, W], where the features hold it, is added to the word embeddings
+    (`trainer.content.adversarial`).
     """
 
     inputs = ("text_tokens",)
@@ -27,7 +30,7 @@ class TextEncoder(tf.keras.layers.Layer):
         self.vectors = embedding(vocabulary_size, config)
         self.positions = keras_nlp.layers.PositionEmbedding(TEXT_TOKENS, initializer=near_zero())
         self.project = tf.keras.layers.Dense(config.width, use_bias=False)
-        self.summary = Summary(config)
+        self.transformer = CLSTransformer(config)
         self.dropout = tf.keras.layers.Dropout(config.dropout)
         self.has_blocks = config.layers > 0
         self.drop_words = config.drop_words
@@ -43,21 +46,29 @@ class TextEncoder(tf.keras.layers.Layer):
         return self.read(vectors, mask, training=training)[:, 0]
 
     def read(self, vectors, mask, training=None):
-        """Word vectors [B, T, W] where mask [B, T] says so -> refined tokens [B, 1 + T, W], the item's first (it alone without blocks)."""
+        """The tokens of word embeddings, that of the item first: float [B, 1 + T, W], or [B, 1, W] without Transformer
+        blocks.
+
+        vectors: float [B, T, W].
+        mask: bool [B, T], False where there is no word.
+        """
         leading = self.dropout(self.project(bag(vectors, mask)), training=training)
         if not self.has_blocks:
             return leading[:, None]
-        return self.summary.refine(leading, vectors + self.positions(vectors), mask, training=training)
+        return self.transformer.refine(leading, vectors + self.positions(vectors), mask, training=training)
 
 
 def trimmed(words):
-    """Word ids int [B, T] without the columns that are padding for all: words stand first, and one column always stays."""
+    """Cuts the columns that are padding for all items, but for one: int [B, T] -> int [B, longest]."""
     longest = tf.reduce_max(tf.reduce_sum(tf.cast(words > 0, tf.int32), 1))
     return words[:, : tf.maximum(longest, 1)]
 
 
-class TagEncoder(tf.keras.layers.Layer):
-    """A bag of tags: `tag_ids` int64 [B, G], 0 = no tag -> [B, W]. `tags_shift` float [B, G, W], as `text_shift` of TextEncoder."""
+class TagEncoder(ContentEncoder):
+    """A bag of an item's tags: `tag_ids` int64 [B, G], 0 = no tag -> float [B, W].
+
+    `tags_shift` float [B, G, W], where the features hold it, is added to the tag embeddings.
+    """
 
     inputs = ("tag_ids",)
 

@@ -1,6 +1,6 @@
-"""A pretrained text encoder inside the item tower, of which the top learns on.
+"""Fine-tuning of a pretrained text encoder inside the item tower.
 
-B items, T wordpieces, W width of a token of fusion, E width of the backbone.
+B items, T wordpieces, W width of a token of fusion.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import keras_nlp
 
 from components.pretrained_config import PretrainedConfig, TuneConfig
-from trainer.config.retrieval import EncoderConfig
+from trainer.config.encoder import EncoderConfig
+from trainer.encoders.modality import ContentEncoder
 from trainer.encoders.pretrained import pooled, sentence_encoder
 from trainer.keras import tf
 
 
-class TunedTextEncoder(tf.keras.layers.Layer):
-    """Wordpieces `pieces_<name>` int64 [B, T], -1 where padded -> [B, W]: the text's unit vector, projected."""
+class TunedTextEncoder(ContentEncoder):
+    """A sentence encoder, its top layers tuned: `pieces_<name>` int64 [B, T], -1 where padded -> float [B, W]."""
 
     def __init__(self, pretrained: PretrainedConfig, config: EncoderConfig, **kwargs):
         super().__init__(**kwargs)
@@ -32,24 +33,24 @@ class TunedTextEncoder(tf.keras.layers.Layer):
     def call(self, features, training=None):
         pieces = tf.cast(features[self.column], tf.int32)
         there = tf.cast(pieces >= 0, tf.int32)
-        longest = tf.maximum(
-            tf.reduce_max(tf.reduce_sum(there, 1)), 1
-        )  # pieces stand first, so the rest is padding for all
+        longest = tf.maximum(tf.reduce_max(tf.reduce_sum(there, 1)), 1)  # pieces stand first: beyond, all is padding
         pieces, there = pieces[:, :longest], there[:, :longest]
         tokens = {"token_ids": tf.maximum(pieces, 0), "segment_ids": tf.zeros_like(pieces), "padding_mask": there}
         vectors = pooled(self.states(tokens, training=bool(training) and self.tune.layers > 0), there, self.pooling)
         return self.project(self.dropout(vectors, training=training))
 
     def rates(self, learning_rate: float) -> list[tuple[tf.Variable, float]]:
-        """What learns, and how fast: the backbone by `layer_rates`, the projection with `learning_rate`."""
+        """The variables that learn: the projection with `learning_rate`, the backbone's top by `layer_rates`."""
         own = [(variable, learning_rate) for variable in self.project.trainable_weights]
         return own + list(self.backbone_rates)
 
 
 def layer_rates(backbone: keras_nlp.models.BertBackbone, tune: TuneConfig) -> list[tuple[tf.Variable, float]]:
-    """The variables of the top `tune.layers` blocks with their learning rates, falling by `layer_decay` from block to block downwards.
+    """Learning rates of the top `tune.layers` blocks' variables, falling by `layer_decay` from block to block
+    downwards.
 
-    Where more layers learn than there are blocks, the token embeddings do too, slowest of all. The rest stays as it is.
+    Where more layers are to learn than there are blocks, the token embeddings do too, slowest of all. The rest is
+    frozen.
     Source: discriminative fine-tuning and unfreezing from the top (Howard & Ruder, ULMFiT, 2018).
     """
     norm = backbone.embeddings_layer_norm
@@ -75,6 +76,6 @@ class LayerwiseAdamW:
             self._groups.append((optimizer, places))
 
     def apply_gradients(self, gradients: list[tf.Tensor]) -> None:
-        """One step; gradients in the order of `variables`."""
+        """Takes one step; gradients in the order of `variables`."""
         for optimizer, places in self._groups:
             optimizer.apply_gradients([(gradients[place], self.variables[place]) for place in places])

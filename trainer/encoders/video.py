@@ -1,17 +1,21 @@
-"""Key frames -> one token: statistics of colour, light, edges and motion lead a Transformer over patches in space and time.
+"""The video encoder: key frames -> one token, by statistics of the pictures and a Transformer over patches in space and
+time.
 
-B items, K key frames, H x W pixels, C channels, P patches.
+B items, K key frames, H x W pixels, P patches, E statistics.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import keras_nlp
 import numpy as np
 
 from components.contract import VIDEO_HEIGHT, VIDEO_KEY_FRAMES, VIDEO_WIDTH
-from trainer.config.retrieval import EncoderConfig
-from trainer.encoders.blocks import Standardise, Summary, keep_some, masked_mean
+from trainer.config.encoder import EncoderConfig
+from trainer.encoders.blocks import CLSTransformer, Standardise, keep_some, masked_mean
 from trainer.encoders.fusion import hide_some
+from trainer.encoders.modality import ContentEncoder
 from trainer.keras import tf
 
 HUES = 12  # bins around the colour circle
@@ -19,13 +23,18 @@ ORIENTATIONS = 8  # bins of edge direction, over half a turn
 GRID = 3  # cells a side of the layout
 
 
-class VideoEncoder(tf.keras.layers.Layer):
-    """`video_frames` uint8 [B, K, H, W, 3], `video_times_s` float [B, K], `video_num_frames` int64 [B] -> [B, width].
+class VideoEncoder(ContentEncoder):
+    """Encodes `video_frames` uint8 [B, K, H, W, 3] with `video_times_s` float [B, K] and `video_num_frames` int64 [B]
+    as a token.
 
-    `video_statistics` float [B, E], where it is given, stands in for its calculation. Patches as in ViViT (Arnab et al., 2021).
+    The token of the statistics of colour, light, edges and motion leads a Transformer over patches (Arnab et al.,
+    ViViT, 2021).
+    `video_statistics` float [B, E] is not computed again where the features hold it.
+    Returns float [B, width].
     """
 
     inputs = ("video_frames", "video_times_s", "video_num_frames")
+    statistics = "video_statistics"
 
     def __init__(self, config: EncoderConfig, **kwargs):
         super().__init__(**kwargs)
@@ -34,14 +43,14 @@ class VideoEncoder(tf.keras.layers.Layer):
             raise ValueError(
                 f"video_patch_pixels: got {self.pixels}, expected a divisor of {VIDEO_HEIGHT} and {VIDEO_WIDTH}"
             )
-        self.cell_size = self.pixels * self.pixels * 3
+        self.patch_size = self.pixels * self.pixels * 3
         self.keep_tokens = config.keep_tokens
         self.standardise = Standardise()
         self.project_statistics = tf.keras.layers.Dense(config.width)
         self.project_patches = tf.keras.layers.Dense(config.width)
         self.space = keras_nlp.layers.PositionEmbedding(VIDEO_HEIGHT // self.pixels * (VIDEO_WIDTH // self.pixels))
         self.time = keras_nlp.layers.SinePositionEncoding()
-        self.summary = Summary(config)
+        self.transformer = CLSTransformer(config)
         self.dropout = tf.keras.layers.Dropout(config.dropout)
         self.has_blocks = config.layers > 0
         self.drop_frames = config.drop_frames
@@ -50,51 +59,56 @@ class VideoEncoder(tf.keras.layers.Layer):
         leading = self.leading(features, training=training)
         if not self.has_blocks:
             return leading
-        cells, mask = self.cells(features, training=training)
-        patches, mask = keep_some(self.place(self.project_patches(cells)), mask, self.keep_tokens, training)
-        return self.summary(leading, patches, mask, training=training)
+        patches, mask = self.patches(features, training=training)
+        tokens, mask = keep_some(self.place(self.project_patches(patches)), mask, self.keep_tokens, training)
+        return self.transformer(leading, tokens, mask, training=training)
+
+    def measure(self, features):
+        return video_statistics(*(features[name] for name in self.inputs))
 
     def leading(self, features, training=None):
-        """The statistics as a token [B, width]."""
+        """The statistics as a token: float [B, width]."""
         statistics = features.get("video_statistics")
         if statistics is None:
-            statistics = video_statistics(
-                features["video_frames"], features["video_times_s"], features["video_num_frames"]
-            )
+            statistics = self.measure(features)
         return self.project_statistics(self.dropout(self.standardise(statistics), training=training))
 
-    def cells(self, features, training=None):
-        """Pixels of each patch, -1 to 1: [B, P, pixels * pixels * 3], and which of them are there [B, P]; some frames not in training."""
+    def patches(self, features, training=None):
+        """Pixels of each patch, -1 to 1, float [B, P, patch_size], and which of them are there, bool [B, P]; in
+        training some frames are hidden.
+        """
         frames = tf.cast(features["video_frames"], tf.float32) / 127.5 - 1
         rows, columns = VIDEO_HEIGHT // self.pixels, VIDEO_WIDTH // self.pixels
         frames = tf.reshape(frames, [-1, VIDEO_KEY_FRAMES, rows, self.pixels, columns, self.pixels, 3])
-        cells = tf.transpose(frames, [0, 1, 2, 4, 3, 5, 6])
+        patches = tf.transpose(frames, [0, 1, 2, 4, 3, 5, 6])
         valid = tf.range(VIDEO_KEY_FRAMES, dtype=tf.int64) < tf.cast(features["video_num_frames"], tf.int64)[:, None]
         if training and self.drop_frames > 0:
             valid = hide_some(valid, self.drop_frames)
-        cells = tf.reshape(cells, [-1, VIDEO_KEY_FRAMES * rows * columns, self.cell_size])
-        return cells, tf.repeat(valid, rows * columns, axis=1)
+        patches = tf.reshape(patches, [-1, VIDEO_KEY_FRAMES * rows * columns, self.patch_size])
+        return patches, tf.repeat(valid, rows * columns, axis=1)
 
     def place(self, tokens):
-        """Tokens [B, P, width] with the position of their patch in its frame, and of its frame in the order of time."""
+        """Adds to each token the position of its patch in the frame and of the frame in time: float [B, P, width]."""
         frames = tf.reshape(tokens, [-1, VIDEO_KEY_FRAMES, tokens.shape[1] // VIDEO_KEY_FRAMES, tokens.shape[-1]])
         frames += self.space(frames[:, 0])[:, None]
         frames += self.time(frames[:, :, 0])[:, :, None]
         return tf.reshape(frames, [-1, *tokens.shape[1:]])
 
-    def fit(self, features: dict[str, np.ndarray]) -> None:
-        """Measure the scale of the statistics on items that have video; features as in `call`, with `video_statistics`."""
+    def fit(self, features: Mapping[str, np.ndarray]) -> None:
+        """Measures the scale of the statistics on items that have video; features as in `call`, with the statistics."""
         self.standardise.fit(features["video_statistics"])
 
 
 def video_statistics(frames, times_s, num_frames):
-    """What an eye notes in passing: colours, light, edges, their directions and bends, layout, and how much moves.
+    """Summary statistics of key frames: colours, light, edges with their directions and curvature, layout, and motion.
 
-    frames: uint8 [B, K, H, W, 3]; times_s: float [B, K]; num_frames: int64 [B]. Returns float32 [B, E], finite throughout.
+    frames: uint8 [B, K, H, W, 3].
+    times_s: float [B, K], seconds.
+    num_frames: int64 [B], key frames that are no padding.
+    Returns float32 [B, E], finite throughout.
     """
-    valid = tf.cast(
-        tf.range(VIDEO_KEY_FRAMES, dtype=tf.int64) < tf.cast(num_frames, tf.int64)[:, None], tf.float32
-    )  # [B, K]
+    is_frame = tf.range(VIDEO_KEY_FRAMES, dtype=tf.int64) < tf.cast(num_frames, tf.int64)[:, None]
+    valid = tf.cast(is_frame, tf.float32)  # [B, K]
     pixels = tf.cast(frames, tf.float32) / 255
     light = tf.reduce_mean(pixels, -1)  # [B, K, H, W]
     parts = [
@@ -110,7 +124,7 @@ def video_statistics(frames, times_s, num_frames):
 
 
 def _hues(pixels):
-    """Share of each hue, weighted by how colourful a pixel is, with mean saturation and value: [B, K, HUES + 2]."""
+    """Histogram of hues, weighted by saturation and value, with the mean of both: float [B, K, HUES + 2]."""
     hue, saturation, value = tf.unstack(tf.image.rgb_to_hsv(pixels), axis=-1)  # hue in turns
     centres = tf.range(HUES, dtype=tf.float32) / HUES
     nearness = tf.exp(8 * (tf.cos(2 * np.pi * (hue[..., None] - centres)) - 1))  # [B, K, H, W, HUES]
@@ -121,7 +135,7 @@ def _hues(pixels):
 
 
 def _edges(light, scale: int):
-    """Edge strength and the shares of the edge directions at one scale: [B, K, 1 + ORIENTATIONS]."""
+    """Mean edge strength and histogram of edge directions at one scale: float [B, K, 1 + ORIENTATIONS]."""
     side_y, side_x = VIDEO_HEIGHT // scale, VIDEO_WIDTH // scale
     small = tf.reduce_mean(tf.reshape(light, [-1, VIDEO_KEY_FRAMES, side_y, scale, side_x, scale]), [3, 5])
     across, down = small[:, :, :-1, 1:] - small[:, :, :-1, :-1], small[:, :, 1:, :-1] - small[:, :, :-1, :-1]
@@ -134,7 +148,7 @@ def _edges(light, scale: int):
 
 
 def _layout(light):
-    """Mean light of each cell of a grid, against the whole: [B, K, GRID * GRID]."""
+    """Mean light of each cell of a grid, less that of the whole picture: float [B, K, GRID * GRID]."""
     cells = tf.reshape(light, [-1, VIDEO_KEY_FRAMES, GRID, VIDEO_HEIGHT // GRID, GRID, VIDEO_WIDTH // GRID])
     cells = tf.reshape(tf.reduce_mean(cells, [3, 5]), [-1, VIDEO_KEY_FRAMES, GRID * GRID])
     return cells - tf.reduce_mean(cells, -1, keepdims=True)
@@ -144,10 +158,11 @@ LIGHT_LEVELS = np.arange(-1.0, 3.5, 0.5, dtype=np.float32)  # deviations from a 
 
 
 def _shapes(light):
-    """What is drawn, however strong its contrast: shares of light levels, and at three scales how sharp, bent, cornered and aligned the
-    edges are. List of [B, K, E].
+    """Statistics of the drawing, whatever its contrast: histogram of light levels, and at three scales sharpness,
+    curvature, corners and alignment of the edges. Returns a list of float [B, K, E_m].
 
-    Bends are the curvature of lines of equal light, corners the smaller eigenvalue of the structure tensor (Shi & Tomasi, 1994).
+    Bends are the curvature of lines of equal light, corners the smaller eigenvalue of the structure tensor (Shi &
+    Tomasi, 1994).
     """
     mean, deviation = tf.reduce_mean(light, [2, 3], keepdims=True), tf.math.reduce_std(light, [2, 3], keepdims=True)
     picture = (light - mean) / (deviation + 0.02)
@@ -193,15 +208,14 @@ def _edge_shapes(picture):
 
 
 def _slopes(picture):
-    """Half the difference of the neighbours, the rim repeated outwards: (down, across), each [B, K, H, W]."""
+    """Central differences, the rim repeated outwards: (down, across), each float [B, K, H, W]."""
     padded = tf.pad(picture, [[0, 0], [0, 0], [1, 1], [1, 1]], "SYMMETRIC")
-    return (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2, (
-        padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
-    ) / 2
+    down, across = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1], padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
+    return down / 2, across / 2
 
 
 def _blurred(picture, times: int):
-    """A box of 3 x 3 pixels, so many times: near a Gaussian with a variance of two thirds each."""
+    """A box filter of 3 x 3 pixels, so many times: near a Gaussian with a variance of two thirds each."""
     flat = tf.reshape(picture, [-1, VIDEO_HEIGHT, VIDEO_WIDTH, 1])
     for _ in range(times):
         flat = tf.nn.avg_pool2d(flat, 3, 1, "SAME")
@@ -209,7 +223,7 @@ def _blurred(picture, times: int):
 
 
 def _motion(pixels, times_s, valid):
-    """Change between neighbouring key frames, whole and per second, of the picture and of its mean colour: [B, 4]."""
+    """Mean change between neighbouring key frames, whole and per second, of pixels and of mean colour: float [B, 4]."""
     both = valid[:, 1:] * valid[:, :-1]  # [B, K - 1]
     gap_s = tf.maximum(times_s[:, 1:] - times_s[:, :-1], 0.04)  # one frame at 25 a second
     change = tf.reduce_mean(tf.abs(pixels[:, 1:] - pixels[:, :-1]), [2, 3, 4])

@@ -1,5 +1,6 @@
-"""What of a score comes from where: exact where the model is linear, else by integrated gradients (Sundararajan et al., 2017).
+"""Attribution of scores to interactions and fields: exact where a model is linear, else by integrated gradients.
 
+Source: Sundararajan et al., Axiomatic Attribution for Deep Networks, 2017.
 B users, L interactions of a history, M items, D dimensions of the towers, R rows, F fields, S steps.
 """
 
@@ -11,24 +12,28 @@ from typing import Any
 import numpy as np
 
 from trainer.keras import tf
+from trainer.retrieval.user_tower import ProfileTower
 
-STEPS = 256  # points of the Gauss-Legendre rule from nothing to the input; kinks of the rectifiers leave an error below 1e-3
+STEPS = 256  # points of the Gauss-Legendre rule; the kinks of the rectifiers leave an error below 1e-3
 _ALMOST_NOTHING = 1e-6
 
 
 def history_parts(tower: Any, history, items):
-    """How much each interaction adds to the scores of some items.
+    """Attributes the scores of some items to the interactions of a history.
 
-    tower: a user tower of `trainer.retrieval.item_tower`. history: as it takes it, `vectors` [B, L, D]. items: float32 [B, M, D].
-    Returns float32 [B, M, L], 0 where padded, and [B, M], what the score is without any of them; together they are user . item.
+    tower: a user tower of `trainer.retrieval.user_tower`.
+    history: as the tower takes it, `vectors` float [B, L, D].
+    items: float32 [B, M, D].
+    Returns float32 [B, M, L], 0 where padded, and float32 [B, M], the score without any interaction; their sum is user
+    . item.
     """
-    if all(hasattr(tower, name) for name in ("weights_of", "directions", "prior")):
+    if isinstance(tower, ProfileTower):
         return _parts_of_sum(tower, history, items)
     return _integrated(tower, history, items)
 
 
-def _parts_of_sum(tower, history, items):
-    """The profile is a weighted sum, made of unit length: each part shrinks or grows as the whole does."""
+def _parts_of_sum(tower: ProfileTower, history, items):
+    """A profile is a weighted sum of unit length, so each part is scaled as the whole is."""
     parts = tower.weights_of(history)[..., None] * tower.directions(history["vectors"])  # [B, L, D]
     prior = tower.prior(history["users"])  # [B, D]
     whole = tf.reduce_sum(parts, 1) + prior
@@ -37,7 +42,7 @@ def _parts_of_sum(tower, history, items):
 
 
 def _integrated(tower, history, items):
-    """From a history whose items are faint to the real one; kinds of events and times stay, and are part of the rest."""
+    """Integrates from nearly zero vectors to the real ones; the events' kinds and times count for the rest."""
     batch, length, num_items = tf.shape(items)[0], tf.shape(history["vectors"])[1], tf.shape(items)[1]
 
     def score(vectors):  # of every item by itself: [B x M, L, D] -> [B x M]
@@ -58,10 +63,11 @@ def _integrated(tower, history, items):
 
 
 def integrated_gradients(value: Callable[[Sequence[Any]], Any], fields: Sequence[Any]):
-    """How much each field adds to a value, from all fields zero to what they are.
+    """Attributes a value to fields, from all of them zero to what they are.
 
-    value: the vectors of the fields, each [R, F, width] -> float [R]. fields: what the parts are asked for; those at the same place of F
-    count together. Returns float32 [R, F], and [R], the value where all are zero.
+    value: a function of the fields' vectors, each float [R, F, width] -> float [R].
+    fields: the vectors; those at the same place of F count together.
+    Returns float32 [R, F], and float32 [R], the value where all are zero.
     """
     rows = tf.shape(fields[0])[0]
     points = np.array(_rule(STEPS), np.float32)  # [S, 2]
@@ -77,6 +83,6 @@ def integrated_gradients(value: Callable[[Sequence[Any]], Any], fields: Sequence
 
 
 def _rule(steps: int) -> list[tuple[float, float]]:
-    """Points between 0 and 1 and their weights."""
+    """Points and weights of the Gauss-Legendre rule from 0 to 1."""
     points, weights = np.polynomial.legendre.leggauss(steps)
     return [(float(point + 1) / 2, float(weight) / 2) for point, weight in zip(points, weights)]

@@ -1,11 +1,14 @@
-"""What the ranker is told of a person, an item, the pair and the moment: raw values, the same in training and when serving.
+"""The features of the ranker, of a user, an item, the pair and the moment: raw values, the same in training and when
+serving.
 
-R rows, E kinds of events, M numbers of an item, D dimensions of the towers. All scaling and all vocabularies are the ranker's own.
+Scales and vocabularies are the ranker's own.
+R rows, O objectives, D dimensions of the towers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +22,7 @@ HISTORY_SLICE = "history"  # of these two; no feature, but a slice of the evalua
 LONG_FROM = 20  # interactions
 VECTORS = ("user_vector", "item_vector")
 POSITION = "position"
-FITTED = "fitted"
+SEEN_BY_RETRIEVAL = "fitted"  # the name in examples and signatures
 PAIR_NUMBERS = (
     "max_similarity",
     "mean_similarity",
@@ -28,9 +31,9 @@ PAIR_NUMBERS = (
     "domain_share",
     "creator_share",
 )
-COUNTED = ("age_s", "recency_s", "popularity")  # told by the doubling
-UNKNOWN_S = -1.0  # of a time
-POSITIONS = (1, 2, 3, 5, 10, 20, 50, 100, 200)  # places in retrieval's list from which a bucket starts
+COUNTED = ("age_s", "recency_s", "popularity")  # in logarithmic buckets
+UNKNOWN_S = -1.0  # an unknown time
+POSITIONS = (1, 2, 3, 5, 10, 20, 50, 100, 200)  # in retrieval's list, from which a bucket starts
 _DAY_S = 86_400
 
 
@@ -75,7 +78,7 @@ def ranking_features(data: DataConfig, dim: int) -> tuple[Feature, ...]:
         Feature("creator_share", "float32", (), "share of the recent ones by the item's creator"),
         Feature(POSITION, "int64", (), "place in retrieval's list from 1 on, 0 unknown or beyond it"),
         Feature(
-            FITTED,
+            SEEN_BY_RETRIEVAL,
             "int64",
             (),
             "1 where retrieval was fitted on the target, so that the tower vectors know it; 0 when serving",
@@ -99,11 +102,15 @@ def parsing_spec(data: DataConfig, dim: int, labels: bool) -> dict[str, tf.io.Fi
     return spec
 
 
-def read_examples(files: Sequence[str], data: DataConfig) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """All ranking examples of some gzipped files: the features by name [R, ...], and labels float32 [R, O].
+class RankingExamples(NamedTuple):
+    """Ranking examples as arrays."""
 
-    Raises ValueError where there is none.
-    """
+    features: dict[str, np.ndarray]  # by name, [R, ...]
+    labels: np.ndarray  # float32 [R, O], 0 or 1
+
+
+def read_examples(files: Sequence[str], data: DataConfig) -> RankingExamples:
+    """Reads all ranking examples of some gzipped files. Raises ValueError where there is none."""
     first = next(iter(tf.data.TFRecordDataset(list(files), "GZIP").take(1)), None)
     if first is None:
         raise ValueError("there are no ranking examples; are there interactions beyond each person's first?")
@@ -112,11 +119,11 @@ def read_examples(files: Sequence[str], data: DataConfig) -> tuple[dict[str, np.
     batches = [tf.io.parse_example(batch, spec) for batch in tf.data.TFRecordDataset(list(files), "GZIP").batch(4096)]
     arrays = {name: np.concatenate([batch[name].numpy() for batch in batches]) for name in spec}
     labels = np.stack([arrays.pop(label_key(name)) for name in data.event_rules], 1)
-    return arrays, labels
+    return RankingExamples(arrays, labels)
 
 
 class Encoder(tf.Module):
-    """Raw features -> ids of categories and buckets, scaled numbers, and the product of the towers' vectors.
+    """Encodes raw features as ids of categories and buckets, scaled numbers, and the product of the towers' vectors.
 
     Vocabularies and scales are those of the training rows.
     """
@@ -124,7 +131,11 @@ class Encoder(tf.Module):
     def __init__(
         self, features: dict[str, np.ndarray], min_count: int, event_names: Sequence[str], numeric: Sequence[str]
     ):
-        """features: training rows as `ranking_features` names them. event_names: the event rules' kinds. numeric: the declared numbers."""
+        """features: training rows as `ranking_features` names them.
+        min_count: rows that a name needs for an id of its own.
+        event_names: the kinds of the event rules.
+        numeric: the declared numeric columns.
+        """
         super().__init__()
         names = {"domain": features["domain"], "creator": features["creator"]}
         names |= {
@@ -147,7 +158,7 @@ class Encoder(tf.Module):
             "hour",
             "weekday",
             "history_length",
-            FITTED,
+            SEEN_BY_RETRIEVAL,
             *dense_names,
             "towers",
         ]
@@ -164,8 +175,8 @@ class Encoder(tf.Module):
         self.num_dense = dense.shape[1]
 
     def __call__(self, features):
-        """features: by name, batched. Returns `ids` int32 [R, F] (rows of one table), `dense` float32 [R, G], `product` float32 [R, D],
-        `position` int32 [R], a bucket of `POSITIONS`.
+        """The inputs of a ranker: `ids` int32 [R, categories] (rows of one table), `dense` float32 [R, numbers],
+        `product` float32 [R, D], and `position` int32 [R], a bucket of `POSITIONS`. features: by name, batched.
         """
         names = [features["domain"], features["creator"], *tf.unstack(features["categories"], axis=1)]
         ids = [table.lookup(value) for table, value in zip(self._tables.values(), names)]
@@ -175,7 +186,7 @@ class Encoder(tf.Module):
         ids.append(tf.where(is_known, 1 + tf.cast(features["time_s"] % _DAY_S // 3600, tf.int32), 0))
         ids.append(tf.where(is_known, 1 + tf.cast((day + 3) % 7, tf.int32), 0))  # 1970 began on a Thursday; 1 = Monday
         ids.append(_doubling(tf.reduce_sum(features["history_counts"], 1)))
-        ids.append(tf.cast(features[FITTED], tf.int32))
+        ids.append(tf.cast(features[SEEN_BY_RETRIEVAL], tf.int32))
         dense = (self._dense(features) - self._mean) / self._scale
         return {
             "ids": tf.stack(ids, 1) + self._offsets,
@@ -187,7 +198,7 @@ class Encoder(tf.Module):
         }
 
     def _dense(self, features):
-        """Numbers before scaling, NaN where absent: float32 [R, G]."""
+        """Numbers before scaling, NaN where absent: float32 [R, numbers]."""
         similarity = tf.reduce_sum(features["user_vector"] * features["item_vector"], 1)
         pair = {name: features[name] for name in PAIR_NUMBERS}
         pair["learned_similarity"] -= similarity  # often the same number, which would share its weight
@@ -205,13 +216,13 @@ _BUCKETS = 40
 
 
 def _doubling(value):
-    """0 for an unknown (negative) value, else 1 for 0 and one more for each doubling of 1 + 4 x: int32."""
+    """Logarithmic buckets, int32: 0 for an unknown (negative) x, else 1, and one more for each doubling of 1 + 4 x."""
     bucket = 1 + tf.cast(tf.math.log1p(4 * tf.maximum(value, 0.0)) / tf.math.log(2.0), tf.int32)
     return tf.where(value < 0, 0, tf.minimum(bucket, _BUCKETS - 1))
 
 
 def _table(values: np.ndarray, min_count: int) -> tf.lookup.StaticHashTable:
-    """Names -> 1 + rank; 0 for rare and unknown ones. The absent ("") is a name like others."""
+    """A lookup of names: 1 + rank, 0 for rare and unknown ones. An absent name ("") is one like others."""
     names, counts = np.unique(values.astype(object), return_counts=True)
     known = [name for name, count in zip(names, counts) if count >= min_count] or [b"\0"]
     numbers = tf.range(1, 1 + len(known), dtype=tf.int32)

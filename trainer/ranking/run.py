@@ -1,4 +1,7 @@
-"""The entry point that the RankingTrainer node names: ranking examples in, a calibrated DeepFM as a SavedModel out."""
+"""The entry point of the ranking trainer: ranking examples -> a calibrated DeepFM as a SavedModel.
+
+R rows, O objectives, F fields, D dimensions of the towers.
+"""
 
 from __future__ import annotations
 
@@ -10,46 +13,62 @@ from typing import Any
 
 import numpy as np
 
-from components import settings
 from components.config import DataConfig
+from components.settings import from_json
 from trainer.config.engine import EngineConfig
 from trainer.config.ranking import RankingConfig, broadest_success
 from trainer.explain.integrated_gradients import integrated_gradients
 from trainer.keras import tf
-from trainer.ranking.deepfm import DeepFM, LogisticRegression, auc, fit_platt, logits_as_served, train_ranker
-from trainer.ranking.features import FITTED, POSITION, Encoder, parsing_spec, ranking_features, read_examples
+from trainer.ranking.calibration import auc, fit_platt
+from trainer.ranking.deepfm import DeepFM, LogisticRegression
+from trainer.ranking.features import (
+    POSITION,
+    SEEN_BY_RETRIEVAL,
+    Encoder,
+    RankingExamples,
+    parsing_spec,
+    ranking_features,
+    read_examples,
+)
+from trainer.ranking.train import logits_as_served, train_ranker
 from trainer.strategy import local_strategy
 
-FEATURES_FILE = "assets.extra/features.json"  # what a ranker reads, by which two are comparable (pipeline.nodes.latest_blessed_ranker)
+FEATURES_FILE = "assets.extra/features.json"  # what a ranker reads, which tells whether two can be compared
 TOLERANCE = 1e-5  # between the model in memory and the one read back
 
 
 class Ranker(tf.Module):
-    """What is saved: encoder, model, and the calibration fitted on held-out examples."""
+    """The exported module: encoder, model, and the calibration fitted on held-out examples."""
 
     def __init__(self, encoder: Encoder, model: LogisticRegression, platt: np.ndarray, data: DataConfig, dim: int):
-        """platt: [2, O], slope and shift of each head's logits. dim: of the towers' vectors."""
+        """platt: float [2, O], slope and intercept of each head's logits.
+        dim: D.
+        """
         super().__init__()
         self.encoder, self.model = encoder, model
         self.platt = tf.Variable(platt, trainable=False)
         self._data, self._dim = data, dim
 
     def probabilities(self, features):
-        """features: by name, batched -> float32 [R, O], calibrated. `position` and `fitted` are not looked at."""
-        hidden = features | {name: tf.zeros_like(features[name]) for name in (POSITION, FITTED)}
-        return tf.sigmoid(self.platt[0] * self.model(self.encoder(hidden), training=False) + self.platt[1])
+        """Calibrated probabilities of the objectives: float32 [R, O].
+
+        features: by name, batched; those that are unknown when serving are hidden.
+        """
+        return tf.sigmoid(self.platt[0] * self.model(self.encoder(_hidden(features)), training=False) + self.platt[1])
 
     @property
     def specs(self) -> dict[str, tf.TensorSpec]:
-        """The features that `rank` takes."""
+        """The inputs of the signature `rank`."""
         features = ranking_features(self._data, self._dim)
         return {one.name: tf.TensorSpec([None, *one.shape], tf.as_dtype(one.dtype), one.name) for one in features}
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """`rank`: features -> `probabilities` [R, O]. `serve_examples`: serialized examples [R] -> a float [R] for each objective.
+        """The served signatures by name.
 
-        `explain`: features and `weights` [R, O] of the objectives -> `parts` [R, F] that with `rest` [R] are the utility, by integrated
-        gradients, and their `names` [R, F].
+        `rank`: features -> `probabilities` [R, O].
+        `serve_examples`: serialized examples [R] -> a float [R] for each objective.
+        `explain`: features and the objectives' `weights` [R, O] -> by integrated gradients, what each field adds to the
+        utility, `parts` [R, F], their `names` [R, F], and the `rest` [R].
         """
         spec = parsing_spec(self._data, self._dim, labels=False)
 
@@ -61,10 +80,10 @@ class Ranker(tf.Module):
             return dict(zip(self._data.event_rules, columns))
 
         def explain(weights, **features):
-            encoded = self.encoder(features | {name: tf.zeros_like(features[name]) for name in (POSITION, FITTED)})
+            encoded = self.encoder(_hidden(features))
 
             def utility(fields):
-                logits = self.model.of_fields(fields, training=False) + self.model.place(tf.constant([0]))
+                logits = self.model.of_fields(fields, training=False) + self.model.position_bias(tf.constant([0]))
                 calibrated = self.platt[0] * logits + self.platt[1]
                 repeated = tf.tile(weights, [tf.shape(calibrated)[0] // tf.maximum(tf.shape(weights)[0], 1), 1])
                 return tf.reduce_sum(tf.sigmoid(calibrated) * repeated, 1)
@@ -84,52 +103,59 @@ class Ranker(tf.Module):
         }
 
 
-def run_fn(fn_args: Any) -> None:
-    """Train the ranker and write it to `fn_args.serving_model_dir`, its TensorBoard logs to `fn_args.model_run_dir`.
+def _hidden(features):
+    """The features with the position and whether retrieval has seen the target as 0: both are unknown when serving."""
+    return features | {name: tf.zeros_like(features[name]) for name in (POSITION, SEEN_BY_RETRIEVAL)}
 
-    fn_args: TFX's FnArgs; `train_files` and `eval_files` are ranking examples, `custom_config` holds `data`, `ranking` and
-    `engine` (DataConfig, RankingConfig, EngineConfig as JSON). It trains on the devices of one machine.
+
+def run_fn(fn_args: Any) -> None:
+    """Trains the ranker and writes it to `fn_args.serving_model_dir`, its TensorBoard logs to `fn_args.model_run_dir`.
+
+    fn_args: TFX's FnArgs. `train_files` and `eval_files` are ranking examples; `custom_config` holds `data`, `ranking`
+    and `engine` (DataConfig, RankingConfig, EngineConfig as JSON). It trains on the devices of one machine.
     Raises ValueError where there are no examples; RuntimeError where what was read back differs.
     """
+    custom = fn_args.custom_config
+    data, config = from_json(DataConfig, custom["data"]), from_json(RankingConfig, custom["ranking"])
+    engine = from_json(EngineConfig, custom["engine"])
     started = time.monotonic()
-    data = settings.from_json(DataConfig, fn_args.custom_config["data"])
-    config = settings.from_json(RankingConfig, fn_args.custom_config["ranking"])
     train, valid = (_read(files, data) for files in (fn_args.train_files, fn_args.eval_files))
-    with local_strategy(settings.from_json(EngineConfig, fn_args.custom_config["engine"])).scope():
+    with local_strategy(engine).scope():
         ranker = build_ranker(DeepFM, train, valid, data, config, Path(fn_args.model_run_dir))
-    export(ranker, valid[0], fn_args.serving_model_dir)
-    gate = list(data.event_rules).index(broadest_success(data.event_rules))
-    scores = ranker.probabilities({name: tf.constant(values) for name, values in valid[0].items()}).numpy()
-    value = auc(scores[:, gate], valid[1][:, gate])
-    logging.info("ranking: %d examples, AUC of %s on eval %s, %.0f s", len(train[1]), broadest_success(data.event_rules), value,
-                 time.monotonic() - started)  # fmt: skip
+    export(ranker, valid.features, fn_args.serving_model_dir)
+    success = broadest_success(data.event_rules)
+    column = list(data.event_rules).index(success)
+    scores = ranker.probabilities({name: tf.constant(values) for name, values in valid.features.items()}).numpy()
+    value = auc(scores[:, column], valid.labels[:, column])
+    seconds = time.monotonic() - started
+    logging.info("ranking: %d examples, AUC of %s on eval %s, %.0f s", len(train.labels), success, value, seconds)
 
 
 def build_ranker(
     kind: type[LogisticRegression],
-    train: tuple[dict[str, np.ndarray], np.ndarray],
-    valid: tuple[dict[str, np.ndarray], np.ndarray],
+    train: RankingExamples,
+    valid: RankingExamples,
     data: DataConfig,
     config: RankingConfig,
     log_dir: Path | None = None,
 ) -> Ranker:
-    """Trained on `train`, stopped and calibrated on `valid`, both features and labels as `read_examples` gives them."""
-    encoder = Encoder(train[0], config.min_count, list(data.event_rules), data.numeric)
+    """Trains a ranker on `train`; `valid` decides when it stops, and calibrates it."""
+    encoder = Encoder(train.features, config.min_count, list(data.event_rules), data.numeric)
     model = train_ranker(kind, encoder, train, valid, config, log_dir)
-    platt = fit_platt(logits_as_served(model, encoder, valid[0]), valid[1])
-    return Ranker(encoder, model, platt, data, train[0]["item_vector"].shape[1])
+    platt = fit_platt(logits_as_served(model, encoder, valid.features), valid.labels)
+    return Ranker(encoder, model, platt, data, train.features["item_vector"].shape[1])
 
 
 def export(ranker: Ranker, features: dict[str, np.ndarray], folder: str) -> None:
-    """Write the SavedModel, read it back and rank some rows. Raises RuntimeError where it differs by more than TOLERANCE."""
+    """Writes the SavedModel, reads it back and ranks some rows.
+
+    Raises RuntimeError where the probabilities differ by more than TOLERANCE.
+    """
     tf.saved_model.save(ranker, folder, signatures=ranker.signatures())
     tf.io.gfile.makedirs(f"{folder}/{FEATURES_FILE.partition('/')[0]}")
     with tf.io.gfile.GFile(f"{folder}/{FEATURES_FILE}", "w") as file:
-        file.write(
-            json.dumps(
-                {name: [spec.dtype.name, spec.shape.as_list()] for name, spec in ranker.specs.items()}, sort_keys=True
-            )
-        )
+        read = {name: [spec.dtype.name, spec.shape.as_list()] for name, spec in ranker.specs.items()}
+        file.write(json.dumps(read, sort_keys=True))
     some = {name: tf.constant(values[:64]) for name, values in features.items()}
     restored = tf.saved_model.load(folder).signatures["rank"](**some)["probabilities"].numpy()
     difference = float(np.abs(restored - ranker.probabilities(some).numpy()).max(initial=0))
@@ -137,5 +163,5 @@ def export(ranker: Ranker, features: dict[str, np.ndarray], folder: str) -> None
         raise RuntimeError(f"the exported ranker differs from the trained one by {difference:.2g}")
 
 
-def _read(patterns: list[str], data: DataConfig) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _read(patterns: list[str], data: DataConfig) -> RankingExamples:
     return read_examples(sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern)), data)

@@ -1,6 +1,7 @@
-"""The trained towers as a SavedModel with named inputs and outputs (docs/architecture.md), of core TensorFlow ops only.
+"""Exports the trained towers as a SavedModel with named inputs and outputs (docs/architecture.md), of core TensorFlow
+ops only.
 
-B items or users of a request, L interactions of a history, D embedding_dim.
+B items or users of a request, L interactions of a history, C candidates, M items, A parts of a vector, D embedding_dim.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PARTS_TOLERANCE = 1e-4  # between a vector and the sum of its parts
 
 
 class Towers(tf.Module):
-    """What is saved: both towers, the learned similarity, the code of each event name, and the transform graph where there is one."""
+    """The exported module: both towers, the learned similarity, the events' codes, and the transform graph if any."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Towers(tf.Module):
         self.transform: Any = None
         self._tag_names: Any = None
         if transform_graph is not None:
-            import tensorflow_transform as tft  # noqa: PLC0415  (seconds to import, and needed with a transform graph only)
+            import tensorflow_transform as tft  # noqa: PLC0415  (seconds to import, needed with a transform graph only)
 
             output = tft.TFTransformOutput(transform_graph)
             self.transform, self._raw_spec = output.transform_features_layer(), output.raw_feature_spec()
@@ -57,7 +58,7 @@ class Towers(tf.Module):
                 self._tag_names = tf.constant([names[tag] for tag in model.item_tower.tag_head.tag_ids.numpy()])
 
     def signatures(self, embedding_dim: int) -> dict[str, tf.types.experimental.ConcreteFunction]:
-        """Signature name -> concrete function."""
+        """The served signatures by name. embedding_dim: D."""
         item = {feature.name: _tensor_spec(feature) for feature in item_features(self._data)}
         user = {
             "user_id": tf.TensorSpec([None], tf.string, "user_id"),
@@ -87,31 +88,28 @@ class Towers(tf.Module):
         return functions
 
     def encode_item(self, **features):
-        """The features of transformed items -> `vector` [B, D]."""
+        """The features of transformed items -> `vector` float32 [B, D]."""
         return {"vector": self.item_tower(features, training=False)}
 
     def tell_tags(self, **features):
-        """The features of transformed items -> `tags` [B, C], likeliest first, and their `probabilities`; own tags are not looked at."""
+        """Transformed items, own tags hidden -> `tags` [B, tags], likeliest first, and their `probabilities`."""
         told = self.item_tower.tags(features)
         probabilities, order = tf.math.top_k(told, tf.shape(told)[1])
         return {"tags": tf.gather(self._tag_names, order), "probabilities": probabilities}
 
     def encode_user(self, user_id, history_vectors, history_events, history_age_s):
-        """A history of item vectors -> `vector` [B, D]."""
-        return {
-            "vector": self.user_tower(
-                self._history(user_id, history_vectors, history_events, history_age_s), training=False
-            )
-        }
+        """A history of item vectors -> `vector` float32 [B, D]."""
+        history = self._history(user_id, history_vectors, history_events, history_age_s)
+        return {"vector": self.user_tower(history, training=False)}
 
     def explain_user(self, user_id, history_vectors, history_events, history_age_s, item_vectors):
-        """A history and some items [B, M, D] -> `parts` [B, M, L] of their scores, and the `rest` [B, M]."""
+        """History and items [B, M, D] -> what interactions add to the scores, `parts` [B, M, L], and `rest` [B, M]."""
         history = self._history(user_id, history_vectors, history_events, history_age_s)
         parts, rest = history_parts(self.user_tower, history, item_vectors)
         return {"parts": parts, "rest": rest}
 
     def learned_similarity(self, query, candidates, history):
-        """User vectors [B, D], items [B, C, D] for each, and recent items [B, L, D], zeros where padded -> `similarity` [B, C]."""
+        """User vectors [B, D], candidates [B, C, D], recent items [B, L, D], 0 where padded -> `similarity` [B, C]."""
         return {"similarity": self.attention(query, candidates, history)}
 
     def _history(self, user_id, history_vectors, history_events, history_age_s):
@@ -124,7 +122,7 @@ class Towers(tf.Module):
         return {"vector": self.item_tower(self._transformed(raw), training=False)}
 
     def explain_raw_item(self, **raw):
-        """As `encode_raw_item` -> `parts` [B, P, D], which add up to the vector, and their `names` [B, P]."""
+        """As `encode_raw_item` -> `parts` [B, A, D], which add up to the vector, and their `names` [B, A]."""
         parts = contributions(self.item_tower, self._transformed(raw))
         return {"parts": parts, "names": tf.repeat(tf.constant([part_names(self.item_tower)]), tf.shape(parts)[0], 0)}
 
@@ -136,7 +134,7 @@ class Towers(tf.Module):
 
 
 def raw_tensor_spec(name: str, spec) -> tf.TensorSpec:
-    """How a raw feature arrives in `encode_item`: [B, n] where its length is free, else [B, *shape].
+    """The input of `encode_item` for a raw feature: [B, n] where its length is free, else [B, *shape].
 
     A value that is absent is "", NaN or -1 (string, float, integer).
     """
@@ -145,7 +143,7 @@ def raw_tensor_spec(name: str, spec) -> tf.TensorSpec:
 
 
 def as_parsed(value, spec):
-    """A dense raw feature as `tf.io.parse_example` would give it: sparse, without its absent values, where its length is free."""
+    """A dense raw feature as `tf.io.parse_example` gives it: sparse, without absent values, if its length is free."""
     if not isinstance(spec, tf.io.VarLenFeature):
         return value
     present = ~tf.math.is_nan(value) if value.dtype.is_floating else value != ("" if value.dtype == tf.string else -1)
@@ -164,8 +162,11 @@ def export(
     folder: str,
     transform_graph: str | None = None,
 ) -> None:
-    """Write the SavedModel, read it back and replay some items and users.
+    """Writes the SavedModel, reads it back and replays some items and users.
 
+    folder: where it goes, local or remote.
+    events: names of the event rules, in their order.
+    transform_graph: folder of the transform that made the table; None where there is none.
     Raises RuntimeError where what was read back answers differently by more than TOLERANCE.
     """
     towers = Towers(model, attention, events, data, transform_graph)
@@ -178,12 +179,8 @@ def export(
     parts = tf.function(partial(contributions, model.item_tower))(items).numpy()
     _compare(parts.sum(1), vectors, "item_contributions", folder, PARTS_TOLERANCE)
     request = user_request(vectors, events)
-    _compare(
-        restored["user_tower"](**request)["vector"].numpy(),
-        towers.encode_user(**request)["vector"].numpy(),
-        "user_tower",
-        folder,
-    )
+    users = restored["user_tower"](**request)["vector"].numpy()
+    _compare(users, towers.encode_user(**request)["vector"].numpy(), "user_tower", folder)
     alike = {
         "query": tf.constant(vectors),
         "candidates": tf.constant(vectors)[:, None],
@@ -194,14 +191,14 @@ def export(
 
 
 def item_request(table: ItemTable, rows: np.ndarray, data: DataConfig) -> dict[str, tf.Tensor]:
-    """Some items of a table as the signature `item_tower` takes them."""
+    """Some items of a table as the signature `item_tower` takes them. rows: int [B]."""
     arrays = table.take(rows, [feature.name for feature in item_features(data) if feature.name != "item_id"])
     request = {name: tf.constant(_bytes(array)) for name, array in arrays.items()}
     return {**request, "item_id": tf.constant([table.item_ids[row] for row in rows])}
 
 
 def user_request(vectors: np.ndarray, events: Sequence[str]) -> Mapping[str, tf.Tensor]:
-    """Two users as `user_tower` takes them: one with a history of these items, one without."""
+    """Two users as `user_tower` takes them: one with a history of item vectors float [L, D], one without."""
     history = np.stack([vectors, np.zeros_like(vectors)])
     names = np.array([[events[row % len(events)] for row in range(len(vectors))], [""] * len(vectors)])
     return {

@@ -1,12 +1,11 @@
-"""The item tower: features -> unit vector.
+"""The item tower: features of an item -> unit vector.
 
-B items, M modalities, D embedding_dim, P models side by side.
+B items, M modalities, W width of a token, E columns of the linear map, D embedding_dim, P submodels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,204 +15,177 @@ from components.pretrained_config import PretrainedConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.content.pretraining import initialise
 from trainer.data import ItemTable
-from trainer.encoders.factory import ATTRIBUTES, STATISTICS, attribute_encoder, encoder_of, linear_sources
+from trainer.encoders.factory import TAGS, content_modalities
 from trainer.encoders.fusion import Fusion
 from trainer.encoders.linear import LinearContent
 from trainer.encoders.tag_head import TagHead, frequent_tags
-from trainer.encoders.tuned import TunedTextEncoder
 from trainer.keras import tf
-from trainer.retrieval.ensemble import unit_parts, with_gain
+from trainer.retrieval.ensemble import unit_submodels, with_scale
 
 _MEDIA = {feature.name: feature for feature in AUDIO_FEATURES + VIDEO_FEATURES if feature.dtype == "uint8"}
 _ENCODE_BATCH = 64
-TAGS = "tags"  # the modality that the tag head tells and does not see
 
 
 class ItemTower(tf.keras.layers.Layer):
-    """Content, and for items that training has seen a vector of their own beside it.
+    """A hybrid of id embeddings and content: vector = unit(c x id embedding + (1 - c) x content), c = n / (n +
+    shrinkage).
 
-    vector = unit(c own + (1 - c) content), c = n / (n + shrinkage) for an item with n listeners: nobody has played it, so its content
-    places it; the more have, the more their choice does. Own vectors are learned from behaviour, content from own vectors
-    (`trainer.content.fit`; docs/decisions/0011-content-from-behaviour.md).
+    n is the number of the item's training interactions: without any, its content places it; the more there are, the
+    more they decide. Id embeddings are learned from interactions, the content is fitted to them (`trainer.content.fit`;
+    docs/decisions/0011-content-from-behaviour.md).
     """
 
     def __init__(
         self,
         table: ItemTable,
         warm_ids: Sequence[bytes],
-        listeners: Sequence[int],
+        interaction_counts: Sequence[int],
         config: RetrievalConfig,
         tuned: Sequence[PretrainedConfig] = (),
         pretrained: Sequence[str] = (),
         **kwargs,
     ):
-        """table: its vocabularies and modalities decide what is built. warm_ids: items with training events, which get a vector; listeners:
-        how many events each of them has. tuned: the encoders behind the modalities `pieces_<name>`. pretrained: modalities to whose
-        encoders `prepare` will give weights learned on the catalogue.
+        """table: its vocabularies and modalities decide what is built.
+        warm_ids: items with training interactions, which get an id embedding.
+        interaction_counts: how many interactions each of them has.
+        tuned: the text encoders behind the modalities `pieces_<name>`.
+        pretrained: modalities to whose encoders `prepare` gives weights that were pretrained on the catalogue.
         """
         super().__init__(**kwargs)
         self.config = config
-        unknown = set(config.modalities) - set(table.modalities)
-        if unknown:
-            raise ValueError(
-                f"modalities: no item has {', '.join(sorted(unknown))}; the catalogue has {', '.join(table.modalities)}"
-            )
-        self.modalities = tuple(name for name in table.modalities if not config.modalities or name in config.modalities)
-        by_name = {f"pieces_{encoder.name}": encoder for encoder in tuned}
-        self.encoders = {name: encoder_of(name, table, config, by_name) for name in self.modalities}
-        attributes = attribute_encoder(table, config) if config.use_attributes else None
-        if attributes is not None:
-            self.encoders[ATTRIBUTES] = attributes
-        self.tokens = tuple(self.encoders)
-        self.pretrained = {name: encoder_of(name, table, config, {}) for name in pretrained if name in self.modalities}
-        self.parts = config.side_by_side
-        dim = config.embedding_dim - config.item_gain * self.parts
+        self.num_submodels = config.num_submodels
+        dim = config.embedding_dim - config.item_scale * self.num_submodels
+        self.modalities = content_modalities(table, config, tuned, pretrained)
+        self.encoders = {modality.name: modality.encoder for modality in self.modalities}
+        self.pretrained = {modality.name: modality.pretrained for modality in self.modalities if modality.pretrained}
         self.tag_head: TagHead | None = None  # where enough items have tags, and something else besides
         if self.encoders:
-            self.linear = LinearContent(*linear_sources(self.encoders, table, self.pretrained), dim)
+            blocks = [block for modality in self.modalities for block in modality.blocks]
+            blocks += [modality.pretrained_block for modality in self.modalities if modality.pretrained_block]
+            self.linear = LinearContent(blocks, dim)
             self.fusion = Fusion(len(self.encoders), config.modality_dropout, config.encoder)
             self.dropout = tf.keras.layers.Dropout(config.dropout)
             self.project = tf.keras.layers.Dense(dim, use_bias=False, kernel_initializer="zeros")
         self.row_of_id = tf.keras.layers.StringLookup(
             vocabulary=[item_id.decode() for item_id in warm_ids] or ["-"], num_oov_indices=1
         )  # 0 = not a warm item
-        self.own = tf.keras.layers.Embedding(
+        self.id_embedding = tf.keras.layers.Embedding(
             len(warm_ids) + 1, dim, embeddings_initializer=tf.keras.initializers.RandomNormal(stddev=0.05)
         )
-        self.listeners = tf.constant([0.0, *listeners], tf.float32)
+        self.interaction_counts = tf.constant([0.0, *interaction_counts], tf.float32)
         self.shrinkage = self.add_weight("shrinkage", [], initializer="zeros", trainable=False)
-        if config.item_gain:
-            self.gain_logits = self.add_weight(
-                "gain_logits", [len(warm_ids) + 1, self.parts], initializer="zeros"
+        if config.item_scale:
+            self.scale_logits = self.add_weight(
+                "scale_logits", [len(warm_ids) + 1, self.num_submodels], initializer="zeros"
             )  # row 0: all cold items
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the features that `call` reads from a table made ready by `prepare`."""
-        names = [name for encoder in self.encoders.values() for name in encoder.inputs]
-        names += [f"has_{name}" for name in self.modalities]
-        names += [f"{name}_statistics" for name in self.modalities if name in STATISTICS]
-        names += [f"{name}_pretrained" for name in self.pretrained]
-        return (*names, "own_row")
+        return (*(name for modality in self.modalities for name in modality.inputs), "id_row")
 
     @property
     def content_layers(self) -> list[tf.keras.layers.Layer]:
-        """The content path beside the linear map."""
+        """The layers of the content path beside the linear map."""
         heads = [self.tag_head] if self.tag_head is not None else []
         return [*self.encoders.values(), self.fusion, self.project, *heads] if self.encoders else []
 
     @property
     def content_rates(self) -> list[tuple[tf.Variable, float]]:
-        """What training changes in the content path beside the linear map, and with which learning rate."""
-        rate, rates = self.config.content_learning_rate, []
-        for layer in self.content_layers:
-            own = (
-                layer.rates(rate)
-                if isinstance(layer, TunedTextEncoder)
-                else [(weight, rate) for weight in layer.trainable_weights]
-            )
-            rates += own
-        return rates
+        """The variables of those layers that learn, each with its learning rate."""
+        rate = self.config.content_learning_rate
+        rates = [pair for encoder in self.encoders.values() for pair in encoder.rates(rate)]
+        others = self.content_layers[len(self.encoders) :]
+        return rates + [(weight, rate) for layer in others for weight in layer.trainable_weights]
 
-    def call(self, features, training=None, own_only: bool = False):
-        """features: the contract's, batched (uint8 arrays also as one string an item), or a prepared table's -> unit vectors [B, D].
+    def call(self, features, training=None, ids_only: bool = False):
+        """Unit vectors of a batch of items: float [B, D].
 
-        own_only: behaviour alone; items without a vector of their own are then zero.
+        features: the contract's (uint8 arrays also as one string an item), or those of a prepared table.
+        ids_only: by id embeddings alone; items without one are then zero.
         """
-        row = features["own_row"] if "own_row" in features else self.row_of_id(features["item_id"])
+        row = self.id_rows(features)
         is_warm = tf.cast(row > 0, tf.float32)[:, None]
-        direction = unit_parts(self.own(row), self.parts) * is_warm
-        if self.encoders and not own_only:
+        direction = unit_submodels(self.id_embedding(row), self.num_submodels) * is_warm
+        if self.encoders and not ids_only:
             content, _ = self.content(features, training=training)
-            listeners = tf.gather(self.listeners, row)
-            trust = tf.math.divide_no_nan(listeners, listeners + self.shrinkage)[:, None]
-            direction = unit_parts(trust * direction + (1 - trust) * content, self.parts)
-        return (
-            with_gain(direction, tf.sigmoid(tf.gather(self.gain_logits, row))) if self.config.item_gain else direction
-        )
+            id_weight = self.id_weight(row)[:, None]
+            direction = unit_submodels(id_weight * direction + (1 - id_weight) * content, self.num_submodels)
+        if not self.config.item_scale:
+            return direction
+        return with_scale(direction, tf.sigmoid(tf.gather(self.scale_logits, row)))
+
+    def id_rows(self, features):
+        """Rows of the id embedding, 0 for a cold item: int [B]."""
+        return features["id_row"] if "id_row" in features else self.row_of_id(features["item_id"])
+
+    def id_weight(self, row):
+        """How much the id embedding counts beside the content, from 0 to 1: float [B]."""
+        counts = tf.gather(self.interaction_counts, row)
+        return tf.math.divide_no_nan(counts, counts + self.shrinkage)
 
     def content(self, features, training=None):
-        """The unit content vector [B, D], and what each token was trusted with [B, M]."""
+        """The unit content vectors, float [B, D], and the gate of each modality, float [B, M]."""
         raw, gates = self.raw_content(features, training=training)
-        return unit_parts(raw, self.parts), gates
+        return unit_submodels(raw, self.num_submodels), gates
 
     def raw_content(self, features, training=None):
-        """The content vector [B, D] before it is made unit: the linear map and what the encoders add to it; and the gates [B, M]."""
+        """As `content`, before the vectors are scaled to unit length: the linear map's part plus the encoders'."""
         return self.fused(*self.tokens_of(features, training=training), training=training)
 
     def tokens_of(self, features, training=None) -> tuple[dict[str, Any], Any, Any]:
-        """The complete features, the encoders' tokens [B, M, W], and which of them stand for something [B, M]."""
+        """The completed features, the tokens, float [B, M, W], and which modalities are there, bool [B, M]."""
         features = self.complete(features)
         tokens = tf.stack([encoder(features, training=training) for encoder in self.encoders.values()], 1)
-        there = [features[f"has_{name}"] > 0 for name in self.modalities]
-        if ATTRIBUTES in self.encoders:
-            there.append(tf.ones_like(there[0]) if there else tf.ones([tf.shape(tokens)[0]], tf.bool))
-        return features, tokens, tf.stack(there, 1)
+        size = tf.shape(tokens)[0]
+        return features, tokens, tf.stack([one.is_present(features, size) for one in self.modalities], 1)
 
     def fused(self, features, tokens, there, training=None):
-        """What `raw_content` gives, of what `tokens_of` gives."""
+        """The raw content vectors and gates of what `tokens_of` gives."""
         pooled, gates = self.fusion(tokens, there, training=training)
         return self.linear(features) + self.project(self.dropout(pooled, training=training)), gates
 
     def tag_logits(self, features, tokens, there, training=None):
-        """Logits of the tag head's tags [B, C], of what `tokens_of` gives; the item's own tags are hidden."""
+        """Logits of the tag head's tags, float [B, tags], of what `tokens_of` gives; the item's own tags are hidden."""
         assert self.tag_head is not None
         hidden = there & tf.constant([name != TAGS for name in self.encoders])
         pooled, _ = self.fusion(tokens, hidden, training=training)
         return self.tag_head(self.without_tags(features), self.dropout(pooled, training=training))
 
     def without_tags(self, features) -> list[Any]:
-        """The linear map's columns of everything but the item's own tags: [B, E_m] each."""
-        return [
-            block
-            for name, block in zip(self.linear.blocks, self.linear.design(features))
-            if name not in (TAGS, f"{TAGS}_pretrained")
-        ]
+        """The linear map's columns of everything but the item's own tags: a float [B, E_m] for each block."""
+        hidden = {block.name for one in self.modalities if one.name == TAGS for block in one.linear_blocks}
+        blocks = zip(self.linear.blocks, self.linear.design(features))
+        return [columns for block, columns in blocks if block.name not in hidden]
 
     @tf.function(reduce_retracing=True)
     def tags(self, features):
-        """How likely each of the tag head's tags is: [B, C]."""
+        """The probability of each of the tag head's tags: float [B, tags]."""
         return tf.sigmoid(self.tag_logits(*self.tokens_of(features)))
 
     def complete(self, features) -> dict[str, Any]:
-        """The features with what is measured on them: the statistics of media, and what pretrained encoders say of an item."""
+        """The features with those that are derived from them: media statistics and pretrained encoders' tokens."""
         features = {name: _pixels(name, value) for name, value in features.items()}
-        for name in self.modalities:
-            if name in STATISTICS and f"{name}_statistics" not in features:
-                features[f"{name}_statistics"] = STATISTICS[name](
-                    *(features[column] for column in self.encoders[name].inputs)
-                )
-        for name, encoder in self.pretrained.items():
-            if f"{name}_pretrained" not in features:
-                features[f"{name}_pretrained"] = encoder(features, training=False)
+        for modality in self.modalities:
+            features = modality.complete(features)
         return features
 
     def prepare(
         self, table: ItemTable, fit_on: np.ndarray, weights: Mapping[str, Sequence[np.ndarray]] | None = None
     ) -> None:
-        """Add the media statistics and `own_row` to the table, once, and measure every scale on the items `fit_on` int [R].
+        """Adds the derived features and `id_row` to the table, builds every layer, and measures scales.
 
+        fit_on: int [R], rows of the items on which scales are measured.
         weights: of the pretrained encoders, as `trainer.content.pretraining.read_weights` gives them.
         """
-        table.arrays["own_row"] = self.row_of_id(tf.constant(table.item_ids)).numpy()
-        for name in self.modalities:
-            if name in STATISTICS:
-                table.arrays[f"{name}_statistics"] = _in_batches(
-                    partial(_measured, name), table, self.encoders[name].inputs
-                )
-            if hasattr(self.encoders[name], "fit"):
-                names = [
-                    column for column in self.inputs if column.startswith(name) and not column.endswith("_pretrained")
-                ]
-                having = fit_on[table.arrays[f"has_{name}"][fit_on] > 0]
-                self.encoders[name].fit(table.take(having, names))
-        for name, encoder in self.pretrained.items():
-            columns = [*encoder.inputs, *([f"{name}_statistics"] if name in STATISTICS else [])]
-            for layer in (encoder, self.encoders[name]):
-                layer(_tensors(table.take(fit_on[:1], columns)))  # builds it
-                initialise(layer, (weights or {})[name])
-            encoder.trainable = False  # what the linear map reads of it stays as it was
-            table.arrays[f"{name}_pretrained"] = _in_batches(encoder, table, columns)
+        table.arrays["id_row"] = self.row_of_id(tf.constant(table.item_ids)).numpy()
+        for modality in self.modalities:
+            encoder = modality.encoder
+            if encoder.statistics:
+                table.arrays[encoder.statistics] = _in_batches(encoder.measure, table, encoder.inputs)
+            having = fit_on if modality.flag is None else fit_on[table.arrays[modality.flag][fit_on] > 0]
+            encoder.fit(table.take(having, modality.columns))
+        self._load_pretrained(table, fit_on, weights or {})
         if self.encoders:
             self.linear.fit_scale(table.take(fit_on, self.inputs))
             seen = self.tokens_of(_tensors(table.take(fit_on[:1], self.inputs)))
@@ -224,30 +196,41 @@ class ItemTower(tf.keras.layers.Layer):
                 self.tag_head = TagHead(tag_ids, width, name="tag_head")
                 self.tag_logits(*seen)
 
+    def _load_pretrained(
+        self, table: ItemTable, fit_on: np.ndarray, weights: Mapping[str, Sequence[np.ndarray]]
+    ) -> None:
+        """Sets encoders to their pretrained weights, and adds the tokens of their frozen copies to the table."""
+        for modality in self.modalities:
+            if not (modality.pretrained and modality.pretrained_block):
+                continue
+            for layer in (modality.pretrained, modality.encoder):
+                layer(_tensors(table.take(fit_on[:1], modality.columns)))  # builds it
+                initialise(layer, weights[modality.name])
+            modality.pretrained.trainable = False  # what the linear map reads stays as it was
+            tokens = _in_batches(modality.pretrained, table, modality.columns)
+            table.arrays[modality.pretrained_block.feature] = tokens
+
     def start_at(self, vectors: np.ndarray) -> None:
-        """Place the warm items: unit vectors, float32 [number of warm ids, dimensions of the own vectors], in the order of the ids."""
-        self.own.build(None)
-        self.own.embeddings.assign(np.concatenate([np.zeros_like(vectors[:1]), vectors]))
+        """Sets the id embeddings of the warm items. vectors: float32 [warm items, D without the scales], unit norm."""
+        self.id_embedding.build(None)
+        self.id_embedding.embeddings.assign(np.concatenate([np.zeros_like(vectors[:1]), vectors]))
 
-    def own_vectors(self, table: ItemTable, rows: np.ndarray) -> np.ndarray:
-        """Unit own vectors of warm items, without their gain: float32 [R, D]."""
-        return unit_parts(self.own(tf.constant(table.arrays["own_row"][rows])), self.parts).numpy()
+    def id_embeddings(self, table: ItemTable, rows: np.ndarray) -> np.ndarray:
+        """Unit id embeddings of warm items, without their scale: float32 [R, D]. rows: int [R], of the table."""
+        embeddings = self.id_embedding(tf.constant(table.arrays["id_row"][rows]))
+        return unit_submodels(embeddings, self.num_submodels).numpy()
 
-    def encode_own(self, table: ItemTable) -> np.ndarray:
-        """`encode` by behaviour alone; items that nobody has played are zero."""
-        return self({"own_row": tf.constant(table.arrays["own_row"])}, training=False, own_only=True).numpy()
+    def encode_ids(self, table: ItemTable) -> np.ndarray:
+        """Unit vectors of all items by id embeddings alone, zero for cold items: float32 [items of the table, D]."""
+        return self({"id_row": tf.constant(table.arrays["id_row"])}, training=False, ids_only=True).numpy()
 
     def encode(self, table: ItemTable) -> np.ndarray:
-        """Unit vectors of all items of a prepared table: float32 [N, D]."""
+        """Unit vectors of all items of a prepared table: float32 [items of the table, D]."""
         return _in_batches(self._encode, table, self.inputs)
 
     @tf.function(reduce_retracing=True)
     def _encode(self, features):
         return self(features, training=False)
-
-
-def _measured(name: str, features):
-    return STATISTICS[name](*features.values())
 
 
 def _in_batches(function: Callable[..., Any], table: ItemTable, columns: Sequence[str]) -> np.ndarray:
@@ -260,6 +243,7 @@ def _tensors(arrays: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
 
 
 def _pixels(name: str, value):
+    """Media that came as bytes as the array that they stand for."""
     if name not in _MEDIA or value.dtype != tf.string:
         return value
     shape = _MEDIA[name].shape

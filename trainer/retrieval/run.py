@@ -1,6 +1,7 @@
-"""The entry point that the RetrievalTrainer node names: sequences and items in, the two towers as a SavedModel out.
+"""The entry point of the retrieval trainer: sequences and items -> the two towers as a SavedModel.
 
-By hand, on each of several machines with TF_CONFIG set (docs/training.md): python -m trainer.retrieval.run ARGUMENTS.json
+By hand, on each of several machines with TF_CONFIG set (docs/training.md): python -m trainer.retrieval.run
+ARGUMENTS.json
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ import tempfile
 import time
 import types
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from components import settings
 from components.config import DataConfig
 from components.contract import item_features
 from components.datasets.interactions import Interactions, read_interactions
 from components.pretrained_config import Encoders, PretrainedConfig
+from components.settings import from_json
 from trainer.checkpoints import Checkpoints, fingerprint
 from trainer.config.engine import EngineConfig
 from trainer.config.retrieval import RetrievalConfig
@@ -34,64 +35,100 @@ from trainer.ranking.train_cross_attention import fit_cross_attention
 from trainer.retrieval.content_init import content_directions
 from trainer.retrieval.export import export
 from trainer.retrieval.item_tower import ItemTower
-from trainer.retrieval.model import Retrieval, train
-from trainer.retrieval.svd_init import positive_matrix, spectral_vectors
-from trainer.retrieval.user_features import KnownUsers, read_known_users
+from trainer.retrieval.model import OBJECTIVES, Retrieval
+from trainer.retrieval.svd_init import positive_matrix, svd_vectors
+from trainer.retrieval.train import train
+from trainer.retrieval.user_features import UserFeatures, read_user_features
 from trainer.retrieval.user_tower import user_tower
 from trainer.strategy import is_chief, strategy_for
 
 
-def run_fn(fn_args: Any) -> None:
-    """Train the retrieval model and write it to `fn_args.serving_model_dir`, its TensorBoard logs to `fn_args.model_run_dir`.
+@dataclass(frozen=True)
+class Arguments:
+    """What a training of the retrieval model takes: its inputs, its outputs and its settings."""
 
-    fn_args: TFX's FnArgs; `train_files` and `eval_files` are sequence examples, `custom_config` holds `items` (pattern or folder of
-    transformed item examples), where the user tower is to know more than histories `users` (examples of the users table), `data`,
-    `retrieval` and `engine` (DataConfig, RetrievalConfig, EngineConfig as JSON), `checkpoints`, a folder that outlives a killed attempt,
-    where text encoders are tuned, `tuned` (Encoders as JSON), and where encoders are pretrained on the catalogue, `encoder_weights` (folder
-    of `trainer.content.run_pretraining`). `hyperparameters` are settings that replace those of `retrieval`.
-    With TF_CONFIG, call it with the same arguments on every worker; the folder must be one that all share.
+    train_files: list[str]  # sequence examples
+    eval_files: list[str]
+    items: str  # pattern or folder of transformed item examples
+    users: str | None  # examples of the users table, where the user tower reads them
+    transform_graph: str | None  # folder with the items' vocabularies
+    encoder_weights: str  # folder of `trainer.content.run_pretraining`; "" where encoders are not pretrained
+    model_dir: str  # where the SavedModel goes
+    log_dir: str  # where TensorBoard's logs go
+    data: DataConfig
+    retrieval: RetrievalConfig
+    engine: EngineConfig
+    tuned: tuple[PretrainedConfig, ...]  # text encoders that are tuned
+
+    @classmethod
+    def of(cls, fn_args: Any) -> Arguments:
+        """From TFX's FnArgs, as `run_fn` takes them."""
+        custom = dict(fn_args.custom_config)
+        return cls(
+            train_files=list(fn_args.train_files),
+            eval_files=list(fn_args.eval_files),
+            items=custom["items"],
+            users=custom.get("users"),
+            transform_graph=fn_args.transform_graph_path or None,
+            encoder_weights=custom.get("encoder_weights", ""),
+            model_dir=fn_args.serving_model_dir,
+            log_dir=fn_args.model_run_dir,
+            data=from_json(DataConfig, custom["data"]),
+            retrieval=with_settings(from_json(RetrievalConfig, custom["retrieval"]), fn_args.hyperparameters or {}),
+            engine=from_json(EngineConfig, custom["engine"]),
+            tuned=tuple(from_json(Encoders, custom.get("tuned", "{}")).each),
+        )
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains the retrieval model and writes it to `fn_args.serving_model_dir`, its TensorBoard logs to
+    `fn_args.model_run_dir`.
+
+    fn_args: TFX's FnArgs. `train_files` and `eval_files` are sequence examples; `hyperparameters` are settings that
+    replace those of `retrieval`; `custom_config` holds `items`, `users`, `encoder_weights` (paths as in `Arguments`),
+    `checkpoints` (a folder that outlives a killed attempt), and `data`, `retrieval`, `engine`, `tuned` (DataConfig,
+    RetrievalConfig, EngineConfig, Encoders as JSON).
+    With TF_CONFIG, call it with the same arguments on every worker; the folder must be one that all of them share.
     Raises ValueError where the train split has nothing to learn from.
     """
-    engine = settings.from_json(EngineConfig, fn_args.custom_config["engine"])
-    strategy = strategy_for(engine)
-    data = settings.from_json(DataConfig, fn_args.custom_config["data"])
-    config = with_settings(
-        settings.from_json(RetrievalConfig, fn_args.custom_config["retrieval"]), fn_args.hyperparameters or {}
-    )
+    args = Arguments.of(fn_args)
+    strategy = strategy_for(args.engine)
+    checkpoints = checkpoints_of(fn_args, strategy.num_replicas_in_sync, args.engine)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        sizes = vocabulary_sizes(fn_args.transform_graph_path, data) if fn_args.transform_graph_path else {}
-        table = ItemTable.build(fn_args.custom_config["items"], data, Path(folder, "items"), sizes)
-        events = tuple(data.event_rules)
-        train_split = read_interactions(fn_args.train_files, table.item_ids, events, Path(folder, "train"))
-        eval_split = read_interactions(fn_args.eval_files, table.item_ids, events, Path(folder, "eval"))
-        tuned = settings.from_json(Encoders, fn_args.custom_config.get("tuned", "{}")).each
-        users = read_known_users(fn_args.custom_config.get("users"), data, train_split, config)
-        if users:
-            train_split, eval_split = (
-                replace(split, known_rows=users.rows_of(split.user_ids)) for split in (train_split, eval_split)
-            )
-        outputs = (
-            (fn_args.serving_model_dir, fn_args.model_run_dir) if is_chief() else (f"{folder}/model", f"{folder}/run")
-        )
-        checkpoints = checkpoints_of(fn_args, strategy.num_replicas_in_sync, engine)
+        table, train_split, eval_split, users = _read(args, Path(folder))
+        model_dir, log_dir = (args.model_dir, args.log_dir) if is_chief() else (f"{folder}/model", f"{folder}/run")
         with strategy.scope():
-            model = build(
-                table, train_split, data, config, users, tuned, fn_args.custom_config.get("encoder_weights", "")
-            )
-            history = train(model, train_split, eval_split, table, Path(outputs[1]), is_chief(), engine, checkpoints)
+            model = build(table, train_split, args.data, args.retrieval, users, args.tuned, args.encoder_weights)
+            history = train(model, train_split, eval_split, table, Path(log_dir), is_chief(), args.engine, checkpoints)
         attention = fit_cross_attention(model, model.item_tower.encode(table), train_split, eval_split)
-        export(model, attention, table, events, data, outputs[0], fn_args.transform_graph_path)
+        export(model, attention, table, tuple(args.data.event_rules), args.data, model_dir, args.transform_graph)
         checkpoints.remove()
+    metric = args.retrieval.metric
     logging.info(
         "retrieval: %d items, %d users, %d interactions, %d epochs, best %s %.4f, %.0f s",
-        len(table), len(train_split), len(train_split.items), len(history.epoch), config.metric,
-        max(history.history.get(f"val_{config.metric}", [float("nan")])), time.monotonic() - started,
+        len(table), len(train_split), len(train_split.items), len(history.epoch), metric,
+        max(history.history.get(f"val_{metric}", [float("nan")])), time.monotonic() - started,
     )  # fmt: skip
 
 
+def _read(args: Arguments, folder: Path) -> tuple[ItemTable, Interactions, Interactions, UserFeatures | None]:
+    """The inputs as arrays, those of items and interactions mapped from files in a folder."""
+    sizes = vocabulary_sizes(args.transform_graph, args.data) if args.transform_graph else {}
+    table = ItemTable.build(args.items, args.data, folder / "items", sizes)
+    events = tuple(args.data.event_rules)
+    train_split = read_interactions(args.train_files, table.item_ids, events, folder / "train")
+    eval_split = read_interactions(args.eval_files, table.item_ids, events, folder / "eval")
+    users = read_user_features(args.users, args.data, train_split, args.retrieval)
+    if users:
+        train_split, eval_split = (
+            replace(split, known_rows=users.rows_of(split.user_ids)) for split in (train_split, eval_split)
+        )
+    return table, train_split, eval_split, users
+
+
 def checkpoints_of(fn_args: Any, replicas: int, engine: EngineConfig) -> Checkpoints:
-    """The checkpoints of this training: equal inputs, settings, code and replicas find each other's."""
+    """The checkpoints of a training: equal inputs, settings, code and numbers of replicas find each other's."""
     config = dict(fn_args.custom_config)
     where = config.pop("checkpoints")
     inputs = [*fn_args.train_files, *fn_args.eval_files, config["items"], *filter(None, [config.get("users")])]
@@ -104,14 +141,15 @@ def build(
     train_split: Interactions,
     data: DataConfig,
     config: RetrievalConfig,
-    users: KnownUsers | None = None,
+    users: UserFeatures | None = None,
     tuned: Sequence[PretrainedConfig] = (),
     encoder_weights: str = "",
 ) -> Retrieval:
-    """The untrained model for a catalogue; the same seed gives the same model. Makes the table ready for training.
+    """Builds the untrained model for a catalogue and prepares the table for training; the same seed gives the same
+    model.
 
-    tuned: the text encoders behind the modalities `pieces_<name>`. encoder_weights: folder of `trainer.content.run_pretraining`, from which the
-    encoders start; none where empty.
+    tuned: the text encoders behind the modalities `pieces_<name>`.
+    encoder_weights: folder of `trainer.content.run_pretraining`, from which the encoders start; none where empty.
     Raises ValueError where there is no positive interaction.
     """
     counts = train_split.counts(len(table))
@@ -125,29 +163,34 @@ def build(
     warm_ids = [table.item_ids[row] for row in warm]
     item_tower = ItemTower(table, warm_ids, counts[warm].tolist(), config, tuned, tuple(weights), name="item_tower")
     item_tower.prepare(table, warm, weights)
-    if config.spectral_start:
-        chosen = positive_matrix(train_split, len(table))
-        dim = config.embedding_dim // config.side_by_side - config.item_gain
-        content = None
-        if item_tower.encoders:
-            known = content_directions(item_tower, table, warm, spectral_vectors(chosen, dim, config.seed)[warm])
-            content = np.zeros((len(table), known.shape[1]), np.float32)
-            content[warm] = known
-        starts = [
-            spectral_vectors(chosen, dim, config.seed + part, content)[warm] for part in range(config.side_by_side)
-        ]
-        item_tower.start_at(np.concatenate(starts, 1))
-    model = Retrieval(item_tower, user_tower(data, config, users), counts / counts.sum(), config, data.history_length)
-    nobody = {
+    if config.svd_init:
+        item_tower.start_at(_svd_init(item_tower, table, train_split, warm, config))
+    model = OBJECTIVES[config.loss](
+        item_tower, user_tower(data, config, users), counts / counts.sum(), config, data.history_length
+    )
+    empty = {
         "items": np.zeros((1, 1), np.int32),
         "events": np.zeros((1, 1), np.int32),
         "age_s": np.zeros((1, 1), np.float32),
+        "users": np.zeros(1, np.int32),
     }
-    nobody["users"] = np.zeros(1, np.int32)
-    model.encode_users(
-        tf.constant(item_tower.encode_own(table)), **nobody
-    )  # builds every variable, before a checkpoint is read
+    model.encode_users(tf.constant(item_tower.encode_ids(table)), **empty)  # builds every variable
     return model
+
+
+def _svd_init(
+    item_tower: ItemTower, table: ItemTable, train_split: Interactions, warm: np.ndarray, config: RetrievalConfig
+) -> np.ndarray:
+    """Where the warm items' id embeddings start: float32 [warm items, dimensions of the id embedding]."""
+    chosen = positive_matrix(train_split, len(table))
+    dim = config.embedding_dim // config.num_submodels - config.item_scale
+    content = None
+    if item_tower.encoders:
+        known = content_directions(item_tower, table, warm, svd_vectors(chosen, dim, config.seed)[warm])
+        content = np.zeros((len(table), known.shape[1]), np.float32)
+        content[warm] = known
+    seeds = range(config.seed, config.seed + config.num_submodels)
+    return np.concatenate([svd_vectors(chosen, dim, seed, content)[warm] for seed in seeds], 1)
 
 
 def vocabulary_sizes(transform_graph: str, data: DataConfig) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The function that the RetrievalTuner node names: sequences and item ids in, better settings of the retrieval model out."""
+"""The entry point of hyperparameter tuning: sequences and item ids -> better settings of the retrieval model."""
 
 from __future__ import annotations
 
@@ -6,55 +6,50 @@ import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from components import settings
 from components.config import DataConfig
 from components.datasets.interactions import read_interactions
+from components.settings import to_json
 from trainer.checkpoints import fingerprint
 from trainer.config.engine import EngineConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import TuningConfig
 from trainer.data import ItemTable
 from trainer.keras import tf
-from trainer.retrieval.model import fit_behaviour
 from trainer.retrieval.run import build
-from trainer.retrieval.tuning import tune
+from trainer.retrieval.train import fit_interactions
+from trainer.retrieval.tuning import Tuned, tune
 from trainer.strategy import strategy_for
 
 
-def tune_retrieval(
-    train_files: Sequence[str], eval_files: Sequence[str], items: str, options: dict[str, str], folder: str, code: str
-) -> dict[str, Any]:
-    """Search the settings of `options["retrieval"]` for the best metric on the eval split.
+@dataclasses.dataclass(frozen=True)
+class TuningRequest:
+    """What a search takes: its inputs, where it is kept, and its settings."""
 
-    train_files, eval_files: patterns of sequence examples. items: pattern or folder of transformed item examples, of which the ids are
-    read. options: `data`, `retrieval`, `tuning`, `engine` as JSON. folder: keeps the search, where a killed one and one for more trials
-    go on; none where empty. code: what a search must not outlive.
-    A trial trains on behaviour alone: content learns from it afterwards. Returns a `trainer.retrieval.tuning.Tuned` as plain values.
-    Raises ValueError where there is nothing to judge by.
+    train_files: Sequence[str]  # patterns of sequence examples
+    eval_files: Sequence[str]
+    items: str  # pattern or folder of transformed item examples, of which the ids are read
+    folder: str  # keeps the search, where a killed one and one for more trials go on; none where empty
+    code: str  # fingerprint of the code, which a search must not outlive
+    data: DataConfig
+    retrieval: RetrievalConfig  # where the search starts
+    tuning: TuningConfig
+    engine: EngineConfig
+
+
+def tune_retrieval(request: TuningRequest) -> Tuned:
+    """Searches the settings with the best validation metric on the eval split.
+
+    A trial trains on interactions alone: the content encoders are fitted to the result.
+    Raises ValueError where the eval split has no users.
     """
-    data = settings.from_json(DataConfig, options["data"])
-    config = settings.from_json(RetrievalConfig, options["retrieval"])
-    tuning = settings.from_json(TuningConfig, options["tuning"])
-    strategy = strategy_for(settings.from_json(EngineConfig, options["engine"]))
-    storage = None
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        name = fingerprint(
-            [*train_files, *eval_files, items],
-            options["data"],
-            options["retrieval"],
-            dataclasses.asdict(tuning)["space"],
-            code,
-        )
-        storage = f"{folder}/{name}.sqlite"
-    with tempfile.TemporaryDirectory() as place, strategy.scope():
-        table = ItemTable.of_ids(items)
+    data = request.data
+    with tempfile.TemporaryDirectory() as place, strategy_for(request.engine).scope():
+        table = ItemTable.of_ids(request.items)
         events = tuple(data.event_rules)
         train_split, eval_split = (
             read_interactions(files, table.item_ids, events, Path(place, split))
-            for split, files in (("train", train_files), ("eval", eval_files))
+            for split, files in (("train", request.train_files), ("eval", request.eval_files))
         )
         if not len(eval_split):
             raise ValueError("the eval split has no users to judge by; see data.split")
@@ -62,7 +57,22 @@ def tune_retrieval(
         def best_value(tried: RetrievalConfig, callbacks: Sequence[tf.keras.callbacks.Callback]) -> float:
             bare = dataclasses.replace(tried, modalities=(), use_attributes=False)
             model = build(table, train_split, data, bare)
-            history = fit_behaviour(model, train_split, eval_split, table, callbacks=callbacks)
+            history = fit_interactions(model, train_split, eval_split, table, callbacks=callbacks)
             return max(history.history[f"val_{tried.metric}"])
 
-        return dataclasses.asdict(tune(best_value, config, tuning, storage))
+        return tune(best_value, request.retrieval, request.tuning, _storage(request))
+
+
+def _storage(request: TuningRequest) -> str | None:
+    """The file of the search: equal inputs, settings, space and code find each other's."""
+    if not request.folder:
+        return None
+    Path(request.folder).mkdir(parents=True, exist_ok=True)
+    name = fingerprint(
+        [*request.train_files, *request.eval_files, request.items],
+        to_json(request.data),
+        to_json(request.retrieval),
+        dataclasses.asdict(request.tuning)["space"],
+        request.code,
+    )
+    return f"{request.folder}/{name}.sqlite"

@@ -1,6 +1,7 @@
-"""How alike a query and a candidate are, by name: one interface, more alike is higher. Exact, so each is its own oracle for an index.
+"""Exact similarities of queries and candidates, by name; more alike is higher.
 
-Q queries, N candidates, D dimensions; all may share dimensions before those. The learned one needs a history: trainer.ranking.cross_attention.
+The learned similarity needs a history besides: `trainer.ranking.cross_attention`.
+Q queries, N candidates, D dimensions; all may share dimensions before those.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ def cosine(queries, candidates):
 
 
 def euclidean(queries, candidates):
-    """Minus the squared distance. Of unit vectors it is 2 cosine - 2, so the order is the cosine's."""
+    """Minus the squared Euclidean distance. Of unit vectors it is 2 cosine - 2, so the order is the cosine's."""
     lengths = tf.reduce_sum(queries**2, -1)[..., :, None] + tf.reduce_sum(candidates**2, -1)[..., None, :]
     return -tf.maximum(lengths - 2 * dot(queries, candidates), 0.0)
 
 
 def hamming(queries, candidates):
-    """Minus the number of dimensions whose signs differ; 0 counts as positive. As codes of a bit a dimension, a 32nd of the memory.
+    """Minus the Hamming distance of the signs; 0 counts as positive. As a bit a dimension, a vector takes a 32nd of the
+    memory.
 
     Its expectation for random directions grows with the angle (Charikar, STOC 2002).
     """

@@ -1,6 +1,7 @@
-"""Where item vectors start: the leading directions of who chose what, and of what the items are.
+"""Initialisation of the id embeddings by a truncated singular value decomposition of the interactions, and of the
+content.
 
-N items, U users, D dimensions, K directions of the content.
+N items, U users, D dimensions, K components of the content.
 """
 
 from __future__ import annotations
@@ -16,20 +17,22 @@ from components.datasets.interactions import Interactions
 
 _INTERACTIONS_AT_ONCE = 2_000_000
 _DENSE_CELLS = 20_000_000  # users x items that a dense decomposition may have
-CONTENT_COUNTS_AS = (
-    10.0  # listeners: an item with so many starts halfway between what they say and what its content does
-)
+CONTENT_COUNTS_AS = 10.0  # users: an item with so many starts halfway between its interactions and its content
 
 
-def spectral_vectors(chosen: sp.spmatrix, dim: int, seed: int, content: np.ndarray | None = None) -> np.ndarray:
+def svd_vectors(chosen: sp.spmatrix, dim: int, seed: int, content: np.ndarray | None = None) -> np.ndarray:
     """Unit item vectors from the truncated singular value decomposition of the degree-normalised interactions.
 
-    chosen: [U, N], > 0 where a user chose an item. Each entry is divided by the square root of its user's and of its item's count, so
-    neither busy users nor popular items decide alone; right singular vectors are scaled by their singular values. Dimensions beyond the
-    rank, and items without any interaction, are small noise, so training can still use them.
-    content: float [N, K], what the items are; its directions are like further users, who count the more, the fewer others an item has.
-    Returns float32 [N, dim], unit norm. Sources: the low-rank optimum of a linear autoencoder (Shen et al., GF-CF, CIKM 2021); side
-    information as rows of the interactions (Jeunen et al., RecSys 2020).
+    Each entry is divided by the square root of its user's and of its item's count, so neither busy users nor popular
+    items decide alone; right singular vectors are scaled by their singular values. Dimensions beyond the rank, and
+    items without any interaction, are small noise, so training can still use them.
+    chosen: sparse [U, N], > 0 where a user chose an item.
+    dim: dimensions of a vector.
+    content: float [N, K], components of the items' content, which count like further users, the more, the fewer users
+    an item has.
+    Returns float32 [N, dim].
+    Sources: the low-rank optimum of a linear autoencoder (Shen et al., GF-CF, CIKM 2021); side information as rows of
+    the interactions (Jeunen et al., RecSys 2020).
     """
     num_users, num_items = chosen.shape
     per_user, per_item = (np.maximum(np.asarray(chosen.sum(axis)).ravel(), 1.0) for axis in (1, 0))
@@ -40,7 +43,7 @@ def spectral_vectors(chosen: sp.spmatrix, dim: int, seed: int, content: np.ndarr
         rows = content.T / largest * (CONTENT_COUNTS_AS / (per_item + CONTENT_COUNTS_AS)) ** 0.5
         of_item *= (per_item / (per_item + CONTENT_COUNTS_AS)) ** 0.5
     shape = (num_users + len(rows), num_items)
-    normalised = LinearOperator(  # the product of three matrices, without a copy of the large one, and the content's rows below
+    normalised = LinearOperator(  # a product of three matrices, without a copy of the large one, and content rows below
         shape,
         matvec=lambda items: np.concatenate([of_user * (chosen @ (of_item * items.ravel())), rows @ items.ravel()]),
         rmatvec=lambda users: (
@@ -59,14 +62,14 @@ def spectral_vectors(chosen: sp.spmatrix, dim: int, seed: int, content: np.ndarr
                 raise
             dense = np.concatenate([of_user[:, None] * chosen.toarray() * of_item, rows])
             values, directions = (part[:rank] for part in np.linalg.svd(dense, full_matrices=False)[1:])
-        spectral = directions.T * values
-        length = np.linalg.norm(spectral, axis=1, keepdims=True)
-        vectors[:, :rank] += np.where(length > 1e-6, spectral / np.maximum(length, 1e-6), 0.0)
+        scaled = directions.T * values
+        length = np.linalg.norm(scaled, axis=1, keepdims=True)
+        vectors[:, :rank] += np.where(length > 1e-6, scaled / np.maximum(length, 1e-6), 0.0)
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def positive_matrix(sequences: Interactions, num_items: int) -> sp.csr_matrix:
-    """The positive interactions of the split, float64 [U, N], 1 where there is one or more; its entries are mapped from a file."""
+    """The positive interactions of a split as a binary matrix: float64 CSR [U, N], its entries mapped from a file."""
     lengths = [np.zeros(1, np.int64)]
     with tempfile.TemporaryFile() as items_file, tempfile.TemporaryFile() as ones_file:
         for users in sequences.blocks(_INTERACTIONS_AT_ONCE):

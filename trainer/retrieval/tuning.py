@@ -1,4 +1,4 @@
-"""The search for better settings: Optuna's TPE with median pruning, in a file that survives a kill."""
+"""Hyperparameter tuning: Optuna's TPE sampler with median pruning, kept in a file that survives a kill."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ _FIRST_TRIALS = 4  # drawn before the sampler models, and before any trial is cu
 _FIRST_EPOCHS = 2  # of a trial, in which it is not cut short
 _OVER = (TrialState.COMPLETE, TrialState.PRUNED)
 
-Train = Callable[
-    [RetrievalConfig, Sequence[tf.keras.callbacks.Callback]], float
-]  # settings, callbacks -> best value of their metric
+# Settings and callbacks -> the best value of their metric.
+Train = Callable[[RetrievalConfig, Sequence[tf.keras.callbacks.Callback]], float]
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search found."""
+    """The result of a search."""
 
     best: dict[str, Any]  # setting -> value
     value: float  # of the metric on validation
@@ -37,9 +36,11 @@ class Tuned:
 
 
 def tune(train: Train, config: RetrievalConfig, tuning: TuningConfig, storage: str | None = None) -> Tuned:
-    """Try settings, the configured ones first, until trials or seconds run out; what stands in the storage already counts.
+    """Tries settings, the configured ones first, until trials or seconds run out; what stands in the storage already
+    counts.
 
-    train: may raise what its callbacks raise. storage: an SQLite file, one for each question asked; None keeps the search in memory.
+    train: may raise what its callbacks raise.
+    storage: an SQLite file; None keeps the search in memory.
     Prints a line a trial. Raises ValueError for a space that cannot be, RuntimeError where no trial came to its end.
     """
     space = tuning.space_of(config)
@@ -74,7 +75,7 @@ def tune(train: Train, config: RetrievalConfig, tuning: TuningConfig, storage: s
 
 
 class _Watch(tf.keras.callbacks.Callback):
-    """Reports each epoch, and ends a trial that falls behind the median of the others or that there is no time left for."""
+    """Reports each epoch, and prunes a trial below the median of the others or out of time."""
 
     def __init__(self, trial: optuna.Trial, metric: str, deadline: float):
         super().__init__()

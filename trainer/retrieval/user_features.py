@@ -1,6 +1,6 @@
-"""What is known of users beside their history: the declared columns of the users table, and who they are.
+"""User features beside the history: the declared columns of the users table, and the user's id.
 
-U known users, C categories, K numbers, B users of a batch, D dimensions.
+U users with features, C categorical columns, K numeric columns, B users of a batch, D dimensions.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from components.datasets.records import records
 from trainer.config.retrieval import RetrievalConfig
 from trainer.keras import tf
 
-NOBODY = 0  # row of a user of whom nothing is known
+UNKNOWN_USER = 0  # row of a user without features
 ABSENT, UNKNOWN, FIRST_CATEGORY = 0, 1, 2  # codes of a category
 MIN_USERS = 5  # with fewer in the table a category is unknown
-MIN_POSITIVES = 5  # with fewer interactions an id does not place a user
+MIN_POSITIVES = 5  # with fewer positive interactions a user gets no id embedding
 
 
 @dataclass(frozen=True)
-class KnownUsers:
-    """A row for each user of whom something is known, after the row NOBODY."""
+class UserFeatures:
+    """The users that have features, a row each, after the row UNKNOWN_USER."""
 
     user_ids: list[str]  # of the rows 1, 2, ...
-    own_rows: np.ndarray  # int32 [1 + U], number of the user's own vector; 0 = none
+    id_rows: np.ndarray  # int32 [1 + U], row of the user's id embedding; 0 = that of unknown users
     categories: np.ndarray  # int32 [1 + U, C]
     sizes: tuple[int, ...]  # of each category, ABSENT and UNKNOWN included
     numbers: np.ndarray  # float32 [1 + U, K], z-scores, 0 where absent
     present: np.ndarray  # float32 [1 + U, K], 0 or 1
 
     def rows_of(self, user_ids: Sequence[str]) -> np.ndarray:
-        """int32 [B]."""
+        """Rows of some users, UNKNOWN_USER where they have no features: int32 [B]."""
         place = {user_id: row for row, user_id in enumerate(self.user_ids, 1)}
-        return np.array([place.get(user_id, NOBODY) for user_id in user_ids], np.int32)
+        return np.array([place.get(user_id, UNKNOWN_USER) for user_id in user_ids], np.int32)
 
 
-def read_known_users(
+def read_user_features(
     pattern: str | None, data: DataConfig, train_split: Interactions, config: RetrievalConfig
-) -> KnownUsers | None:
-    """What the configuration lets the user tower know; None where that is nothing.
+) -> UserFeatures | None:
+    """Reads the features that the configuration gives to the user tower; None where there are none.
 
-    pattern: examples of the users table, None = there is none. With `use_user_id`, those with enough positive training interactions get a
-    vector of their own.
+    pattern: examples of the users table; None where there is none.
+    train_split: with `use_user_id`, users with enough positive interactions in it get an id embedding.
     """
     table: dict[str, tuple[list[bytes], list[float]]] = {}
     if config.use_user_features and pattern is not None:
@@ -67,54 +67,56 @@ def read_known_users(
     coded = [_codes([words[place] for words, _ in rows]) for place in range(len(data.user_categorical))]
     values = np.array([numbers for _, numbers in rows], np.float64).reshape(len(rows), len(data.user_numeric))
     values[~np.isfinite(values)] = np.nan
-    own = {user_id: number for number, user_id in enumerate(busy, 1)}
-    return KnownUsers(
+    id_row = {user_id: number for number, user_id in enumerate(busy, 1)}
+    return UserFeatures(
         user_ids,
-        np.array([0, *(own.get(user_id, 0) for user_id in user_ids)], np.int32),
+        np.array([0, *(id_row.get(user_id, 0) for user_id in user_ids)], np.int32),
         np.array([codes for codes, _ in coded], np.int32).reshape(len(coded), len(rows)).T,
         tuple(size for _, size in coded),
         *_z_scores(values),
     )
 
 
-class UserOffset(tf.keras.layers.Layer):
-    """What is known of users as a vector beside their history: the sum of a vector for each category, a linear map of the numbers, and
-    their own vector. That one is hidden from a share of the training steps, which train the vector of unknown users instead.
+class UserEmbedding(tf.keras.layers.Layer):
+    """The sum of the embeddings of a user's categories, a linear map of their numbers, and their id embedding: float
+    [B, D].
+
+    The id is hidden from a share of the training steps, which train the embedding of unknown users instead.
     """
 
-    def __init__(self, users: KnownUsers, dim: int, config: RetrievalConfig, **kwargs):
+    def __init__(self, users: UserFeatures, dim: int, config: RetrievalConfig, **kwargs):
         super().__init__(**kwargs)
         self.row_of_id = tf.keras.layers.StringLookup(vocabulary=users.user_ids, num_oov_indices=1)
-        self.own_rows, self.categories, self.numbers = (
+        self.id_rows, self.categories, self.numbers = (
             self._constant(name, value)
             for name, value in (
-                ("own_rows", users.own_rows),
+                ("id_rows", users.id_rows),
                 ("categories", users.categories),
                 ("numbers", np.concatenate([users.numbers, users.present], 1)),
             )
         )
-        self.has_own = bool(users.own_rows.any())
-        # Zeros: training starts where it would without knowledge.
-        self.vectors = [
+        # Zeros: training starts where it would without the features.
+        self.embeddings = [
             self.add_weight(f"category_{place}", [size, dim], initializer="zeros")
             for place, size in enumerate(users.sizes)
         ]
         self.map = self.add_weight("numbers_map", [2 * users.numbers.shape[1], dim], initializer="zeros")
-        self.own = (
-            self.add_weight("own", [1 + int(users.own_rows.max()), dim], initializer="zeros") if self.has_own else None
-        )
-        self.hide = tf.keras.layers.Dropout(config.user_id_dropout)
+        self.id_embedding = None
+        if users.id_rows.any():
+            shape = [1 + int(users.id_rows.max()), dim]
+            self.id_embedding = self.add_weight("id_embedding", shape, initializer="zeros")
+        self.hide_id = tf.keras.layers.Dropout(config.user_id_dropout)
 
     def call(self, rows, training=None):
-        """rows: int [B], NOBODY where nothing is known -> [B, D]."""
+        """The embeddings of some users: float [B, D]. rows: int [B], UNKNOWN_USER where a user has no features."""
         categories = tf.gather(self.categories, rows)  # [B, C]
         total = tf.matmul(tf.gather(self.numbers, rows), self.map)
-        for place, vectors in enumerate(self.vectors):
+        for place, embeddings in enumerate(self.embeddings):
             codes = categories[:, place]
-            total += tf.gather(vectors, codes) * tf.cast(codes != ABSENT, tf.float32)[:, None]
-        if self.own is not None:
-            is_shown = self.hide(tf.ones(tf.shape(rows)), training=training) > 0
-            total += tf.gather(self.own, tf.where(is_shown, tf.gather(self.own_rows, rows), 0))
+            total += tf.gather(embeddings, codes) * tf.cast(codes != ABSENT, tf.float32)[:, None]
+        if self.id_embedding is not None:
+            is_shown = self.hide_id(tf.ones(tf.shape(rows)), training=training) > 0
+            total += tf.gather(self.id_embedding, tf.where(is_shown, tf.gather(self.id_rows, rows), 0))
         return total
 
     def _constant(self, name: str, value: np.ndarray):
@@ -124,17 +126,18 @@ class UserOffset(tf.keras.layers.Layer):
 
 
 def _codes(words: list[bytes]) -> tuple[np.ndarray, int]:
+    """The code of each word, int32, by falling frequency, and the number of codes; rare words are UNKNOWN."""
     counts = dict(zip(*np.unique([word for word in words if word] or [b""], return_counts=True)))
     kept = sorted(
         (word for word, count in counts.items() if word and count >= MIN_USERS), key=lambda word: (-counts[word], word)
     )
     code = {word: place for place, word in enumerate(kept, FIRST_CATEGORY)}
-    return np.array([code.get(word, UNKNOWN) if word else ABSENT for word in words], np.int32), FIRST_CATEGORY + len(
-        kept
-    )
+    codes = np.array([code.get(word, UNKNOWN) if word else ABSENT for word in words], np.int32)
+    return codes, FIRST_CATEGORY + len(kept)
 
 
 def _z_scores(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Z-scores of columns, 0 where a value is NaN, and which values are there: float32 [1 + U, K] each."""
     present = np.isfinite(values)
     count = np.maximum(present.sum(0), 1)
     mean = np.where(present, values, 0.0).sum(0) / count

@@ -1,6 +1,8 @@
-"""The user towers: a history of unit item vectors -> unit vector. One interface: `call`, and `before_each` for training all positions.
+"""The user towers: a history of unit item vectors -> unit vector.
 
-B users, L interactions of a history, D embedding_dim, P models side by side.
+All have one interface: `call` for the whole history, and `prefix_states`, from which every interaction is predicted in
+training.
+B users, L interactions of a history, D embedding_dim.
 """
 
 from __future__ import annotations
@@ -11,68 +13,75 @@ from components.config import DataConfig
 from components.datasets.interactions import FIRST_EVENT
 from trainer.config.retrieval import RetrievalConfig
 from trainer.keras import tf
-from trainer.retrieval.ensemble import unit_parts, without_gain
-from trainer.retrieval.user_features import KnownUsers, UserOffset
+from trainer.retrieval.ensemble import unit_submodels, without_scale
+from trainer.retrieval.user_features import UserEmbedding, UserFeatures
 
 
 class ProfileTower(tf.keras.layers.Layer):
-    """The user is the sum of what they chose: a weighted sum of unit item vectors and a learned prior (Vančura et al., ELSA, 2022).
+    """A linear profile: the weighted sum of the vectors of a user's items and a learned prior (Vančura et al., ELSA,
+    RecSys 2022).
 
-    Each kind of event has a learned gain, which starts at its rule's weight, at 0 where the event is no success.
+    Each kind of event has a learned weight, which starts at its rule's, at 0 where the event is no success.
     """
 
-    def __init__(self, data: DataConfig, config: RetrievalConfig, users: KnownUsers | None = None, **kwargs):
+    def __init__(self, data: DataConfig, config: RetrievalConfig, users: UserFeatures | None = None, **kwargs):
         super().__init__(**kwargs)
         start = [0.0, 1.0, *(rule.weight if rule.positive else 0.0 for rule in data.event_rules.values())]
-        self.gains = self.add_weight("gains", [len(start)], initializer=tf.keras.initializers.Constant(start))
-        self.has_gain, self.parts = config.item_gain, config.side_by_side
-        dim = config.embedding_dim - self.has_gain * self.parts
+        self.event_weights = self.add_weight("gains", [len(start)], initializer=tf.keras.initializers.Constant(start))
+        self.has_scale, self.num_submodels = config.item_scale, config.num_submodels
+        dim = config.embedding_dim - self.has_scale * self.num_submodels
         self.direction_prior = self.add_weight(
             "prior", [dim], initializer=tf.keras.initializers.RandomNormal(stddev=0.01)
         )
-        self.offset = UserOffset(users, dim, config) if users else None
+        self.user_embedding = UserEmbedding(users, dim, config) if users else None
 
     def prior(self, users, training=None):
-        """What is known of users without their history: float [B, D]. users: int [B], rows of the known users."""
-        known = tf.repeat(self.direction_prior[None], tf.shape(users)[0], 0)
-        if self.offset is not None:
-            known += self.offset(users, training=training)
-        if not self.has_gain:
-            return known
-        return tf.concat([tf.pad(part, [[0, 0], [0, 1]]) for part in tf.split(known, self.parts, -1)], -1)
+        """The profiles of users without their history: float [B, D]. users: int [B], rows of `user_features`."""
+        profile = tf.repeat(self.direction_prior[None], tf.shape(users)[0], 0)
+        if self.user_embedding is not None:
+            profile += self.user_embedding(users, training=training)
+        if not self.has_scale:
+            return profile
+        return tf.concat([tf.pad(part, [[0, 0], [0, 1]]) for part in tf.split(profile, self.num_submodels, -1)], -1)
 
     def directions(self, vectors):
-        """Item vectors [..., D] as parts of a profile: without their gain, 0 in its dimension; a zero vector stays zero."""
-        return without_gain(vectors, self.parts) if self.has_gain else vectors
+        """Item vectors as a profile adds them up, without their scale: float [..., D]; a zero vector stays zero."""
+        return without_scale(vectors, self.num_submodels) if self.has_scale else vectors
 
     def weights_of(self, history):
-        """How much each interaction counts: float [B, L]; 0 where padded."""
-        return tf.gather(self.gains, history["events"]) * _is_there(history["vectors"])
+        """The weight of each interaction of a history: float [B, L], 0 where padded."""
+        return tf.gather(self.event_weights, history["events"]) * _is_there(history["vectors"])
 
     def call(self, history, training=None):
-        """history: `vectors` [B, L, D] (zeros where padded), `events` int [B, L], `age_s` [B, L], `users` int [B] -> unit vector [B, D]."""
+        """The unit vectors of some users: float [B, D].
+
+        history: `vectors` float [B, L, D], zeros where padded; `events` int [B, L], event codes; `age_s` float [B, L],
+        seconds; `users` int [B], rows of `user_features`.
+        """
         total = tf.einsum("bl,bld->bd", self.weights_of(history), self.directions(history["vectors"]))
-        return unit_parts(total + self.prior(history["users"], training), self.parts)
+        return unit_submodels(total + self.prior(history["users"], training), self.num_submodels)
 
-    def before_each(self, history, ordered, training=None):
-        """The user before each interaction: from the earlier ones, or where there is no order from all the others. [B, L, D], unit norm.
+    def prefix_states(self, history, ordered, training=None):
+        """The unit vector of each user before each interaction: float [B, L, D].
 
-        ordered: bool [B].
+        history: as in `call`.
+        ordered: bool [B]; without an order, an interaction is predicted from all the others.
         """
         parts = self.weights_of(history)[..., None] * self.directions(history["vectors"])
-        others = tf.where(
-            ordered[:, None, None], tf.cumsum(parts, 1, exclusive=True), tf.reduce_sum(parts, 1, keepdims=True) - parts
-        )
-        return unit_parts(others + self.prior(history["users"], training)[:, None], self.parts)
+        earlier, others = tf.cumsum(parts, 1, exclusive=True), tf.reduce_sum(parts, 1, keepdims=True) - parts
+        total = tf.where(ordered[:, None, None], earlier, others)
+        return unit_submodels(total + self.prior(history["users"], training)[:, None], self.num_submodels)
 
 
 class SequenceTower(tf.keras.layers.Layer):
-    """A causal Transformer over the history: item vector, kind of event, time from each event to the next (the last: to the request).
+    """A causal Transformer over the history: item vector, kind of event, and time to the next event (of the last: to
+    the request).
 
-    The output after t interactions is the user before interaction t + 1, so one pass trains every position (Kang & McAuley, SASRec, 2018).
+    The output after t interactions predicts interaction t + 1, so one pass trains every position (Kang & McAuley,
+    SASRec, 2018).
     """
 
-    def __init__(self, data: DataConfig, config: RetrievalConfig, users: KnownUsers | None = None, **kwargs):
+    def __init__(self, data: DataConfig, config: RetrievalConfig, users: UserFeatures | None = None, **kwargs):
         super().__init__(**kwargs)
         dim = config.embedding_dim
         self.longest = data.history_length
@@ -89,20 +98,21 @@ class SequenceTower(tf.keras.layers.Layer):
             for _ in range(config.sequence_layers)
         ]
         self.normalise = tf.keras.layers.LayerNormalization()
-        self.offset = UserOffset(users, dim, config) if users else None
+        self.user_embedding = UserEmbedding(users, dim, config) if users else None
 
     def call(self, history, training=None):
-        """As ProfileTower.call. Interactions beyond the most recent `history_length` are not seen; padding may stand anywhere."""
+        """As ProfileTower.call, of the most recent `history_length` interactions; padding may stand anywhere."""
         history = compact(history, self.longest)
         states = self._states(history, training)
         length = tf.reduce_sum(tf.cast(_is_there(history["vectors"]), tf.int32), 1)
         return tf.gather(states, length, batch_dims=1)
 
-    def before_each(self, history, ordered, training=None):
-        """As ProfileTower.before_each; without order, interactions are taken in the order given. History at most `history_length` long."""
+    def prefix_states(self, history, ordered, training=None):
+        """As ProfileTower.prefix_states, of at most `history_length` interactions; without order, as they are given."""
         return self._states(history, training)[:, :-1]
 
     def _states(self, history, training):
+        """The user after none, one, ... of the interactions: float [B, 1 + L, D]."""
         mask = _is_there(history["vectors"]) > 0
         tokens = (
             self.project(history["vectors"])
@@ -110,8 +120,8 @@ class SequenceTower(tf.keras.layers.Layer):
             + self.gaps(gap_buckets(history["age_s"], mask))
         )
         start = tf.broadcast_to(self.start, [tf.shape(tokens)[0], 1, tokens.shape[-1]])
-        if self.offset is not None:
-            start += self.offset(history["users"], training=training)[:, None]
+        if self.user_embedding is not None:
+            start += self.user_embedding(history["users"], training=training)[:, None]
         tokens = tf.concat([start, tokens], 1)  # [B, 1 + L, D]
         mask = (
             tf.concat([tf.ones_like(mask[:, :1]), mask], 1)
@@ -125,33 +135,38 @@ class SequenceTower(tf.keras.layers.Layer):
 
 
 class BothTowers(tf.keras.layers.Layer):
-    """The sum of the two: what somebody likes, and where they are going. How much the profile counts is learned."""
+    """The sum of a sequence tower and a profile tower, with a learned weight of the profile."""
 
-    def __init__(self, data: DataConfig, config: RetrievalConfig, users: KnownUsers | None = None, **kwargs):
+    def __init__(self, data: DataConfig, config: RetrievalConfig, users: UserFeatures | None = None, **kwargs):
         super().__init__(**kwargs)
         self.sequence, self.profile = SequenceTower(data, config, users), ProfileTower(data, config, users)
-        self.offset = self.sequence.offset
-        self.share = self.add_weight("prior_share", [], initializer=tf.keras.initializers.Constant(START_SHARE))
+        self.user_embedding = self.sequence.user_embedding
+        start = tf.keras.initializers.Constant(PROFILE_WEIGHT)
+        self.profile_weight = self.add_weight("prior_share", [], initializer=start)
 
     def call(self, history, training=None):
         """As ProfileTower.call."""
         return self._sum(self.sequence(history, training=training), self.profile(history, training=training))
 
-    def before_each(self, history, ordered, training=None):
-        """As SequenceTower.before_each."""
-        states = self.sequence.before_each(history, ordered, training=training)
-        return self._sum(states, self.profile.before_each(history, ordered, training=training))
+    def prefix_states(self, history, ordered, training=None):
+        """As SequenceTower.prefix_states."""
+        states = self.sequence.prefix_states(history, ordered, training=training)
+        return self._sum(states, self.profile.prefix_states(history, ordered, training=training))
 
     def _sum(self, state, profile):
-        return tf.math.l2_normalize(state + self.share * profile, -1)
+        return tf.math.l2_normalize(state + self.profile_weight * profile, -1)
 
 
-START_SHARE = 1.0  # of the profile beside the sequence
+PROFILE_WEIGHT = 1.0  # of the profile beside the sequence, at the start
 GAP_BUCKETS = 24  # 0 = no time known, then one for each doubling from a minute on
 
 
 def gap_buckets(age_s, mask):
-    """Bucket of the time from each interaction to the next, the last one's to the request. float, bool [B, L] -> int32 [B, L]."""
+    """Buckets the time from each interaction to the next, of the last to the request: int32 [B, L].
+
+    age_s: float [B, L], seconds before the request, 0 where unknown.
+    mask: bool [B, L], False where padded.
+    """
     following = tf.concat([age_s[:, 1:], tf.zeros_like(age_s[:, :1])], 1)
     gap_s = tf.maximum(age_s - following, 0.0)  # padding has age 0, so the last interaction's gap is its age
     bucket = 1 + tf.cast(tf.math.log1p(gap_s / 60) / tf.math.log(2.0), tf.int32)
@@ -160,7 +175,7 @@ def gap_buckets(age_s, mask):
 
 
 def compact(history, longest: int):
-    """The most recent `longest` interactions, moved to the front, in their order; padding (zero vectors) may stand anywhere before."""
+    """Moves the most recent `longest` interactions of each history to the front, in order; padding is zero vectors."""
     there = tf.cast(_is_there(history["vectors"]), tf.int32)
     order = tf.argsort(there, axis=1, stable=True)[:, -longest:]  # padding first, so the newest are at the end
     there = tf.gather(there, order, batch_dims=1)
@@ -172,14 +187,18 @@ def compact(history, longest: int):
 TOWERS = {"profile": ProfileTower, "sequence": SequenceTower, "both": BothTowers}
 
 
-def user_tower(data: DataConfig, config: RetrievalConfig, users: KnownUsers | None = None) -> tf.keras.layers.Layer:
-    """The user tower that the configuration names."""
+def user_tower(data: DataConfig, config: RetrievalConfig, users: UserFeatures | None = None) -> tf.keras.layers.Layer:
+    """Builds the user tower that the configuration names."""
     return TOWERS[config.user_tower](data, config, users, name="user_tower")
 
 
 def rows_of(tower: tf.keras.layers.Layer, user_ids):
-    """Rows of the known users: int [B]. user_ids: string [B]."""
-    return tf.zeros(tf.shape(user_ids), tf.int64) if tower.offset is None else tower.offset.row_of_id(user_ids)
+    """Rows of `user_features`: int [B]. user_ids: string [B]."""
+    return (
+        tf.zeros(tf.shape(user_ids), tf.int64)
+        if tower.user_embedding is None
+        else tower.user_embedding.row_of_id(user_ids)
+    )
 
 
 def _is_there(vectors):

@@ -8,9 +8,15 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, TransformGraph
 
+from components.config import DataConfig, TableConfig
+from components.settings import to_json
 from pipeline.nodes.pretraining import Pretraining
 from pipeline.nodes.retrieval_trainer import RetrievalTrainerExecutor
+from trainer.config.encoder import EncoderConfig
+from trainer.config.pretraining import PretrainingConfig
 from zhiyin_artifacts import EncoderWeights
+
+DATA = DataConfig(TableConfig("items.csv"), TableConfig("events.csv"))
 
 
 def artifact(kind, uri, splits=None):
@@ -34,12 +40,13 @@ def test_the_node_hands_the_train_split_on_and_keeps_the_errors(monkeypatch, tmp
         items=artifact(Examples, tmp_path / "items", ["train"]),
         transform_graph=artifact(TransformGraph, tmp_path / "graph"),
         weights=weights,
-        data="{}",
-        encoder="{}",
-        pretraining="{}",
+        data=to_json(DATA),
+        encoder=to_json(EncoderConfig(width=8)),
+        pretraining=to_json(PretrainingConfig(epochs=3)),
         code="",
     )
-    assert calls == [(str(tmp_path / "items" / "Split-train"), str(tmp_path / "graph"), weights.uri, "{}", "{}", "{}")]
+    places = (str(tmp_path / "items" / "Split-train"), str(tmp_path / "graph"), weights.uri)
+    assert calls == [(*places, DATA, EncoderConfig(width=8), PretrainingConfig(epochs=3))]
     assert (
         weights.get_float_custom_property("audio_before") == 1.0
         and weights.get_float_custom_property("audio_after") == 0.5

@@ -1,4 +1,6 @@
-"""FGSM and PGD through the whole content path: within their radii, within real media, and worse than chance for the item."""
+"""FGSM and PGD through the whole content path: within their radii, within real media, and worse than chance for the
+item.
+"""
 
 import dataclasses
 
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 
 from components.datasets.interactions import read_interactions
-from trainer.config.retrieval import AdversaryConfig
+from trainer.config.adversary import AdversaryConfig
 from trainer.content.adversarial import Adversary, harden
 from trainer.content.fit import fit_content
 from trainer.data import ItemTable
@@ -18,7 +20,9 @@ RADII = {"audio": 0.3, "video": 4.0, "text": 0.3, "embedding": 0.1}
 
 @pytest.fixture(scope="module")
 def fitted(item_file, sequence_files, tiny, tmp_path_factory):
-    """A tower whose linear map listens to everything, without Transformers (they are slow to trace), its table, a batch of all items."""
+    """A tower whose linear map listens to everything, without Transformers (they are slow to trace), its table, a batch
+    of all items.
+    """
     table = ItemTable.build(item_file, tiny.DATA, tmp_path_factory.mktemp("table"))
     train_split = read_interactions([sequence_files["train"]], table.item_ids, tuple(tiny.DATA.event_rules))
     config = dataclasses.replace(tiny.CONFIG, encoder=dataclasses.replace(tiny.SMALL, layers=0, fusion_layers=0))
@@ -33,7 +37,9 @@ def distance(tower):
 
 
 def test_fgsm_on_a_plain_function_is_the_sign_of_its_slope(fitted):
-    """The loss 3 x - 2 y of a given embedding's first two values: one goes up by the radius, the other down, the third stays."""
+    """The loss 3 x - 2 y of a given embedding's first two values: one goes up by the radius, the other down, the third
+    stays.
+    """
     tower, table, features = fitted
 
     def loss(inputs, targets):
@@ -102,7 +108,9 @@ def test_zero_radii_change_nothing(fitted):
 
 
 def test_a_hardened_map_errs_less_under_attack(fitted):
-    """FGSM on each map's own weak points: the map that has played against an adversary errs less than the closed form that has not."""
+    """FGSM on each map's own weak points: the map that has played against an adversary errs less than the closed form
+    that has not.
+    """
     tower, table, features = fitted
     random = np.random.default_rng(3)
     columns = np.concatenate(tower.linear.design(tower.complete(features)), 1)

@@ -14,7 +14,9 @@ ONES = tf.ones([4, 2, 30, 8])  # [B, S, F, M]
 
 
 def test_spec_augment_hides_one_band_and_one_stretch_of_each_spectrogram():
-    """What is hidden are whole columns and whole rows, side by side, fewer than the limits; the places differ from item to item."""
+    """What is hidden are whole columns and whole rows, side by side, fewer than the limits; the places differ from item
+    to item.
+    """
     masked = spec_augment(ONES, 4, 10).numpy().reshape(8, 30, 8)
     assert set(np.unique(masked)) <= {0.0, 1.0}
     for spectrogram in masked:
@@ -50,7 +52,9 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_is_hidden_is_hidden_in_training_only(table, train_split, tiny, name):
-    """Without any dropout, an encoder's training output differs from its answer where the setting is on, and only there."""
+    """Without any dropout, an encoder's training output differs from its answer where the setting is on, and only
+    there.
+    """
     plain = dataclasses.replace(tiny.SMALL, keep_tokens=1.0)
     changed = {}
     for label, settings in (("off", {}), ("on", SETTINGS[name])):
@@ -64,10 +68,12 @@ def test_what_is_hidden_is_hidden_in_training_only(table, train_split, tiny, nam
 
 
 def test_one_word_and_one_frame_always_stay(table, train_split, tiny):
-    """Even if nearly everything is dropped, no item is left without content: a frame stays, and an item with a single word keeps it."""
+    """Even if nearly everything is dropped, no item is left without content: a frame stays, and an item with a single
+    word keeps it.
+    """
     encoder = dataclasses.replace(tiny.SMALL, keep_tokens=1.0, drop_words=0.99, drop_frames=0.99)
     tower = build(table, train_split, tiny.DATA, dataclasses.replace(tiny.CONFIG, encoder=encoder)).item_tower
-    _, mask = tower.encoders["video"].cells(table.take(np.arange(len(table)), tower.inputs), training=True)
+    _, mask = tower.encoders["video"].patches(table.take(np.arange(len(table)), tower.inputs), training=True)
     assert (mask.numpy().sum(1) > 0).all()
     words = np.zeros((len(table), 48), np.int64)
     words[:, 0] = 2
@@ -78,7 +84,9 @@ def test_one_word_and_one_frame_always_stay(table, train_split, tiny):
 
 
 def test_large_weights_cost_in_training_and_not_in_the_held_out_error(table, train_split, tiny):
-    """A step with l2 leaves smaller weights than the same step without; the error that stops training does not know of l2."""
+    """A step with l2 leaves smaller weights than the same step without; the error that stops training does not know of
+    l2.
+    """
     norms, errors = {}, {}
     for l2 in (0.0, 10.0):
         config = dataclasses.replace(
@@ -87,9 +95,9 @@ def test_large_weights_cost_in_training_and_not_in_the_held_out_error(table, tra
         tower = build(table, train_split, tiny.DATA, config).item_tower
         rows = np.arange(len(table))
         features = {name: tf.constant(array) for name, array in table.take(rows, tower.inputs).items()}
-        targets = tf.ones([len(table), config.embedding_dim])
+        targets = np.ones((len(table), config.embedding_dim), np.float32)
         errors[l2] = float(tf.reduce_mean(fit._objective(tower, config)(features, targets)))
-        fit._step(tower, config)({**features, "targets": targets})
+        fit._epoch(tower, table, rows, targets, config)(0)
         norms[l2] = sum(float(tf.reduce_sum(weight**2)) for weight, _ in tower.content_rates if weight.shape.rank > 1)
     assert errors[0.0] == errors[10.0]
     assert norms[10.0] < norms[0.0]

@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 
 from trainer.content.fit import fit_content
 from trainer.encoders.linear import LinearContent
+from trainer.encoders.modality import Block
 from trainer.encoders.ridge import PENALTIES, choose_ridge, fit_ridge
 from trainer.retrieval.run import build
 
@@ -27,7 +28,9 @@ def test_the_map_is_the_ridge_regression_of_the_chosen_penalty(table, train_spli
 
 
 def test_the_search_finds_the_block_that_tells_something():
-    """One block holds the answer, the other is noise of the same size: the noise loses its weight, and the penalty is one of the grid."""
+    """One block holds the answer, the other is noise of the same size: the noise loses its weight, and the penalty is
+    one of the grid.
+    """
     random = np.random.default_rng(1)
     telling, noise = random.normal(size=(60, 3)), random.normal(size=(60, 30))
     targets = telling @ random.normal(size=(3, 4))
@@ -66,13 +69,15 @@ def test_shrinkage_moves_an_item_from_its_own_vector_to_its_content(table, train
     tower = build(table, train_split, tiny.DATA, tiny.CONFIG).item_tower
     fit_content(tower, table, np.arange(len(table)), tiny.CONFIG)
     tower.shrinkage.assign(shrinkage)
-    own = tower.own_vectors(table, np.arange(len(table)))
+    own = tower.id_embeddings(table, np.arange(len(table)))
     content = tower.content(table.take(np.arange(len(table)), tower.inputs))[0].numpy()
     np.testing.assert_allclose(tower.encode(table), {"own": own, "content": content}[nearer], atol=1e-3)
 
 
 def test_another_modality_stands_in_for_a_missing_one():
-    """Audio decides where an item belongs and video tells what the audio is like: items without audio are placed by their video."""
+    """Audio decides where an item belongs and video tells what the audio is like: items without audio are placed by
+    their video.
+    """
     random = np.random.default_rng(3)
     sound = random.normal(size=(80, 2))
     features = {
@@ -82,11 +87,9 @@ def test_another_modality_stands_in_for_a_missing_one():
         "has_picture": np.ones(80, np.int64),
     }
     features["sound"] *= features["has_sound"][:, None]
-    linear = LinearContent(
-        {"sound": ("sound", 0), "picture": ("picture", 0)}, {"sound": "has_sound", "picture": "has_picture"}, (), 2
-    )
+    linear = LinearContent([Block(name, name, name, flag=f"has_{name}") for name in ("sound", "picture")], 2)
     linear.fit_scale(features)
-    assert set(linear.stand_ins) == {"sound"}
+    assert set(linear.imputed) == {"sound"}
     linear.solve(
         features, np.where(features["has_sound"][:, None] > 0, sound, 0.0)
     )  # says nothing of items without sound
@@ -97,7 +100,7 @@ def test_another_modality_stands_in_for_a_missing_one():
 
 def test_of_an_embedding_the_direction_counts():
     features = {"given": np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 0.5]], np.float32), "has_given": np.ones(3, np.int64)}
-    linear = LinearContent({"given": ("given", 0)}, {"given": "has_given"}, {"given"}, 2)
+    linear = LinearContent([Block("given", "given", "given", flag="has_given", is_direction=True)], 2)
     linear.fit_scale(features)
     longer = features | {"given": features["given"] * 7}
     np.testing.assert_allclose(linear.design(features)[0], linear.design(longer)[0], atol=1e-6)

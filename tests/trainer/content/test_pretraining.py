@@ -5,15 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from components import settings
-from trainer.config.retrieval import PretrainingConfig
+from trainer.config.pretraining import PretrainingConfig
 from trainer.content.pretraining import (
     MaskedPatches,
     MaskedWords,
     hide,
     initialise,
+    normalised,
     read_weights,
-    unit_cells,
     write_weights,
 )
 from trainer.content.run_pretraining import pretrain_encoders, pretrained
@@ -34,15 +33,17 @@ def test_the_share_is_hidden_among_what_is_there_and_one_at_least():
 
 
 def test_targets_have_mean_0_and_deviation_1_and_an_even_patch_is_0():
-    cells = tf.constant(np.stack([np.arange(8.0), 5 * np.arange(8.0) + 3, np.full(8, 7.0)])[None], tf.float32)
-    normalised = unit_cells(cells).numpy()[0]
-    np.testing.assert_allclose(normalised[0], (np.arange(8) - 3.5) / np.arange(8).std(), atol=1e-5)
-    np.testing.assert_allclose(normalised[1], normalised[0], atol=1e-5)
-    np.testing.assert_allclose(normalised[2], 0)
+    patches = tf.constant(np.stack([np.arange(8.0), 5 * np.arange(8.0) + 3, np.full(8, 7.0)])[None], tf.float32)
+    got = normalised(patches).numpy()[0]
+    np.testing.assert_allclose(got[0], (np.arange(8) - 3.5) / np.arange(8).std(), atol=1e-5)
+    np.testing.assert_allclose(got[1], got[0], atol=1e-5)
+    np.testing.assert_allclose(got[2], 0)
 
 
 def test_a_hidden_word_is_learned_from_its_neighbour_not_from_itself(tiny):
-    """Pairs of words that always come together: hidden, each is told by the other, so the error falls far below chance (ln 8 = 2.08)."""
+    """Pairs of words that always come together: hidden, each is told by the other, so the error falls far below chance
+    (ln 8 = 2.08).
+    """
     tf.keras.utils.set_random_seed(1)
     words = np.zeros((64, 48), np.int64)
     pairs = np.random.default_rng(0).integers(0, 4, 64)
@@ -65,13 +66,14 @@ def test_a_hidden_word_is_learned_from_its_neighbour_not_from_itself(tiny):
 
 
 def test_what_is_hidden_does_not_reach_the_encoder(tiny, monkeypatch):
-    """All patches hidden, same statistics: the prediction is the same whatever the patches hold, so nothing leaks through."""
+    """All patches hidden, same statistics: the prediction is the same whatever the patches hold, so nothing leaks
+    through.
+    """
     tf.keras.utils.set_random_seed(1)
     monkeypatch.setattr("trainer.content.pretraining.hide", lambda there, share: there)
     seen = []
-    monkeypatch.setattr(
-        "trainer.content.pretraining.unit_cells", lambda cells: seen.append(cells) or tf.zeros_like(cells)
-    )  # error = prediction^2
+    zeros = lambda patches: seen.append(patches) or tf.zeros_like(patches)  # noqa: E731  (error = prediction^2)
+    monkeypatch.setattr("trainer.content.pretraining.normalised", zeros)
     encoder = AudioEncoder(tiny.SMALL)
     model = MaskedPatches(encoder, 0.5, tiny.SMALL)
     random = np.random.default_rng(0)
@@ -98,19 +100,16 @@ def test_weights_written_by_the_entry_are_those_that_the_towers_start_from(
     item_file, table, train_split, tiny, tmp_path
 ):
     """The encoders of a retrieval model start where pretraining left them, and the linear map reads what they say."""
-    report = pretrain_encoders(
-        item_file, "", str(tmp_path / "weights"), settings.to_json(tiny.DATA), settings.to_json(tiny.SMALL),
-        settings.to_json(PretrainingConfig(modalities=("audio", "text"), epochs=1, batch_size=8)),
-    )  # fmt: skip
+    config = PretrainingConfig(modalities=("audio", "text"), epochs=1, batch_size=8)
+    report = pretrain_encoders(item_file, "", str(tmp_path / "weights"), tiny.DATA, tiny.SMALL, config)
     assert set(report) == {"text", "audio"} and (tmp_path / "weights" / "report.json").is_file()
     stored = read_weights(str(tmp_path / "weights"))
     tower = build(table, train_split, tiny.DATA, tiny.CONFIG, encoder_weights=str(tmp_path / "weights")).item_tower
     for name, weights in stored.items():
         for got, expected in zip(tower.encoders[name].get_weights(), weights, strict=True):
             np.testing.assert_array_equal(got, expected)
-    assert {"text_pretrained", "audio_pretrained"} <= set(
-        tower.linear.blocks
-    ) and "video_pretrained" not in tower.linear.blocks
+    blocks = {block.name for block in tower.linear.blocks}
+    assert {"text_pretrained", "audio_pretrained"} <= blocks and "video_pretrained" not in blocks
     features = table.take(np.arange(len(table)), tower.inputs)
     np.testing.assert_allclose(
         features["audio_pretrained"], tower.encoders["audio"](features, training=False), atol=1e-4

@@ -9,7 +9,9 @@ from trainer.keras import tf
 
 
 def test_the_cepstrum_is_the_mfcc_of_the_frames_that_are_there():
-    """Means of coefficients 1 to 13 stand after those of the mel bins, their deviations and changes, and of four curves."""
+    """Means of coefficients 1 to 13 stand after those of the mel bins, their deviations and changes, and of four
+    curves.
+    """
     stored = np.random.default_rng(0).integers(0, 256, (1, AUDIO_SEGMENTS, AUDIO_FRAMES, AUDIO_MELS)).astype(np.uint8)
     lengths = np.array([AUDIO_FRAMES, 7, 0])
     statistics = audio_statistics(tf.constant(stored), tf.constant(lengths[None])).numpy()[0]

@@ -6,7 +6,6 @@ import pytest
 
 from components.media.audio import AudioSegments
 from components.pretrained_config import PretrainedConfig, SpectrogramConfig
-from components.settings import to_json
 from trainer.encoders.frozen import load
 from trainer.encoders.frozen_graph import checkpoint, saved_model
 from trainer.encoders.log_mel import log_mel
@@ -48,7 +47,9 @@ def old(tmp_path_factory):
 
 
 def write_checkpoint(folder, functions: bool) -> str:
-    """Normalise by training or stored mean, mean over time, a dense layer. functions: branches as functions, as newer graphs have them."""
+    """Normalise by training or stored mean, mean over time, a dense layer. functions: branches as functions, as newer
+    graphs have them.
+    """
     tf1 = tf.compat.v1
     was_v2 = tf1.control_flow_v2_enabled()
     (tf1.enable_control_flow_v2 if functions else tf1.disable_control_flow_v2)()
@@ -121,9 +122,7 @@ def loudness(tmp_path_factory):
 
 
 def test_a_track_is_the_mean_of_its_segments_weighed_by_their_sound(loudness):
-    encode = load(
-        to_json(PretrainedConfig("loud", "audio_savedmodel", loudness, 2, hears="waveform", output="embedding"))
-    )
+    encode = load(PretrainedConfig("loud", "audio_savedmodel", loudness, 2, hears="waveform", output="embedding"))
     long, short = sound(3.0, 1), sound(1.5, 2)
     got = encode([track(long, short, np.zeros(0, np.float32)), track(short)])["embedding_loud"]
     each = np.array([[(part**2).mean(), np.abs(part).max()] for part in (long, short)])
@@ -141,13 +140,13 @@ def test_a_checkpoint_hears_log_mel(old):
         output="hidden:0",
         constants={"is_training:0": False},
     )
-    got = load(to_json(config))([track(sound(3.0))])["embedding_old"][0]
+    got = load(config)([track(sound(3.0))])["embedding_old"][0]
     np.testing.assert_allclose(got, (log_mel(sound(3.0), SMALL)[:10].mean(0) - MEAN) @ KERNEL, atol=1e-4)
 
 
 def test_what_does_not_fit_is_said(loudness):
     with pytest.raises(ValueError, match="got vectors of 2 numbers, expected dim = 3"):
-        load(to_json(PretrainedConfig("loud", "audio_savedmodel", loudness, 3, hears="waveform", output="embedding")))
+        load(PretrainedConfig("loud", "audio_savedmodel", loudness, 3, hears="waveform", output="embedding"))
     with pytest.raises(ValueError, match="expected one of serving_default"):
         saved_model(loudness, "encode")
     with pytest.raises(ValueError, match="one of each is needed"):

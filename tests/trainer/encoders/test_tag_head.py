@@ -67,7 +67,7 @@ def test_calibration_is_logistic_regression():
     assert calibrate(-scores, labels, np.zeros(1))[0] == 0  # what points the wrong way is not believed
 
 
-def test_cost_leaves_out_items_without_tags():
+def test_the_loss_leaves_out_items_without_tags():
     head = TagHead(np.array([2, 3]), 1)
-    cost = head.cost(tf.zeros([2, 2]), tf.constant([[2, 0], [0, 0]], tf.int64), tf.constant([1, 0], tf.int64)).numpy()
-    np.testing.assert_allclose(cost, [np.log(2), 0], atol=1e-6)
+    loss = head.loss(tf.zeros([2, 2]), tf.constant([[2, 0], [0, 0]], tf.int64), tf.constant([1, 0], tf.int64)).numpy()
+    np.testing.assert_allclose(loss, [np.log(2), 0], atol=1e-6)

@@ -11,7 +11,9 @@ from trainer.keras import tf
 
 
 def _numpy_delays(layer, segments):
-    """Frame by frame: segments [F_s, M] of one item, each cut to its true length -> mean and deviation of what the last layer says."""
+    """Frame by frame: segments [F_s, M] of one item, each cut to its true length -> mean and deviation of what the last
+    layer says.
+    """
     heard = []
     for frames in segments:
         for (size, distance), convolution in zip(DELAYS, layer.convolutions):
@@ -77,7 +79,9 @@ def test_a_frame_is_heard_as_far_as_the_contexts_reach(layer):
 
 
 def test_the_encoder_hears_it_beside_the_statistics(tiny):
-    """With Transformer blocks, frames count beyond the statistics and the patches; without, there is nothing but the statistics."""
+    """With Transformer blocks, frames count beyond the statistics and the patches; without, there is nothing but the
+    statistics.
+    """
     random = np.random.default_rng(2)
     features = {
         "audio_num_frames": tf.constant([[300, 40, 0]], tf.int64),

@@ -8,7 +8,6 @@ import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
 from components.pretrained_config import PretrainedConfig, TuneConfig
-from components.settings import to_json
 from tests.trainer.tiny_bert import write_checkpoint
 from trainer.content.fit import fit_content
 from trainer.encoders.frozen import load
@@ -33,7 +32,7 @@ def words(tmp_path_factory) -> PretrainedConfig:
 def read(table, words, tiny):
     """(the table with wordpieces that tell the kinds of items apart, its settings); the last item has no text."""
     texts = ["live piano", "a cafe!"] * (tiny.NUM_ITEMS // 2)
-    table.arrays |= load(to_json(words))(texts)
+    table.arrays |= load(words)(texts)
     table.arrays["has_pieces_words"] = np.ones(len(texts), np.int64)
     table.arrays["has_pieces_words"][-1] = 0
     table.arrays["pieces_words"][-1] = -1
@@ -67,9 +66,9 @@ def test_each_variable_moves_by_its_own_rate():
 
 def test_wordpieces_are_padded_to_their_number(words):
     """Also where no text of a batch is that long; a longer one keeps the end token."""
-    pieces = load(to_json(words))(["live", "a a a a a a a a a"])["pieces_words"]
+    pieces = load(words)(["live", "a a a a a a a a a"])["pieces_words"]
     assert pieces.tolist() == [[2, 11, 3, -1, -1, -1], [2, 13, 13, 13, 13, 3]]
-    assert load(to_json(words))(["live"])["pieces_words"].tolist() == [[2, 11, 3, -1, -1, -1]]
+    assert load(words)(["live"])["pieces_words"].tolist() == [[2, 11, 3, -1, -1, -1]]
 
 
 def test_wordpieces_give_the_vector_of_the_text(words, read, train_split, tiny):

@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from trainer.explain.attribution import LISTENERS, contributions, part_names
+from trainer.explain.attribution import INTERACTIONS, contributions, part_names
 from trainer.keras import tf
 from trainer.retrieval.run import build
 
 
-@pytest.mark.parametrize("changes", [{}, {"item_gain": True}, {"side_by_side": 2, "item_gain": True}])
+@pytest.mark.parametrize("changes", [{}, {"item_scale": True}, {"num_submodels": 2, "item_scale": True}])
 def test_the_parts_add_up_to_the_vector(table, train_split, tiny, changes):
     config = dataclasses.replace(tiny.CONFIG, **changes)
     tower = build(table, train_split, tiny.DATA, config).item_tower
@@ -23,10 +23,10 @@ def test_the_parts_add_up_to_the_vector(table, train_split, tiny, changes):
     assert parts.shape == (len(table), len(part_names(tower)), config.embedding_dim)
     np.testing.assert_allclose(parts.sum(1), tower(features).numpy(), atol=1e-5)
 
-    unheard = {**features, "own_row": tf.zeros_like(features["own_row"])}
+    unheard = {**features, "id_row": tf.zeros_like(features["id_row"])}
     parts = contributions(tower, unheard).numpy()
     np.testing.assert_allclose(parts.sum(1), tower(unheard).numpy(), atol=1e-5)
-    assert not parts[:, part_names(tower).index(LISTENERS)].any()  # nobody has played them
+    assert not parts[:, part_names(tower).index(INTERACTIONS)].any()  # nobody has played them
 
 
 def test_a_modality_that_is_missing_adds_nothing(table, train_split, tiny):

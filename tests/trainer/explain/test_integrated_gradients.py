@@ -33,7 +33,7 @@ def history():
 
 CONFIGS = {
     "profile": RetrievalConfig(embedding_dim=DIM),
-    "profile with gains": RetrievalConfig(embedding_dim=DIM, item_gain=True),
+    "profile with gains": RetrievalConfig(embedding_dim=DIM, item_scale=True),
     "sequence": RetrievalConfig(embedding_dim=DIM, user_tower="sequence", loss="softmax", sequence_layers=1),
 }
 

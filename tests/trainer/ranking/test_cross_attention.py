@@ -1,4 +1,6 @@
-"""Candidates that look at a history: by pencil on three by three, then learned where that tells something and where it does not."""
+"""Candidates that look at a history: by pencil on three by three, then learned where that tells something and where it
+does not.
+"""
 
 import numpy as np
 import pytest
@@ -27,12 +29,14 @@ def attention():
 
 
 def test_three_candidates_and_a_history_of_three_by_hand(attention):
-    """Each candidate weighs itself 2, the others 1 each: the second gives the first of the history a share of 1/4, worth 1."""
+    """Each candidate weighs itself 2, the others 1 each: the second gives the first of the history a share of 1/4,
+    worth 1.
+    """
     np.testing.assert_allclose(attention(THREE[:1], THREE[None], THREE[None])[0], [1, 1 / 4, 0], atol=1e-6)
 
 
 def test_what_is_padded_takes_no_share(attention):
-    """Of the first and the second alone, shares are 1/3 and 2/3; the first asked by itself has all, and in any order."""
+    """Of the first and the second alone, shares are 1/3 and 2/3; the first by itself has all, and in any order."""
     for rows, share in (([0, 1], 1 / 3), ([1, 0], 1 / 3), ([0], 1)):
         history = np.concatenate([THREE[rows], np.zeros((2, 3), np.float32)])
         np.testing.assert_allclose(attention(THREE[:1], THREE[None], history[None])[0], [1, share, 0], atol=1e-6)
@@ -93,7 +97,9 @@ def _sequences(items, num_history, first_id=0):
 
 
 def _people(seed):
-    """Each takes three pairs: an item of a kind of the first four, each kind once, then one of its partner kind. Four items a kind."""
+    """Each takes three pairs: an item of a kind of the first four, each kind once, then one of its partner kind. Four
+    items a kind.
+    """
     generator = np.random.default_rng(seed)
     kinds = [
         [kind for first in generator.choice(DIM // 2, 3, replace=False) for kind in (first, first + DIM // 2)]
@@ -109,7 +115,9 @@ def _fitted(people, others):
 
 
 def test_it_learns_what_goes_with_what_where_the_dot_product_cannot_tell():
-    """Kind k goes with kind k + 4, at a right angle to it: after items of kind 0 those of kind 4 are better than those of kind 6."""
+    """Kind k goes with kind k + 4, at a right angle to it: after items of kind 0 those of kind 4 are better than those
+    of kind 6.
+    """
     attention, vectors = _fitted(_people(1), _people(2))
     candidates, history = vectors[[16, 17, 18, 19, 24, 25, 26, 27]], vectors[:1]
     learned = attention(history, candidates[None], history[None]).numpy()[0]

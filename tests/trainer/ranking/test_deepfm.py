@@ -4,14 +4,13 @@ import logging
 
 import numpy as np
 import pytest
-from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
 from components.config import DEFAULT_EVENTS, DataConfig, TableConfig
 from trainer.config.ranking import RankingConfig, broadest_success, labels_of, utility_weights
 from trainer.keras import tf
-from trainer.ranking import deepfm
-from trainer.ranking.features import Encoder
+from trainer.ranking import calibration, deepfm
+from trainer.ranking.features import PAIR_NUMBERS, Encoder, RankingExamples
 from trainer.ranking.run import build_ranker, export
 
 DATA = DataConfig(TableConfig(""), TableConfig(""), numeric=("year",), categorical=("mood",))
@@ -21,7 +20,7 @@ MODELS = (deepfm.LogisticRegression, deepfm.FactorizationMachine, deepfm.DeepFM)
 
 
 def rows(count, seed=0):
-    """Random features, and labels: somebody plays what is similar, skips music, and never rates."""
+    """Examples with random features: people play what is similar, skip music, and never rate."""
     generator = np.random.default_rng(seed)
     names = lambda *choices: generator.choice(np.array(choices, object), count)  # noqa: E731
 
@@ -53,7 +52,7 @@ def rows(count, seed=0):
     labels = np.zeros((count, len(KINDS)), np.float32)
     labels[:, KINDS.index("play")] = features["max_similarity"] + generator.normal(0, 0.3, count) > 0.3
     labels[:, KINDS.index("skip")] = (features["domain"] == b"music") & (generator.uniform(size=count) < 0.7)
-    return features, labels
+    return RankingExamples(features, labels)
 
 
 def tensors(features):
@@ -101,10 +100,12 @@ def test_a_number_is_its_vector_times_it_and_a_category_its_row(encoder):
 
 
 def test_a_learned_similarity_that_is_the_dot_product_tells_nothing(encoder):
-    """What counts is what it adds: 0 after scaling where that is nothing everywhere, and of itself where it is something."""
+    """What counts is what it adds: 0 after scaling where that is nothing everywhere, and of itself where it is
+    something.
+    """
     features, _ = rows(50)
     features["learned_similarity"] = (features["user_vector"] * features["item_vector"]).sum(1)
-    at = features.PAIR_NUMBERS.index("learned_similarity")
+    at = PAIR_NUMBERS.index("learned_similarity")
     same = Encoder(features, 2, KINDS, DATA.numeric)(tensors(features))["dense"][:, at]
     np.testing.assert_allclose(same, 0, atol=1e-5)
     assert np.std(encoder(tensors(rows(50)[0]))["dense"][:, at]) > 0.5
@@ -135,7 +136,7 @@ def test_it_learns_both_heads_and_is_calibrated(ranker):
     for name in ("play", "skip"):
         column = KINDS.index(name)
         assert roc_auc_score(labels[:, column], probabilities[:, column]) > 0.85
-        assert deepfm.calibration_error(probabilities[:, column], labels[:, column]) < 0.05
+        assert calibration.calibration_error(probabilities[:, column], labels[:, column]) < 0.05
 
 
 def test_the_place_in_the_list_and_the_fit_are_not_looked_at_when_serving(ranker):
@@ -154,23 +155,20 @@ def test_a_head_without_examples_stays_near_zero_and_the_export_answers_alike(ra
 def test_auc_of_one_class_is_undefined(caplog):
     """C46."""
     with caplog.at_level(logging.WARNING):
-        assert deepfm.auc(np.array([0.1, 0.9]), np.ones(2)) is None
+        assert calibration.auc(np.array([0.1, 0.9]), np.ones(2)) is None
     assert "2 positive and 0 negative" in caplog.text
 
 
-def test_the_numbers_agree_with_scikit_learn():
-    generator = np.random.default_rng(2)
-    scores, labels = np.round(generator.uniform(0.01, 0.99, 300), 1), generator.integers(0, 2, 300)
-    scores = np.clip(scores, 0.01, 0.99)
-    assert deepfm.auc(scores, labels) == pytest.approx(roc_auc_score(labels, scores))
-    assert deepfm.log_loss(scores, labels) == pytest.approx(sklearn_log_loss(labels, scores))
+def test_auc_counts_ties_half():
+    """Of the four pairs of a positive and a negative two are right, one is wrong and one is a tie."""
+    assert calibration.auc(np.array([0.9, 0.5, 0.5, 0.6]), np.array([1, 1, 0, 0])) == pytest.approx(2.5 / 4)
 
 
 def test_calibration_error_by_hand():
     """Two bins of two: 0.5 said and half there; 0.9 said and half there: the mean of 0 and 0.4."""
-    assert deepfm.calibration_error(np.array([0.9, 0.5, 0.9, 0.5]), np.array([1.0, 1, 0, 0]), bins=2) == pytest.approx(
-        0.2
-    )
+    assert calibration.calibration_error(
+        np.array([0.9, 0.5, 0.9, 0.5]), np.array([1.0, 1, 0, 0]), bins=2
+    ) == pytest.approx(0.2)
 
 
 def test_platt_undoes_a_known_distortion():
@@ -179,7 +177,7 @@ def test_platt_undoes_a_known_distortion():
     logits = generator.normal(0, 2, (20_000, 2)).astype(np.float32)
     labels = np.zeros((20_000, 2))
     labels[:, 0] = generator.uniform(size=20_000) < 1 / (1 + np.exp(1 - 2 * logits[:, 0]))
-    np.testing.assert_allclose(deepfm.fit_platt(logits, labels), [[2, 1], [-1, 0]], atol=0.1)
+    np.testing.assert_allclose(calibration.fit_platt(logits, labels), [[2, 1], [-1, 0]], atol=0.1)
 
 
 def test_labels_utility_and_gate():
@@ -208,7 +206,9 @@ def test_labels_utility_and_gate():
 
 
 def test_what_the_fields_add_is_the_utility(ranker, tmp_path):
-    """Completeness (Sundararajan et al., 2017): parts and rest are the utility to 1e-3, as exported; what decides play leads there."""
+    """Completeness (Sundararajan et al., 2017): parts and rest are the utility to 1e-3, as exported; what decides play
+    leads there.
+    """
     features = rows(40, 11)[0]
     weights = np.tile(np.array([[float(name == "play") for name in KINDS]], np.float32), (40, 1))
     export(ranker, features, str(tmp_path / "ranker"))

@@ -8,26 +8,28 @@ import scipy.sparse as sp
 
 from trainer.retrieval.content_init import content_directions
 from trainer.retrieval.run import build
-from trainer.retrieval.svd_init import CONTENT_COUNTS_AS, spectral_vectors
+from trainer.retrieval.svd_init import CONTENT_COUNTS_AS, svd_vectors
 
 
 def test_strangers_with_one_content_start_together():
-    """Four items of four audiences that share nothing, in two kinds: with content each stands by its kind, without by nobody."""
+    """Four items of four audiences that share nothing, in two kinds: with content each stands by its kind, without by
+    nobody.
+    """
     chosen = sp.csr_matrix(np.eye(4))
     content = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    cosines = [
-        vectors @ vectors.T for vectors in (spectral_vectors(chosen, 2, 1), spectral_vectors(chosen, 2, 1, content))
-    ]
+    cosines = [vectors @ vectors.T for vectors in (svd_vectors(chosen, 2, 1), svd_vectors(chosen, 2, 1, content))]
     assert cosines[1][0, 1] > 0.9 and cosines[1][2, 3] > 0.9 and np.abs(cosines[1][:2, 2:]).max() < 0.3
     assert not (cosines[0][0, 1] > 0.9 and cosines[0][2, 3] > 0.9)
 
 
 @pytest.mark.parametrize("listeners, nearer", [(2, "content"), (400, "audience")])
 def test_the_more_listeners_the_less_content_counts(listeners, nearer):
-    """Items 0, 1 share an audience and 2, 3 another; 0, 2 share their content and 1, 3 another. One direction: the stronger decides."""
+    """Items 0, 1 share an audience and 2, 3 another; 0, 2 share their content and 1, 3 another. One direction: the
+    stronger decides.
+    """
     audience = np.kron(np.eye(2), np.ones((listeners, 2)))
     content = np.array([[1.0], [-1.0], [1.0], [-1.0]])
-    first, second, third, _ = spectral_vectors(sp.csr_matrix(audience), 2, 1, content)
+    first, second, third, _ = svd_vectors(sp.csr_matrix(audience), 2, 1, content)
     by = {"audience": first @ second, "content": first @ third}
     assert by[nearer] > by["audience" if nearer == "content" else "content"]
 
@@ -44,7 +46,7 @@ def test_the_stacked_decomposition_is_that_of_the_dense_matrix():
     _, values, directions = np.linalg.svd(np.concatenate([people, rows]), full_matrices=False)
     expected = directions[:4].T * values[:4]
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    got = spectral_vectors(sp.csr_matrix(chosen), 4, 0, content)
+    got = svd_vectors(sp.csr_matrix(chosen), 4, 0, content)
     np.testing.assert_allclose(got @ got.T, expected @ expected.T, atol=0.25)
 
 
@@ -57,8 +59,8 @@ def test_content_directions_keep_the_likeness_of_items(table, train_split, tiny)
     cosines = vectors @ vectors.T
     alike = rows[:, None] % 2 == rows % 2
     assert cosines[alike].min() > cosines[~alike].max()
-    for name in tower.modalities:
-        table.arrays[f"has_{name}"] = (rows != 3).astype(np.int64)
+    for modality in tower.modalities:
+        table.arrays[modality.flag] = (rows != 3).astype(np.int64)
     for name in ("text_tokens", "tag_ids"):
         table.arrays[name] = table.arrays[name] * (rows != 3)[:, None]
     assert not content_directions(tower, table, rows, starts)[3].any()

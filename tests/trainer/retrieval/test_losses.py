@@ -76,7 +76,7 @@ def test_sampling_probability_mixes_popularity_and_chance():
 def test_profile_cosine_with_a_sharpness_compares_powers():
     predicted, target = np.array([[1.0, 2.0, -3.0]], np.float32), np.array([[0.0, 1.0, 0.0]], np.float32)
     # Squares (1, 4, 0): cosine 4 / sqrt(17); plain scores would give 2 / sqrt(5).
-    assert float(losses.profile_cosine(predicted, target, sharpness=2.0)) == pytest.approx(
+    assert float(losses.profile_cosine(predicted, target, score_exponent=2.0)) == pytest.approx(
         2 - 2 * 4 / 17**0.5, abs=1e-5
     )
 
@@ -85,14 +85,16 @@ def test_profile_cosine_weighs_users_by_their_targets_to_a_power():
     predicted = np.array([[1.0, 1.0, 1.0, 1.0, 0.0], [3.0, 4.0, 0.0, 0.0, 0.0]], np.float32)
     target = np.array([[1.0, 1.0, 1.0, 1.0, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0]], np.float32)
     # Four targets, met: distance 0, weight 2 at power 1/2. One target, cosine 4 / 5: distance 0.4, weight 1.
-    assert float(losses.profile_cosine(predicted, target, activity_power=0.5)) == pytest.approx(
+    assert float(losses.profile_cosine(predicted, target, user_weight_exponent=0.5)) == pytest.approx(
         (2 * 0.0 + 1 * 0.4) / 3, abs=1e-5
     )
     assert float(losses.profile_cosine(predicted, target)) == pytest.approx(0.2, abs=1e-5)
 
 
 def test_only_the_hardest_negatives_count():
-    """Three targets, each the other two's negative: with one hard negative the softmax is over the target and the higher of the two."""
+    """Three targets, each the other two's negative: with one hard negative the softmax is over the target and the
+    higher of the two.
+    """
     queries = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
     candidates = np.array([[0.5, 0.2, 0.1], [0.4, 0.9, 0.3], [0.1, 0.6, 0.8]], np.float32)
     got = losses.sampled_softmax(temperature=1.0, hard_negatives=1)(

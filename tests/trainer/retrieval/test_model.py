@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from components.datasets.interactions import read_interactions
-from trainer.config.retrieval import EncoderConfig, RetrievalConfig
+from trainer.config.encoder import EncoderConfig
+from trainer.config.retrieval import RetrievalConfig
 from trainer.data import ItemTable
 from trainer.keras import tf
-from trainer.retrieval.model import Validation, targets_and_history, train, user_vectors
 from trainer.retrieval.run import build
+from trainer.retrieval.train import train
+from trainer.retrieval.validation import Validation, targets_and_history, user_vectors
 
 LEAN = {"modalities": ("tags", "embedding_given"), "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0)}
-LONG_ENOUGH = {"spectral_start": False, "epochs": 15, "patience": 15, "learning_rate": 0.02, "metric": "HR@1"}
+LONG_ENOUGH = {"svd_init": False, "epochs": 15, "patience": 15, "learning_rate": 0.02, "metric": "HR@1"}
 
 
 def _train(table, train_split, eval_split, tiny, **changes):
@@ -26,7 +28,7 @@ def _train(table, train_split, eval_split, tiny, **changes):
 
 WAYS = {
     "profile": {"user_tower": "profile", "loss": "profile_cosine"},
-    "profiles_side_by_side": {"loss": "profile_cosine", "side_by_side": 2, "item_gain": True, "history_dropout": 0.5},
+    "profiles_side_by_side": {"loss": "profile_cosine", "num_submodels": 2, "item_scale": True, "history_dropout": 0.5},
     "profile_softmax": {"user_tower": "profile", "loss": "softmax"},
     "profile_sampled_items": {"user_tower": "profile", "loss": "profile_cosine", "items_per_step": 8, "batch_size": 2},
     "sequence_full_softmax": {"user_tower": "sequence", "loss": "full_softmax"},
@@ -49,11 +51,13 @@ def test_checkerboard_users_get_the_withheld_item(table, train_split, eval_split
 
 
 def test_an_item_nobody_played_is_placed_by_its_content(item_file, tiny, tmp_path):
-    """Item 10 is even and item 11 odd in content only; no training event names them. Chance would be right for half of the users."""
+    """Item 10 is even and item 11 odd in content only; no training event names them. Chance would be right for half of
+    the users.
+    """
     table = ItemTable.build(item_file, tiny.DATA, tmp_path / "table")
     records = tiny.checkerboard_records(num_items=10)
     train_split = read_interactions(
-        [tiny.write_records(tmp_path / "train.gz", records)], table.index, tuple(tiny.DATA.event_rules)
+        [tiny.write_records(tmp_path / "train.gz", records)], table.item_ids, tuple(tiny.DATA.event_rules)
     )
     cold = [
         tiny.sequence_example(
@@ -62,7 +66,7 @@ def test_an_item_nobody_played_is_placed_by_its_content(item_file, tiny, tmp_pat
         for user in range(24)
     ]
     eval_split = read_interactions(
-        [tiny.write_records(tmp_path / "eval.gz", cold)], table.index, tuple(tiny.DATA.event_rules)
+        [tiny.write_records(tmp_path / "eval.gz", cold)], table.item_ids, tuple(tiny.DATA.event_rules)
     )
     model, _ = _train(table, train_split, eval_split, tiny, **LONG_ENOUGH)
     validation = Validation(model, eval_split, table, "HR@1")
@@ -80,7 +84,7 @@ def test_ratings_of_the_own_kind_are_predicted_higher(table, tiny, tmp_path):
         example.features.feature["values"].float_list.value[:] = [5.0] * 6 + [1.0] * 6
         records.append(example.SerializeToString())
     rated = read_interactions(
-        [tiny.write_records(tmp_path / "rated.gz", records)], table.index, tuple(tiny.DATA.event_rules)
+        [tiny.write_records(tmp_path / "rated.gz", records)], table.item_ids, tuple(tiny.DATA.event_rules)
     )
     nobody = read_interactions(
         [tiny.write_records(tmp_path / "nobody.gz", [])], table.item_ids, tuple(tiny.DATA.event_rules)
@@ -90,7 +94,7 @@ def test_ratings_of_the_own_kind_are_predicted_higher(table, tiny, tmp_path):
     assert history["loss"][-1] < 0.5 < 2 < history["loss"][0], (
         "variance of the ratings: 4, of which the start knows some"
     )
-    vectors = model.item_tower.encode_own(table)
+    vectors = model.item_tower.encode_ids(table)
     scores = user_vectors(model, rated_history(rated), vectors, np.arange(2)) @ vectors.T
     assert scores[0, 0::2].min() > scores[0, 1::2].max() and scores[1, 1::2].min() > scores[1, 0::2].max()
 
@@ -111,7 +115,7 @@ def test_same_seed_same_result_other_seed_another(table, train_split, eval_split
 def test_the_best_epoch_is_kept(table, train_split, eval_split, tiny):
     model, history = _train(table, train_split, eval_split, tiny, epochs=8, patience=2, learning_rate=0.05)
     validation = Validation(model, eval_split, table, tiny.CONFIG.metric)
-    assert validation.value(model.item_tower.encode_own(table)) == pytest.approx(
+    assert validation.value(model.item_tower.encode_ids(table)) == pytest.approx(
         max(history[f"val_{tiny.CONFIG.metric}"]), abs=1e-6
     )
 
@@ -138,7 +142,7 @@ def test_nothing_positive_is_nothing_to_learn(table, train_split, tiny):
         {"dropout": 1.0},
         {"metric": "NDCG"},
         {"user_tower": "sequence", "loss": "profile_cosine"},
-        {"side_by_side": 3},
+        {"num_submodels": 3},
         {"hard_negatives": -1},
     ],
 )

@@ -1,4 +1,4 @@
-"""The start of item vectors, and the gain of an item as a candidate, on sums that a pencil can follow."""
+"""Initialisation of item vectors, and the scale of an item as a candidate, on sums that a pencil can follow."""
 
 import dataclasses
 
@@ -8,10 +8,10 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import ArpackError
 
 from trainer.keras import tf
-from trainer.retrieval.ensemble import with_gain
-from trainer.retrieval.model import Retrieval
+from trainer.retrieval.ensemble import with_scale
+from trainer.retrieval.model import ProfileRetrieval
 from trainer.retrieval.run import build
-from trainer.retrieval.svd_init import positive_matrix, spectral_vectors
+from trainer.retrieval.svd_init import positive_matrix, svd_vectors
 from trainer.retrieval.user_tower import ProfileTower
 
 
@@ -20,35 +20,35 @@ def test_items_of_one_audience_start_together_and_of_two_apart():
     chosen = sp.csr_matrix(
         np.kron(np.eye(2), np.ones((3, 2))).astype(np.float32)
     )  # users 0-2: items 0, 1; users 3-5: items 2, 3
-    vectors = spectral_vectors(chosen, dim=2, seed=1)
+    vectors = svd_vectors(chosen, dim=2, seed=1)
     cosines = vectors @ vectors.T
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     assert cosines[0, 1] > 0.9 and cosines[2, 3] > 0.9
     assert np.abs(cosines[:2, 2:]).max() < 0.35
-    np.testing.assert_array_equal(vectors, spectral_vectors(chosen, dim=2, seed=1))
+    np.testing.assert_array_equal(vectors, svd_vectors(chosen, dim=2, seed=1))
 
 
 @pytest.mark.parametrize("dim", [1, 3, 9])
 def test_more_dimensions_than_rank_and_items_without_anyone_stay_finite(dim):
     chosen = sp.csr_matrix(np.array([[1, 1, 0], [0, 1, 0]], np.float32))
-    np.testing.assert_allclose(np.linalg.norm(spectral_vectors(chosen, dim, seed=0), axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(svd_vectors(chosen, dim, seed=0), axis=1), 1, atol=1e-6)
 
 
 def test_where_the_iteration_finds_no_way_on_the_dense_decomposition_says_the_same(monkeypatch):
     chosen = sp.csr_matrix((np.random.default_rng(0).random((30, 12)) < 0.3).astype(np.float32))
-    expected = spectral_vectors(chosen, dim=4, seed=1)
+    expected = svd_vectors(chosen, dim=4, seed=1)
 
     def stuck(*_, **__):
         raise ArpackError(3)
 
     monkeypatch.setattr("trainer.retrieval.svd_init.svds", stuck)
-    got = spectral_vectors(chosen, dim=4, seed=1)
+    got = svd_vectors(chosen, dim=4, seed=1)
     np.testing.assert_allclose(
         got @ got.T, expected @ expected.T, atol=0.25
     )  # directions may change sign, and noise stays noise
     monkeypatch.setattr("trainer.retrieval.svd_init._DENSE_CELLS", 100)
     with pytest.raises(ArpackError):
-        spectral_vectors(chosen, dim=4, seed=1)
+        svd_vectors(chosen, dim=4, seed=1)
 
 
 def test_positive_matrix_counts_a_pair_once(train_split, table):
@@ -57,17 +57,17 @@ def test_positive_matrix_counts_a_pair_once(train_split, table):
     assert (matrix.sum(1) == 5).all() and not matrix[0, 1::2].any()  # user 0 knows five of the six even items
 
 
-def test_a_gain_scales_the_score_and_keeps_the_vector_unit():
-    """Gain 0.6 of the direction (1, 0): vector (0.6, 0, 0.8); a user (0.5, 0.5, 0) scores it 0.6 * 0.5."""
-    vector = with_gain(tf.constant([[1.0, 0.0]]), tf.constant([[0.6]])).numpy()
+def test_a_scale_scales_the_score_and_keeps_the_vector_unit():
+    """Scale 0.6 of the direction (1, 0): vector (0.6, 0, 0.8); a user (0.5, 0.5, 0) scores it 0.6 * 0.5."""
+    vector = with_scale(tf.constant([[1.0, 0.0]]), tf.constant([[0.6]])).numpy()
     np.testing.assert_allclose(vector, [[0.6, 0.0, 0.8]], atol=1e-6)
     assert float(vector @ [0.5, 0.5, 0.0]) == pytest.approx(0.3)
 
 
-def test_a_profile_adds_directions_whatever_their_gain(tiny):
-    tower = ProfileTower(tiny.DATA, dataclasses.replace(tiny.CONFIG, embedding_dim=3, item_gain=True))
+def test_a_profile_adds_directions_whatever_their_scale(tiny):
+    tower = ProfileTower(tiny.DATA, dataclasses.replace(tiny.CONFIG, embedding_dim=3, item_scale=True))
     tower.direction_prior.assign([0.0, 0.0])
-    vectors = with_gain(tf.constant([[1.0, 0.0], [0.0, 1.0]]), tf.constant([[0.9], [0.1]]))
+    vectors = with_scale(tf.constant([[1.0, 0.0], [0.0, 1.0]]), tf.constant([[0.9], [0.1]]))
     history = {
         "vectors": vectors[None],
         "events": tf.ones([1, 2], tf.int32),
@@ -78,14 +78,16 @@ def test_a_profile_adds_directions_whatever_their_gain(tiny):
     assert not tower.directions(tf.zeros([2, 3])).numpy().any()
 
 
-@pytest.mark.parametrize("gains", [[0.5, 0.5, 0.5], [0.9, 0.5, 0.2]])
-def test_an_item_does_not_predict_itself(tiny, gains):
-    """Of three orthogonal items one is chosen: less its own contribution nothing is predicted, so all of the unit target is missed."""
-    config = dataclasses.replace(tiny.CONFIG, embedding_dim=4, item_gain=True, loss="profile_cosine")
+@pytest.mark.parametrize("scales", [[0.5, 0.5, 0.5], [0.9, 0.5, 0.2]])
+def test_an_item_does_not_predict_itself(tiny, scales):
+    """Of three orthogonal items one is chosen: less its own contribution nothing is predicted, so all of the unit
+    target is missed.
+    """
+    config = dataclasses.replace(tiny.CONFIG, embedding_dim=4, item_scale=True, loss="profile_cosine")
     user = ProfileTower(tiny.DATA, config)
     user.direction_prior.assign([0.0] * 3)
-    vectors = with_gain(tf.eye(3), tf.constant(gains)[:, None])
-    model = Retrieval(lambda features, **_: vectors, user, np.ones(3) / 3, config)
+    vectors = with_scale(tf.eye(3), tf.constant(scales)[:, None])
+    model = ProfileRetrieval(lambda features, **_: vectors, user, np.ones(3) / 3, config, 8)
     batch = {
         "features": {}, "items": tf.constant([[0]]), "events": tf.ones([1, 1], tf.int32), "age_s": tf.zeros([1, 1]),
         "users": tf.zeros([1], tf.int32),
@@ -94,11 +96,11 @@ def test_an_item_does_not_predict_itself(tiny, gains):
     assert float(model.compute_loss(batch, training=False)) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_without_content_the_warm_items_start_at_the_spectral_vectors(table, train_split, tiny):
-    config = dataclasses.replace(tiny.CONFIG, use_attributes=False, item_gain=True)
+def test_without_content_the_warm_items_start_at_the_singular_vectors(table, train_split, tiny):
+    config = dataclasses.replace(tiny.CONFIG, use_attributes=False, item_scale=True)
     table.modalities = ()  # a catalogue of ids alone
     tower = build(table, train_split, tiny.DATA, config).item_tower
-    expected = spectral_vectors(positive_matrix(train_split, len(table)), config.embedding_dim - 1, config.seed)
+    expected = svd_vectors(positive_matrix(train_split, len(table)), config.embedding_dim - 1, config.seed)
     got = tower.encode(table)
-    np.testing.assert_allclose(got[:, :-1], 0.5 * expected, atol=1e-5)  # every gain starts at one half
+    np.testing.assert_allclose(got[:, :-1], 0.5 * expected, atol=1e-5)  # every scale starts at one half
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-5)

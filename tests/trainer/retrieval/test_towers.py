@@ -1,4 +1,6 @@
-"""Towers: unit vectors that nothing but an item's own, present content can change, and users whom the future cannot reach."""
+"""Towers: unit vectors that nothing but an item's own, present content can change, and users whom the future cannot
+reach.
+"""
 
 import dataclasses
 
@@ -86,8 +88,8 @@ def test_an_item_with_nothing_known_has_a_finite_unit_vector(tower, table):
 def test_unknown_and_last_id_both_have_finite_different_vectors(tower, table):
     """C30: there is a row for the unknown id, and the last known id is inside."""
     features = _features(table, tower, [11, 11])
-    features["own_row"] = tower.row_of_id(tf.constant(["item-11", "never seen"]))
-    assert features["own_row"].numpy().tolist() == [12, 0]
+    features["id_row"] = tower.row_of_id(tf.constant(["item-11", "never seen"]))
+    assert features["id_row"].numpy().tolist() == [12, 0]
     known, unknown = tower(features).numpy()
     assert np.isfinite([known, unknown]).all() and np.abs(known - unknown).max() > 1e-3
 
@@ -95,7 +97,7 @@ def test_unknown_and_last_id_both_have_finite_different_vectors(tower, table):
 def test_only_the_modalities_asked_for_are_built(table, train_split, tiny):
     config = dataclasses.replace(tiny.CONFIG, modalities=("audio",), use_attributes=False)
     tower = build(table, train_split, tiny.DATA, config).item_tower
-    assert tower.tokens == ("audio",) and "text_tokens" not in tower.inputs
+    assert [modality.name for modality in tower.modalities] == ["audio"] and "text_tokens" not in tower.inputs
     with pytest.raises(ValueError, match="no item has smell"):
         build(table, train_split, tiny.DATA, dataclasses.replace(tiny.CONFIG, modalities=("smell",)))
 
@@ -105,7 +107,8 @@ def test_gates_are_shares_of_what_is_present(tower, table):
     features["has_audio"] = tf.constant([0, 1], tf.int64)
     _, gates = tower.content(features)
     np.testing.assert_allclose(gates.numpy().sum(1), 1, atol=1e-5)
-    assert gates[0, tower.tokens.index("audio")] == 0 < gates[1, tower.tokens.index("audio")]
+    audio = list(tower.encoders).index("audio")
+    assert gates[0, audio] == 0 < gates[1, audio]
 
 
 def _history(seed: int, length: int, dim: int = 8):
@@ -158,14 +161,14 @@ def test_the_future_cannot_change_the_past(users):
         if name != "age_s":
             changed[name][:, 3:] = value[:, 3:]
     ordered = tf.constant([True])
-    before, after = (users.before_each(_tensors(h), ordered).numpy() for h in (history, changed))
+    before, after = (users.prefix_states(_tensors(h), ordered).numpy() for h in (history, changed))
     np.testing.assert_allclose(after[:, :4], before[:, :4], atol=1e-6)
     assert np.abs(after[:, 4] - before[:, 4]).max() > 1e-3
 
 
 def test_all_positions_at_once_equal_one_history_at_a_time(users):
     history = _history(4, 5)
-    together = users.before_each(_tensors(history), tf.constant([True])).numpy()
+    together = users.prefix_states(_tensors(history), tf.constant([True])).numpy()
     for length in range(5):
         part = {name: value[:, :length] for name, value in history.items()}
         part["age_s"] = part["age_s"] - history["age_s"][:, length]  # the request comes when the next interaction came
@@ -182,7 +185,7 @@ def test_a_set_is_read_without_its_own_element(tiny):
     users = ProfileTower(tiny.DATA, tiny.CONFIG)
     history = _history(6, 3)
     history["events"][:] = 1
-    others = users.before_each(_tensors(history), tf.constant([False])).numpy()[0]
+    others = users.prefix_states(_tensors(history), tf.constant([False])).numpy()[0]
     expected = history["vectors"][0, [1, 2]].sum(0) + users.prior(tf.zeros([1], tf.int32)).numpy()[0]
     np.testing.assert_allclose(others[0], expected / np.linalg.norm(expected), atol=1e-5)
 

@@ -1,4 +1,6 @@
-"""The search: it finds what is better, begins with what is configured, stops what falls behind, and goes on after a kill."""
+"""The search: it finds what is better, begins with what is configured, stops what falls behind, and goes on after a
+kill.
+"""
 
 import dataclasses
 import json
@@ -13,7 +15,7 @@ from trainer.config.engine import EngineConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import Range, TuningConfig, default_space
 from trainer.retrieval.run import run_fn
-from trainer.retrieval.run_tuning import tune_retrieval
+from trainer.retrieval.run_tuning import TuningRequest, tune_retrieval
 from trainer.retrieval.tuning import tune
 
 CONFIG = RetrievalConfig(metric="NDCG@10", history_dropout=0.3, batch_size=100)
@@ -134,35 +136,43 @@ def test_yaml_reads_as_a_space():
 def test_real_trainings_are_searched_and_the_trainer_takes_what_is_found(
     item_file, sequence_files, tiny, tmp_path, capsys
 ):
-    """A rate of almost nothing against one that learns; the table has no features, and the next trainer reads the found settings."""
-    config = dataclasses.replace(
-        tiny.CONFIG, spectral_start=False, metric="HR@1", epochs=6, patience=6, learning_rate=1e-6
-    )
+    """A rate of almost nothing against one that learns; the table has no features, and the next trainer reads the found
+    settings.
+    """
+    config = dataclasses.replace(tiny.CONFIG, svd_init=False, metric="HR@1", epochs=6, patience=6, learning_rate=1e-6)
     tuning = TuningConfig(trials=4, space={"learning_rate": Range(choices=(0.05,))})
     items = str(Path(item_file).parent)
-    options = {
-        "data": settings.to_json(tiny.DATA), "retrieval": settings.to_json(config), "tuning": settings.to_json(tuning),
-        "engine": settings.to_json(EngineConfig()),
-    }  # fmt: skip
-    found = tune_retrieval(
-        [sequence_files["train"]], [sequence_files["eval"]], items, options, str(tmp_path / "search"), "code"
+    request = TuningRequest(
+        train_files=[sequence_files["train"]],
+        eval_files=[sequence_files["eval"]],
+        items=items,
+        folder=str(tmp_path / "search"),
+        code="code",
+        data=tiny.DATA,
+        retrieval=config,
+        tuning=tuning,
+        engine=EngineConfig(),
     )
-    json.dumps(found)
-    assert found["best"] == {"learning_rate": 0.05} and found["value"] > found["start_value"]
+    found = tune_retrieval(request)
+    json.dumps(dataclasses.asdict(found))
+    assert found.best == {"learning_rate": 0.05} and found.value > found.start_value
     assert capsys.readouterr().err.count("  trial ") == 4
-    again = tune_retrieval(
-        [sequence_files["train"]], [sequence_files["eval"]], items, options, str(tmp_path / "search"), "code"
-    )
+    again = tune_retrieval(request)
     assert again == found and "  trial " not in capsys.readouterr().err
 
-    custom_config = {**options, "items": items, "checkpoints": str(tmp_path / "checkpoints")}
+    custom_config = {
+        "data": settings.to_json(tiny.DATA),
+        "retrieval": settings.to_json(config),
+        "engine": settings.to_json(EngineConfig()),
+        "items": items,
+        "checkpoints": str(tmp_path / "checkpoints"),
+    }
     arguments = {
         "train_files": [sequence_files["train"]],
         "eval_files": [sequence_files["eval"]],
         "transform_graph_path": None,
     }
     places = {"serving_model_dir": str(tmp_path / "model"), "model_run_dir": str(tmp_path / "run")}
-    del custom_config["tuning"]
     with pytest.raises(SettingsError, match="did you mean 'learning_rate'"):
         run_fn(
             types.SimpleNamespace(

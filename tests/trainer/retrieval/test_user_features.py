@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from trainer.config.retrieval import EncoderConfig
+from trainer.config.encoder import EncoderConfig
 from trainer.keras import tf
-from trainer.retrieval.model import train, user_vectors
 from trainer.retrieval.run import build
-from trainer.retrieval.user_features import ABSENT, NOBODY, UNKNOWN, UserOffset, read_known_users
+from trainer.retrieval.train import train
+from trainer.retrieval.user_features import ABSENT, UNKNOWN, UNKNOWN_USER, UserEmbedding, read_user_features
+from trainer.retrieval.validation import user_vectors
 
 LEAN = {"modalities": ("tags",), "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0), "content_epochs": 0}
 
@@ -31,7 +32,9 @@ def _user(user_id, camp=None, age=None):
 
 @pytest.fixture(scope="module")
 def user_file(tiny, tmp_path_factory):
-    """The 24 users of the checkerboard with the camp that they belong to, two whom no event names, and one with an odd camp."""
+    """The 24 users of the checkerboard with the camp that they belong to, two whom no event names, and one with an odd
+    camp.
+    """
     camps = ["even", "odd"]
     records = [_user(f"user-{user}", camps[user % 2], 20 + user) for user in range(24)]
     records += [
@@ -44,7 +47,7 @@ def user_file(tiny, tmp_path_factory):
 
 
 def test_columns_become_codes_and_z_scores(user_file, data, train_split, tiny):
-    users = read_known_users(user_file, data, train_split, dataclasses.replace(tiny.CONFIG, use_user_features=True))
+    users = read_user_features(user_file, data, train_split, dataclasses.replace(tiny.CONFIG, use_user_features=True))
     even, odd, rare, silent, nobody = users.rows_of(["new-even", "new-odd", "rare", "silent", "never heard of"])
     assert users.sizes == (4,)
     assert users.categories[[even, odd, rare, silent, nobody], 0].tolist() == [2, 3, UNKNOWN, ABSENT, ABSENT]
@@ -52,23 +55,25 @@ def test_columns_become_codes_and_z_scores(user_file, data, train_split, tiny):
     np.testing.assert_allclose(
         users.numbers[users.rows_of(["user-0"])[0]], [(20 - ages.mean()) / ages.std()], atol=1e-5
     )
-    assert (nobody, users.present[even].tolist(), users.numbers[rare].tolist()) == (NOBODY, [0.0], [0.0])
-    assert not users.own_rows.any(), "ids were not asked for"
+    assert (nobody, users.present[even].tolist(), users.numbers[rare].tolist()) == (UNKNOWN_USER, [0.0], [0.0])
+    assert not users.id_rows.any(), "ids were not asked for"
 
 
 def test_nothing_asked_for_is_nothing_known(user_file, data, train_split, tiny):
-    assert read_known_users(user_file, data, train_split, tiny.CONFIG) is None
+    assert read_user_features(user_file, data, train_split, tiny.CONFIG) is None
 
 
 @pytest.mark.parametrize("way", [{"user_tower": "profile"}, {"user_tower": "both", "loss": "full_softmax"}])
 def test_somebody_without_a_history_is_served_by_what_is_known(
     table, train_split, eval_split, user_file, data, tiny, way
 ):
-    """The camp says which items: for a new person of the even camp the even items come before all odd ones, and the other way round."""
+    """The camp says which items: for a new person of the even camp the even items come before all odd ones, and the
+    other way round.
+    """
     config = dataclasses.replace(
         tiny.CONFIG, **LEAN, use_user_features=True, epochs=20, learning_rate=0.05, history_dropout=0.9, **way
     )
-    users = read_known_users(user_file, data, train_split, config)
+    users = read_user_features(user_file, data, train_split, config)
     model = build(table, train_split, data, config, users)
     known = dataclasses.replace(train_split, known_rows=users.rows_of(train_split.user_ids))
     train(model, known, _nobody(eval_split), table, verbose=0)
@@ -79,7 +84,7 @@ def test_somebody_without_a_history_is_served_by_what_is_known(
         ordered=np.ones(2, bool),
         known_rows=users.rows_of(newcomers.user_ids),
     )
-    vectors = model.item_tower.encode_own(table)
+    vectors = model.item_tower.encode_ids(table)
     scores = user_vectors(model, newcomers, vectors, np.arange(2)) @ vectors.T
     assert scores[0, 0::2].min() > scores[0, 1::2].max()
     assert scores[1, 1::2].min() > scores[1, 0::2].max()
@@ -94,16 +99,16 @@ def _nobody(split):
 def test_an_unknown_id_has_a_trained_row_and_the_last_known_one_is_inside(data, train_split, tiny):
     """C30: rows = known ids and one for all others; both give finite vectors, different from each other."""
     config = dataclasses.replace(tiny.CONFIG, use_user_id=True, user_id_dropout=0.5)
-    users = read_known_users(None, data, train_split, config)
-    assert len(users.user_ids) == 24 and users.own_rows.max() == 24
-    offset = UserOffset(users, 8, config)
-    assert offset.own.shape == (25, 8)
+    users = read_user_features(None, data, train_split, config)
+    assert len(users.user_ids) == 24 and users.id_rows.max() == 24
+    embedding = UserEmbedding(users, 8, config)
+    assert embedding.id_embedding.shape == (25, 8)
     rows = tf.constant(users.rows_of(["user-23", "never heard of"]))
-    assert rows.numpy().tolist() == offset.row_of_id(tf.constant(["user-23", "never heard of"])).numpy().tolist()
+    assert rows.numpy().tolist() == embedding.row_of_id(tf.constant(["user-23", "never heard of"])).numpy().tolist()
     with tf.GradientTape() as tape:
-        total = sum(tf.reduce_sum(offset(rows[:1], training=True)) for _ in range(20))
-    gradient = tf.convert_to_tensor(tape.gradient(total, offset.own)).numpy()
-    assert gradient[0].all() and gradient[users.own_rows[rows[0]]].all(), "hidden in some steps, shown in others"
-    offset.own.assign_add(tf.random.stateless_normal(offset.own.shape, [1, 2]))
-    known, unknown = offset(rows).numpy()
+        total = sum(tf.reduce_sum(embedding(rows[:1], training=True)) for _ in range(20))
+    gradient = tf.convert_to_tensor(tape.gradient(total, embedding.id_embedding)).numpy()
+    assert gradient[0].all() and gradient[users.id_rows[rows[0]]].all(), "hidden in some steps, shown in others"
+    embedding.id_embedding.assign_add(tf.random.stateless_normal(embedding.id_embedding.shape, [1, 2]))
+    known, unknown = embedding(rows).numpy()
     assert np.isfinite([known, unknown]).all() and np.abs(known - unknown).max() > 1e-3

@@ -1,0 +1,27 @@
+"""Settings of the self-supervised pretraining of the content encoders. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """Masked prediction of the catalogue's own words, sounds and pictures, without any interaction."""
+
+    # Those that the catalogue has take part.
+    modalities: tuple[Literal["text", "audio", "video"], ...] = ("text", "audio", "video")
+    mask_words: float = 0.15  # share of an item's words to be predicted
+    mask_patches: float = 0.5  # share of an item's patches to be predicted
+    epochs: int = 60  # at most
+    patience: int = 8  # epochs without a smaller error on items held out before a modality stops
+    batch_size: int = 32  # items a step
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        for name in ("mask_words", "mask_patches"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected a share between 0 and 1")

@@ -1,0 +1,108 @@
+"""Training of the two-tower model: on interactions, then of the content encoders, then of their shrinkage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from components.datasets.interactions import Interactions
+from trainer.batches import TrainingBatches
+from trainer.checkpoints import Checkpoints
+from trainer.config.engine import EngineConfig
+from trainer.content.fit import fit_content
+from trainer.data import ItemTable
+from trainer.keras import tf
+from trainer.loop import ProgressBar, Stopping, fit
+from trainer.retrieval.model import Retrieval
+from trainer.retrieval.validation import Validation
+
+_NOT_DECAYED = ["gains", "prior", "bias", "gamma", "beta", "rating"]  # weights that have no reason to be small
+SHRINKAGES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # interactions at which content counts as much as the id embedding
+
+
+def train(
+    model: Retrieval,
+    train_split: Interactions,
+    eval_split: Interactions,
+    table: ItemTable,
+    log_dir: Path | None = None,
+    verbose: int = 1,
+    engine: EngineConfig | None = None,
+    checkpoints: Checkpoints | None = None,
+    callbacks: Iterable[tf.keras.callbacks.Callback] = (),
+) -> tf.keras.callbacks.History:
+    """Fits id embeddings and user tower, then the content encoders, then the shrinkage from id embeddings to content.
+
+    Runs in the strategy that is in scope, in which the model was built; the item tower has prepared the table.
+    log_dir: folder for TensorBoard.
+    verbose: 0 = no progress bar.
+    checkpoints: where the first part goes on after a kill; the others start again, from the same weights.
+    Returns the logs of each epoch; its `content` is the report of `fit_content`, where the tower has content.
+    """
+    callbacks = [*callbacks, *([ProgressBar("behaviour")] if verbose else [])]
+    if log_dir is not None:
+        callbacks.append(tf.keras.callbacks.TensorBoard(str(log_dir), write_graph=False))
+    history = fit_interactions(model, train_split, eval_split, table, engine, checkpoints, callbacks)
+    config = model.config
+    tf.keras.utils.set_random_seed(config.seed)  # the rest does not depend on whether the first part was resumed
+    if model.item_tower.encoders:
+        history.content = fit_content(model.item_tower, table, np.flatnonzero(table.arrays["id_row"]), config)
+        if len(eval_split):
+            _choose_shrinkage(model, table, Validation(model, eval_split, table, config.metric))
+    return history
+
+
+def fit_interactions(
+    model: Retrieval,
+    train_split: Interactions,
+    eval_split: Interactions,
+    table: ItemTable,
+    engine: EngineConfig | None = None,
+    checkpoints: Checkpoints | None = None,
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+) -> tf.keras.callbacks.History:
+    """Fits id embeddings and user tower until the validation metric stops improving; arguments as in `train`."""
+    config, engine = model.config, engine or EngineConfig()
+    batches = TrainingBatches(
+        train_split,
+        table,
+        ("id_row",),
+        config.batch_size,
+        config.items_per_step,
+        model.history_length,
+        config.seed,
+        few_shapes=engine.xla,
+    )
+    for layer in model.item_tower.content_layers:
+        layer.trainable = False
+    model.compile(optimizer=_optimizer(model, batches.steps_per_epoch, engine))
+    validation = Validation(model, eval_split, table, config.metric)
+    stopping = Stopping(config.metric, lambda: validation.value(model.item_tower.encode_ids(table)), config.patience)
+    history = fit(model, batches, config.epochs, stopping if len(eval_split) else None, callbacks, checkpoints, engine)
+    for layer in model.item_tower.content_layers:
+        layer.trainable = True
+    return history
+
+
+def _optimizer(model: Retrieval, steps_per_epoch: int, engine: EngineConfig) -> tf.keras.optimizers.Optimizer:
+    """AdamW as configured, its loss scaled where gradients would underflow in 16 bits."""
+    config = model.config
+    rate = config.learning_rate
+    if config.cosine_decay:
+        rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * config.epochs, alpha=0.02)
+    optimizer = tf.keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=_NOT_DECAYED)
+    if engine.precision == "mixed_float16":
+        return tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def _choose_shrinkage(model: Retrieval, table: ItemTable, validation: Validation) -> None:
+    """Sets the tower's shrinkage to the value with the best validation metric."""
+    values = []
+    for shrinkage in SHRINKAGES:
+        model.item_tower.shrinkage.assign(shrinkage)
+        values.append(validation.value(model.item_tower.encode(table)))
+    model.item_tower.shrinkage.assign(SHRINKAGES[int(np.argmax(np.nan_to_num(values)))])

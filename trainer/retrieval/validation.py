@@ -1,0 +1,80 @@
+"""Full-ranking validation of the retrieval model: every user of a split ranks the whole catalogue.
+
+B users, N items, D embedding_dim.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+
+from components.datasets.interactions import Interactions, window
+from trainer.data import ItemTable
+from trainer.evaluation import metrics
+from trainer.keras import tf
+from trainer.retrieval.model import Retrieval
+
+_INTERACTIONS_AT_ONCE = 2_000_000  # of validation, as matrices in memory
+
+
+class Validation:
+    """Ranks the whole catalogue for every user of a split, with the items of their history hidden."""
+
+    def __init__(self, model: Retrieval, sequences: Interactions, table: ItemTable, metric: str):
+        """metric: name and cutoff, as in NDCG@10."""
+        self.model, self.sequences, self.table, self.metric = model, sequences, table, metric
+        self._block: tuple[np.ndarray, sp.csr_matrix, sp.csr_matrix] | None = None
+
+    def value(self, vectors: np.ndarray, candidates: np.ndarray | None = None) -> float:
+        """The metric's mean over the users, NaN where none has a target.
+
+        vectors: float32 [N, D], of all items.
+        candidates: bool [N], the items to be ranked; all where None.
+        """
+        cutoff = int(self.metric.partition("@")[2])
+        values = []
+        for users in self.sequences.blocks(_INTERACTIONS_AT_ONCE):
+            if self._block is None or not np.array_equal(self._block[0], users):
+                self._block = (users, *targets_and_history(self.sequences, len(self.table), users))
+
+            def scores(rows: np.ndarray, users: np.ndarray = users) -> np.ndarray:
+                return user_vectors(self.model, self.sequences, vectors, users[rows]) @ vectors.T
+
+            result = metrics.evaluate(scores, *self._block[1:], cutoffs=(cutoff,), candidates=candidates)
+            values.append(result.values[self.metric])
+        joined = np.concatenate([np.zeros(0), *values])
+        return float(joined.mean()) if len(joined) else float("nan")
+
+
+def user_vectors(model: Retrieval, sequences: Interactions, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Unit vectors of some users, from the history of their split.
+
+    vectors: float32 [N, D], of all items.
+    rows: int [B], users of `sequences`.
+    Returns float32 [B, D].
+    """
+    history = window(sequences, rows, sequences.num_history[rows], model.history_length)
+    inputs = (history.items, history.events, history.age_s, sequences.feature_rows(rows))
+    return model.encode_users(tf.constant(vectors), *map(tf.constant, inputs)).numpy()
+
+
+def targets_and_history(
+    sequences: Interactions, num_items: int, users: np.ndarray | None = None
+) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """What is to be found (the positives of the split) and what is hidden (the history): sparse [B, N] each.
+
+    users: int [B], rows in ascending order without a gap; all where None.
+    """
+    users = np.arange(len(sequences)) if users is None else users
+    first, last = (sequences.splits[users[0]], sequences.splits[users[-1] + 1]) if len(users) else (0, 0)
+    items, positives = sequences.items[first:last], sequences.positives[first:last]
+    starts = sequences.splits[users] - first
+    rows = np.repeat(np.arange(len(users)), sequences.splits[users + 1] - sequences.splits[users])
+    is_history = np.arange(len(rows)) - starts[rows] < sequences.num_history[users][rows]
+
+    def matrix(which: np.ndarray) -> sp.csr_matrix:
+        found = sp.csr_matrix((np.ones(int(which.sum())), (rows[which], items[which])), (len(users), num_items))
+        found.data[:] = 1
+        return found
+
+    return matrix(~is_history & positives), matrix(is_history)
