@@ -1,4 +1,7 @@
-"""Does any damaged file crash, hang or poison the decoder? Mutated headers, truncated, spliced and shuffled files of every format."""
+"""Does any damaged file crash, hang or poison the decoder, or the reader of tables?
+
+Media: mutated headers, truncated, spliced and shuffled files of every format. Tables: `fuzz_tables`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import collections
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import fuzz_tables
 from benchmarks.clips import encode, music, pictures
 from components.media.errors import MediaError
 from components.media.extract import MediaArrays
@@ -23,7 +28,10 @@ GOALS = (
     {"case": "media", "metric": "crashes", "at_most": 0},
     {"case": "media", "metric": "hangs", "at_most": 0},
     {"case": "media", "metric": "not_finite", "at_most": 0},
+    {"case": "tables", "metric": "inputs", "at_least": fuzz_tables.INPUTS},
+    *({"case": "tables", "metric": metric, "at_most": 0} for metric in fuzz_tables.FAULTS),
 )
+CASES = ("media", "tables")
 LIMITS = Limits(time_s=10.0, memory_bytes=1 << 30)
 BATCH_LIMIT_S = 600.0  # some twenty times what a batch takes
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,11 +64,17 @@ VIDEO = [
 VIDEO += [("flv", "libx264")]
 
 
-def run(data_dir: Path | None = None) -> list[dict]:
-    """Rows of evaluation.md: decodes, `rejects_<reason>`, and the crashes and hangs of whole processes that decode as the pipeline does.
+def run(data_dir: Path | None = None, cases: Sequence[str] = CASES) -> list[dict]:
+    """Rows of evaluation.md for the cases `media` and `tables`.
 
-    data_dir: ignored; the files are encoded here, the mutations are the same in every run.
+    data_dir: ignored; the files are made here, the damage is the same in every run.
     """
+    media = media_rows() if "media" in cases else []
+    return media + (fuzz_tables.rows() if "tables" in cases else [])
+
+
+def media_rows() -> list[dict]:
+    """Decodes, `rejects_<reason>`, and the crashes and hangs of whole processes that decode as the pipeline does."""
     counts: collections.Counter[str] = collections.Counter(
         dict.fromkeys(("decodes", "not_finite", "crashes", "hangs"), 0)
     )

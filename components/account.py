@@ -15,8 +15,8 @@ class AccountError(RuntimeError):
 def check_account(summary: Mapping[str, Any]) -> None:
     """Raise AccountError unless rows = accepted + rejected + exact copies in each file of a table's summary.
 
-    summary: as `components.rejects.WriteRejects` writes it, with `files`: by file the number of rows that its reader saw,
-    and those that came out as accepted, rejected or copies.
+    summary: as `components.rejects.WriteRejects` writes it, with `files`: by file the number of rows that its reader
+    saw, and those that came out as accepted, rejected or copies.
     """
     for path, counts in sorted(summary["files"].items()):
         parts = {kind: counts.get(kind, 0) for kind in (ACCEPTED, REJECTED, COPIES)}

@@ -36,7 +36,7 @@ def split_uri(examples: Artifact, split: str) -> str:
 
 
 class WriteRecords(beam.PTransform):
-    """Writes serialized Examples as gzipped TFRecords into a split's folder; an empty collection gives an empty file."""
+    """Writes serialized Examples as gzipped TFRecords into a split's folder; none give an empty file."""
 
     def __init__(self, uri: str):
         super().__init__()

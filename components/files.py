@@ -16,8 +16,8 @@ def is_remote(path: str) -> bool:
 def matching_files(path: str) -> list[str]:
     """The files behind a path, sorted; none where there is none.
 
-    path: a file, a folder (all files below it) or a glob, local or on a file system that Beam knows. Locally a part of the
-    path that exists under its very name is no pattern: `[2025] events.csv`, `Music [FLAC]/*.csv`.
+    path: a file, a folder (all files below it) or a glob, local or on a file system that Beam knows. Locally a part of
+    the path that exists under its very name is no pattern: `[2025] events.csv`, `Music [FLAC]/*.csv`.
     Raises OSError where a remote file system cannot be asked.
     """
     if is_remote(path):

@@ -28,10 +28,10 @@ def reject(stage: str, source: str, line: int | None, item_id: str | None, reaso
 class WriteRejects(beam.PTransform):
     """Writes the rejected records of a step and its counts: `rejects.jsonl` and `summary.json` in a folder.
 
-    Takes {"accepted", "rejects", "exact_copies", "by_file", "cells", anything else}; all but the first two may be missing.
-    `rejects` are dicts (see `reject`), `by_file` ((file, kind of row), number) with the kinds of `components.account`, and
-    `cells` texts on single cells, which are counted. Of any other collection the elements are counted in the summary's
-    `notes`, under its name. `rows` are the accepted, the rejected and the exact copies.
+    Takes {"accepted", "rejects", "exact_copies", "by_file", "cells", anything else}; all but the first two may be
+    missing. `rejects` are dicts (see `reject`), `by_file` ((file, kind of row), number) with the kinds of
+    `components.account`, and `cells` texts on single cells, which are counted. Of any other collection the elements
+    are counted in the summary's `notes`, under its name. `rows` are the accepted, the rejected and the exact copies.
     """
 
     def __init__(self, uri: str, notes: dict[str, Any] | None = None):
@@ -67,7 +67,8 @@ class _Count(beam.PTransform):
                 "cells": lambda note: ("cells", note),
             }.get(name, lambda _, name=name: ("count", name))
             counted.append(collection | f"Key {name}" >> beam.Map(lambda element, key=key: (key(element), 1)))
-        return counted | "JoinCounts" >> beam.Flatten() | "SumCounts" >> beam.CombinePerKey(sum)  # type: ignore[arg-type]
+        total = beam.CombinePerKey(sum)  # type: ignore[arg-type]
+        return counted | "JoinCounts" >> beam.Flatten() | "SumCounts" >> total
 
 
 def _one_file(path: str) -> beam.PTransform:

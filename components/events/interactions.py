@@ -24,9 +24,9 @@ TIMED_KINDS = ("time", "time_per_user")  # these split kinds cannot place an eve
 class Interactions(beam.PTransform):
     """Builds each user's sequence of interactions from {"events", "catalogue"} (tf.train.Examples).
 
-    Gives `sequences` (UserSequences), `accepted` (the (user id, fields of an Event) that they were made of) and `rejects`:
-    unknown_item, unknown_event (no rule), missing_timestamp (where other events have one, or the split needs one),
-    bad_split (split.kind "given" without a known name).
+    Gives `sequences` (UserSequences), `accepted` (the (user id, fields of an Event) that they were made of) and
+    `rejects`: unknown_item, unknown_event (no rule), missing_timestamp (where other events have one, or the split
+    needs one), bad_split (split.kind "given" without a known name).
     """
 
     def __init__(self, data: DataConfig):
@@ -116,7 +116,8 @@ def _fault(row: Mapping[str, Any], data: DataConfig, known: Set[str], timed: boo
 
 
 class WriteInteractions(beam.PTransform):
-    """Writes what `Interactions` gives: Examples of each split, rejects, and a summary whose notes count the sequences."""
+    """Writes what `Interactions` gives: Examples of each split, rejects, and a summary whose notes count the
+    sequences."""
 
     def __init__(self, split_uris: Mapping[str, str], rejects_uri: str):
         super().__init__()

@@ -1,8 +1,9 @@
 """One user's events to the sequences of train, eval and test (docs/architecture.md, "Sequences"): pure functions.
 
-Order: by time; events of one moment, and events without time, by a stable hash of user and item, so that no order is made up from the ids.
-Exact copies drop out. Consecutive events of the user on one item are one visit: the strongest event (by its rule's weight) names it and
-gives its value, and its time is that of its last event, so that nothing in it is later than its own time.
+Order: by time; events of one moment, and events without time, by a stable hash of user and item, so that no order is
+made up from the ids. Exact copies drop out. Consecutive events of the user on one item are one visit: the strongest
+event (by its rule's weight) names it and gives its value, and its time is that of its last event, so that nothing in
+it is later than its own time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who and what belongs to train, eval and test: pure functions of one user's events, deterministic on every machine.
 
-No part ever begins inside a moment: events of equal time are always in one part, so that what is called history is strictly earlier than
-every target.
+No part ever begins inside a moment: events of equal time are always in one part, so that what is called history is
+strictly earlier than every target.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Cuts(NamedTuple):
 def quantile_cuts(counts: Sequence[tuple[int, int]], split: SplitConfig) -> Cuts:
     """Cuts over all events: the last `test_share` of them is test, the `eval_share` before it eval.
 
-    counts: (time, number of events), by time. A moment that lies across a cut goes to the later part, but the first moment is train.
+    counts: (time, number of events), by time. A moment that lies across a cut goes to the later part, but the first
+    moment is train.
     """
     total = sum(count for _, count in counts)
     test_at = total - _part(total, split.test_share)
@@ -53,7 +54,8 @@ def quantile_cuts(counts: Sequence[tuple[int, int]], split: SplitConfig) -> Cuts
 
 
 def last_cuts(times_s: Sequence[int], split: SplitConfig) -> Cuts:
-    """Cuts over one user's events (sorted times): at least one is held out for each wanted part, if there are MIN_EVENTS_PER_USER."""
+    """Cuts over one user's events (sorted times): at least one is held out for each wanted part, if there are
+    MIN_EVENTS_PER_USER."""
     if len(times_s) < MIN_EVENTS_PER_USER:
         return Cuts(NEVER, NEVER)
     num_test = _part(len(times_s), split.test_share)
@@ -64,7 +66,8 @@ def last_cuts(times_s: Sequence[int], split: SplitConfig) -> Cuts:
 
 
 def fold_in_cut(times_s: Sequence[int]) -> float:
-    """The time from which a held-out user's events (sorted times, at least one) are targets; before it, they are the history."""
+    """The time from which a held-out user's events (sorted times, at least one) are targets; before it, they are the
+    history."""
     return times_s[-_part(len(times_s), 1 - FOLD_IN_SHARE)]
 
 
@@ -87,7 +90,8 @@ def _part(count: int, share: float) -> int:
 
 
 def _moment_after(times_s: Sequence[int], index: int) -> float:
-    """The time at `index`; where the event before it has the same time, the next later one (the moment stays in the earlier part)."""
+    """The time at `index`; where the event before it has the same time, the next later one (the moment stays in the
+    earlier part)."""
     index = max(index, 0)
     before = times_s[index - 1] if index else -NEVER
     return next((time_s for time_s in times_s[index:] if time_s > before), NEVER)

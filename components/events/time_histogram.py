@@ -13,8 +13,9 @@ MAX_BUCKETS = 100_000
 class TimeHistogram(beam.CombineFn):
     """Times in seconds → sorted list of (time, count).
 
-    While there are at most MAX_BUCKETS distinct times, counts are exact per second. Beyond, times are rounded down to a power of two of
-    seconds, the smallest that fits: this depends on the data alone and not on how the runner cut it up, so that every run gives the same.
+    While there are at most MAX_BUCKETS distinct times, counts are exact per second. Beyond, times are rounded down to
+    a power of two of seconds, the smallest that fits: this depends on the data alone and not on how the runner cut it
+    up, so that every run gives the same.
     """
 
     Accumulator = tuple[int, Counter]

@@ -35,10 +35,11 @@ def table_and_columns(data: DataConfig, name: str) -> tuple[TableConfig, tuple[C
 
 
 def wanted_names(found: Iterable[str] | None, table: TableConfig, columns: Sequence[Column]) -> dict[str, str]:
-    """The name in the file of each of the columns: stated, the contract's own, or the one near miss of it that is there.
+    """The name in the file of each of the columns: stated, the contract's own, or the one near miss of it that is
+    there.
 
-    found: the file's names. A near miss differs in case, blanks, dashes and underscores alone. A column that is not there
-    keeps its name.
+    found: the file's names. A near miss differs in case, blanks, dashes, dots, colons and underscores alone. A column
+    that is not there keeps its name.
     """
     names = {column.name: table.columns.get(column.name, column.name) for column in columns}
     found = list(found or ())
@@ -78,8 +79,8 @@ def missing_columns(
 ) -> str:
     """What is wrong with a file's columns, "" where nothing is.
 
-    found: the file's names. names: from `wanted_names`. is_header: whether the file can have no other columns, as with a
-    header; then the columns that settings name must be there, too, and not only the required ones.
+    found: the file's names. names: from `wanted_names`. is_header: whether the file can have no other columns, as with
+    a header; then the columns that settings name must be there, too, and not only the required ones.
     """
     read = [name for name in found if name in names.values()]
     if twice := [name for name, count in Counter(read).items() if count > 1]:
@@ -112,4 +113,4 @@ def _meant(found: list[str], names: dict[str, str], columns: Sequence[Column]) -
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold())
+    return re.sub(r"[\s_.:-]+", "", name.casefold())

@@ -1,9 +1,9 @@
 """Parses delimited text into records (RFC 4180), each with the line on which it starts.
 
 A quoted value may hold line breaks, so one odd quote can swallow the rows after it. Two rules keep that from passing
-unseen. A record over several lines that is not a whole row costs its first line, and reading goes on at its second, if a
-later line looks like a row of its own; else the record costs one reject. A record over several lines that is a whole row,
-but whose first and another line look like one, too, is rejected line by line, unless the table states its quotes.
+unseen. A record over several lines that is not a whole row costs its first line, and reading goes on at its second, if
+a later line looks like a row of its own; else the record costs one reject. A record over several lines that is a whole
+row, but has a line that looks like one in it, is rejected line by line, unless the table states its quotes.
 """
 
 from __future__ import annotations
@@ -219,15 +219,15 @@ class _QuotedRecords:
             reaching = f" up to line {last}" if len(lines) > 1 else ""
             detail = f"got {len(record.fields)} fields{reaching}, expected {self._num_fields}"
             yield Record(record.line, [], "field_count", detail)
-        elif swallowed and not self._stated and self._looks_like_a_row(lines[0]):
+        elif swallowed and not self._stated:
             detail = f"a quote from line {record.line} to {last} holds lines that look like rows of their own; {ADVICE}"
             yield from (Record(line, [], "bad_quotes", detail) for line in range(record.line, last + 1))
         else:
             yield record
 
     def _looks_like_a_row(self, text: str) -> bool:
-        """Whether a line by itself could be one: as many fields as the header, and no prose, whose commas have blanks after
-        them and whose first words are more than one."""
+        """Whether a line by itself could be one: as many fields as the header, and no prose, whose commas have blanks
+        after them and whose first words are more than one."""
         cells = text.rstrip("\n").split(self._separator)
         if len(cells) != self._num_fields and '"' in text:
             cells = next(csv.reader([text], delimiter=self._separator, skipinitialspace=self._separator != " "), cells)

@@ -14,8 +14,8 @@ from components.tables.readers import STAGE, Row
 class KeepFirst(beam.PTransform):
     """Keeps one row of each key: the first by file name and line.
 
-    key: of a row; equal keys are the same thing. Rows → `rows`, `copies` (later rows that are equal in every column) and
-    `rejects` (any other later row, duplicate_id, naming both lines).
+    key: of a row; equal keys are the same thing. Rows → `rows`, `copies` (later rows that are equal in every column)
+    and `rejects` (any other later row, duplicate_id, naming both lines).
     """
 
     def __init__(self, key: Callable[[Row], Any]):

@@ -21,8 +21,8 @@ DEFAULT_EVENT = "play"  # what an event is that does not say what it is
 class TableToExamples(beam.PTransform):
     """Reads a table and writes its rows as Examples, its rejects, and the account of every file.
 
-    Pipeline → Examples in `examples_uri`, rejects and summary in `rejects_uri`. Of the rows of one id the first stands in
-    catalogue and users; events lose exact copies and keep the place of the first.
+    Pipeline → Examples in `examples_uri`, rejects and summary in `rejects_uri`. Of the rows of one id the first stands
+    in catalogue and users; events lose exact copies and keep the place of the first.
     """
 
     def __init__(self, name: str, columns: tuple[Column, ...], facts: TableFacts, examples_uri: str, rejects_uri: str):

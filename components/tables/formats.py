@@ -1,4 +1,5 @@
-"""Opens a file of a table as raw rows: CSV, JSON and Parquet, plain or gzipped, through Beam's file systems (local, gs://).
+"""Opens a file of a table as raw rows: CSV, JSON and Parquet, plain or gzipped, through Beam's file systems (local,
+gs://).
 
 A row that cannot be read carries the reason instead of cells. What makes the whole file unreadable is a `TableError`.
 """
@@ -35,7 +36,8 @@ _UNREADABLE = (OSError, EOFError, UnicodeError, zlib.error, pyarrow.ArrowExcepti
 class RawTable(NamedTuple):
     """An open file: its column names (None where each row says them, in JSON), and how its quotes are read.
 
-    `read` gives its rows, once, in file order; its argument names the columns that are looked at, others may be left out.
+    `read` gives its rows, once, in file order; its argument names the columns that are looked at, others may be left
+    out.
     """
 
     columns: list[str] | None

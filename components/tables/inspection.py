@@ -1,4 +1,5 @@
-"""Looks at a table's files before anything is computed: are they there, have they the columns, what unit have the times?
+"""Looks at a table's files before anything is computed: are they there, have they the columns, what unit have the
+times?
 
 What is wrong with a table as a whole is a `TableError` here.
 """
@@ -84,8 +85,8 @@ def inspect_table(table: TableConfig, columns: tuple[Column, ...], now_s: float 
 def table_files(path: str) -> tuple[str, ...]:
     """The files of a table, sorted.
 
-    Of a folder or a pattern, files that begin with a dot or an underscore are left out, as the marks of Spark are, and of
-    a folder those that are no tables. Raises TableError where there is none.
+    Of a folder or a pattern, files that begin with a dot or an underscore are left out, as the marks of Spark are, and
+    of a folder those that are no tables. Raises TableError where there is none.
     """
     try:
         found = matching_files(path)

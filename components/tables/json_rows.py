@@ -16,7 +16,8 @@ _NEXT_OBJECT = re.compile(r"\}\s*,\s*(?=\{)")
 
 
 def json_rows(lines: Iterable[str], table: TableConfig) -> Iterator[RawRow]:
-    """The objects of a file, each with the line on which it starts; what is no object is a row with the reason bad_json.
+    """The objects of a file, each with the line on which it starts; what is no object is a row with the reason
+    bad_json.
 
     A file that begins with a bracket is one array and read as a whole, any other has an object a line.
     """

@@ -1,4 +1,5 @@
-"""Reads Parquet files into rows, cell by cell where a whole column cannot be converted: a bad cell costs its row alone."""
+"""Reads Parquet files into rows, cell by cell where a whole column cannot be converted: a bad cell costs its row
+alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Converts times to whole seconds since 1970 (UTC, rounded down): their unit, their written forms, their plausible span.
+"""Converts times to whole seconds since 1970 (UTC, rounded down): their unit, their written forms, their plausible
+span.
 
 Nothing is guessed: what could be read in two ways is refused, in words that say what would be read.
 """
@@ -32,6 +33,7 @@ _UNITS_FROM: tuple[tuple[int, TimeUnit], ...] = (
 
 YEAR_1000_S, YEAR_1800_S, YEAR_1990_S, YEAR_2100_S = -30_610_224_000, -5_364_662_400, 631_152_000, 4_102_444_800
 DAY_S = 86_400
+MAX_DIGITS = 28  # of a time as a number: what decimal arithmetic takes exactly
 
 _PLAIN_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")  # no exponent: 1.46E+09 is a time that a spreadsheet has rounded
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -41,6 +43,7 @@ _NO_DATE = re.compile(r"0000(-00-00([T ][0:.]*)?)?Z?|[+-]?0+(\.0*)?")  # how dat
 _ZONE_NAME = re.compile(r"(Z|[+-][0-9]{2}:?(?:[0-9]{2})?)\[[\w/+-]+\]")  # Java: the name after an exact offset
 _ZONE = re.compile(r"\s*(Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?)", re.IGNORECASE)
 _CLOCK = r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.:][0-9]+)?)?\s*(?P<half>[AP]M)?"
+_CLOCK_AND_ZONE = rf"{_CLOCK}(?P<zone>{_ZONE.pattern})?"
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = f"(?P<month>{'|'.join(_MONTHS)})[a-z]*"
 _NAMED_MONTH_FORMS = tuple(
@@ -49,9 +52,9 @@ _NAMED_MONTH_FORMS = tuple(
         # Mon Jan 01 12:00:00 UTC 2024 (Java, C), Mon Jan  1 12:00:00 2024 (Python)
         rf"[a-z]{{3}} {_MONTH}\s+(?P<day>[0-9]{{1,2}}) {_CLOCK}(?P<zone>\s+(UTC|GMT|Z))? (?P<year>[0-9]{{4}})",
         # Mon, 01 Jan 2024 12:00:00 +0000 (mail, HTTP), 01-Jan-2024 12:00:00
-        rf"([a-z]{{3}},\s+)?(?P<day>[0-9]{{1,2}})[ -]{_MONTH}[ -](?P<year>[0-9]{{4}})( {_CLOCK}(?P<zone>{_ZONE.pattern})?)?",
+        rf"([a-z]{{3}},\s+)?(?P<day>[0-9]{{1,2}})[ -]{_MONTH}[ -](?P<year>[0-9]{{4}})( {_CLOCK_AND_ZONE})?",
         # Jan  1 2024 12:00PM (SQL Server), January 1, 2024
-        rf"{_MONTH}\s+(?P<day>[0-9]{{1,2}}),?\s+(?P<year>[0-9]{{4}})(,? {_CLOCK}(?P<zone>{_ZONE.pattern})?)?",
+        rf"{_MONTH}\s+(?P<day>[0-9]{{1,2}}),?\s+(?P<year>[0-9]{{4}})(,? {_CLOCK_AND_ZONE})?",
     )
 )
 _ISO = isoparser(sep="T")
@@ -78,8 +81,8 @@ WIDEST_SPAN = TimeSpan(YEAR_1000_S, YEAR_2100_S)
 
 
 def plausible_span(column: str, table: TableConfig, now_s: float | None = None) -> TimeSpan:
-    """The span of a column's times: the table's `earliest_time` and `latest_time`, by default 1990 to a day from now for
-    the timestamps of events, 1800 to 2100 for the appearance of works."""
+    """The span of a column's times: the table's `earliest_time` and `latest_time`, by default 1990 to a day from now
+    for the timestamps of events, 1800 to 2100 for the appearance of works."""
     is_event = column == "timestamp"
     first = YEAR_1990_S if is_event else YEAR_1800_S
     end = int(time.time() if now_s is None else now_s) + DAY_S if is_event else YEAR_2100_S
@@ -164,6 +167,8 @@ def _counted_seconds(value: Any, unit: TimeUnit) -> int:
     text = value.strip() if isinstance(value, str) else repr(value) if isinstance(value, float) else str(value)
     if isinstance(value, str) and not _PLAIN_NUMBER.fullmatch(text):
         raise TimeError("bad_time", f"got {text!r:.80}, expected {unit} since 1970 as a plain number")
+    if len(text) > MAX_DIGITS:
+        raise TimeError("bad_time", f"got {text:.40}…, expected {unit} since 1970")
     return math.floor(Decimal(text) / UNIT_FACTORS[unit])
 
 
@@ -199,9 +204,10 @@ def _named_month_seconds(text: str, match: re.Match[str]) -> int:
         hour = hour % 12 + (12 if part["half"].upper() == "PM" else 0)
     month = _MONTHS.index(part["month"].lower()) + 1
     zone = (part["zone"] or "Z").strip().upper()
-    iso = f"{part['year']}-{month:02d}-{int(part['day']):02d}T{hour:02d}:{part['minute'] or '00'}:{part['second'] or '00'}"
+    day = f"{part['year']}-{month:02d}-{int(part['day']):02d}"
+    clock = f"{hour:02d}:{part['minute'] or '00'}:{part['second'] or '00'}"
     try:
-        return _seconds(_ISO.isoparse(iso + ("Z" if zone in ("UTC", "GMT") else zone)))
+        return _seconds(_ISO.isoparse(f"{day}T{clock}" + ("Z" if zone in ("UTC", "GMT") else zone)))
     except (ValueError, OverflowError):
         raise TimeError("bad_time", f"got {text!r:.80}, which is no day of the calendar or no time of day") from None
 

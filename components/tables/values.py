@@ -1,7 +1,8 @@
 """Converts one cell of a table to one typed value of the contract.
 
-A value is `str` for ids, texts and categories, `list[str]` for lists, `float` for numbers, `int` (seconds since 1970, UTC)
-for times and `list[float]` for embeddings. What is not plainly of its kind is a `CellError` with a reason, and so a reject.
+A value is `str` for ids, texts and categories, `list[str]` for lists, `float` for numbers, `int` (seconds since 1970,
+UTC) for times and `list[float]` for embeddings. What is not plainly of its kind is a `CellError` with a reason, and so
+a reject.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class CellError(ValueError):
 
 
 class Value(NamedTuple):
-    """A converted cell: its value, None where the cell says nothing, and a note on what was made of it, to be counted."""
+    """A converted cell: its value, None where it says nothing, and a note on what was made of it, to be counted."""
 
     value: Any | None
     note: str = ""
@@ -96,9 +97,9 @@ def _is_declared_empty(value: Any, column: Column, rules: ReadingRules) -> bool:
             return True
         if column.kind not in ("number", "time") or not _NUMBER.fullmatch(text):
             return False
-        value = Decimal(text)
+        value = float(text)
     return isinstance(value, (int, float, Decimal)) and any(
-        value == Decimal(word) for word in words if _NUMBER.fullmatch(word)
+        value == float(word) for word in words if _NUMBER.fullmatch(word)
     )
 
 

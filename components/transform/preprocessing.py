@@ -1,7 +1,9 @@
-"""The Transform functions: raw item and event features → what the models see, as one TensorFlow graph without Python code or custom ops.
+"""The Transform functions: raw item and event features → what the models see, as one TensorFlow graph without Python
+code or custom ops.
 
-Absent values arrive as sparse tensors without an entry, in training and in serving alike; each gets the contract's padding and, where it
-matters, an indicator beside it. Ids count 0 = absent, 1 = unknown, 2 + rank = known (rank by frequency in the catalogue).
+Absent values arrive as sparse tensors without an entry, in training and in serving alike; each gets the contract's
+padding and, where it matters, an indicator beside it. Ids count 0 = absent, 1 = unknown, 2 + rank = known (rank by
+frequency in the catalogue).
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ Tensors = dict[str, tf.Tensor]
 def items(inputs: Mapping[str, Any], custom_config: Mapping[str, str]) -> Tensors:
     """`preprocessing_fn` of ItemTransform: item examples → exactly `contract.item_features`.
 
-    inputs: by the schema `schemas.catalogue_schema`; optional features as SparseTensor. custom_config: `data`, a DataConfig as JSON.
+    inputs: by the schema `schemas.catalogue_schema`; optional features as SparseTensor. custom_config: `data`, a
+    DataConfig as JSON.
     """
     data = from_json(DataConfig, custom_config["data"])
     tokens = words(_texts(inputs))
@@ -68,8 +71,8 @@ def items(inputs: Mapping[str, Any], custom_config: Mapping[str, str]) -> Tensor
 def words(texts: tf.Tensor) -> tf.Tensor:
     """Lower-case words of UTF-8 texts [B] → string [B, TEXT_TOKENS], "" where padded.
 
-    A word is a run of letters, marks and digits; apostrophes inside it vanish ("don't" → "dont"); each Chinese character and each Japanese
-    kana is a word of its own.
+    A word is a run of letters, marks and digits; apostrophes inside it vanish ("don't" → "dont"); each Chinese
+    character and each Japanese kana is a word of its own.
     """
     texts = tf.strings.lower(texts, encoding="utf-8")
     texts = tf.strings.regex_replace(texts, _APOSTROPHES, "")

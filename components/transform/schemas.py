@@ -1,8 +1,9 @@
 """The curated TFDV schemas, derived from the contract and the settings instead of from data that happens to be there.
 
-Required columns must be in every example; an optional one may be absent, everywhere too. Numbers are finite; a duration is
-not negative; times lie where they can. What a row can be rejected for has been rejected before, with its line: by the
-reader, and, what depends on other tables and settings (kinds of events, names of splits), when sequences are made.
+Required columns must be in every example; an optional one may be absent, everywhere too. Numbers are finite; a
+duration is not negative; times lie where they can. What a row can be rejected for has been rejected before, with its
+line: by the reader, and, what depends on other tables and settings (kinds of events, names of splits), when sequences
+are made.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ def TableGen(
     data: a DataConfig as JSON.
     fingerprint, code: of the table's files and of our code, for the cache.
     Raises TableError where the table cannot be used or nothing of it was accepted, AccountError where a row of it is
-    neither accepted nor rejected, DataGateError where more than `max_reject_share` of the users are rejects; DataGate says
-    so of the other tables.
+    neither accepted nor rejected, DataGateError where more than `max_reject_share` of the users are rejects; DataGate
+    says so of the other tables.
     """
     settings = from_json(DataConfig, data)
     config, columns = table_and_columns(settings, table)

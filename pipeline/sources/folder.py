@@ -18,7 +18,8 @@ STAMP = "source.json"
 def write_once(out_dir: Path, identity: Mapping[str, Any], make: Callable[[Path], Summary]) -> Summary:
     """Let `make` fill the folder, unless it already holds the data of this identity.
 
-    identity: JSON-able; equal identities give equal data. The folder is filled beside its place and moved there when it is complete.
+    identity: JSON-able; equal identities give equal data. The folder is filled beside its place and moved there when
+    it is complete.
     Raises SourceError if the folder holds anything but earlier data of ours.
     """
     stamp_path = out_dir / STAMP
@@ -43,7 +44,8 @@ def write_once(out_dir: Path, identity: Mapping[str, Any], make: Callable[[Path]
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> int:
-    """Write a table in UTF-8; rows are mappings by column name, or values in the order of the columns. Returns the number of rows."""
+    """Write a table in UTF-8; rows are mappings by column name, or values in the order of the columns. Returns the
+    number of rows."""
     count = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

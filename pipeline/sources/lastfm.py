@@ -18,16 +18,18 @@ VERSION = 1
 EMBEDDINGS = {"vggish": "vggish.npy", "whisper": "whisper.npy", "minilm": "all-MiniLM-L6-v2.npy"}  # column: file
 FILES = ("interactions.csv", "artists.csv", *EMBEDDINGS.values())
 WHAT_TO_GET = (
-    "the folder of the HetRec 2011 Last.fm data prepared with content: interactions.csv (user_id, item_id, split), artists.csv "
-    f"(item_id, name, tags, row) and the arrays {', '.join(EMBEDDINGS.values())}, one line an artist; its licence allows "
-    "non-commercial use and no copy of it comes with this project"
+    "the folder of the HetRec 2011 Last.fm data prepared with content: interactions.csv (user_id, item_id, split), "
+    f"artists.csv (item_id, name, tags, row) and the arrays {', '.join(EMBEDDINGS.values())}, one line an artist; "
+    "its licence allows non-commercial use and no copy of it comes with this project"
 )
 
 
 def write_lastfm_2k(out_dir: Path, source: Path) -> Summary:
-    """Write `catalogue.parquet` (tags and `embedding:<name>` as lists), `events.csv` (no times; the split as given) and `users.csv`.
+    """Write `catalogue.parquet` (tags and `embedding:<name>` as lists), `events.csv` (no times; the split as given)
+    and `users.csv`.
 
-    An artist's tags come most used first, so that a reader of the first few keeps those that say something about other artists too.
+    An artist's tags come most used first, so that a reader of the first few keeps those that say something about other
+    artists too.
     Raises SourceError if a file is missing or the arrays do not fit the table.
     """
     missing = [name for name in FILES if not (source / name).is_file()]

@@ -50,7 +50,8 @@ def write_movielens_100k(out_dir: Path, source: Path) -> Summary:
     contents = _read_first(source, GROUPLENS) or _read_first(source, RECBOLE)
     if contents is None:
         raise SourceError(
-            f"{source}: got no MovieLens-100K files, expected {', '.join(GROUPLENS)} or {', '.join(RECBOLE)} in it; get {WHAT_TO_GET}"
+            f"{source}: got no MovieLens-100K files, expected {', '.join(GROUPLENS)} or {', '.join(RECBOLE)} in it; "
+            f"get {WHAT_TO_GET}"
         )
     digest = hashlib.blake2b(b"\0".join(contents.values()), digest_size=16).hexdigest()
     parse = _parse_grouplens if set(contents) == set(GROUPLENS) else _parse_recbole
@@ -73,7 +74,8 @@ def write_movielens_100k(out_dir: Path, source: Path) -> Summary:
 
 
 def read_ratings(source: Path) -> list[list[str]] | None:
-    """The ratings in the order of the file, as user id, item id, rating, seconds since 1970; None if the source has none."""
+    """The ratings in the order of the file, as user id, item id, rating, seconds since 1970; None if the source has
+    none."""
     contents = _read_first(source, GROUPLENS) or _read_first(source, RECBOLE)
     if contents is None:
         return None

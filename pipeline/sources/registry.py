@@ -1,4 +1,5 @@
-"""The sources of data that are ready to use: each writes a catalogue, events and users in the contract's form into one folder."""
+"""The sources of data that are ready to use: each writes a catalogue, events and users in the contract's form into one
+folder."""
 
 from __future__ import annotations
 

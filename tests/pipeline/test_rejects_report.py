@@ -45,7 +45,8 @@ def reject(line, **more):
 
 
 def test_the_rejects_of_all_stages_are_one_table(tmp_path):
-    """By stage, file and line; line ends and commas in details are cells of a table; a run without rejects leaves none."""
+    """By stage, file and line; line ends and commas in details are cells of a table; a run without rejects leaves
+    none."""
     stages = [
         stage(tmp_path / "1", "CatalogGen", [reject(12), reject(3, detail="got 'a,\u2028b\n'")]),
         stage(tmp_path / "2", "MediaFeatures", [reject(None, stage="media", item_id="7", source="x.mp3")]),

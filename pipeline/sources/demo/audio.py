@@ -11,7 +11,8 @@ ATTACK_S = 0.004
 
 
 def sound_parameters(traits: np.ndarray) -> tuple[float, float, float, float]:
-    """Base pitch in Hz, beats a second, harmonic roll-off (amplitude of harmonic h is h ** -roll-off), noise share in 0..1.
+    """Base pitch in Hz, beats a second, harmonic roll-off (amplitude of harmonic h is h ** -roll-off), noise share in
+    0..1.
 
     traits: float [4], about standard normal: register, tempo, brightness, grit.
     """

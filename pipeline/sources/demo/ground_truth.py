@@ -1,6 +1,8 @@
-"""Two references for the demo world, from its hidden truth: the oracle, and what perfect understanding of the content would give.
+"""Two references for the demo world, from its hidden truth: the oracle, and what perfect understanding of the content
+would give.
 
-Dimensions: U people, N items, T traits, n interactions. Both return scores [U, N], to be ranked by the metric code that ranks ours.
+Dimensions: U people, N items, T traits, n interactions. Both return scores [U, N], to be ranked by the metric code
+that ranks ours.
 """
 
 from __future__ import annotations
@@ -74,7 +76,8 @@ def load_truth(path: Path) -> Truth:
 def oracle_scores(
     truth: Truth, user_ids: Sequence[str], item_ids: Sequence[str], at_time: float | Sequence[float]
 ) -> np.ndarray:
-    """What the choices are drawn from: true affinity at that time, plus popularity. No recommender can do better on average.
+    """What the choices are drawn from: true affinity at that time, plus popularity. No recommender can do better on
+    average.
 
     at_time: seconds since 1970, one for all or one a user.
     Returns float64 [len(user_ids), len(item_ids)].
@@ -98,9 +101,9 @@ def linear_scores(
 ) -> np.ndarray:
     """A linear user model on the true traits: what perfect understanding of the content would give.
 
-    For each person a ridge regression of the feedback on the traits: 1 for a positive, 0 for a dislike, and a weak 0 for what the
-    person has not met; only items that somebody has met take part. It is drawn towards the regression of all people together,
-    which is also the answer for people without history.
+    For each person a ridge regression of the feedback on the traits: 1 for a positive, 0 for a dislike, and a weak 0
+    for what the person has not met; only items that somebody has met take part. It is drawn towards the regression of
+    all people together, which is also the answer for people without history.
     Returns float64 [len(user_ids), len(item_ids)].
     """
     settings = settings or LinearSettings()
@@ -134,7 +137,8 @@ def linear_scores(
 
 
 def tune_linear(truth: Truth, train: Feedback, validation: Feedback) -> LinearSettings:
-    """The settings under which a person's positives of the validation period rank highest among what they had not met in train.
+    """The settings under which a person's positives of the validation period rank highest among what they had not met
+    in train.
 
     The measure is the mean of 1 / log2(1 + rank), which is NDCG without a cut-off when one item is sought at a time.
     """

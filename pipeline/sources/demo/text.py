@@ -1,4 +1,5 @@
-"""Titles, descriptions and tags of the demo world: they name a few traits of an item by their pole, and sometimes wrongly.
+"""Titles, descriptions and tags of the demo world: they name a few traits of an item by their pole, and sometimes
+wrongly.
 
 A trait is told as a word for its low or high end, so that text never holds the whole of it.
 """

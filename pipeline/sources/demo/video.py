@@ -15,7 +15,8 @@ SCENE_FRAMES = 30  # a cut after so many
 
 
 def look_parameters(traits: np.ndarray) -> tuple[float, float, float, float]:
-    """Hue of the shapes in 0..0.75 (red to violet), speed in pixels a frame, brightness step in 0..1, depth of the spikes in 0..0.6.
+    """Hue of the shapes in 0..0.75 (red to violet), speed in pixels a frame, brightness step in 0..1, depth of the
+    spikes in 0..0.6.
 
     traits: float [4], about standard normal: hue, motion, contrast, angularity.
     """
@@ -66,7 +67,8 @@ def _sprite(radius: int, spike_depth: float, turn: float) -> np.ndarray:
 
 
 def _paths(rng: np.random.Generator, speed_pixels: float, scene_frames: int) -> np.ndarray:
-    """Centres of the shapes, bouncing at the borders: int [scene_frames + TRAIL_FRAMES, NUM_SHAPES, 2] as (row, column)."""
+    """Centres of the shapes, bouncing at the borders: int [scene_frames + TRAIL_FRAMES, NUM_SHAPES, 2] as (row,
+    column)."""
     start = rng.uniform((0, 0), (HEIGHT, WIDTH), (NUM_SHAPES, 2))
     angle = rng.uniform(0, 2 * np.pi, NUM_SHAPES)
     velocity = speed_pixels * np.stack([np.sin(angle), np.cos(angle)], axis=1)

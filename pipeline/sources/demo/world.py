@@ -72,7 +72,8 @@ class Items:
 
 @dataclass(frozen=True)
 class People:
-    """Tastes: the affinity of a person for an item is taste . traits; the taste moves in a straight line from start to end."""
+    """Tastes: the affinity of a person for an item is taste . traits; the taste moves in a straight line from start to
+    end."""
 
     ids: list[str]
     taste_start: np.ndarray  # float64 [U, T]
@@ -89,7 +90,8 @@ def generator(config: DemoConfig, purpose: str, index: int = 0) -> np.random.Gen
 def make_items(config: DemoConfig, visit_times_s: np.ndarray) -> Items:
     """Draw the catalogue.
 
-    visit_times_s: int64 [V], ascending; cold items appear after 92 % of the visits, hence after the cut of a test share of 10 %.
+    visit_times_s: int64 [V], ascending; cold items appear after 92 % of the visits, hence after the cut of a test
+    share of 10 %.
     """
     rng = generator(config, "items")
     count = config.num_items
@@ -121,7 +123,8 @@ def make_items(config: DemoConfig, visit_times_s: np.ndarray) -> Items:
 
 
 def make_people(config: DemoConfig) -> People:
-    """Draw the people: a third of a taste comes with the age group, the rest is their own; over the days it turns by up to 60 degrees."""
+    """Draw the people: a third of a taste comes with the age group, the rest is their own; over the days it turns by
+    up to 60 degrees."""
     rng = generator(config, "people")
     count, num_traits = config.num_people, len(TRAITS)
     groups = rng.integers(len(AGE_GROUPS), size=count)
@@ -141,7 +144,8 @@ def make_people(config: DemoConfig) -> People:
 
 
 def visit_times(config: DemoConfig, num_visits: int) -> np.ndarray:
-    """When the visits happen: int64 [num_visits] seconds since 1970, ascending; as many every day, most in the evening."""
+    """When the visits happen: int64 [num_visits] seconds since 1970, ascending; as many every day, most in the
+    evening."""
     rng = generator(config, "times")
     days = rng.integers(config.num_days, size=num_visits)
     hours = np.clip(rng.normal(19.0, 4.0, num_visits) % 24, 0, 23.999)

@@ -75,7 +75,8 @@ ELEVEN = [f"i{item}" for item in range(11)]
 
 
 def test_fifty_users_by_time(tmp_path):
-    """C29: for all users together, every train time is before every eval time, and that before every test time; the shares come out."""
+    """C29: for all users together, every train time is before every eval time, and that before every test time; the
+    shares come out."""
     sequences, rejects = run_interactions(tmp_path, FIFTY, ELEVEN)
     train, evaluated, test = (own_times(sequences, split) for split in ("train", "eval", "test"))
     ends = [[time for _, own in part.values() for time in own] for part in (train, evaluated, test)]

@@ -72,7 +72,7 @@ def test_a_moment_is_never_cut_in_two():
 )
 @settings(deadline=None, max_examples=200)
 def test_no_event_of_the_future_reaches_the_past(users, kind, shares):
-    """C29: whatever the events, history is strictly earlier than each target, and (by time) train than eval than test."""
+    """C29: whatever the events, history is strictly earlier than each target; by time, train than eval than test."""
     result = split_users(users, SplitConfig(kind, *shares))
     ends = {name: [] for name in SPLITS}
     for user, parts in result.items():
@@ -99,7 +99,8 @@ def _check_order(parts):
 @given(st.lists(TIMED, min_size=1, max_size=12), st.integers(0, 21), st.integers(0, 21))
 @settings(deadline=None)
 def test_what_happens_from_a_cut_on_changes_nothing_before_it(events, one, other):
-    """C29: without the events of the test period, train and eval are the same to the last bit, and so is what test knows as history."""
+    """C29: without the events of the test period, train and eval are the same to the last bit, and so is what test
+    knows as history."""
     cuts = Cuts(*sorted([one, other]))
 
     def sequences(kept):
@@ -124,7 +125,8 @@ def test_the_order_of_the_file_does_not_matter(events, random):
 
 @given(st.lists(UNTIMED, min_size=1, max_size=12))
 def test_events_without_time_are_a_set(events):
-    """One interaction an item, no time, marked as not ordered; a held-out user's items are in history or held out, never both."""
+    """One interaction an item, no time, marked as not ordered; a held-out user's items are in history or held out,
+    never both."""
     for user in ("u", "v", "w", "x", "y", "z"):
         (sequence,) = user_sequences(user, events, DEFAULT_EVENTS, SplitConfig("user", 0.3, 0.4), None)
         items = [interaction.item_id for interaction in sequence.history + sequence.own]

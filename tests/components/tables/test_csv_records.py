@@ -112,7 +112,8 @@ def test_rows_that_a_quote_swallowed_come_back_where_the_record_is_no_row(tmp_pa
 
 
 def test_rows_that_a_sound_value_has_swallowed_are_all_rejected(tmp_path):
-    """D03: the value has the right number of fields around it, and whole rows in it; stated quotes are taken at their word."""
+    """D03: the value has the right number of fields around it, and whole rows in it; stated quotes are taken at their
+    word."""
     path = write(
         tmp_path / "items.csv", 'item_id,title,domain\n1,a,film\n2,"open,film\n3,x,film\n4,y",film\n5,z,film\n'
     )
@@ -138,7 +139,8 @@ def test_a_broken_text_without_rows_in_it_is_one_reject():
 
 def test_blanks_outside_of_quotes_do_not_count():
     """D12: after separators, before them, around quotes; inside quotes they stay."""
-    text = 'item_id, title, domain\n1, "With, comma" , film\n 2,  plain, "film" \n3," kept ",film\n4, "two, a\nlines" , x\n'
+    text = 'item_id, title, domain\n1, "With, comma" , film\n 2,  plain, "film" \n3," kept ",film\n'
+    text += '4, "two, a\nlines" , x\n'
     assert [fields for _, fields in parsed(text)] == [
         ["item_id", "title", "domain"],
         ["1", "With, comma", "film"],

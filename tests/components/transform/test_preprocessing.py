@@ -218,13 +218,14 @@ assert not any(name.startswith(("components", "tensorflow_transform", "tensorflo
 examples = [bytes.fromhex(line) for line in open(sys.argv[2]).read().split()]
 outputs = tf.saved_model.load(sys.argv[1]).signatures["serving_default"](tf.constant(examples))
 np.savez(sys.argv[3], **{name: value.numpy() for name, value in outputs.items() if value.dtype != tf.string})
-json.dump({n: [v.decode("latin-1") for v in t.numpy()] for n, t in outputs.items() if t.dtype == tf.string}, open(sys.argv[4], "w"))
+strings = {n: [v.decode("latin-1") for v in t.numpy()] for n, t in outputs.items() if t.dtype == tf.string}
+json.dump(strings, open(sys.argv[4], "w"))
 """
 
 
 def test_a_fresh_process_answers_like_training_did(items, tmp_path):
-    """C26, C27, C28: no Python op in the graph; loaded where our package is not, it gives what the training data have (1e-5), every
-    vocabulary travels in the assets, and an id that nobody has seen is 1."""
+    """C26, C27, C28: no Python op in the graph; loaded where our package is not, it gives what the training data have
+    (1e-5), every vocabulary travels in the assets, and an id that nobody has seen is 1."""
     rows, folder = items
     export(folder, tmp_path / "export")
     graph = (

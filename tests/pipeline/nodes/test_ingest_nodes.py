@@ -101,7 +101,8 @@ def only_output(root, node: str, key: str):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_nodes_fit_together_and_a_second_run_is_cached(tmp_path):
-    """All nodes run on each other's artifacts; a bare item and absent media pass; the second run makes no new artifact."""
+    """All nodes run on each other's artifacts; a bare item and absent media pass; the second run makes no new
+    artifact."""
     data = write_tables(tmp_path / "tables")
     LocalDagRunner().run(data_line(tmp_path, data))
 

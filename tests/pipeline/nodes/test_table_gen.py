@@ -1,12 +1,24 @@
 """The node that reads a table."""
 
+from dataclasses import replace
+
+import apache_beam as beam
 import pytest
+import tensorflow_data_validation as tfdv
+from tensorflow_data_validation.statistics import stats_impl, stats_options
+from tfx.types.standard_artifacts import Examples
+from tfx_bsl.coders import example_coder
 
 from components.config import DataConfig, TableConfig
-from components.contract import CATALOGUE, EVENTS, user_columns
+from components.contract import CATALOGUE, EVENTS, catalogue_columns, user_columns
+from components.data_gate import DataGateError
 from components.rejects import read_summary
+from components.settings import to_json
 from components.tables.raw import TableError
-from tests.components.nodes import read_rejects, read_values, run_table_gen
+from components.transform.schemas import catalogue_schema, events_schema
+from pipeline.nodes.interactions import Interactions
+from tests.components.nodes import artifact, read_rejects, read_split, read_values, run_table_gen
+from zhiyin_artifacts import Rejects
 
 
 def write_tables(folder, items="item_id\na\n", events="user_id,item_id\nu,a\n", users="user_id,age\nu,3\n"):
@@ -79,3 +91,64 @@ def test_a_table_of_which_nothing_is_left_stops_the_run(tmp_path):
         TableError, match=r"items.csv: no row of the catalogue table was accepted: bad_number 2 of 2 rows.*items.csv:2"
     ):
         run_table_gen(tmp_path, "catalogue", data)
+
+
+def test_the_users_table_has_its_limits_too(tmp_path):
+    """D13: half of its rows are broken."""
+    data = write_tables(tmp_path, users="user_id,age\nu,3\nv,old\nw,5\nx,young\n")
+    with pytest.raises(
+        DataGateError, match=r"users: 50.0% of the rows are rejects, max_reject_share is 5.0%.*users.csv:3"
+    ):
+        run_table_gen(tmp_path, "users", data)
+    examples, rejects = run_table_gen(tmp_path / "lenient", "users", replace(data, max_reject_share=0.5))
+    assert len(read_values(examples, user_columns(data))) == 2 and len(read_rejects(rejects)) == 2
+
+
+def test_what_the_reader_accepts_the_schema_accepts(tmp_path):
+    """D09, D10: no single row of these ends the run; what is wrong with them is told with their lines."""
+    items = "item_id,duration_s,published_at,year\na,-1,0000-00-00,1\nb,0,0000,nan\nc,nan,1810,-1\nd,5,2050-01-01,0\n"
+    events = (
+        "user_id,item_id,timestamp,event,value,split\nu,a,1700000000,teleport,nan,\nu,b,1700000001,play,-3,holdout\n"
+    )
+    data = replace(write_tables(tmp_path, items, events), numeric=("year",))
+    for table, columns, schema in (
+        ("catalogue", catalogue_columns(data), catalogue_schema(data)),
+        ("events", EVENTS, events_schema()),
+    ):
+        examples, rejects = run_table_gen(tmp_path, table, data)
+        assert not read_rejects(rejects)
+        batch = [example.SerializeToString() for example in read_split(examples, "train")]
+        table_of_examples = example_coder.ExamplesToRecordBatchDecoder().DecodeBatch(batch)
+        statistics = stats_impl.generate_statistics_in_memory(table_of_examples, stats_options.StatsOptions())
+        assert not tfdv.validate_statistics(statistics, schema).anomaly_info, columns
+
+
+def test_events_keep_their_places_and_later_rejects_name_them(tmp_path):
+    """D05, D10, D16: unknown items, kinds without a rule and absent times, by file and line; copies do not count
+    twice."""
+    lines = [f"u,a,{1_700_000_000 + n},play" for n in range(20)]
+    lines += ["u,gone,1700000000,play", "u,a,1700000000,teleport", "u,a,,play", "u,a,4081363200,play", lines[0]]
+    data = write_tables(tmp_path, events="user_id,item_id,timestamp,event\n" + "\n".join(lines) + "\n")
+    data = replace(data, max_reject_share=0.5)
+    events, rejects = run_table_gen(tmp_path, "events", data)
+    assert [(row["line"], row["reason"]) for row in read_rejects(rejects)] == [(25, "bad_time")]
+    assert read_summary(rejects.uri)["files"] == {
+        str(tmp_path / "events.csv"): {"rows": 25, "accepted": 23, "rejected": 1, "exact_copies": 1}
+    }
+    catalogue, _ = run_table_gen(tmp_path, "catalogue", data)
+    sequences, later = artifact(Examples, tmp_path / "sequences"), artifact(Rejects, tmp_path / "later")
+    Interactions.test_call(
+        events=events,
+        catalogue=catalogue,
+        sequences=sequences,
+        rejects=later,
+        data=to_json(data),
+        code="",
+        beam_pipeline=beam.Pipeline(),
+    )
+    found = [(row["source"], row["line"], row["reason"]) for row in read_rejects(later)]
+    assert found == [
+        (str(tmp_path / "events.csv"), 22, "unknown_item"),
+        (str(tmp_path / "events.csv"), 23, "unknown_event"),
+        (str(tmp_path / "events.csv"), 24, "missing_timestamp"),
+    ]

@@ -41,7 +41,8 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def interactions(world):
-    """{(user, item): (first time, positive)} as the default event rules read it, and the times of the cuts of the default split."""
+    """{(user, item): (first time, positive)} as the default event rules read it, and the times of the cuts of the
+    default split."""
     events = sorted(read(world[0] / "events.csv"), key=lambda event: int(event["timestamp"]))
     times = [int(event["timestamp"]) for event in events]
     pairs = {}
@@ -149,7 +150,8 @@ def test_cold_items_have_no_event_before_the_test_period(world, interactions):
 
 
 def test_text_tells_a_part_of_the_traits_only(world):
-    """An English item names at most four traits of eight, by their pole and not by their amount, and now and then wrongly."""
+    """An English item names at most four traits of eight, by their pole and not by their amount, and now and then
+    wrongly."""
     folder, _ = world
     truth = load_truth(folder / "truth.npz")
     right, told = [], []

@@ -1,4 +1,5 @@
-"""The public data sets become the three tables, whichever form they come in; what cannot be used is refused with what to do."""
+"""The public data sets become the three tables, whichever form they come in; what cannot be used is refused with what
+to do."""
 
 import csv
 import sys
@@ -40,7 +41,8 @@ def recbole_wheel(tmp_path):
         prefix = "recbole/dataset_example/ml-100k/ml-100k"
         archive.writestr(
             f"{prefix}.inter",
-            "user_id:token\titem_id:token\trating:float\ttimestamp:float\n196\t242\t3\t881250949\n007\t267\t5\t881250950\n",
+            "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+            "196\t242\t3\t881250949\n007\t267\t5\t881250950\n",
         )
         archive.writestr(
             f"{prefix}.item",
@@ -49,7 +51,8 @@ def recbole_wheel(tmp_path):
         )
         archive.writestr(
             f"{prefix}.user",
-            "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n196\t49\tM\twriter\t55105\n007\t24\tF\ttechnician\t85711\n",
+            "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n"
+            "196\t49\tM\twriter\t55105\n007\t24\tF\ttechnician\t85711\n",
         )
     return path
 
