@@ -55,8 +55,8 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
 
 def _reports(world: World, seed: int, folder: Path) -> dict[str, float]:
     from trainer.config.pretraining import PretrainingConfig
-    from trainer.content.pretraining import write_weights
     from trainer.content.run_pretraining import pretrained
+    from trainer.encoders.weights import write_weights
 
     folder.mkdir(parents=True, exist_ok=True)
     encoders, report = pretrained(

@@ -129,3 +129,12 @@ def _as_array(feature: Feature, values: np.ndarray) -> np.ndarray:
     size = int(np.prod(feature.shape))
     empty = bytes(size)
     return np.frombuffer(b"".join(value or empty for value in values), np.uint8).reshape(len(values), *feature.shape)
+
+
+def vocabulary_sizes(transform_graph: str, data: DataConfig) -> dict[str, int]:
+    """Ids of each vocabulary of a transform graph: 0 = absent, 1 = unknown, then its words."""
+    import tensorflow_transform as tft  # noqa: PLC0415  (seconds to import, and needed with a transform graph only)
+
+    output = tft.TFTransformOutput(transform_graph)
+    names = {feature.vocabulary for feature in item_features(data) if feature.vocabulary}
+    return {name: output.vocabulary_size_by_name(name) + 2 for name in names}

@@ -53,7 +53,7 @@ def train_on(
     from trainer.keras import tf
     from trainer.retrieval.run import build
     from trainer.retrieval.train import train
-    from trainer.retrieval.user_features import read_user_features
+    from trainer.towers.user_features import read_user_features
 
     tf.keras.backend.clear_session()
     data = DataConfig(

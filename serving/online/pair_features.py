@@ -13,8 +13,8 @@ import tensorflow as tf
 from components.datasets.items import ItemMetadata
 from serving.index import Index
 from serving.online.catalog import UNDATED_S, Shelf
-from trainer.ranking.cross_attention import RECENT
 from trainer.ranking.features import UNKNOWN_S
+from trainer.retrieval.cross_attention import RECENT
 
 PER_REQUEST = (
     "history_counts",

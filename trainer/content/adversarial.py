@@ -18,7 +18,7 @@ from trainer.encoders.tabular import EmbeddingEncoder
 from trainer.encoders.text import TagEncoder, TextEncoder
 from trainer.encoders.video import VideoEncoder
 from trainer.keras import tf
-from trainer.retrieval.item_tower import ItemTower
+from trainer.towers.item_tower import ItemTower
 
 _LOG_MEL_STEP = (LOG_MEL_CEILING - LOG_MEL_FLOOR) / 255  # natural-log units
 _PGD_REACH = 2.5  # radii that the steps together go, as in Madry et al.

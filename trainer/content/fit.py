@@ -13,13 +13,13 @@ import numpy as np
 
 from trainer.config.retrieval import RetrievalConfig
 from trainer.content.adversarial import Adversary, harden
-from trainer.content.augment import l2_penalty
 from trainer.data import ItemTable
+from trainer.encoders.augment import l2_penalty
 from trainer.encoders.tuned import LayerwiseAdamW
 from trainer.keras import tf
 from trainer.loop import Stopping, run_epochs
-from trainer.retrieval.item_tower import ItemTower
 from trainer.strategy import deal, global_sum
+from trainer.towers.item_tower import ItemTower
 
 _TARGETS = "targets"  # beside the features of a step
 _BATCH = 64  # items a step

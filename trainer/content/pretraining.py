@@ -6,8 +6,7 @@ B items, P tokens (words or patches), W width of a token, V words of the vocabul
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,7 +18,6 @@ from trainer.encoders.text import TextEncoder, trimmed
 from trainer.keras import tf
 from trainer.loop import ProgressBar, Stopping, run_epochs
 
-_FILE = "weights.npz"
 _HELD_OUT = 0.1  # share of the items that decides when a modality stops
 _HELD_OUT_DRAWS = 4  # masks drawn for each of them
 _UNKNOWN = 1  # word id that stands for all rare words: nothing to guess
@@ -186,42 +184,3 @@ def _mean_where(errors, hidden):
 def _share(item_id: bytes) -> float:
     """Where the item's hash lies between 0 and 1."""
     return int.from_bytes(hashlib.blake2b(b"pretraining:" + item_id, digest_size=8).digest(), "big") / 2**64
-
-
-def write_weights(encoders: Mapping[str, tf.keras.layers.Layer], folder: str) -> None:
-    """Writes all weights of the encoders, scales included, as `weights.npz` into a folder or bucket.
-
-    encoders: modality -> encoder.
-    """
-    stored = io.BytesIO()
-    np.savez(
-        stored,
-        **{
-            f"{name}/{place}": value
-            for name, layer in encoders.items()
-            for place, value in enumerate(layer.get_weights())
-        },
-    )
-    with tf.io.gfile.GFile(f"{folder}/{_FILE}", "wb") as file:
-        file.write(stored.getvalue())
-
-
-def read_weights(folder: str) -> dict[str, list[np.ndarray]]:
-    """Reads what `write_weights` wrote: modality -> the weights of its encoder, in their order."""
-    with tf.io.gfile.GFile(f"{folder}/{_FILE}", "rb") as file, np.load(io.BytesIO(file.read())) as stored:
-        names = dict.fromkeys(key.partition("/")[0] for key in stored)
-        return {
-            name: [stored[f"{name}/{place}"] for place in range(sum(key.startswith(f"{name}/") for key in stored))]
-            for name in names
-        }
-
-
-def initialise(encoder: tf.keras.layers.Layer, weights: Sequence[np.ndarray]) -> None:
-    """Sets the weights of a built encoder. Raises ValueError where they are those of another encoder."""
-    expected, got = [tuple(weight.shape) for weight in encoder.weights], [weight.shape for weight in weights]
-    if expected != got:
-        raise ValueError(
-            f"pretrained weights of {encoder.name}: shapes differ from its own; "
-            "pretrain with the same `retrieval.encoder` and catalogue"
-        )
-    encoder.set_weights(weights)

@@ -14,11 +14,11 @@ from components.config import DataConfig
 from trainer.config.encoder import EncoderConfig
 from trainer.config.pretraining import PretrainingConfig
 from trainer.config.retrieval import RetrievalConfig
-from trainer.content.pretraining import pretrain, write_weights
-from trainer.data import ItemTable
+from trainer.content.pretraining import pretrain
+from trainer.data import ItemTable, vocabulary_sizes
+from trainer.encoders.weights import write_weights
 from trainer.keras import tf
-from trainer.retrieval.item_tower import ItemTower
-from trainer.retrieval.run import vocabulary_sizes
+from trainer.towers.item_tower import ItemTower
 
 _SCALED_ON = 2_000  # items on which the scales of the inputs are measured
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, LOG_MEL_CEILING, LOG_MEL_FLOOR
 from trainer.config.encoder import EncoderConfig
-from trainer.content.augment import spec_augment
+from trainer.encoders.augment import spec_augment
 from trainer.encoders.blocks import CLSTransformer, Standardise, keep_some, masked_mean, near_zero
 from trainer.encoders.modality import ContentEncoder
 from trainer.encoders.tdnn import TimeDelays

@@ -6,8 +6,8 @@ B items, A parts, D embedding_dim, P submodels.
 from __future__ import annotations
 
 from trainer.keras import tf
-from trainer.retrieval.ensemble import unit_submodels
-from trainer.retrieval.item_tower import ItemTower
+from trainer.towers.ensemble import unit_submodels
+from trainer.towers.item_tower import ItemTower
 
 INTERACTIONS, ENCODERS, SHARED, SCALE = "listeners", "encoders", "shared", "gain"  # as `item_contributions` names them
 

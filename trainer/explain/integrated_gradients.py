@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from trainer.keras import tf
-from trainer.retrieval.user_tower import ProfileTower
+from trainer.towers.user_tower import ProfileTower
 
 STEPS = 256  # points of the Gauss-Legendre rule; the kinks of the rectifiers leave an error below 1e-3
 _ALMOST_NOTHING = 1e-6
@@ -21,7 +21,7 @@ _ALMOST_NOTHING = 1e-6
 def history_parts(tower: Any, history, items):
     """Attributes the scores of some items to the interactions of a history.
 
-    tower: a user tower of `trainer.retrieval.user_tower`.
+    tower: a user tower of `trainer.towers.user_tower`.
     history: as the tower takes it, `vectors` float [B, L, D].
     items: float32 [B, M, D].
     Returns float32 [B, M, L], 0 where padded, and float32 [B, M], the score without any interaction; their sum is user

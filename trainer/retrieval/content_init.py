@@ -13,7 +13,7 @@ import numpy as np
 from trainer.data import ItemTable
 from trainer.encoders.ridge import explained
 from trainer.keras import tf
-from trainer.retrieval.item_tower import ItemTower
+from trainer.towers.item_tower import ItemTower
 
 _AT_ONCE = 256  # items
 _SAMPLE = 2_000  # items on which weights and directions are measured

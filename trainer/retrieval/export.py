@@ -20,9 +20,9 @@ from trainer.data import ItemTable
 from trainer.explain.attribution import contributions, part_names
 from trainer.explain.integrated_gradients import history_parts
 from trainer.keras import tf
-from trainer.ranking.cross_attention import CrossAttention
+from trainer.retrieval.cross_attention import CrossAttention
 from trainer.retrieval.model import Retrieval
-from trainer.retrieval.user_tower import rows_of
+from trainer.towers.user_tower import rows_of
 
 TOLERANCE = 1e-5  # between the model in memory and the one read back
 PARTS_TOLERANCE = 1e-4  # between a vector and the sum of its parts

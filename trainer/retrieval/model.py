@@ -11,8 +11,8 @@ import tensorflow_recommenders as tfrs
 from trainer.config.retrieval import RetrievalConfig
 from trainer.keras import tf
 from trainer.retrieval import losses
-from trainer.retrieval.item_tower import ItemTower
 from trainer.strategy import global_sum
+from trainer.towers.item_tower import ItemTower
 
 
 class Retrieval(tfrs.Model):
@@ -71,7 +71,7 @@ class Retrieval(tfrs.Model):
         items: int [B, L], rows of `vectors`, -1 where padded.
         events: int [B, L], event codes.
         age_s: float [B, L], seconds.
-        users: int [B], rows of `trainer.retrieval.user_features`.
+        users: int [B], rows of `trainer.towers.user_features`.
         Returns float [B, D].
         """
         history, _ = self._history(vectors, {"items": items, "events": events, "age_s": age_s, "users": users})

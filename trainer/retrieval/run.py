@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from components.config import DataConfig
-from components.contract import item_features
 from components.datasets.interactions import Interactions, read_interactions
 from components.pretrained_config import Encoders, PretrainedConfig
 from components.settings import from_json
@@ -28,19 +27,19 @@ from trainer.checkpoints import Checkpoints, fingerprint
 from trainer.config.engine import EngineConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import with_settings
-from trainer.content.pretraining import read_weights
-from trainer.data import ItemTable
+from trainer.data import ItemTable, vocabulary_sizes
+from trainer.encoders.weights import read_weights
 from trainer.keras import tf
-from trainer.ranking.train_cross_attention import fit_cross_attention
 from trainer.retrieval.content_init import content_directions
 from trainer.retrieval.export import export
-from trainer.retrieval.item_tower import ItemTower
 from trainer.retrieval.model import OBJECTIVES, Retrieval
 from trainer.retrieval.svd_init import positive_matrix, svd_vectors
 from trainer.retrieval.train import train
-from trainer.retrieval.user_features import UserFeatures, read_user_features
-from trainer.retrieval.user_tower import user_tower
+from trainer.retrieval.train_cross_attention import fit_cross_attention
 from trainer.strategy import is_chief, strategy_for
+from trainer.towers.item_tower import ItemTower
+from trainer.towers.user_features import UserFeatures, read_user_features
+from trainer.towers.user_tower import user_tower
 
 
 @dataclass(frozen=True)
@@ -191,15 +190,6 @@ def _svd_init(
         content[warm] = known
     seeds = range(config.seed, config.seed + config.num_submodels)
     return np.concatenate([svd_vectors(chosen, dim, seed, content)[warm] for seed in seeds], 1)
-
-
-def vocabulary_sizes(transform_graph: str, data: DataConfig) -> dict[str, int]:
-    """Ids of each vocabulary of a transform graph: 0 = absent, 1 = unknown, then its words."""
-    import tensorflow_transform as tft  # noqa: PLC0415  (seconds to import, and needed with a transform graph only)
-
-    output = tft.TFTransformOutput(transform_graph)
-    names = {feature.vocabulary for feature in item_features(data) if feature.vocabulary}
-    return {name: output.vocabulary_size_by_name(name) + 2 for name in names}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Exact similarities of queries and candidates, by name; more alike is higher.
 
-The learned similarity needs a history besides: `trainer.ranking.cross_attention`.
+The learned similarity needs a history besides: `trainer.retrieval.cross_attention`.
 Q queries, N candidates, D dimensions; all may share dimensions before those.
 """
 

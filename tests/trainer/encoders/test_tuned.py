@@ -14,7 +14,7 @@ from trainer.encoders.frozen import load
 from trainer.encoders.pretrained import sentence_encoder
 from trainer.encoders.tuned import LayerwiseAdamW, layer_rates
 from trainer.keras import tf
-from trainer.ranking.cross_attention import CrossAttention
+from trainer.retrieval.cross_attention import CrossAttention
 from trainer.retrieval.export import export
 from trainer.retrieval.run import build
 

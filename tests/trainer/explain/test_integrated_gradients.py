@@ -7,7 +7,7 @@ from components.config import DataConfig, TableConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.explain.integrated_gradients import history_parts, integrated_gradients
 from trainer.keras import tf
-from trainer.retrieval import user_tower
+from trainer.towers import user_tower
 
 DIM = 4
 DATA = DataConfig(TableConfig(""), TableConfig(""), history_length=5)

@@ -8,11 +8,11 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import ArpackError
 
 from trainer.keras import tf
-from trainer.retrieval.ensemble import with_scale
 from trainer.retrieval.model import ProfileRetrieval
 from trainer.retrieval.run import build
 from trainer.retrieval.svd_init import positive_matrix, svd_vectors
-from trainer.retrieval.user_tower import ProfileTower
+from trainer.towers.ensemble import with_scale
+from trainer.towers.user_tower import ProfileTower
 
 
 def test_items_of_one_audience_start_together_and_of_two_apart():

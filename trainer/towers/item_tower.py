@@ -13,14 +13,14 @@ import numpy as np
 from components.contract import AUDIO_FEATURES, VIDEO_FEATURES
 from components.pretrained_config import PretrainedConfig
 from trainer.config.retrieval import RetrievalConfig
-from trainer.content.pretraining import initialise
 from trainer.data import ItemTable
 from trainer.encoders.factory import TAGS, content_modalities
 from trainer.encoders.fusion import Fusion
 from trainer.encoders.linear import LinearContent
 from trainer.encoders.tag_head import TagHead, frequent_tags
+from trainer.encoders.weights import initialise
 from trainer.keras import tf
-from trainer.retrieval.ensemble import unit_submodels, with_scale
+from trainer.towers.ensemble import unit_submodels, with_scale
 
 _MEDIA = {feature.name: feature for feature in AUDIO_FEATURES + VIDEO_FEATURES if feature.dtype == "uint8"}
 _ENCODE_BATCH = 64

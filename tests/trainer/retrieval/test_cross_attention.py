@@ -8,8 +8,8 @@ import pytest
 from components.datasets.interactions import Interactions
 from trainer.config.retrieval import RetrievalConfig
 from trainer.keras import tf
-from trainer.ranking.cross_attention import CrossAttention
-from trainer.ranking.train_cross_attention import fit_cross_attention
+from trainer.retrieval.cross_attention import CrossAttention
+from trainer.retrieval.train_cross_attention import fit_cross_attention
 
 DIM, PEOPLE = 8, 200
 THREE = np.eye(3, dtype=np.float32)

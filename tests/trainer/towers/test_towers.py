@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from trainer.keras import tf
-from trainer.retrieval.item_tower import ItemTower
 from trainer.retrieval.run import build
-from trainer.retrieval.user_tower import BothTowers, ProfileTower, SequenceTower, compact, gap_buckets
+from trainer.towers.item_tower import ItemTower
+from trainer.towers.user_tower import BothTowers, ProfileTower, SequenceTower, compact, gap_buckets
 
 
 @pytest.fixture()

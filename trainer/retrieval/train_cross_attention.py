@@ -13,7 +13,7 @@ import numpy as np
 from components.datasets.interactions import Interactions, window
 from trainer.keras import tf
 from trainer.loop import Stopping, run_epochs
-from trainer.ranking.cross_attention import HIDDEN, RECENT, CrossAttention
+from trainer.retrieval.cross_attention import HIDDEN, RECENT, CrossAttention
 from trainer.retrieval.losses import sampling_probability
 from trainer.retrieval.model import Retrieval
 

@@ -9,8 +9,8 @@ from trainer.config.encoder import EncoderConfig
 from trainer.keras import tf
 from trainer.retrieval.run import build
 from trainer.retrieval.train import train
-from trainer.retrieval.user_features import ABSENT, UNKNOWN, UNKNOWN_USER, UserEmbedding, read_user_features
 from trainer.retrieval.validation import user_vectors
+from trainer.towers.user_features import ABSENT, UNKNOWN, UNKNOWN_USER, UserEmbedding, read_user_features
 
 LEAN = {"modalities": ("tags",), "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0), "content_epochs": 0}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainer.content import fit
-from trainer.content.augment import l2_penalty, spec_augment
+from trainer.encoders.augment import l2_penalty, spec_augment
 from trainer.keras import tf
 from trainer.retrieval.run import build
 

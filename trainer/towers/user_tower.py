@@ -13,8 +13,8 @@ from components.config import DataConfig
 from components.datasets.interactions import FIRST_EVENT
 from trainer.config.retrieval import RetrievalConfig
 from trainer.keras import tf
-from trainer.retrieval.ensemble import unit_submodels, without_scale
-from trainer.retrieval.user_features import UserEmbedding, UserFeatures
+from trainer.towers.ensemble import unit_submodels, without_scale
+from trainer.towers.user_features import UserEmbedding, UserFeatures
 
 
 class ProfileTower(tf.keras.layers.Layer):
