@@ -7,10 +7,10 @@ look back in time through `window` alone, so what a model is trained on is what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -217,50 +217,69 @@ def read_interactions(
     patterns = [patterns] if isinstance(patterns, str) else patterns
     row_of_item = {tf.compat.as_bytes(item_id): row for row, item_id in enumerate(item_ids)}
     code_of_event = {name.encode(): code for code, name in enumerate(event_names or (), FIRST_EVENT)}
-    users: list[
-        tuple[bytes, int, int, bool]
-    ] = []  # id, number of interactions and of those that are history, whether ordered
-    unknown: set[bytes] = set()
+
+    def code_of(name: bytes) -> int:
+        if event_names is None:
+            return code_of_event.setdefault(name, FIRST_EVENT + len(code_of_event))
+        return code_of_event.get(name, UNKNOWN_EVENT)
+
+    users: list[_User] = []
     with Columns(_COLUMNS, folder) as columns:
         for record in (record for pattern in patterns for record in records(pattern)):
             example = tf.train.Example.FromString(record).features.feature
-            ids, names = example["item_ids"].bytes_list.value, example["events"].bytes_list.value
-            times = example["timestamps_s"].int64_list.value
-            unknown.update(item_id for item_id in ids if item_id not in row_of_item)
-            if event_names is None:
-                for name in names:
-                    code_of_event.setdefault(name, FIRST_EVENT + len(code_of_event))
-            columns.append(
-                items=[row_of_item.get(item_id, -1) for item_id in ids],
-                events=[code_of_event.get(name, UNKNOWN_EVENT) for name in names],
-                times_s=times or np.full(len(ids), np.nan),
-                weights=example["weights"].float_list.value,
-                positives=example["positives"].int64_list.value,
-                values=example["values"].float_list.value,
-            )
-            (user_id,), (known,), (ordered,) = (
-                example["user_id"].bytes_list.value,
-                example["num_history"].int64_list.value,
-                example["ordered"].int64_list.value,
-            )
-            users.append((user_id, len(ids), known, bool(ordered)))
-        if unknown:
-            raise ValueError(
-                f"{len(unknown)} items of the interactions are not in the catalogue, {min(unknown).decode()!r} for one"
-            )
-        order = sorted(range(len(users)), key=lambda row: users[row][0])
-        splits = np.concatenate([[0], np.cumsum([user[1] for user in users], dtype=np.int64)])
-        flat = columns.rearranged(splits, order)
+            columns.append(**_columns_of(example, row_of_item, code_of))
+            users.append(_User.of(example))
+        order = sorted(range(len(users)), key=lambda row: users[row].user_id)
+        flat = columns.rearranged(_splits(users), order)
     users = [users[row] for row in order]
     found = Interactions(
-        user_ids=[user[0].decode() for user in users],
-        splits=np.concatenate([[0], np.cumsum([user[1] for user in users], dtype=np.int64)]),
+        user_ids=[user.user_id.decode() for user in users],
+        splits=_splits(users),
         event_names=tuple(name.decode() for name in code_of_event),
-        num_history=np.array([user[2] for user in users], np.int64),
-        ordered=np.array([user[3] for user in users], bool),
+        num_history=np.array([user.num_history for user in users], np.int64),
+        ordered=np.array([user.is_ordered for user in users], bool),
         **flat,
     )
     return found if event_names is not None else _renamed(found, tuple(sorted(found.event_names)))
+
+
+class _User(NamedTuple):
+    """What a sequence example says of the user."""
+
+    user_id: bytes
+    num_interactions: int
+    num_history: int
+    is_ordered: bool
+
+    @classmethod
+    def of(cls, example: Mapping[str, tf.train.Feature]) -> _User:
+        (user_id,) = example["user_id"].bytes_list.value
+        (num_history,), (ordered,) = (example[name].int64_list.value for name in ("num_history", "ordered"))
+        return cls(user_id, len(example["item_ids"].bytes_list.value), num_history, bool(ordered))
+
+
+def _splits(users: Sequence[_User]) -> np.ndarray:
+    return np.cumsum([0, *(user.num_interactions for user in users)], dtype=np.int64)
+
+
+def _columns_of(
+    example: Mapping[str, tf.train.Feature], row_of_item: Mapping[bytes, int], code_of: Callable[[bytes], int]
+) -> dict[str, Any]:
+    item_ids = example["item_ids"].bytes_list.value
+    unknown = sorted(set(item_ids) - row_of_item.keys())
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} items of the interactions of {example['user_id'].bytes_list.value[0].decode()!r} are not in "
+            f"the catalogue, {unknown[0].decode()!r} for one: are these artifacts of one run?"
+        )
+    return {
+        "items": [row_of_item[item_id] for item_id in item_ids],
+        "events": [code_of(name) for name in example["events"].bytes_list.value],
+        "times_s": example["timestamps_s"].int64_list.value or [np.nan] * len(item_ids),
+        "weights": example["weights"].float_list.value,
+        "positives": example["positives"].int64_list.value,
+        "values": example["values"].float_list.value,
+    }
 
 
 def latest(splits: Sequence[Interactions]) -> Interactions:
