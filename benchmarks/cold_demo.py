@@ -47,8 +47,7 @@ class World:
         Raises SettingsError where no demo has run.
         """
         from components.datasets.interactions import read_interactions
-        from trainer.data import ItemTable
-        from trainer.retrieval.run import vocabulary_sizes
+        from trainer.data import ItemTable, vocabulary_sizes
 
         config = configuration.localised(configuration.load(Path("configs/demo.yaml")))
         artifacts = config.work_path / "artifacts"

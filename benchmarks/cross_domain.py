@@ -27,8 +27,8 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
 
     Groups: everybody with something to find in the domain, and those of them without a history in it.
     """
+    from trainer.data import vocabulary_sizes
     from trainer.evaluation import metrics
-    from trainer.retrieval.run import vocabulary_sizes
 
     config = configuration.localised(configuration.load(Path("configs/demo.yaml")))
     artifacts = config.work_path / "artifacts"

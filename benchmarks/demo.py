@@ -82,9 +82,9 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
 def _ours(config: configuration.Config, artifacts: Path, modalities: tuple[str, ...], seed: int) -> dict[str, float]:
     """Among the cold items NDCG@10; among all of them the share of cold items in the lists, and in what was taken."""
     from components.datasets.interactions import read_interactions
-    from trainer.data import ItemTable
+    from trainer.data import ItemTable, vocabulary_sizes
     from trainer.evaluation import metrics
-    from trainer.retrieval.run import build, vocabulary_sizes
+    from trainer.retrieval.run import build
     from trainer.retrieval.train import train
     from trainer.retrieval.validation import targets_and_history, user_vectors
 

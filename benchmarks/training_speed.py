@@ -73,8 +73,8 @@ def measure(case: str, way: str) -> dict[str, float]:
     the linear map's."""
     from components.datasets.interactions import read_interactions
     from trainer.content.fit import fit_content
-    from trainer.data import ItemTable
-    from trainer.retrieval.run import build, vocabulary_sizes
+    from trainer.data import ItemTable, vocabulary_sizes
+    from trainer.retrieval.run import build
 
     config = configuration.localised(configuration.load(Path(RUNS[case])))
     artifacts = config.work_path / "artifacts"

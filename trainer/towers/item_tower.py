@@ -176,7 +176,7 @@ class ItemTower(tf.keras.layers.Layer):
         """Adds the derived features and `id_row` to the table, builds every layer, and measures scales.
 
         fit_on: int [R], rows of the items on which scales are measured.
-        weights: of the pretrained encoders, as `trainer.content.pretraining.read_weights` gives them.
+        weights: of the pretrained encoders, as `trainer.encoders.weights.read_weights` gives them.
         """
         table.arrays["id_row"] = self.row_of_id(tf.constant(table.item_ids)).numpy()
         for modality in self.modalities:
