@@ -1,38 +1,49 @@
-"""`zhiyin test`: the test suite with coverage of the four rooms."""
+"""`zhiyin test`: runs the test suite, or its quick part for the inner loop."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.commands.arguments import Commands, add_command
 
 ROOT = Path(__file__).resolve().parents[2]
-COVERAGE = [f"--cov={room}" for room in ("components", "trainer", "serving", "pipeline")]
+COVERAGE = [*(f"--cov={room}" for room in ("components", "trainer", "serving", "pipeline")), "--cov-report=term"]
+QUICK = "not slow and not e2e and not browser and not gpu"
+QUICK_LEAVES_OUT = (
+    "left out: tests marked slow (trainings to the end, processes of their own, loads of whole served models), "
+    "e2e (the line from tables to a server), browser, gpu; ./zhiyin test runs them"
+)
+# Two workers share two cores: with a thread for each core in each worker, TensorFlow's threads would wait for one another.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
 
 
 def add_parser(commands: Commands) -> None:
-    """`test [pytest's arguments]`."""
+    """`test [--quick] [--coverage] [pytest's arguments]`."""
     command = add_command(
-        commands, "test", "run the tests; further arguments go to pytest", "./zhiyin test -m 'not e2e'", run
+        commands, "test", "run the tests; further arguments go to pytest", "./zhiyin test --quick -k rounding", run
     )
     command.set_defaults(takes_further_arguments=True)
+    command.add_argument("--quick", action="store_true", help=f"what takes three minutes; {QUICK_LEAVES_OUT}")
+    command.add_argument("--coverage", action="store_true", help="measure which lines of the four rooms are run")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run pytest on two workers; what follows `test` on the command line goes to pytest."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-n",
-        "2",
-        "--dist",
-        "loadfile",
-        *COVERAGE,
-        "--cov-report=term",
-        *arguments.rest,
-    ]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    """Run pytest on two workers; the slowest files come first, so that no worker ends long before the other."""
+    selection = ["-m", QUICK] if arguments.quick else ["--processor-seconds=20"]
+    coverage = COVERAGE if arguments.coverage else []
+    workers = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+    command = [sys.executable, "-m", "pytest", *workers, *selection, *coverage, *arguments.rest]
+    code = subprocess.run(command, cwd=ROOT, check=False, env=environment(os.environ)).returncode
+    if arguments.quick:
+        print(QUICK_LEAVES_OUT)
+    return code
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """The tests' environment: one thread a worker, where nobody has asked for another number."""
+    return {**ONE_THREAD, **given}

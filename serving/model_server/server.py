@@ -198,6 +198,5 @@ def _client_faults() -> logging.Logger:
 
 
 def _log_to_stderr() -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("serving.model_server").setLevel(logging.INFO)  # whatever a caller wants of others' loggers

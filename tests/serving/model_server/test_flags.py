@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import time
@@ -96,7 +97,8 @@ def test_a_start_line_made_for_stock_tensorflow_serving_is_obeyed_or_answered(tm
     empty = tmp_path / "empty.txt"
     empty.write_text("")
     flags = STOCK_FLAGS.replace("FOLDER", str(tmp_path)).replace("FILE", str(empty)).split()
-    parse_flags(flags)
+    with caplog.at_level(logging.WARNING, logger="serving.model_server"):
+        parse_flags(flags)
     idle = {record.args[0] for record in caplog.records if "does nothing here" in record.msg}
     assert idle == set(IDLE_FLAGS)
 
@@ -152,6 +154,7 @@ def test_what_files_say_that_does_nothing_here_is_told(tmp_path, caplog):
     batching.write_text('thread_pool_name { value: "p" } allowed_batch_sizes: 8 pad_variable_length_inputs: true')
     session.write_text("gpu_options { allow_growth: true } inter_op_parallelism_threads: 2")
     models.write_text(f"model_config_list {{ config {{ {ONE} logging_config {{}} }} }}")
+    caplog.set_level(logging.WARNING, logger="serving.model_server")
     config = parse_flags(
         ["--enable_batching", f"--batching_parameters_file={batching}", f"--tensorflow_session_config_file={session}",
          f"--model_config_file={models}", "--model_name=ignored", "--model_base_path=/ignored"]

@@ -163,7 +163,8 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_and_finishes_running_requests_when_told_to_stop(publish, wait_until, number):
     base, grpc_port, rest_port = publish(1), free_port(), free_port()
     command = [
@@ -213,6 +214,7 @@ def test_the_command_serves_and_finishes_running_requests_when_told_to_stop(publ
         process.stderr.close()
 
 
+@pytest.mark.slow
 def test_the_command_answers_for_the_models_that_load_and_exits_with_1_where_one_never_does(publish, tmp_path):
     base = publish(1)
     (tmp_path / "broken" / "1").mkdir(parents=True)
