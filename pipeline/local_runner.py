@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.orchestration.portable.tfx_runner import IrBasedRunner
 from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import Artifact
+
+from pipeline.run_lock import one_run_at_a_time
 
 
 class StageFailed(RuntimeError):
@@ -136,19 +137,6 @@ def _recorded(
         (execution,) = handle.store.get_executions_by_id([execution_id])
         outputs = execution_lib.get_output_artifacts(handle, execution_id)
     return execution.last_known_state == metadata_store_pb2.Execution.CACHED, dict(outputs)
-
-
-@contextmanager
-def one_run_at_a_time(work_path: Path) -> Iterator[None]:
-    """Holds the work folder. Raises RuntimeError where another run does."""
-    import fcntl
-
-    with (work_path / "run.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RuntimeError(f"another run is using {work_path}; wait for it or give another work_dir") from error
-        yield
 
 
 def _one_line(error: BaseException) -> str:

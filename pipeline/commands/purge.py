@@ -11,6 +11,7 @@ from components.settings import SettingsError
 from pipeline import config as configuration
 from pipeline import store_tables
 from pipeline.commands.arguments import DEMO_CONFIG, Commands, add_command, add_config
+from pipeline.run_lock import one_run_at_a_time
 from serving.gateway.privacy import Pseudonyms, load_keys, tombstones_of
 from serving.gateway.stores.base import StoreUnavailable, open_store
 
@@ -33,8 +34,6 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Remove everything but the newest version of each served model. The next run computes everything anew."""
-    from pipeline.local_runner import one_run_at_a_time
-
     config = configuration.load(arguments.config)
     url = arguments.store or store_tables.default_store(config)
     newest = {folder: versions[-1] for folder in _models(config) if (versions := _versions(folder))}
