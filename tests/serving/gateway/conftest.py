@@ -1,16 +1,20 @@
 """One model server on the tiny world for all tests that only ask it, and the stores both backends are tested with."""
 
 import pytest
-import tensorflow as tf
 
-from serving.export import replay
-from serving.index import SAVE_OPTIONS
-from tests.serving import tiny, world
 from tests.serving.gateway import running
+
+COPIES = 12  # one for each file of tests that changes items
 
 
 def save_version(folder, version, seed=0, free_rows=8):
     """A version of the tiny world's answer whose items can be encoded from `embedding_style`."""
+    import tensorflow as tf  # here, so that tests of the stores alone do without
+
+    from serving.export import replay
+    from serving.index import SAVE_OPTIONS
+    from tests.serving import tiny, world
+
     path = folder / "model"
     if not path.exists():
         world.save_model(world.GoodModel(), path)
@@ -34,7 +38,7 @@ def served_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def model_server(served_folder, tmp_path_factory):
-    server = running.ModelServer(served_folder, tmp_path_factory.mktemp("server") / "log")
+    server = running.ModelServer(served_folder, tmp_path_factory.mktemp("server") / "log", copies=COPIES)
     yield server
     server.stop()
 
@@ -54,6 +58,6 @@ def gateway(model_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gateway")
     store = folder / "store.sqlite"
     running.fill(store)
-    started = running.Gateway(folder / "process", running.settings(model_server, store))
+    started = running.Gateway(folder / "process", running.settings(model_server, store, model_server.copy()))
     yield started
     started.stop()

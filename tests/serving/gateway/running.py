@@ -80,14 +80,22 @@ def answers_on(port):
 
 
 class ModelServer(Process):
-    """Our model server over a folder of versions."""
+    """Our model server over a folder of versions: the model `tiny`, and copies of it for tests that change its items."""
 
-    def __init__(self, folder, log, port=None):
-        self.port = port or free_port()
+    def __init__(self, folder, log, copies=0):
+        self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
-        flags = (f"--port={self.port}", "--rest_api_port=0", "--model_name=tiny", f"--model_base_path={folder}")
+        self._names = [f"copy{number}" for number in range(copies)]
+        entries = [f'config {{ name: "{name}" base_path: "{folder}" }}' for name in ("tiny", *self._names)]
+        config = Path(log).with_suffix(".config")
+        config.write_text(f"model_config_list {{ {' '.join(entries)} }}", encoding="utf-8")
+        flags = (f"--port={self.port}", "--rest_api_port=0", f"--model_config_file={config}")
         command = [sys.executable, "-m", "serving.model_server", *flags, "--file_system_poll_wait_seconds=1"]
         super().__init__(command, log, lambda: answers_on(self.port))
+
+    def copy(self):
+        """The name of a copy that nobody else uses."""
+        return self._names.pop()
 
 
 class Redis(Process):
@@ -141,11 +149,11 @@ class Gateway(Process):
         return self.http.post("/v1/events", json={"events": list(events)})
 
 
-def settings(model_server, store, **gateway):
+def settings(model_server, store, model_name="tiny", **gateway):
     config = GatewayConfig(**{"budget_ms": 20_000.0, "catalog_poll_s": 0.2, "rate_limit_burst": 100_000, **gateway})
     address = model_server if isinstance(model_server, str) else model_server.address
     return ServerSettings(
-        model_name="tiny", data=DATA, gateway=config, model_servers=(address,), store=str(store), port=0
+        model_name=model_name, data=DATA, gateway=config, model_servers=(address,), store=str(store), port=0
     )
 
 

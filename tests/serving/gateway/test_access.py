@@ -44,7 +44,7 @@ def guarded(model_server, tmp_path_factory):
     items = [StoredItem(name, {"media_uri": uri}) for name, uri in uris.items()]
     running.run(lambda opened: opened.put_items(items), store)
     tokens = {scope: add_key(store, scope) for scope in api_keys.SCOPES}
-    settings = running.settings(model_server, store)
+    settings = running.settings(model_server, store, model_server.copy())
     settings = replace(settings, data=replace(settings.data, media_root=str(media)))
     gateway = running.Gateway(folder / "process", settings)
     yield gateway, tokens, store
