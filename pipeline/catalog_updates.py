@@ -166,10 +166,9 @@ def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
 
 
 def _change(config: Config, servers: Sequence[str], change: Callable[[Changes], None]) -> None:
-    from pipeline.dags import served_name
     from serving.export import catalog_updates as changes_lib
 
-    names = [served_name(config.name, kind) for kind in KINDS]
+    names = [config.served_name(kind) for kind in KINDS]
     versions = {name: newest_version(config.serving_path / name) for name in names}
     only = changes_lib.Changes()
     change(only)

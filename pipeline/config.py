@@ -89,6 +89,10 @@ class Config:
         """The absolute local folder of this pipeline's runs."""
         return Path(self.work_dir or f"runs/{self.name}").absolute()
 
+    def served_name(self, kind: str) -> str:
+        """The model name under which a variant is served: the pipeline's own for `exact`, which any TF Serving loads."""
+        return self.name if kind == "exact" else f"{self.name}-{kind}"
+
     @property
     def serving_path(self) -> Path:
         """The folder that holds one folder of versions a served model."""

@@ -1,9 +1,10 @@
-"""The DAGs, a node per paragraph, in the order in which the data flows. Wiring only."""
+"""Wires the training DAG and the refresh DAG of TFX nodes; a function for each node with its inputs and settings."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.trainer.component import Trainer
@@ -21,9 +22,9 @@ from components.pretrained_config import Encoders
 from components.settings import to_json
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
-from pipeline.ingest import Ingest, Places, ingest
+from pipeline.ingest import Ingest, RunPaths, ingest
 from pipeline.nodes.item_index import ItemIndex
-from pipeline.nodes.latest_blessed_ranker import LastBlessedRanker
+from pipeline.nodes.latest_blessed_ranker import LatestBlessedRanker
 from pipeline.nodes.model_pusher import ModelPusher
 from pipeline.nodes.pretraining import Pretraining
 from pipeline.nodes.ranking_examples import RankingExamples
@@ -40,18 +41,16 @@ from trainer.config.ranking import RankingConfig
 RETRIEVAL_RUN_FN = "trainer.retrieval.run.run_fn"
 RANKING_RUN_FN = "trainer.ranking.run.run_fn"
 ITEM_PREPROCESSING_FN = "components.transform.preprocessing.items"
-FACTS = (
-    "numeric",
-    "categorical",
-    "event_rules",
-    "history_length",
-    "undated_items",
-)  # what of the data the ranker knows
+ITEM_COLUMNS = ("numeric", "categorical", "embeddings", "pieces")
+USER_COLUMNS = ("user_numeric", "user_categorical")
+BEHAVIOUR = ("event_rules", "history_length")  # what a user tower is trained by
+RANKER_DATA = ("numeric", "categorical", *BEHAVIOUR, "undated_items")  # what the ranker knows of the data
 ALL_ROWS = transform_pb2.SplitsConfig(analyze=["train"], transform=["train"])
+KINDS = ("exact", "scann")  # variants of the servable
 
 
 @dataclass(frozen=True)
-class Trained:
+class ServedModelUris:
     """Where the parts of the model that is served lie."""
 
     model: str
@@ -60,157 +59,214 @@ class Trained:
     ranker_is_blessed: bool
 
 
-def train(config: Config, places: Places) -> list[BaseNode]:
-    """Everything, from the tables and the media files to a pushed model."""
-    data = config.data
-    read = ingest(config, places)
+class ServableParts(NamedTuple):
+    """What a servable is built from, and the blessings that it needs to be pushed."""
 
-    columns = to_json(config.item_data.only("numeric", "categorical", "embeddings", "pieces"))
-    items = Transform(
-        examples=read.items,
-        schema=read.catalogue_schema,
+    model: BaseChannel
+    index: BaseChannel
+    ranker: BaseChannel
+    ranker_blessing: BaseChannel
+    model_blessing: BaseChannel | None = None  # none where the model has been blessed before
+
+
+class RankerNodes(NamedTuple):
+    """The ranker of this run, the latest blessed one before it, and the comparison of both."""
+
+    trainer: Trainer
+    latest_blessed: Resolver
+    evaluator: Evaluator
+
+
+def train(config: Config, paths: RunPaths) -> list[BaseNode]:
+    """The training DAG: from the tables and the media files to a pushed model."""
+    source = ingest(config, paths)
+    items = _item_transform(config, source)
+    users = _users(config, paths)
+    tuner = _retrieval_tuner(config, paths, source, items)
+    pretraining = _pretraining(config, items)
+    retrieval = _retrieval_trainer(config, paths, source, items, users, tuner, pretraining)
+    index = _item_index(config, source, retrieval.outputs["model"], items.outputs["transformed_examples"], "item_tower")
+    evaluator = _retrieval_evaluator(config, paths, source, retrieval, index)
+    examples = _ranking_examples(config, source, retrieval, index)
+    ranking = ranker_nodes(
+        examples.outputs["examples"], config.data, config.ranking, config.engine, paths.knows_last_ranker
+    )
+    parts = ServableParts(
+        model=retrieval.outputs["model"],
+        index=index.outputs["index"],
+        ranker=ranking.trainer.outputs["model"],
+        ranker_blessing=ranking.evaluator.outputs["blessing"],
+        model_blessing=evaluator.outputs["blessing"],
+    )
+    optional = [node for node in (users, tuner, pretraining) if node is not None]
+    compared = [ranking.latest_blessed] if paths.knows_last_ranker else []
+    return [
+        *(*source.nodes, items, *optional, retrieval, index, evaluator, examples),
+        *(ranking.trainer, *compared, ranking.evaluator, *_serving_nodes(config, paths, source, parts)),
+    ]
+
+
+def refresh(config: Config, paths: RunPaths, served: ServedModelUris) -> list[BaseNode]:
+    """The refresh DAG: new catalogue and events under the model that is served, to a pushed version. Nothing is trained."""
+    source = ingest(config, paths)
+    model = Importer(source_uri=served.model, artifact_type=Model).with_id("TrainedRetrieval")
+    ranker = Importer(source_uri=served.ranker, artifact_type=Model).with_id("TrainedRanker")
+    blessing = Importer(
+        source_uri=served.ranker_blessing,
+        artifact_type=ModelBlessing,
+        custom_properties={"blessed": int(served.ranker_is_blessed)},
+    ).with_id("TrainedRankerBlessing")
+    index = _item_index(config, source, model.outputs["result"], source.items, "encode_item")
+    parts = ServableParts(
+        model=model.outputs["result"],
+        index=index.outputs["index"],
+        ranker=ranker.outputs["result"],
+        ranker_blessing=blessing.outputs["result"],
+    )
+    return [*source.nodes, model, ranker, blessing, index, *_serving_nodes(config, paths, source, parts)]
+
+
+def _item_transform(config: Config, source: Ingest) -> Transform:
+    """Vocabularies and normalised features of the items."""
+    columns = to_json(config.item_data.only(*ITEM_COLUMNS))
+    return Transform(
+        examples=source.items,
+        schema=source.catalogue_schema,
         preprocessing_fn=ITEM_PREPROCESSING_FN,
         splits_config=ALL_ROWS,
         disable_statistics=True,
         custom_config={"data": columns, "code": code_fingerprint(ITEM_PREPROCESSING_FN)},
     ).with_id("ItemTransform")
 
-    pretraining = []
-    if config.pretraining:
-        pretraining = [
-            Pretraining(
-                items=items.outputs["transformed_examples"],
-                transform_graph=items.outputs["transform_graph"],
-                data=columns,
-                encoder=to_json(config.retrieval.encoder),
-                pretraining=to_json(config.pretraining),
-                code=code_fingerprint("pipeline.nodes.pretraining"),
-            )
-        ]
-    retrieval_settings = {
-        "data": to_json(data.only("event_rules", "history_length")),
-        "retrieval": to_json(config.retrieval),
-        "engine": to_json(config.engine),
-    }
-    tuner = (
-        RetrievalTuner(
-            sequences=read.sequences,
-            items=items.outputs["transformed_examples"],
-            **retrieval_settings,
-            tuning=to_json(config.tuning),
-            storage_dir=places.tuning,
-            code=code_fingerprint("pipeline.nodes.retrieval_tuner"),
-        )
-        if config.tuning
-        else None
+
+def _users(config: Config, paths: RunPaths) -> BaseNode | None:
+    """The users table, where a tower reads it."""
+    data = config.data
+    if not (config.retrieval.use_user_features and data.users):
+        return None
+    return TableGen(
+        table="users",
+        data=to_json(data.only("users", *USER_COLUMNS, "max_reject_share")),
+        fingerprint=paths.users_fingerprint,
+        code=code_fingerprint("pipeline.nodes.table_gen"),
+    ).with_id("UserGen")
+
+
+def _retrieval_tuner(config: Config, paths: RunPaths, source: Ingest, items: Transform) -> BaseNode | None:
+    """The search for better settings, where the configuration asks for one."""
+    if config.tuning is None:
+        return None
+    return RetrievalTuner(
+        sequences=source.sequences,
+        items=items.outputs["transformed_examples"],
+        data=to_json(config.data.only(*BEHAVIOUR)),
+        retrieval=to_json(config.retrieval),
+        engine=to_json(config.engine),
+        tuning=to_json(config.tuning),
+        storage_dir=paths.tuning,
+        code=code_fingerprint("pipeline.nodes.retrieval_tuner"),
     )
 
-    users = None
-    if config.retrieval.use_user_features and data.users:
-        users = TableGen(
-            table="users",
-            data=to_json(data.only("users", "user_numeric", "user_categorical", "max_reject_share")),
-            fingerprint=places.users_fingerprint,
-            code=code_fingerprint("pipeline.nodes.table_gen"),
-        ).with_id("UserGen")
 
-    retrieval = RetrievalTrainer(
-        examples=read.sequences,
+def _pretraining(config: Config, items: Transform) -> BaseNode | None:
+    """Encoders pretrained on the catalogue alone, where the configuration asks for them."""
+    if config.pretraining is None:
+        return None
+    return Pretraining(
+        items=items.outputs["transformed_examples"],
+        transform_graph=items.outputs["transform_graph"],
+        data=to_json(config.item_data.only(*ITEM_COLUMNS)),
+        encoder=to_json(config.retrieval.encoder),
+        pretraining=to_json(config.pretraining),
+        code=code_fingerprint("pipeline.nodes.pretraining"),
+    )
+
+
+def _retrieval_trainer(
+    config: Config,
+    paths: RunPaths,
+    source: Ingest,
+    items: Transform,
+    users: BaseNode | None,
+    tuner: BaseNode | None,
+    pretraining: BaseNode | None,
+) -> RetrievalTrainer:
+    """The two towers."""
+    return RetrievalTrainer(
+        examples=source.sequences,
         items=items.outputs["transformed_examples"],
         users=users.outputs["examples"] if users else None,
         transform_graph=items.outputs["transform_graph"],
-        encoder_weights=pretraining[0].outputs["weights"] if pretraining else None,
+        encoder_weights=pretraining.outputs["weights"] if pretraining else None,
         run_fn=RETRIEVAL_RUN_FN,
         hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
         custom_config={
-            **retrieval_settings,
-            "data": to_json(
-                config.item_data.only(
-                    "numeric",
-                    "categorical",
-                    "embeddings",
-                    "pieces",
-                    "event_rules",
-                    "history_length",
-                    "user_numeric",
-                    "user_categorical",
-                )
-            ),
+            "data": to_json(config.item_data.only(*ITEM_COLUMNS, *BEHAVIOUR, *USER_COLUMNS)),
+            "retrieval": to_json(config.retrieval),
+            "engine": to_json(config.engine),
             "tuned": to_json(Encoders(Encoders(config.encoders).tuned)),
-            "encoders_fingerprint": places.encoders_fingerprint,
-            "checkpoints": f"{places.checkpoints}/RetrievalTrainer",
+            "encoders_fingerprint": paths.encoders_fingerprint,
+            "checkpoints": f"{paths.checkpoints}/RetrievalTrainer",
             "code": code_fingerprint(RETRIEVAL_RUN_FN),
         },
     )
 
-    index = ItemIndex(
-        model=retrieval.outputs["model"],
-        items=items.outputs["transformed_examples"],
-        sequences=read.sequences,
+
+def _item_index(config: Config, source: Ingest, model: BaseChannel, items: BaseChannel, signature: str) -> BaseNode:
+    """The vectors of all items, searchable. signature: of the model, what encodes items of this kind."""
+    return ItemIndex(
+        model=model,
+        items=items,
+        sequences=source.sequences,
+        signature=signature,
         serving=to_json(config.serving),
-        history_length=data.history_length,
+        history_length=config.data.history_length,
         code=code_fingerprint("pipeline.nodes.item_index"),
     )
 
-    evaluator = RetrievalEvaluator(
+
+def _retrieval_evaluator(
+    config: Config, paths: RunPaths, source: Ingest, retrieval: RetrievalTrainer, index: BaseNode
+) -> BaseNode:
+    """Full ranking on the test split, and the blessing of the model."""
+    return RetrievalEvaluator(
         model=retrieval.outputs["model"],
         index=index.outputs["index"],
-        items=read.items,
-        sequences=read.sequences,
+        items=source.items,
+        sequences=source.sequences,
         settings=to_json(config.evaluation),
-        data=to_json(data.only("history_length", "undated_items")),
-        blessed_dir=places.blessed,
+        data=to_json(config.data.only("history_length", "undated_items")),
+        blessed_dir=paths.blessed,
         code=code_fingerprint("pipeline.nodes.retrieval_evaluator"),
     )
 
-    ranking = to_json(config.ranking)
-    facts = to_json(data.only(*FACTS))
-    ranking_examples = RankingExamples(
+
+def _ranking_examples(config: Config, source: Ingest, retrieval: RetrievalTrainer, index: BaseNode) -> BaseNode:
+    """What people took, beside what retrieval would have shown them at that time."""
+    return RankingExamples(
         model=retrieval.outputs["model"],
         index=index.outputs["index"],
-        items=read.items,
-        sequences=read.sequences,
-        data=facts,
-        ranking=ranking,
+        items=source.items,
+        sequences=source.sequences,
+        data=to_json(config.data.only(*RANKER_DATA)),
+        ranking=to_json(config.ranking),
         candidates=config.serving.index.candidates,
         code=code_fingerprint("pipeline.nodes.ranking_examples"),
     )
 
-    ranker, last_ranker, ranking_evaluator = judged_ranker(
-        ranking_examples.outputs["examples"], data, config.ranking, config.engine, places.knows_last_ranker
-    )
 
-    served = _served(
-        config,
-        places,
-        read,
-        model=retrieval.outputs["model"],
-        index=index.outputs["index"],
-        ranker=ranker.outputs["model"],
-        ranker_blessing=ranking_evaluator.outputs["blessing"],
-        model_blessing=evaluator.outputs["blessing"],
-    )
-
-    return [
-        *(*read.nodes, items),
-        *([users] if users else []),
-        *([tuner] if tuner else []),
-        *pretraining,
-        *(retrieval, index, evaluator, ranking_examples, ranker),
-        *([last_ranker] if places.knows_last_ranker else []),
-        *(ranking_evaluator, *served),
-    ]
-
-
-def judged_ranker(
+def ranker_nodes(
     examples: BaseChannel, data: DataConfig, ranking: RankingConfig, engine: EngineConfig, knows_last: bool
-) -> tuple[Trainer, Resolver, Evaluator]:
-    """The ranker on these examples, the last blessed one, and the judge of both. knows_last: whether there may be a last one."""
+) -> RankerNodes:
+    """The ranker on these examples, compared with the latest blessed one.
+
+    knows_last: whether the orchestrator can find a blessed ranker of an earlier run.
+    """
     ranker = Trainer(
         examples=examples,
         run_fn=RANKING_RUN_FN,
         custom_config={
-            "data": to_json(data.only(*FACTS)),
+            "data": to_json(data.only(*RANKER_DATA)),
             "ranking": to_json(ranking),
             "engine": to_json(engine),
             "code": code_fingerprint(RANKING_RUN_FN),
@@ -219,110 +275,57 @@ def judged_ranker(
         eval_args=trainer_pb2.EvalArgs(splits=["eval"]),
     ).with_id("RankingTrainer")
 
-    last = Resolver(
-        strategy_class=LastBlessedRanker,
+    latest = Resolver(
+        strategy_class=LatestBlessedRanker,
         model=Channel(type=Model, producer_component_id=ranker.id),
         model_blessing=Channel(type=ModelBlessing),
         current=ranker.outputs["model"],
     ).with_id("LastBlessedRanker")
 
-    judge = Evaluator(
+    evaluator = Evaluator(
         examples=examples,
         example_splits=["test"],
         model=ranker.outputs["model"],
-        baseline_model=last.outputs["model"] if knows_last else None,
+        baseline_model=latest.outputs["model"] if knows_last else None,
         eval_config=eval_config(data, ranking),
     ).with_id("RankingEvaluator")
-    return ranker, last, judge
+    return RankerNodes(ranker, latest, evaluator)
 
 
-def refresh(config: Config, places: Places, trained: Trained) -> list[BaseNode]:
-    """New catalogue and events under the model that is served: features, vectors, index, answer, push. Nothing is trained."""
-    read = ingest(config, places)
-
-    model = Importer(source_uri=trained.model, artifact_type=Model).with_id("TrainedRetrieval")
-    ranker = Importer(source_uri=trained.ranker, artifact_type=Model).with_id("TrainedRanker")
-    blessing = Importer(
-        source_uri=trained.ranker_blessing,
-        artifact_type=ModelBlessing,
-        custom_properties={"blessed": int(trained.ranker_is_blessed)},
-    ).with_id("TrainedRankerBlessing")
-
-    index = ItemIndex(
-        model=model.outputs["result"],
-        items=read.items,
-        sequences=read.sequences,
-        signature="encode_item",
-        serving=to_json(config.serving),
-        history_length=config.data.history_length,
-        code=code_fingerprint("pipeline.nodes.item_index"),
-    )
-
-    served = _served(
-        config,
-        places,
-        read,
-        model=model.outputs["result"],
-        index=index.outputs["index"],
-        ranker=ranker.outputs["result"],
-        ranker_blessing=blessing.outputs["result"],
-        model_blessing=None,
-    )
-
-    return [*read.nodes, model, ranker, blessing, index, *served]
-
-
-def _served(
-    config: Config,
-    places: Places,
-    read: Ingest,
-    model: BaseChannel,
-    index: BaseChannel,
-    ranker: BaseChannel,
-    ranker_blessing: BaseChannel,
-    model_blessing: BaseChannel | None,
-) -> list[BaseNode]:
-    """From the parts to pushed versions: the answer, its proof, and a pusher for each variant."""
+def _serving_nodes(config: Config, paths: RunPaths, source: Ingest, parts: ServableParts) -> list[BaseNode]:
+    """From the parts to pushed versions: the servables, their validation, and a pusher for each variant."""
     recommender = Recommender(
-        model=model,
-        index=index,
-        items=read.items,
-        sequences=read.sequences,
-        ranker=ranker,
-        ranker_blessing=ranker_blessing,
+        model=parts.model,
+        index=parts.index,
+        items=source.items,
+        sequences=source.sequences,
+        ranker=parts.ranker,
+        ranker_blessing=parts.ranker_blessing,
         serving=to_json(config.serving),
-        data=to_json(config.data.only(*FACTS)),
+        data=to_json(config.data.only(*RANKER_DATA)),
         ranking=to_json(config.ranking),
-        withdrawn=json.dumps(places.withdrawn),
+        withdrawn=json.dumps(paths.withdrawn),
         code=code_fingerprint("pipeline.nodes.recommender"),
     )
-
     validator = ServingValidator(
         exact=recommender.outputs["exact"],
         scann=recommender.outputs["scann"],
         code=code_fingerprint("pipeline.nodes.serving_validator"),
     )
-
     pushers = [
         ModelPusher(
             model=recommender.outputs[kind],
-            model_blessing=model_blessing,
+            model_blessing=parts.model_blessing,
             infra_blessing=validator.outputs["blessing"],
             push_destination=pusher_pb2.PushDestination(
                 filesystem=pusher_pb2.PushDestination.Filesystem(
-                    base_directory=f"{places.serving}/{served_name(config.name, kind)}"
+                    base_directory=f"{paths.serving}/{config.served_name(kind)}"
                 )
             ),
         ).with_id(f"{kind.capitalize()}Pusher")
-        for kind in ("exact", "scann")
+        for kind in KINDS
     ]
-
     return [recommender, validator, *pushers]
-
-
-def served_name(name: str, kind: str) -> str:
-    """The model name under which a variant is served: the pipeline's own for the exact one, which any TF Serving loads."""
-    return name if kind == "exact" else f"{name}-{kind}"
 
 
 def resolve_functions(nodes: list[BaseNode]) -> None:

@@ -1,14 +1,16 @@
-"""The nodes that both DAGs begin with: the tables, read and judged, the media, decoded, and who took what, in order."""
+"""Wires the nodes that both DAGs begin with: tables read and validated, media decoded, interactions in order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types.channel import BaseChannel
 
+from components.config import DataConfig
 from components.pretrained_config import Encoders
 from components.settings import to_json
 from pipeline.config import Config
@@ -22,7 +24,7 @@ from pipeline.nodes.table_gen import TableGen
 
 
 @dataclass(frozen=True)
-class Places:
+class RunPaths:
     """Where a run leaves what outlives it, and the state of the files that it reads."""
 
     serving: str  # folder that holds a folder of versions for each served model
@@ -42,92 +44,108 @@ class Places:
 
 @dataclass(frozen=True)
 class Ingest:
-    """The first nodes, in the order in which they run, and what later ones read of them."""
+    """The first nodes, and what later ones read of them."""
 
     nodes: list[BaseNode]
-    gate: BaseNode  # the run stops here where the data is not what it should be
     catalogue_schema: BaseChannel
     items: BaseChannel  # item examples, with what frozen encoders make of them
     sequences: BaseChannel
 
 
-def ingest(config: Config, places: Places) -> Ingest:
-    """Tables and media -> item examples and sequences."""
-    data = config.data
-    gen_code = code_fingerprint("pipeline.nodes.table_gen")
+class CheckedTable(NamedTuple):
+    """A table as examples, and what is compared before anything uses them."""
 
-    catalogue = TableGen(
-        table="catalogue",
-        data=to_json(data.only("catalogue", "numeric", "categorical", "embeddings", "max_reject_share")),
-        fingerprint=places.catalogue_fingerprint,
-        code=gen_code,
-    ).with_id("CatalogGen")
+    gen: BaseNode
+    statistics: BaseNode
+    schema: BaseNode
+    validator: BaseNode
 
-    events = TableGen(
-        table="events",
-        data=to_json(data.only("events", "max_reject_share")),
-        fingerprint=places.events_fingerprint,
-        code=gen_code,
-    ).with_id("EventGen")
 
-    catalogue_statistics = StatisticsGen(examples=catalogue.outputs["examples"]).with_id("CatalogStatistics")
-    event_statistics = StatisticsGen(examples=events.outputs["examples"]).with_id("EventStatistics")
+def ingest(config: Config, paths: RunPaths) -> Ingest:
+    """Tables and media -> item examples and sequences, behind a gate that stops the run where the data is not what it should be."""
+    catalogue, events = _catalogue(config, paths), _events(config, paths)
+    gate = _gate(config, catalogue, events)
+    media = _media_features(config, paths, catalogue)
+    encoders = _frozen_encoders(config, paths, media)
+    interactions = _interactions(config, catalogue, events)
+    for node in (media, interactions):
+        node.add_upstream_node(gate)
+    optional = [encoders] if encoders else []
+    return Ingest(
+        nodes=[*catalogue, *events, gate, media, *optional, interactions],
+        catalogue_schema=catalogue.schema.outputs["schema"],
+        items=(encoders or media).outputs["examples"],
+        sequences=interactions.outputs["sequences"],
+    )
 
-    schema_code = code_fingerprint("pipeline.nodes.curated_schema")
-    columns = to_json(config.item_data.only("numeric", "categorical", "embeddings", "pieces"))
-    catalogue_schema = CuratedSchema(table="catalogue", data=columns, code=schema_code).with_id("CatalogSchema")
-    event_schema = CuratedSchema(table="events", data=to_json(data.only()), code=schema_code).with_id("EventSchema")
 
-    catalogue_anomalies = ExampleValidator(
-        statistics=catalogue_statistics.outputs["statistics"], schema=catalogue_schema.outputs["schema"]
-    ).with_id("CatalogValidator")
-    event_anomalies = ExampleValidator(
-        statistics=event_statistics.outputs["statistics"], schema=event_schema.outputs["schema"]
-    ).with_id("EventValidator")
+def _catalogue(config: Config, paths: RunPaths) -> CheckedTable:
+    data = config.data.only("catalogue", "numeric", "categorical", "embeddings", "max_reject_share")
+    columns = config.item_data.only("numeric", "categorical", "embeddings", "pieces")
+    return _checked_table("catalogue", "Catalog", data, columns, paths.catalogue_fingerprint)
 
-    gate = DataGate(
-        catalogue_anomalies=catalogue_anomalies.outputs["anomalies"],
-        event_anomalies=event_anomalies.outputs["anomalies"],
-        catalogue_rejects=catalogue.outputs["rejects"],
-        event_rejects=events.outputs["rejects"],
-        max_reject_share=data.max_reject_share,
+
+def _events(config: Config, paths: RunPaths) -> CheckedTable:
+    data = config.data.only("events", "max_reject_share")
+    return _checked_table("events", "Event", data, config.data.only(), paths.events_fingerprint)
+
+
+def _checked_table(table: str, prefix: str, data: DataConfig, columns: DataConfig, fingerprint: str) -> CheckedTable:
+    """The nodes of one table.
+
+    prefix: of the nodes' ids. data: what the table is read by. columns: what its schema is made of. fingerprint: of its files.
+    """
+    gen = TableGen(
+        table=table, data=to_json(data), fingerprint=fingerprint, code=code_fingerprint("pipeline.nodes.table_gen")
+    ).with_id(f"{prefix}Gen")
+    statistics = StatisticsGen(examples=gen.outputs["examples"]).with_id(f"{prefix}Statistics")
+    schema = CuratedSchema(
+        table=table, data=to_json(columns), code=code_fingerprint("pipeline.nodes.curated_schema")
+    ).with_id(f"{prefix}Schema")
+    validator = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]).with_id(
+        f"{prefix}Validator"
+    )
+    return CheckedTable(gen, statistics, schema, validator)
+
+
+def _gate(config: Config, catalogue: CheckedTable, events: CheckedTable) -> BaseNode:
+    return DataGate(
+        catalogue_anomalies=catalogue.validator.outputs["anomalies"],
+        event_anomalies=events.validator.outputs["anomalies"],
+        catalogue_rejects=catalogue.gen.outputs["rejects"],
+        event_rejects=events.gen.outputs["rejects"],
+        max_reject_share=config.data.max_reject_share,
         code=code_fingerprint("pipeline.nodes.data_gate"),
     )
 
-    media = MediaFeatures(
-        catalogue=catalogue.outputs["examples"],
-        data=to_json(data.only("media_root", "media_roots", "max_reject_share")),
-        fingerprint=places.media_fingerprint,
+
+def _media_features(config: Config, paths: RunPaths, catalogue: CheckedTable) -> BaseNode:
+    return MediaFeatures(
+        catalogue=catalogue.gen.outputs["examples"],
+        data=to_json(config.data.only("media_root", "media_roots", "max_reject_share")),
+        fingerprint=paths.media_fingerprint,
         code=code_fingerprint("pipeline.nodes.media_features"),
     )
-    media.add_upstream_node(gate)
 
-    item_examples, frozen = media.outputs["examples"], []
-    if config.encoders:
-        encoded = FrozenEncoders(
-            items=item_examples,
-            encoders=to_json(Encoders(config.encoders)),
-            data=to_json(data.only("media_root", "media_roots")),
-            fingerprint=places.encoders_fingerprint,
-            code=code_fingerprint("pipeline.nodes.frozen_encoders"),
-        )
-        item_examples, frozen = encoded.outputs["examples"], [encoded]
 
-    interactions = Interactions(
-        events=events.outputs["examples"],
-        catalogue=catalogue.outputs["examples"],
-        data=to_json(data.only("event_rules", "split", "max_reject_share")),
-        code=code_fingerprint("pipeline.nodes.interactions"),
+def _frozen_encoders(config: Config, paths: RunPaths, media: BaseNode) -> BaseNode | None:
+    """Embeddings of pretrained models, where the configuration names some."""
+    if not config.encoders:
+        return None
+    return FrozenEncoders(
+        items=media.outputs["examples"],
+        encoders=to_json(Encoders(config.encoders)),
+        data=to_json(config.data.only("media_root", "media_roots")),
+        fingerprint=paths.encoders_fingerprint,
+        code=code_fingerprint("pipeline.nodes.frozen_encoders"),
     )
-    interactions.add_upstream_node(gate)
 
-    return Ingest(
-        nodes=[
-            *(catalogue, events, catalogue_statistics, event_statistics, catalogue_schema, event_schema),
-            *(catalogue_anomalies, event_anomalies, gate, media, *frozen, interactions),
-        ],
-        gate=gate,
-        catalogue_schema=catalogue_schema.outputs["schema"],
-        items=item_examples,
-        sequences=interactions.outputs["sequences"],
+
+def _interactions(config: Config, catalogue: CheckedTable, events: CheckedTable) -> BaseNode:
+    """Who took what, in order, split into train, eval and test."""
+    return Interactions(
+        events=events.gen.outputs["examples"],
+        catalogue=catalogue.gen.outputs["examples"],
+        data=to_json(config.data.only("event_rules", "split", "max_reject_share")),
+        code=code_fingerprint("pipeline.nodes.interactions"),
     )

@@ -1,4 +1,4 @@
-"""Compiles the same DAG for Kubeflow Pipelines v2 and for Vertex AI Pipelines, and refuses what could only fail later, in the cluster."""
+"""Compiles the training DAG for Kubeflow Pipelines v2 and Vertex AI Pipelines, and refuses what could only fail there."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ def compile_pipeline(config: Config, output: Path, fingerprint: str) -> dict[str
     from tfx.orchestration.pipeline import Pipeline
 
     from pipeline import dags
+    from pipeline.ingest import RunPaths
 
-    places = dags.Places(
+    paths = RunPaths(
         serving=config.deploy.serving_root.rstrip("/"),
         blessed=f"{config.deploy.pipeline_root.rstrip('/')}/blessed",
         checkpoints=f"{config.deploy.pipeline_root.rstrip('/')}/checkpoints",
@@ -80,7 +81,7 @@ def compile_pipeline(config: Config, output: Path, fingerprint: str) -> dict[str
         knows_last_ranker=False,
         encoders_fingerprint=fingerprint,
     )
-    nodes = dags.train(config, places)
+    nodes = dags.train(config, paths)
     dags.resolve_functions(nodes)
     resources = _resources(config)
     for node in nodes:

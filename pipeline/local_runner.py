@@ -53,13 +53,13 @@ def run_locally(
     work_path: Path,
     on_start: Callable[[str, int, int], None],
     on_done: Callable[[Stage], None],
-    last: str = "",
+    up_to: str = "",
 ) -> dict[str, Stage]:
     """Run the nodes in order, with caching, metadata in SQLite under `work_path`; returns the stages by node id.
 
     nodes: in an order in which they can run. name: of the pipeline.
     on_start: is told a node's id, its number from 1 and the count of all. on_done: is told the finished Stage.
-    last: a node's id; it and what must come before it are run, and nothing else; everything where empty.
+    up_to: a node's id; it and what must come before it are run, and nothing else; everything where empty.
     Raises StageFailed at the first node that fails; a later call goes on from the cache.
     """
     work_path.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def run_locally(
         metadata_connection_config=connection,
         beam_pipeline_args=[],  # not empty would make each Beam node build a source distribution of TFX first
     )
-    runner = _LocalRunner(on_start, on_done, last)
+    runner = _LocalRunner(on_start, on_done, up_to)
     with one_run_at_a_time(work_path):
         runner.run(pipeline)
     return runner.stages
@@ -83,9 +83,9 @@ def run_locally(
 class _LocalRunner(IrBasedRunner):
     """TFX's LocalDagRunner with an account of each node."""
 
-    def __init__(self, on_start: Callable[[str, int, int], None], on_done: Callable[[Stage], None], last: str):
+    def __init__(self, on_start: Callable[[str, int, int], None], on_done: Callable[[Stage], None], up_to: str):
         self.stages: dict[str, Stage] = {}
-        self._on_start, self._on_done, self._last = on_start, on_done, last
+        self._on_start, self._on_done, self._up_to = on_start, on_done, up_to
 
     def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None) -> None:
         runtime_parameter_utils.substitute_runtime_parameter(
@@ -95,7 +95,7 @@ class _LocalRunner(IrBasedRunner):
         connection = getattr(
             deployment.metadata_connection_config, deployment.metadata_connection_config.WhichOneof("connection_config")
         )
-        nodes = _leading_to(self._last, pipeline) if self._last else pipeline.nodes
+        nodes = _leading_to(self._up_to, pipeline) if self._up_to else pipeline.nodes
         for number, node in enumerate(nodes, start=1):
             node_id = node.pipeline_node.node_info.id
             self._on_start(node_id, number, len(nodes))

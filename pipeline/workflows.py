@@ -1,4 +1,4 @@
-"""One run of the training DAG on this machine: checks the inputs, runs the nodes, says what each did."""
+"""Runs the DAGs on this machine: checks the inputs, runs the nodes, says what each did."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from pipeline.console import StageLines, quiet_libraries, remark
 from pipeline.local_model import CurrentModel
 
 if TYPE_CHECKING:
-    from pipeline.dags import Trained
+    from tfx.dsl.components.base.base_node import BaseNode
+
+    from pipeline.dags import ServedModelUris
+    from pipeline.ingest import RunPaths
     from pipeline.local_runner import Stage
 
 
@@ -28,82 +31,24 @@ def train(config: Config) -> dict[str, Stage]:
 
 
 def tune(config: Config) -> dict[str, Any]:
-    """Run the DAG as far as its RetrievalTuner; returns what that found: `best`, `value`, `start_value`, `trials`.
+    """Run the training DAG as far as its RetrievalTuner; returns what that found: `best`, `value`, `start_value`, `trials`.
 
     Raises as `train` does.
     """
-    stage = _run(config, "RetrievalTuner")["RetrievalTuner"]
+    stage = _run(config, up_to="RetrievalTuner")["RetrievalTuner"]
     return json.loads((stage.uri("tuner_results") / "tuner_results.json").read_text(encoding="utf-8"))
 
 
 def refresh(config: Config) -> dict[str, Stage]:
-    """Run the refresh DAG on the model that was pushed last; returns its stages by node id.
+    """Run the refresh DAG on the model that is current; returns its stages by node id.
 
     Raises SettingsError where nothing has been pushed; else as `train`.
     """
     current = CurrentModel(config)
     model, ranker, blessing = (current.part(name) for name in ("model", "ranker", "ranker_blessing"))
-    from pipeline.dags import Trained
+    from pipeline.dags import ServedModelUris
 
-    return _run(config, trained=Trained(str(model.path), str(ranker.path), str(blessing.path), blessing.is_blessed))
-
-
-def _run(config: Config, last: str = "", trained: Trained | None = None) -> dict[str, Stage]:
-    config = localised(store_tables.resolved(config))
-    tables = {"catalogue": config.data.catalogue, "events": config.data.events}
-    if config.data.users and config.retrieval.use_user_features and not trained:
-        tables["users"] = config.data.users
-    elif config.data.users:
-        remark("data.users is not read: this run has no use for what is known of users (retrieval.use_user_features)")
-    for name, table in tables.items():
-        _require(f"data.{name}.path", table)
-    roots = {"data.media_root": [config.data.media_root] if config.data.media_root else []}
-    for setting, folders in (roots | {"data.media_roots": list(config.data.media_roots)}).items():
-        for folder in folders:
-            if not is_remote(folder) and not Path(folder).is_dir():
-                raise SettingsError(f"{setting}: there is no folder {folder}")
-    for encoder in config.encoders:
-        if not is_remote(encoder.path) and not Path(encoder.path).is_dir():
-            raise SettingsError(f"encoders: {encoder.name}: there is no folder {encoder.path}")
-    quiet_libraries()
-    from components.artifacts import file_fingerprint  # these import TFX: seconds
-    from components.media.fingerprint import catalogue_media_fingerprint
-    from pipeline import dags
-    from pipeline.local_runner import StageFailed, run_locally
-
-    places = dags.Places(
-        serving=str(config.serving_path),
-        blessed=str(config.work_path / "blessed"),
-        checkpoints=str(config.work_path / "checkpoints"),
-        tuning=str(config.work_path / "tuning"),
-        catalogue_fingerprint=file_fingerprint([config.data.catalogue.path]),
-        events_fingerprint=file_fingerprint([config.data.events.path]),
-        users_fingerprint=file_fingerprint([config.data.users.path]) if config.data.users else "",
-        media_fingerprint=catalogue_media_fingerprint(config.data),
-        encoders_fingerprint=file_fingerprint([f"{encoder.path}/**" for encoder in config.encoders]),
-        withdrawn=tuple(catalog_updates.withdrawn(config)),
-    )
-    nodes = dags.refresh(config, places, trained) if trained else dags.train(config, places)
-    dags.resolve_functions(nodes)
-    lines = StageLines()
-    before = catalog_updates.newest(config)
-    came_before = catalog_updates.added(before)
-    finished: list[Stage] = []
-
-    def done(stage: Stage) -> None:
-        finished.append(stage)
-        lines.done(stage)
-
-    try:
-        stages = run_locally(nodes, config.name, config.work_path, lines.start, done, last)
-    except StageFailed:
-        if rejects_report.write_rejects(finished, config.work_path):
-            remark(rejects_report.rejects_line(config.work_path))
-        raise
-    rejects_report.write_rejects(finished, config.work_path)
-    if catalog_updates.newest(config) != before:
-        catalog_updates.carry_over(config, before if trained else None, came_before)
-    return stages
+    return _run(config, ServedModelUris(str(model.path), str(ranker.path), str(blessing.path), blessing.is_blessed))
 
 
 def evaluation(stages: dict[str, Stage]) -> dict[str, Any]:
@@ -111,13 +56,13 @@ def evaluation(stages: dict[str, Stage]) -> dict[str, Any]:
     return json.loads((stages["RetrievalEvaluator"].uri("evaluation") / "metrics.json").read_text(encoding="utf-8"))
 
 
-def references(config: Config, stages: dict[str, Stage]) -> list[dict[str, Any]]:
-    """Rows of the references of a made world; none where the configuration names no truth."""
+def ground_truth_rows(config: Config, stages: dict[str, Stage]) -> list[dict[str, Any]]:
+    """Rows of the oracle of a synthetic world, as `evaluation` has them; none where the configuration names no truth."""
     if not config.ground_truth:
         return []
-    from pipeline import synthetic_oracle as made_world
+    from pipeline import synthetic_oracle
 
-    return made_world.rows(
+    return synthetic_oracle.rows(
         Path(config.ground_truth),
         index_folder=stages["ItemIndex"].uri("index"),
         sequences=stages["Interactions"].uri("sequences"),
@@ -125,6 +70,83 @@ def references(config: Config, stages: dict[str, Stage]) -> list[dict[str, Any]]
         config=config.evaluation,
         data=config.data,
     )
+
+
+def _run(config: Config, served: ServedModelUris | None = None, up_to: str = "") -> dict[str, Stage]:
+    """Run the refresh DAG on a served model, or the training DAG, as far as a node where one is named."""
+    config = localised(store_tables.resolved(config))
+    _check_inputs(config, reads_users=config.retrieval.use_user_features and served is None)
+    quiet_libraries()
+    from pipeline import dags  # TFX: seconds
+
+    paths = _paths_of(config)
+    nodes = dags.refresh(config, paths, served) if served else dags.train(config, paths)
+    dags.resolve_functions(nodes)
+    before = catalog_updates.newest(config)
+    came_before = catalog_updates.added(before)
+    stages = _run_nodes(nodes, config, up_to)
+    if catalog_updates.newest(config) != before:
+        catalog_updates.carry_over(config, before if served else None, came_before)
+    return stages
+
+
+def _check_inputs(config: Config, reads_users: bool) -> None:
+    """Raises SettingsError for the first input that is not there."""
+    data = config.data
+    _require("data.catalogue.path", data.catalogue)
+    _require("data.events.path", data.events)
+    if data.users and reads_users:
+        _require("data.users.path", data.users)
+    elif data.users:
+        remark("data.users is not read: this run has no use for what is known of users (retrieval.use_user_features)")
+    folders = [("data.media_root", data.media_root)] if data.media_root else []
+    folders += [("data.media_roots", root) for root in data.media_roots]
+    folders += [(f"encoders: {encoder.name}", encoder.path) for encoder in config.encoders]
+    for setting, folder in folders:
+        if not is_remote(folder) and not Path(folder).is_dir():
+            raise SettingsError(f"{setting}: there is no folder {folder}")
+
+
+def _paths_of(config: Config) -> RunPaths:
+    """Where a run on this machine leaves what outlives it, and the state of its inputs."""
+    from components.artifacts import file_fingerprint
+    from components.media.fingerprint import catalogue_media_fingerprint
+    from pipeline.ingest import RunPaths
+
+    data = config.data
+    return RunPaths(
+        serving=str(config.serving_path),
+        blessed=str(config.work_path / "blessed"),
+        checkpoints=str(config.work_path / "checkpoints"),
+        tuning=str(config.work_path / "tuning"),
+        catalogue_fingerprint=file_fingerprint([data.catalogue.path]),
+        events_fingerprint=file_fingerprint([data.events.path]),
+        users_fingerprint=file_fingerprint([data.users.path]) if data.users else "",
+        media_fingerprint=catalogue_media_fingerprint(data),
+        encoders_fingerprint=file_fingerprint([f"{encoder.path}/**" for encoder in config.encoders]),
+        withdrawn=tuple(catalog_updates.withdrawn(config)),
+    )
+
+
+def _run_nodes(nodes: list[BaseNode], config: Config, up_to: str) -> dict[str, Stage]:
+    """Run nodes with a line for each, and leave a table of what they rejected, also where one fails."""
+    from pipeline.local_runner import StageFailed, run_locally
+
+    lines = StageLines()
+    finished: list[Stage] = []
+
+    def done(stage: Stage) -> None:
+        finished.append(stage)
+        lines.done(stage)
+
+    try:
+        stages = run_locally(nodes, config.name, config.work_path, lines.start, done, up_to)
+    except StageFailed:
+        if rejects_report.write_rejects(finished, config.work_path):
+            remark(rejects_report.rejects_line(config.work_path))
+        raise
+    rejects_report.write_rejects(finished, config.work_path)
+    return stages
 
 
 def _require(setting: str, table: TableConfig) -> None:

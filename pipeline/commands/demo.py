@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     stages = workflows.train(config)
     evaluation = workflows.evaluation(stages)
-    print(summary.metrics(evaluation["rows"] + workflows.references(config, stages)))
+    print(summary.metrics(evaluation["rows"] + workflows.ground_truth_rows(config, stages)))
 
     try:
         model = CurrentModel(config)

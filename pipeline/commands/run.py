@@ -29,6 +29,6 @@ def run(arguments: argparse.Namespace) -> int:
     config = configuration.load(arguments.config)
     stages = workflows.train(config)
     evaluation = workflows.evaluation(stages)
-    print(summary.metrics(evaluation["rows"] + workflows.references(config, stages)))
+    print(summary.metrics(evaluation["rows"] + workflows.ground_truth_rows(config, stages)))
     print(summary.last_line(config, arguments.config, evaluation, time.monotonic() - started))
     return 0

@@ -1,4 +1,4 @@
-"""A TFX resolver strategy: the last blessed ranker that the present one can be compared with."""
+"""A TFX resolver strategy that finds the latest blessed ranker that the present one can be compared with."""
 
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.dsl.io import fileio
@@ -7,11 +7,11 @@ from tfx.utils import path_utils
 FEATURES_FILE = "assets.extra/features.json"  # of a ranker's SavedModel: the features that it reads
 
 
-class LastBlessedRanker(LatestBlessedModelStrategy):
+class LatestBlessedRanker(LatestBlessedModelStrategy):
     """`LatestBlessedModelStrategy`, without the present ranker and without those that read other features.
 
-    Inputs: `model` and `model_blessing`, of all runs, and `current`, what was just trained. Compared with itself, a ranker that comes from
-    the cache would be judged anew in the second run; other features cannot be read from today's examples.
+    Inputs: `model` and `model_blessing`, of all runs, and `current`, what was just trained. Compared with itself, a ranker
+    that comes from the cache would be judged anew in the second run; other features cannot be read from today's examples.
     """
 
     def resolve_artifacts(self, store, input_dict):

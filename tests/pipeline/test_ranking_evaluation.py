@@ -43,7 +43,7 @@ def MadeExamples(examples: OutputArtifact[Examples]) -> None:
 
 def run(folder, config):
     examples = MadeExamples()
-    judged = dags.judged_ranker(examples.outputs["examples"], DATA, config, EngineConfig(), knows_last=True)
+    judged = dags.ranker_nodes(examples.outputs["examples"], DATA, config, EngineConfig(), knows_last=True)
     stages = run_locally([examples, *judged], "rankers", folder, lambda *_: None, lambda _: None)
     stage = stages["RankingEvaluator"]
     (blessing,) = stage.outputs["blessing"]
