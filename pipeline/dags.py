@@ -107,7 +107,7 @@ def train(config: Config, paths: RunPaths) -> list[BaseNode]:
 
 
 def refresh(config: Config, paths: RunPaths, served: ServedModelUris) -> list[BaseNode]:
-    """The refresh DAG: new catalogue and events under the model that is served, to a pushed version. Nothing is trained."""
+    """The refresh DAG: new catalogue and events under the model that is served; nothing is trained."""
     source = ingest(config, paths)
     model = Importer(source_uri=served.model, artifact_type=Model).with_id("TrainedRetrieval")
     ranker = Importer(source_uri=served.ranker, artifact_type=Model).with_id("TrainedRanker")

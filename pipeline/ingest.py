@@ -62,7 +62,7 @@ class CheckedTable(NamedTuple):
 
 
 def ingest(config: Config, paths: RunPaths) -> Ingest:
-    """Tables and media -> item examples and sequences, behind a gate that stops the run where the data is not what it should be."""
+    """Tables and media -> item examples and sequences, behind a gate that stops the run on bad data."""
     catalogue, events = _catalogue(config, paths), _events(config, paths)
     gate = _gate(config, catalogue, events)
     media = _media_features(config, paths, catalogue)
@@ -93,7 +93,8 @@ def _events(config: Config, paths: RunPaths) -> CheckedTable:
 def _checked_table(table: str, prefix: str, data: DataConfig, columns: DataConfig, fingerprint: str) -> CheckedTable:
     """The nodes of one table.
 
-    prefix: of the nodes' ids. data: what the table is read by. columns: what its schema is made of. fingerprint: of its files.
+    prefix: of the nodes' ids. data: what the table is read by. columns: what its schema is made of.
+    fingerprint: of the table's files.
     """
     gen = TableGen(
         table=table, data=to_json(data), fingerprint=fingerprint, code=code_fingerprint("pipeline.nodes.table_gen")

@@ -31,9 +31,9 @@ def train(config: Config) -> dict[str, Stage]:
 
 
 def tune(config: Config) -> dict[str, Any]:
-    """Run the training DAG as far as its RetrievalTuner; returns what that found: `best`, `value`, `start_value`, `trials`.
+    """Run the training DAG as far as its RetrievalTuner.
 
-    Raises as `train` does.
+    Returns what that found: `best`, `value`, `start_value`, `trials`. Raises as `train` does.
     """
     stage = _run(config, up_to="RetrievalTuner")["RetrievalTuner"]
     return json.loads((stage.uri("tuner_results") / "tuner_results.json").read_text(encoding="utf-8"))
@@ -52,12 +52,12 @@ def refresh(config: Config) -> dict[str, Stage]:
 
 
 def evaluation(stages: dict[str, Stage]) -> dict[str, Any]:
-    """What the RetrievalEvaluator wrote: `rows` (contender, slice, metric, value, low, high, users), `blessed`, `reason`."""
+    """What the RetrievalEvaluator wrote: `rows` (contender, slice, metric, value, low, high, users), `decision`."""
     return json.loads((stages["RetrievalEvaluator"].uri("evaluation") / "metrics.json").read_text(encoding="utf-8"))
 
 
 def ground_truth_rows(config: Config, stages: dict[str, Stage]) -> list[dict[str, Any]]:
-    """Rows of the oracle of a synthetic world, as `evaluation` has them; none where the configuration names no truth."""
+    """Rows of the oracle of a synthetic world, as `evaluation` has them; none where no ground truth is configured."""
     if not config.ground_truth:
         return []
     from pipeline import synthetic_oracle

@@ -11,7 +11,6 @@ import yaml
 from components.config import DataConfig, TableConfig
 from pipeline.config import Config
 from serving.config import EvaluationConfig
-from tests.pipeline.runs import Runs
 
 
 @pytest.fixture
@@ -42,10 +41,10 @@ def cloud_settings(settings: dict[str, Any]) -> dict[str, Any]:
 def config_of():
     """The configuration of a work folder with runs."""
 
-    def configuration_of(runs: Runs) -> Config:
+    def configuration_of(work_path: Path, name: str = "tiny") -> Config:
         evaluation = EvaluationConfig(min_gain_over_popularity=0, max_loss_to_last=0)
         data = DataConfig(TableConfig("items.csv"), TableConfig("events.csv"))
-        return Config(runs.name, data, evaluation, work_dir=str(runs.work_path))
+        return Config(name, data, evaluation, work_dir=str(work_path))
 
     return configuration_of
 

@@ -56,7 +56,7 @@ def runs(tmp_path_factory):
 @pytest.fixture()
 def model(runs, config_of):
     """The model whose parts are version 1's."""
-    current = CurrentModel(config_of(runs))
+    current = CurrentModel(config_of(runs.work_path))
     current.path = current.path.with_name("1")
     return current
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_told_is_said(model, runs, config_of):
     with pytest.raises(SettingsError, match="no item 'i3'"):
         attribution.score_parts(model, "i3", np.zeros(2, np.float32), 0.0)
     with pytest.raises(SettingsError, match="train it anew"):
-        attribution.vector_parts(CurrentModel(config_of(runs)), "i1")
+        attribution.vector_parts(CurrentModel(config_of(runs.work_path)), "i1")
 
 
 def test_the_largest_parts_and_the_rest_add_up():

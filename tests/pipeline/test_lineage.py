@@ -49,7 +49,7 @@ def test_the_newest_version_that_is_there_counts(runs: Runs, config_of) -> None:
     first = runs.train("1")
     runs.train("2")
     shutil.rmtree(runs.work_path / "serving" / runs.name / "2")
-    assert str(CurrentModel(config_of(runs)).part("model").path) == runs.uri(first["model"])
+    assert str(CurrentModel(config_of(runs.work_path)).part("model").path) == runs.uri(first["model"])
 
 
 def test_a_copied_work_folder_is_read_where_it_is(runs: Runs, tmp_path: Path) -> None:
@@ -72,11 +72,11 @@ def test_a_read_only_work_folder_can_be_read(runs: Runs) -> None:
 
 def test_what_is_not_known_is_said(runs: Runs, config_of, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no model has been pushed"):
-        CurrentModel(config_of(runs))
+        CurrentModel(config_of(runs.work_path))
     runs.train("1")
     (runs.work_path / "serving" / runs.name / "9").mkdir()  # copied here by hand
     with pytest.raises(SettingsError, match="the run that version 9 came from is not in"):
-        CurrentModel(config_of(runs)).part("model")
+        CurrentModel(config_of(runs.work_path)).part("model")
     assert parts_of_version(tmp_path, runs.name, "1") == {}
     (runs.work_path / STORE).write_text("no database")
     with pytest.raises(RuntimeError, match="cannot be read"):

@@ -53,7 +53,7 @@ def test_the_model_that_was_pushed_tells(runs, config_of):
     """Not the one that was trained later and refused."""
     save(runs, runs.train("1"), 0.75, "tags")
     save(runs, runs.train(""), 0.25, "tags")
-    model = CurrentModel(config_of(runs))
+    model = CurrentModel(config_of(runs.work_path))
     assert tags.predicted(model, "i1") == [("calm", pytest.approx(0.75)), ("loud", pytest.approx(0.25))]
     assert tags.given(model, "i1") == ["given"]
 
@@ -61,7 +61,7 @@ def test_the_model_that_was_pushed_tells(runs, config_of):
 def test_what_cannot_be_told_is_said(runs, config_of):
     save(runs, runs.train("1"), 0.75, "tags")
     with pytest.raises(SettingsError, match="no item 'i2'"):
-        tags.predicted(CurrentModel(config_of(runs)), "i2")
+        tags.predicted(CurrentModel(config_of(runs.work_path)), "i2")
     save(runs, runs.train("2"), 0.75, "item_tower")
     with pytest.raises(SettingsError, match="tells no tags"):
-        tags.predicted(CurrentModel(config_of(runs)), "i1")
+        tags.predicted(CurrentModel(config_of(runs.work_path)), "i1")

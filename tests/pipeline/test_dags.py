@@ -1,0 +1,82 @@
+"""The wiring of the DAGs: every node is there for another one, or for somebody who reads what a run leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.types import channel_utils
+
+from components.config import TableConfig
+from components.pretrained_config import PretrainedConfig
+from pipeline import dags
+from pipeline.ingest import RunPaths
+from trainer.config.retrieval import PretrainingConfig, RetrievalConfig
+from trainer.config.tuning import TuningConfig
+
+RESULTS = {  # outputs that no node takes, and who reads them
+    "CatalogGen.rejects", "EventGen.rejects",  # the gate takes them too; `rejects.csv`
+    "UserGen.rejects", "MediaFeatures.rejects", "Interactions.rejects",  # `rejects.csv`
+    "ItemTransform.transform_graph", "ItemTransform.updated_analyzer_cache",  # TFX's Transform leaves them
+    "RetrievalTrainer.model_run", "RankingTrainer.model_run",  # for TensorBoard
+    "RetrievalTuner.tuner_results",  # `zhiyin tune`
+    "RetrievalEvaluator.evaluation", "RankingEvaluator.evaluation",  # the tables and lines of a run
+    "ExactPusher.pushed_model", "ScannPusher.pushed_model",  # pipeline.lineage
+}  # fmt: skip
+
+
+@pytest.fixture
+def config(config_of, tmp_path):
+    """A configuration with every optional node."""
+    made = config_of(tmp_path)
+    data = dataclasses.replace(made.data, users=TableConfig("users.csv"), media_root="media")
+    return dataclasses.replace(
+        made,
+        data=data,
+        encoders=(PretrainedConfig(name="words", kind="text", path="m", dim=4),),
+        retrieval=RetrievalConfig(use_user_features=True),
+        pretraining=PretrainingConfig(),
+        tuning=TuningConfig(),
+    )
+
+
+@pytest.fixture
+def paths():
+    return RunPaths("serving", "blessed", "checkpoints", "tuning", "1", "2", "3", "4", "5")
+
+
+def wires(nodes) -> tuple[set[str], set[str]]:
+    """`node.output` of all outputs of nodes that execute something, and of those that a node takes."""
+    made = {f"{node.id}.{name}" for node in nodes if not isinstance(node, Resolver) for name in node.outputs}
+    channels = [channel for node in nodes for channel in node.inputs.values()]
+    found = [one for channel in channels for one in channel_utils.get_individual_channels(channel)]
+    return made, {f"{channel.producer_component_id}.{channel.output_key}" for channel in found}
+
+
+def test_every_output_is_read_by_a_node_or_by_somebody_who_is_named(config, paths) -> None:
+    made, taken = wires(dags.train(config, paths))
+    assert made - taken <= RESULTS
+    assert {name.split(".")[0] for name in made} >= {"UserGen", "RetrievalTuner", "Pretraining", "FrozenEncoders"}
+
+
+def test_what_is_not_configured_has_no_node(config_of, paths, tmp_path) -> None:
+    ids = {node.id for node in dags.train(config_of(tmp_path), paths)}
+    assert not ids & {"UserGen", "RetrievalTuner", "Pretraining", "FrozenEncoders"}
+    assert "LastBlessedRanker" in ids
+    cluster = dataclasses.replace(paths, knows_last_ranker=False)
+    assert {node.id for node in dags.train(config_of(tmp_path), cluster)} == ids - {"LastBlessedRanker"}
+
+
+def test_a_refresh_trains_nothing(config, paths) -> None:
+    served = dags.ServedModelUris("model", "ranker", "blessing", ranker_is_blessed=True)
+    nodes = dags.refresh(config, paths, served)
+    assert not {node.id for node in nodes} & {"RetrievalTrainer", "RankingTrainer", "RetrievalTuner", "ItemTransform"}
+    made, taken = wires(nodes)
+    assert made - taken <= RESULTS | {"CatalogSchema.schema"}
+
+
+def test_nothing_can_run_before_the_gate_has_let_it(config, paths) -> None:
+    nodes = {node.id: node for node in dags.train(config, paths)}
+    for name in ("MediaFeatures", "Interactions"):
+        assert nodes["DataGate"] in nodes[name].upstream_nodes
