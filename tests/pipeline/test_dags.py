@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 from tfx.dsl.components.common.resolver import Resolver
-from tfx.types import channel_utils
+from tfx.types import Channel
 
 from components.config import TableConfig
 from components.pretrained_config import PretrainedConfig
@@ -49,9 +49,8 @@ def paths():
 def wires(nodes) -> tuple[set[str], set[str]]:
     """`node.output` of all outputs of nodes that execute something, and of those that a node takes."""
     made = {f"{node.id}.{name}" for node in nodes if not isinstance(node, Resolver) for name in node.outputs}
-    channels = [channel for node in nodes for channel in node.inputs.values()]
-    found = [one for channel in channels for one in channel_utils.get_individual_channels(channel)]
-    return made, {f"{channel.producer_component_id}.{channel.output_key}" for channel in found}
+    channels = [one for node in nodes for one in node.inputs.values() if isinstance(one, Channel)]  # not a resolver's
+    return made, {f"{channel.producer_component_id}.{channel.output_key}" for channel in channels}
 
 
 def test_every_output_is_read_by_a_node_or_by_somebody_who_is_named(config, paths) -> None:
