@@ -26,7 +26,7 @@ GOALS: list[dict[str, Any]] = [
 def run(data_dir: Path | None) -> list[dict[str, Any]]:
     """Rows of evaluation.md; each run is one item, asked for until the answer is right. data_dir: ignored."""
     from benchmarks.serving.bench import first_request, model_of, served
-    from serving.export.catalog_updates import Changes, Item, send
+    from serving.export.catalog_updates import AddedItem, CatalogUpdates, send
     from serving.export.validation import call_by_grpc
 
     rows = []
@@ -43,8 +43,8 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
             for number in range(RUNS):
                 vector = query + 0.01 * rng.normal(size=query.shape)  # what this person would like most
                 item_id = f"new{number}"
-                come, gone = Changes(), Changes()
-                come.add({item_id: Item((vector / np.linalg.norm(vector)).astype(np.float32))})
+                come, gone = CatalogUpdates(), CatalogUpdates()
+                come.add({item_id: AddedItem((vector / np.linalg.norm(vector)).astype(np.float32))})
                 gone.withdraw([item_id])
                 added.append(
                     _seconds(partial(send, address, folder.name, come), partial(_shows, call, request, item_id, True))

@@ -24,6 +24,8 @@ RENAMED_SETTINGS: Mapping[str, str] = {
     "retrieval.side_by_side": "retrieval.num_submodels",
     "retrieval.spectral_start": "retrieval.svd_init",
     "retrieval.tag_objective": "retrieval.tag_loss_weight",
+    "serving.index.free_rows": "serving.index.insert_capacity",
+    "serving.index.refresh_from": "serving.index.rebuild_after_inserts",
 }
 _ABSENT = object()
 

@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.local_model import CurrentModel, newest_version
 
 if TYPE_CHECKING:
-    from serving.export.catalog_updates import Changes, Item
+    from serving.export.catalog_updates import AddedItem, CatalogUpdates
 
 KINDS = ("exact", "scann")
 
@@ -70,7 +70,7 @@ def restore(config: Config, item_ids: Sequence[str], servers: Sequence[str]) -> 
         _change(config, servers, lambda changes: changes.add(items))
 
 
-def add(config: Config, items: Mapping[str, Item], servers: Sequence[str]) -> int:
+def add(config: Config, items: Mapping[str, AddedItem], servers: Sequence[str]) -> int:
     """Show these items too, until the index is built anew; how many came since it was.
 
     Raises SettingsError where one was withdrawn or nothing has been pushed, RuntimeError where the version cannot take them (it then stays
@@ -93,14 +93,14 @@ def newest(config: Config) -> Path | None:
         return None
 
 
-def added(version: Path | None) -> dict[str, Item]:
+def added(version: Path | None) -> dict[str, AddedItem]:
     """The items that came since a version was built; none of no version."""
     from serving.export import catalog_updates as changes_lib
 
     return changes_lib.read(str(version)).added if version else {}
 
 
-def carry_over(config: Config, before: Path | None, came_before: Mapping[str, Item]) -> None:
+def carry_over(config: Config, before: Path | None, came_before: Mapping[str, AddedItem]) -> None:
     """Bring versions that were just pushed up to what changed while they were made: what was withdrawn, and what came.
 
     before: the version that was served until then, where it is of the same model, so that its vectors mean the same. came_before: what had
@@ -116,14 +116,14 @@ def carry_over(config: Config, before: Path | None, came_before: Mapping[str, It
         if not gone and not late:
             return
 
-        def change(changes: Changes) -> None:
+        def change(changes: CatalogUpdates) -> None:
             changes.add(late)
             changes.withdraw(gone)
 
         _change(config, (), change)
 
 
-def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
+def encode(config: Config, table: Path) -> tuple[dict[str, AddedItem], list[dict]]:
     """The items of a table with the catalogue's columns, by the served model; and what was left out, as rejects.
 
     Raises SettingsError where nothing has been pushed or the table cannot be used.
@@ -165,12 +165,12 @@ def encode(config: Config, table: Path) -> tuple[dict[str, Item], list[dict]]:
     return items, rejects
 
 
-def _change(config: Config, servers: Sequence[str], change: Callable[[Changes], None]) -> None:
+def _change(config: Config, servers: Sequence[str], change: Callable[[CatalogUpdates], None]) -> None:
     from serving.export import catalog_updates as changes_lib
 
     names = [config.served_name(kind) for kind in KINDS]
     versions = {name: newest_version(config.serving_path / name) for name in names}
-    only = changes_lib.Changes()
+    only = changes_lib.CatalogUpdates()
     change(only)
     for version in versions.values():
         state = changes_lib.read(str(version))
@@ -214,7 +214,7 @@ def _write_withdrawn(config: Config, item_ids: Sequence[str]) -> None:
 
 @contextmanager
 def _one_at_a_time(config: Config) -> Iterator[None]:
-    """Changes are read, made and written; two writers would lose one."""
+    """Updates are read, made and written; two writers would lose one."""
     import fcntl
 
     config.serving_path.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from pipeline.config import Config
 from pipeline.lineage import Part, parts_of_version
 
 if TYPE_CHECKING:
-    from serving.export.catalog_updates import Changes, Item
+    from serving.export.catalog_updates import AddedItem, CatalogUpdates
 
 KEYS_AT_ONCE = 256  # people or items of one call
 
@@ -44,7 +44,7 @@ class CurrentModel:
         self.path = newest_version(config.serving_path / config.name)
 
     @cached_property
-    def updates(self) -> Changes:
+    def updates(self) -> CatalogUpdates:
         """The items that were added and withdrawn since the version was built."""
         from serving.export import catalog_updates
 
@@ -144,11 +144,11 @@ class CurrentModel:
             found |= _titles(self.parts["catalogue"].path / "Split-train", item_ids)
         return {item_id: title or item_id for item_id, title in found.items()}
 
-    def encode(self, folder: str) -> dict[str, Item]:
+    def encode(self, folder: str) -> dict[str, AddedItem]:
         """The items in a folder of item examples, by id, as they can be added to the answer."""
 
         from components.datasets.items import encode_item_batches, read_item_metadata
-        from serving.export.catalog_updates import Item
+        from serving.export.catalog_updates import AddedItem
 
         encoder = self.signatures["encode_item"]
         vectors: dict[str, np.ndarray] = {}
@@ -156,16 +156,17 @@ class CurrentModel:
             vectors |= zip(map(bytes.decode, ids), encoder(**inputs)["vector"].numpy())
         facts = read_item_metadata(folder, list(vectors))
         return {
-            item_id: Item(*parts) for item_id, *parts in zip(vectors, vectors.values(), facts.domains, facts.creators)
+            item_id: AddedItem(*parts)
+            for item_id, *parts in zip(vectors, vectors.values(), facts.domains, facts.creators)
         }
 
-    def add(self, items: Mapping[str, Item]) -> None:
+    def add(self, items: Mapping[str, AddedItem]) -> None:
         """Show these items too, in this process. Raises RuntimeError where the model cannot take them."""
         import tensorflow as tf
 
         from serving.export import catalog_updates
 
-        state = catalog_updates.Changes()
+        state = catalog_updates.CatalogUpdates()
         state.add(items)
         try:
             catalog_updates.apply(self.signatures, state)
@@ -174,12 +175,12 @@ class CurrentModel:
             reason = said.partition("assertion failed: [")[2].partition("]")[0]  # what follows is where in the graph
             raise RuntimeError(f"version {self.path.name} cannot take the items: {reason or said}") from error
 
-    def items(self, item_ids: Sequence[str]) -> dict[str, Item]:
+    def items(self, item_ids: Sequence[str]) -> dict[str, AddedItem]:
         """What can be said of items that are in the index already: that they are shown."""
-        from serving.export.catalog_updates import Item
+        from serving.export.catalog_updates import AddedItem
 
         size = self.signatures["add_items"].structured_input_signature[1]["vector"].shape[1]
-        return {item_id: Item(np.zeros(size, np.float32)) for item_id in item_ids}
+        return {item_id: AddedItem(np.zeros(size, np.float32)) for item_id in item_ids}
 
     def _lists(
         self, name: str, key: str, keys: Sequence[str], k: int, others: Mapping[str, int] | None = None

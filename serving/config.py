@@ -1,4 +1,4 @@
-"""Settings of the third room: the index, the answer, and what a model must reach to be published. Standard library only."""
+"""Settings of serving: the index, the answer, and what a model must reach to be published. Standard library only."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class IndexConfig:
     num_leaves: int = 0  # ScaNN partitions; 0 = the square root of the number of items
     leaves_to_search: int = 0  # 0 = the fewest that reach `min_recall` when measured
     reorder: int = (
-        0  # approximate candidates that are scored exactly; 0 = the fewest that do, of ten times `candidates` at most
+        0  # approximate candidates that are scored exactly; 0 = the fewest that do, at most 10 x `candidates`
     )
     min_recall: float = 0.95  # below this, at 10 or at `candidates`, an index is not published
     measured_queries: int = 500  # user vectors that recall is measured on
-    free_rows: int = 1000  # items that can be added to the answer between two builds
-    refresh_from: int = 500  # so many items added since the build: `zhiyin add` then runs the refresh
+    insert_capacity: int = 1000  # items that can be added to the served catalogue between two builds
+    rebuild_after_inserts: int = 500  # so many items added since the build: `zhiyin add` then runs the refresh
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_recall <= 1:
             raise ValueError(f"min_recall: got {self.min_recall}, expected a share between 0 and 1")
         if self.candidates < 10:
             raise ValueError(f"candidates: got {self.candidates}, expected at least 10")
-        if self.refresh_from < 1:
-            raise ValueError(f"refresh_from: got {self.refresh_from}, expected at least 1")
-        if self.free_rows < 0:
-            raise ValueError(f"free_rows: got {self.free_rows}, expected 0 or more")
+        if self.rebuild_after_inserts < 1:
+            raise ValueError(f"rebuild_after_inserts: got {self.rebuild_after_inserts}, expected at least 1")
+        if self.insert_capacity < 0:
+            raise ValueError(f"insert_capacity: got {self.insert_capacity}, expected 0 or more")
         if self.num_leaves == 1:
             raise ValueError(
                 "num_leaves: ScaNN with one leaf answers every query with item 0; leave it at 0 or take at least 2"
@@ -62,9 +62,29 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class ListDefaults:
+    """What holds for a list where the request says nothing (0); a request overrides it by a value, or by -1 for
+    none.
+    """
+
+    diversity: float = 0.0  # weight of novelty beside relevance, 0 to 1
+    max_per_creator: int = 0  # at most so many items of a creator; 0 = any number
+    explore_share: float = 0.0  # chance of each position to go to any candidate, 0 to 1
+
+    def __post_init__(self) -> None:
+        for name in ("diversity", "explore_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected a share between 0 and 1")
+        if self.max_per_creator < 0:
+            raise ValueError(f"max_per_creator: got {self.max_per_creator}, expected 0 or more")
+
+
+@dataclass(frozen=True)
 class ServingConfig:
     """The answer and its index."""
 
     index: IndexConfig = IndexConfig()
-    # What `similar` orders by (trainer/similarity.py). Vectors have unit norm, so the first three differ in their scores alone.
+    # What `similar` orders by (trainer/retrieval/similarity.py). Vectors have unit norm: the first three order alike.
     similar_by: Literal["dot", "cosine", "euclidean", "hamming"] = "dot"
+    defaults: ListDefaults = ListDefaults()  # in every answer: command line, model server, gateway
+    show_unreleased: bool = False  # whether items are shown before their `published_at`

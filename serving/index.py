@@ -50,7 +50,8 @@ class ExactIndex(tf.Module):
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """The k items of the highest dot product, best first.
 
-        queries: float32 [B, D]. Returns scores float32 [B, k] and positions int32 [B, k], -inf and -1 beyond what was found.
+        queries: float32 [B, D]. Returns scores float32 [B, k] and positions int32 [B, k], -inf and -1 beyond what was
+        found.
         """
         scores = tf.matmul(queries, self.vectors, transpose_b=True)  # [B, N]
         scores, positions = tf.math.top_k(scores, tf.minimum(k, self.num_items))
@@ -58,7 +59,8 @@ class ExactIndex(tf.Module):
 
 
 class ScannIndex(tf.Module):
-    """Partitions, product quantisation and exact scores for the best of it (Guo et al., 2020; github.com/google-research/scann).
+    """Partitions, product quantisation and exact scores for the best of it (Guo et al., 2020;
+    github.com/google-research/scann).
 
     state: ScaNN's tensors, as `build` makes them or as they were loaded. The rest: see IndexConfig.
     """
@@ -69,7 +71,7 @@ class ScannIndex(tf.Module):
         super().__init__()
         from scann.scann_ops.py import scann_ops  # registers its ops; the exact answer must load where this is missing
 
-        self._searcher_from = _Untracked(scann_ops.searcher_from_module)
+        self._searcher_from = Untracked(scann_ops.searcher_from_module)
         self._state = state
         self.num_items = int(state.dataset.shape[0])
         self.num_leaves, self.leaves_to_search, self.reorder, self.candidates = (
@@ -114,7 +116,7 @@ class ScannIndex(tf.Module):
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """As `ExactIndex.search`, of the items in the leaves that were searched; their scores are exact."""
         found = tf.minimum(k, self.num_items)
-        positions, scores = self._searcher_from.function(self._state).search_batched(
+        positions, scores = self._searcher_from.value(self._state).search_batched(
             queries,
             found,
             pre_reorder_num_neighbors=tf.maximum(self.reorder, found),
@@ -127,21 +129,22 @@ class ScannIndex(tf.Module):
         return tf.ensure_shape(tf.reshape(scores, [batch, k]), [None, None]), tf.reshape(positions, [batch, k])
 
 
-class _Untracked:
-    """Holds a Python function where TensorFlow's object tracking does not look for one."""
+class Untracked:
+    """Holds a value where TensorFlow's object tracking, which saves what it finds, does not look for one."""
 
-    def __init__(self, function):
-        self.function = function
-
-
-Index = ExactIndex | ScannIndex
+    def __init__(self, value: Any):
+        self.value = value
 
 
-def build_index(vectors: np.ndarray, item_ids: Sequence[str], config: IndexConfig = IndexConfig()) -> Index:  # noqa: B008 (frozen)
+VectorIndex = ExactIndex | ScannIndex
+
+
+def build_vector_index(vectors: np.ndarray, item_ids: Sequence[str], config: IndexConfig) -> VectorIndex:
     """An index over float [N, D] vectors, of the kind that the configuration and the number of items ask for.
 
     Fewer than MIN_SCANN_ITEMS items are searched exactly whatever is asked for.
-    Raises ValueError for an empty catalogue, ids that are not one each, and vectors that are not finite, naming the items.
+    Raises ValueError for an empty catalogue, ids that are not one each, and vectors that are not finite, naming the
+    items.
     """
     vectors = np.ascontiguousarray(vectors, np.float32)
     if vectors.ndim != 2 or not len(vectors):
@@ -158,8 +161,9 @@ def build_index(vectors: np.ndarray, item_ids: Sequence[str], config: IndexConfi
     return ScannIndex.build(vectors, config)
 
 
-def tune(index: ScannIndex, queries: np.ndarray, target: float) -> list[dict[str, float]]:
-    """Let the index search as few of its leaves, then score as few items exactly, as reach the recall `target` at 10 and at its candidates.
+def tune_scann(index: ScannIndex, queries: np.ndarray, target: float) -> list[dict[str, float]]:
+    """Let the index search as few of its leaves, then score as few items exactly, as reach the recall `target` at 10
+    and at its candidates.
 
     All leaves where none does. queries: float32 [Q, D] of the kind that will be asked.
     Returns the curve that was measured: a point for each setting tried, with its queries a second, asked one by one.
@@ -185,7 +189,7 @@ def tune(index: ScannIndex, queries: np.ndarray, target: float) -> list[dict[str
     return curve
 
 
-def queries_per_second(index: Index, queries: np.ndarray, k: int = 10) -> float:
+def queries_per_second(index: VectorIndex, queries: np.ndarray, k: int = 10) -> float:
     """How many queries float32 [Q, D] are answered in a second of processor time, one after the other, k items each."""
     search = tf.function(
         index.search, input_signature=[tf.TensorSpec([None, queries.shape[1]]), tf.TensorSpec([], tf.int32)]
@@ -198,8 +202,10 @@ def queries_per_second(index: Index, queries: np.ndarray, k: int = 10) -> float:
     return len(rows) / (time.process_time() - started)
 
 
-def save_index(index: Index, folder: str, item_ids: Sequence[str], report: dict) -> None:
-    """Write `vectors.npy`, `item_ids.json`, `report.json` with the kind and parameters, and ScaNN's tensors under `scann/`."""
+def save_index(index: VectorIndex, folder: str, item_ids: Sequence[str], report: dict) -> None:
+    """Write `vectors.npy`, `item_ids.json`, `report.json` with the kind and parameters, and ScaNN's tensors under
+    `scann/`.
+    """
     with gfile.GFile(f"{folder}/vectors.npy", "wb") as file:
         np.save(file, index.vectors.numpy())
     _write_json(f"{folder}/item_ids.json", list(item_ids))
@@ -211,7 +217,7 @@ def save_index(index: Index, folder: str, item_ids: Sequence[str], report: dict)
     _write_json(f"{folder}/report.json", report)
 
 
-def load_index(folder: str, kind: Literal["as saved", "exact"] = "as saved") -> tuple[Index, list[str]]:
+def load_index(folder: str, kind: Literal["as saved", "exact"] = "as saved") -> tuple[VectorIndex, list[str]]:
     """The very index that was measured, or an exact one over its vectors; and the item ids in its order."""
     item_ids, report = (json.loads(gfile.GFile(f"{folder}/{name}").read()) for name in ("item_ids.json", "report.json"))
     if kind == "exact" or report["kind"] == "exact":
@@ -224,7 +230,7 @@ def load_index(folder: str, kind: Literal["as saved", "exact"] = "as saved") -> 
     return index, item_ids
 
 
-def measure_recall(index: Index, queries: np.ndarray, k: int) -> float:
+def measure_recall(index: VectorIndex, queries: np.ndarray, k: int) -> float:
     """Share of the exact top k that the index finds, averaged over queries float32 [Q, D]. 1.0 for an exact index."""
     queries = np.asarray(queries, np.float32)
     if not len(queries):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from benchmarks.peak import peak_mb
 from serving.config import IndexConfig
-from serving.index import ScannIndex, build_index
+from serving.index import ScannIndex, build_vector_index
 
 BATCH, ROUNDS = 100, 3
 
@@ -26,7 +26,7 @@ def main() -> None:
     k = truth.shape[1]
     started = time.perf_counter()
     # Ten neighbours are asked for, so ten candidates are what the index is built for.
-    index = build_index(vectors, [str(row) for row in range(len(vectors))], IndexConfig(kind=kind, candidates=k))
+    index = build_vector_index(vectors, [str(row) for row in range(len(vectors))], IndexConfig(kind=kind, candidates=k))
     build_seconds = time.perf_counter() - started
     settings: list[tuple[int, int]] = [(0, 0)]
     if isinstance(index, ScannIndex):

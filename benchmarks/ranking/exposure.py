@@ -17,10 +17,9 @@ import tensorflow as tf
 from benchmarks.demo import newest
 from benchmarks.ranking import row
 from components.datasets.interactions import read_interactions
-from components.settings import to_json
 from pipeline import config as configuration
 from serving.export import saved_model
-from serving.export.build_servable import build_bundle
+from serving.export.build_servable import ServableParts, build_servables
 from serving.index import load_index
 from trainer.evaluation.metrics import evaluate
 
@@ -51,18 +50,14 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         known = {split: str(sequences / f"Split-{split}") for split in ("train", "eval")}
-        build_bundle(
+        parts = ServableParts(
             str(newest(artifacts / "RetrievalTrainer" / "model") / "Format-Serving"),
             str(index_folder),
             known | {"test": known["eval"]},  # nothing of the test itself
             str(newest(artifacts / "MediaFeatures" / "examples") / "Split-train"),
-            f"{folder}/exact",
-            f"{folder}/scann",
-            to_json(config.serving),
             str(newest(artifacts / "RankingTrainer" / "model") / "Format-Serving"),
-            to_json(config.data),
-            to_json(config.ranking),
         )
+        build_servables(parts, f"{folder}/exact", f"{folder}/scann", config.serving, config.data, config.ranking)
         recommend = saved_model.load(f"{folder}/exact").signatures["recommend"]
         for diversity, explore_share in product(DIVERSITIES, EXPLORE_SHARES):
             setting = f"{case}, diversity {diversity:g}, explore {explore_share:g}"

@@ -16,17 +16,17 @@ from components.config import DataConfig
 from components.datasets.items import ItemMetadata
 from serving.config import IndexConfig, ServingConfig
 from serving.export import replay, saved_model
-from serving.index import SAVE_OPTIONS, ScannIndex, build_index, measure_recall, tune
-from serving.online.catalog import Catalogue, Shelf
+from serving.index import ScannIndex, build_vector_index, measure_recall, tune_scann
+from serving.online.catalog import IndexedItems, LiveCatalog
 from serving.online.histories import Histories
-from serving.online.recommender import Recommender
-from serving.online.scorers import RankerOrder
+from serving.online.recommender import RecommenderModel
+from serving.online.scorers import RankerScorer
 from trainer.config.ranking import RankingConfig, utility_weights
 
 NUM_PEOPLE, HISTORY = 2000, 30
 NOW_S = 1_700_000_000
 DOMAINS = ("music", "video", "film", "game", "course")
-FREE_ROWS = 1000
+INSERT_CAPACITY = 1000
 
 
 def item_vectors(num_items: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -52,16 +52,16 @@ def write(
     vectors = item_vectors(num_items, dim)
     ids = [f"item{row:07d}" for row in range(num_items)]
     config = ServingConfig(IndexConfig(kind=kind))  # type: ignore[arg-type]
-    index = build_index(vectors, ids, config.index)
+    index = build_vector_index(vectors, ids, config.index)
     found = {}
     if isinstance(index, ScannIndex):
         queries = _queries(vectors, rng)
-        tune(index, queries, config.index.min_recall)
+        tune_scann(index, queries, config.index.min_recall)
         found = {"recall@200": measure_recall(index, queries, 200), **index.parameters}
     domains = rng.choice(DOMAINS, num_items).tolist()
     creators = [f"creator{number}" for number in rng.integers(num_items // 20 + 1, size=num_items)]
-    catalogue = Catalogue(ids, domains, rng.random(num_items).astype(np.float32), creators, now_s=NOW_S)
-    shelf = Shelf(index, catalogue, FREE_ROWS)
+    items = IndexedItems(ids, domains, rng.random(num_items).astype(np.float32), creators, now_s=NOW_S)
+    catalog = LiveCatalog(index, items, INSERT_CAPACITY)
     facts = ItemMetadata(
         np.array(domains, object),
         np.array(creators, object),
@@ -69,12 +69,14 @@ def write(
         rng.uniform(30, 3000, (num_items, 1 + len(data.numeric))).astype(np.float32),
         NOW_S - rng.uniform(0, 3e8, num_items),
     )
-    popularity = np.pad(rng.exponential(size=num_items).astype(np.float32), (0, FREE_ROWS))
+    popularity = np.pad(rng.exponential(size=num_items).astype(np.float32), (0, INSERT_CAPACITY))
     weights = utility_weights(data.event_rules, ranking)
     learned = model.signatures["learned_similarity"]
-    order = RankerOrder(tf.saved_model.load(ranker), facts.padded(FREE_ROWS), shelf, learned, popularity, weights)
-    recommender = Recommender(model, shelf, _histories(num_items, sorted(data.event_rules), rng), config, order)
-    tf.saved_model.save(recommender, str(folder), signatures=recommender.signatures(), options=SAVE_OPTIONS)
+    scorer = RankerScorer(
+        tf.saved_model.load(ranker), facts.padded(INSERT_CAPACITY), catalog, learned, popularity, weights
+    )
+    recommender = RecommenderModel(model, catalog, _histories(num_items, sorted(data.event_rules), rng), config, scorer)
+    saved_model.save(recommender, str(folder))
     signatures = saved_model.load(str(folder)).signatures
     specs = signatures["recommend"].structured_input_signature[1]
     replay.record(

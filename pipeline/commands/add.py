@@ -49,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(
         f"{len(items):,} items added, {len(rejects):,} rejects; {told}. Put them into the catalogue too: the next run reads that alone."
     )
-    if num_added >= config.serving.index.refresh_from:
-        print(f"{num_added:,} items have come since the index was built (serving.index.refresh_from): it is built anew")
+    if num_added >= config.serving.index.rebuild_after_inserts:
+        print(
+            f"{num_added:,} items have come since the index was built (serving.index.rebuild_after_inserts): it is built anew"
+        )
         workflows.refresh(config)
     return 0

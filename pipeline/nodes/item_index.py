@@ -12,6 +12,8 @@ from tfx.types.standard_artifacts import Examples, Model
 from tfx.utils import path_utils
 
 import zhiyin_artifacts
+from components.settings import from_json
+from serving.config import ServingConfig
 from serving.offline.item_vectors import WriteItemVectors, read_item_vectors
 
 
@@ -44,7 +46,9 @@ def ItemIndex(
     item_ids, vectors = read_item_vectors(f"{encoded}/part")
     tf.io.gfile.rmtree(encoded)
     users = artifact_utils.get_split_uri([sequences], "train")
-    report = build_item_index(model_path, item_ids, vectors, users, index.uri, serving, int(history_length))
+    report = build_item_index(
+        model_path, item_ids, vectors, users, index.uri, from_json(ServingConfig, serving), int(history_length)
+    )
     for k, recall in report["recall"].items():
         index.set_float_custom_property(f"recall_{k}", recall)
     logging.info("index of %d items: %s", len(item_ids), json.dumps(report["recall"]))

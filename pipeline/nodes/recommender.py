@@ -11,6 +11,10 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing
 from tfx.utils import path_utils
 
 import zhiyin_artifacts
+from components.config import DataConfig
+from components.settings import from_json
+from serving.config import ServingConfig
+from trainer.config.ranking import RankingConfig
 
 
 @component
@@ -36,22 +40,25 @@ def Recommender(
     list. code: fingerprint of our code, for the cache.
     Raises ExportError where an export does not answer as it did before it was saved.
     """
-    from serving.export.build_servable import build_bundle
+    from serving.export.build_servable import ServableParts, build_servables
 
     is_blessed = model_utils.is_model_blessed(ranker_blessing)
     if not is_blessed:
         logging.warning("recommender: the ranker is not blessed, so items stay in the order of retrieval")
-    counts = build_bundle(
+    parts = ServableParts(
         path_utils.serving_model_path(model.uri),
         index.uri,
         {split: artifact_utils.get_split_uri([sequences], split) for split in ("train", "eval", "test")},
         artifact_utils.get_split_uri([items], "train"),
+        path_utils.serving_model_path(ranker.uri) if is_blessed else None,
+    )
+    counts = build_servables(
+        parts,
         path_utils.serving_model_dir(exact.uri),
         path_utils.serving_model_dir(scann.uri),
-        serving,
-        path_utils.serving_model_path(ranker.uri) if is_blessed else None,
-        data,
-        ranking,
+        from_json(ServingConfig, serving),
+        from_json(DataConfig, data),
+        from_json(RankingConfig, ranking),
         json.loads(withdrawn),
     )
     logging.info("recommender: %s", json.dumps(counts))

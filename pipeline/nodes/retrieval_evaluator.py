@@ -10,6 +10,9 @@ from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEv
 from tfx.utils import path_utils
 
 import zhiyin_artifacts
+from components.config import DataConfig
+from components.settings import from_json
+from serving.config import EvaluationConfig
 
 
 @component
@@ -31,14 +34,18 @@ def RetrievalEvaluator(
     blessed_dir: where the last blessed model is remembered between runs (with TFX's strategy for that, each second run misses the cache).
     code: fingerprint of our code, for the cache.
     """
-    from serving.offline.evaluation import evaluate_retrieval
+    from serving.offline.evaluation import JudgedModel, evaluate_retrieval
 
     folders = {split: artifact_utils.get_split_uri([sequences], split) for split in ("train", "eval", "test")}
-    items_folder = artifact_utils.get_split_uri([items], "train")
-    model_path = path_utils.serving_model_path(model.uri)
+    judged = JudgedModel(
+        path_utils.serving_model_path(model.uri),
+        index.uri,
+        folders,
+        artifact_utils.get_split_uri([items], "train"),
+    )
     fileio.makedirs(evaluation.uri)
     decision = evaluate_retrieval(
-        model_path, index.uri, folders, items_folder, evaluation.uri, blessed_dir, settings, data
+        judged, evaluation.uri, blessed_dir, from_json(EvaluationConfig, settings), from_json(DataConfig, data)
     )
     filename = constants.BLESSED_FILE_NAME if decision.blessed else constants.NOT_BLESSED_FILE_NAME
     fileio.makedirs(blessing.uri)

@@ -1,7 +1,7 @@
-"""What changed in the answer since it was built: items that came, items that went. Kept in the served version itself and sent to servers.
+"""Updates of a served catalogue between two builds: items added and withdrawn, kept in the served version and sent to servers.
 
-The changes lie among the version's warm-up requests, as calls of `add_items` and `withdraw_items`: TensorFlow Serving runs those before a
-version becomes available, so any server that loads it, or starts again, knows them.
+They lie among the version's warm-up requests, as calls of `add_items` and `withdraw_items`: TensorFlow Serving runs those
+before a version becomes available, so any server that loads it, or starts again, knows them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _CALL_S = 30.0
 
 
 @dataclass(frozen=True)
-class Item:
-    """An item that came after the build. vector: float32 [D], of unit length; domain, creator: "" where it has none."""
+class AddedItem:
+    """An item that came after the build. vector: float32 [dim], unit norm. domain, creator: "" where it has none."""
 
     vector: np.ndarray
     domain: str = ""
@@ -34,13 +34,16 @@ class Item:
 
 
 @dataclass
-class Changes:
-    """Items by id, in the order in which they came. One that was added and then withdrawn keeps its vector, so that it can come back."""
+class CatalogUpdates:
+    """Items added and withdrawn, by id, in the order in which they came.
 
-    added: dict[str, Item] = field(default_factory=dict)
+    One that was added and then withdrawn keeps its vector, so that it can come back.
+    """
+
+    added: dict[str, AddedItem] = field(default_factory=dict)
     withdrawn: dict[str, None] = field(default_factory=dict)
 
-    def add(self, items: Mapping[str, Item]) -> None:
+    def add(self, items: Mapping[str, AddedItem]) -> None:
         """These are shown from now on."""
         for item_id, item in items.items():
             self.withdrawn.pop(item_id, None)
@@ -64,51 +67,51 @@ class Changes:
         return calls
 
 
-def read(path: str) -> Changes:
-    """The changes that the SavedModel at `path` holds."""
-    changes = Changes()
+def read(path: str) -> CatalogUpdates:
+    """The updates that the SavedModel at `path` holds."""
+    updates = CatalogUpdates()
     for request, _ in replay.recorded(path):
         inputs = request.inputs
         if request.model_spec.signature_name == ADD:
             arrays = [tf.make_ndarray(inputs[name]) for name in ("item_id", "vector", "domain", "creator")]
-            changes.add(
+            updates.add(
                 {
-                    item.decode(): Item(vector, domain.decode(), creator.decode())
+                    item.decode(): AddedItem(vector, domain.decode(), creator.decode())
                     for item, vector, domain, creator in zip(*arrays)
                 }
             )
         elif request.model_spec.signature_name == WITHDRAW:
-            changes.withdraw(item.decode() for item in tf.make_ndarray(inputs["item_id"]))
-    return changes
+            updates.withdraw(item.decode() for item in tf.make_ndarray(inputs["item_id"]))
+    return updates
 
 
-def write(path: str, changes: Changes) -> None:
-    """Keep the changes in the SavedModel at `path` in place of those that it held; whole or not at all."""
+def write(path: str, updates: CatalogUpdates) -> None:
+    """Keep the updates in the SavedModel at `path` in place of those that it held; whole or not at all."""
     file = Path(path, replay.RECORDED)
     kept = [record for record, signature in replay.records(path) if signature not in (ADD, WITHDRAW)]
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     with tf.io.TFRecordWriter(str(partial)) as writer:
         for record in kept:
             writer.write(record)
-        for signature, inputs in changes.requests():
+        for signature, inputs in updates.requests():
             writer.write(replay.log_of(signature, inputs, {}).SerializeToString())
     partial.replace(file)
 
 
-def apply(signatures: Mapping[str, Callable], changes: Changes) -> None:
+def apply(signatures: Mapping[str, Callable], updates: CatalogUpdates) -> None:
     """Bring a loaded model to this state."""
-    for signature, inputs in changes.requests():
+    for signature, inputs in updates.requests():
         signatures[signature](**inputs)
 
 
-def send(address: str, model_name: str, changes: Changes) -> None:
+def send(address: str, model_name: str, updates: CatalogUpdates) -> None:
     """Bring the served model on a running server to this state.
 
     address: host:port of its gRPC. Raises RuntimeError where the server cannot be reached or refuses.
     """
     with grpc.insecure_channel(address, grpc_options(address)) as channel:
         stub: Any = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        for signature, inputs in changes.requests():
+        for signature, inputs in updates.requests():
             request = predict_pb2.PredictRequest()
             request.model_spec.name, request.model_spec.signature_name = model_name, signature
             for name, value in inputs.items():

@@ -1,6 +1,7 @@
 """Requests recorded with their answers, in the SavedModel itself, and replayed wherever it is loaded.
 
-They lie in `assets.extra/tf_serving_warmup_requests`: TensorFlow Serving warms up with the requests and does not look at the answers.
+They lie in `assets.extra/tf_serving_warmup_requests`: TensorFlow Serving warms up with the requests and does not look
+at the answers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class ReplayError(RuntimeError):
 
 
 def record(path: str, call: Call, requests: Iterable[tuple[str, Mapping[str, tf.Tensor]]]) -> int:
-    """Answer (signature, inputs) pairs with `call` and keep both inside the SavedModel at `path`; returns how many there are."""
+    """Answer (signature, inputs) pairs with `call` and keep both inside the SavedModel at `path`; returns how many
+    there are.
+    """
     count = 0
     target = f"{path}/{RECORDED}"
     tf.io.gfile.makedirs(target.rpartition("/")[0])
@@ -62,7 +65,8 @@ def records(path: str) -> Iterator[tuple[bytes, str]]:
 def compare(path: str, call: Call) -> int:
     """Replay what is recorded at `path` through `call`; returns how many requests there were.
 
-    Raises ReplayError naming signature, output and the largest difference where an answer is not the recorded one to TOLERANCE.
+    Raises ReplayError naming signature, output and the largest difference where an answer is not the recorded one to
+    TOLERANCE.
     """
     pairs = list(recorded(path))
     if not pairs:

@@ -1,4 +1,6 @@
-"""SavedModels of the recommender, proved before they are handed on: loaded in a fresh process, replayed and compared."""
+"""Exports the recommender as SavedModels and proves them: loaded in a fresh process, recorded requests replayed and
+compared.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from components.interpreter import module_command, module_environment
 from serving.export import replay
 from serving.index import SAVE_OPTIONS
-from serving.online.recommender import Recommender
+from serving.online.recommender import RecommenderModel
 
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # exist only in the process that made them
 _FRESH_PROCESS_S = 300
@@ -28,8 +30,8 @@ class ExportError(RuntimeError):
     """A SavedModel that must not be published."""
 
 
-def export(
-    recommenders: Mapping[str, Recommender],
+def export_servables(
+    recommenders: Mapping[str, RecommenderModel],
     people: Sequence[str],
     items: Sequence[str],
     raw_items: Mapping[str, tf.Tensor],
@@ -39,19 +41,25 @@ def export(
     recommenders: path -> what to save there. people, items: some ids known to them, used in the recorded requests.
     raw_items: a batch as the signature `encode_item` takes it.
     Returns the number of recorded requests by path.
-    Raises ExportError where a SavedModel holds a Python op, cannot be loaded in a fresh process (without ScaNN, if it does not use it),
-    or answers differently there (by more than 1e-5).
+    Raises ExportError where a SavedModel holds a Python op, cannot be loaded in a fresh process (without ScaNN, if it
+    does not use it), or answers differently there (by more than 1e-5).
     """
     counts = {}
     for path, recommender in recommenders.items():
-        signatures = recommender.signatures()
-        tf.saved_model.save(recommender, path, signatures=signatures, options=SAVE_OPTIONS)
+        signatures = save(recommender, path)
         if python_ops := ops_of(path) & _PYTHON_OPS:
             raise ExportError(f"{path}: holds {', '.join(sorted(python_ops))}, which no other process can run")
         requests = requests_for(people, items, raw_items, recommender.num_objectives)
         counts[path] = replay.record(path, replay.in_process(signatures), requests)
     in_a_fresh_process(list(recommenders))
     return counts
+
+
+def save(recommender: RecommenderModel, path: str) -> dict[str, tf.types.experimental.ConcreteFunction]:
+    """Write the SavedModel of a recommender and return the signatures that it was written with."""
+    signatures = recommender.signatures()
+    tf.saved_model.save(recommender.state, path, signatures=signatures, options=SAVE_OPTIONS)
+    return signatures
 
 
 def load(path: str):

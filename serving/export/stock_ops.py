@@ -1,6 +1,8 @@
-"""Which ops a SavedModel needs, by signature, and whether TensorFlow alone has them: a stock TensorFlow Serving loads all or nothing.
+"""Which ops a SavedModel needs, by signature, and whether TensorFlow alone has them: a stock TensorFlow Serving loads
+all or nothing.
 
-`python -m serving.export.stock_ops PATH` writes the table of docs/serving.md and fails where an op is not TensorFlow's own.
+`python -m serving.export.stock_ops PATH` writes the table of docs/serving.md and fails where an op is not TensorFlow's
+own.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ _ADDED = ("tensorflow_text", "tensorflow_io", "scann", "tensorflow_decision_fore
 
 
 def ops_by_signature(path: str) -> dict[str, set[str]]:
-    """Signature -> the ops that it runs, those of all functions it calls included; and under LOADING what else the graph holds."""
+    """Signature -> the ops that it runs, those of all functions it calls included; and under LOADING what else the
+    graph holds.
+    """
     with tf.io.gfile.GFile(f"{path}/saved_model.pb", "rb") as file:
         meta_graph = SavedModel.FromString(file.read()).meta_graphs[0]
     graph = meta_graph.graph_def
@@ -36,7 +40,9 @@ def ops_by_signature(path: str) -> dict[str, set[str]]:
 
 
 def not_of_tensorflow(ops: Iterable[str]) -> list[str]:
-    """Those that are not registered here. Raises RuntimeError where a library that brings more ops has been imported."""
+    """Those that are not registered here. Raises RuntimeError where a library that brings more ops has been
+    imported.
+    """
     if added := sorted(set(_ADDED) & set(sys.modules)):
         raise RuntimeError(f"{', '.join(added)} has been imported, which brings ops of its own: ask in a fresh process")
     return sorted(op for op in set(ops) if op_def_registry.get(op) is None)

@@ -1,4 +1,6 @@
-"""Exports behind the model server, in a process of its own, asked over gRPC and REST what was recorded. The validator calls `validate`."""
+"""Exports behind the model server, in a process of its own, asked over gRPC and REST what was recorded. The validator
+calls `validate`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def validate(models: Mapping[str, str]) -> dict[str, int]:
     """Serve SavedModels and replay their recorded requests over gRPC and REST.
 
     models: name -> path. Returns the number of answers compared, by model.
-    Raises ReplayError where an answer is not the recorded one, RuntimeError where the server does not start or refuses a request.
+    Raises ReplayError where an answer is not the recorded one, RuntimeError where the server does not start or refuses
+    a request.
     """
     with tempfile.TemporaryDirectory(prefix="zhiyin-serving-") as folder:
         for name, path in models.items():

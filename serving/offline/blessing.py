@@ -1,13 +1,12 @@
-"""Whether a model may be published: above popularity, and not worse than the last one that was."""
+"""Blessing: a model may be published that beats popularity and is not worse than the last one that was."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 
-import tensorflow as tf
 from tensorflow.io import gfile
 
 from serving.config import EvaluationConfig
@@ -16,22 +15,37 @@ from trainer.evaluation.metrics import Interval
 _RECORD = "last_blessed.json"
 
 
+class ComparisonError(RuntimeError):
+    """The last blessed model is there and cannot be judged on the present data."""
+
+
 @dataclass(frozen=True)
 class LastBlessed:
     """The last blessed model, what it scored, and on what."""
 
     model: str  # folder of its SavedModel
     metric: str
-    value: float | None  # None where it could not be judged on the present data
+    value: float | None  # None where the model is gone and what it scored is on other data
     data: str  # digest of the evaluation data
-    problem: str = ""  # why there is no value
 
-    def again(self, judge: Callable[[str], float]) -> LastBlessed:
-        """The same with the value on the present data, by `judge` of its folder; without one where the model cannot be used any more."""
+    def on(self, data: str, metric: str, judge: Callable[[str], float]) -> LastBlessed:
+        """The same with its value by this metric on this data, by `judge` of its folder where that is not the recorded
+        one.
+
+        Without a value where the model is gone. Raises ComparisonError where judging it fails: nothing is blessed
+        unseen.
+        """
+        if (self.data, self.metric) == (data, metric):
+            return self
+        if not gfile.exists(f"{self.model}/saved_model.pb"):
+            return LastBlessed(self.model, metric, None, data)
         try:
-            return replace(self, value=judge(self.model))
-        except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
-            return replace(self, value=None, problem=str(error).strip().partition("\n")[0])
+            return LastBlessed(self.model, metric, judge(self.model), data)
+        except Exception as error:
+            raise ComparisonError(
+                f"the last blessed model {self.model} cannot be judged on the present data ({_first_line(error)}); "
+                f"to publish without a comparison, remove {_RECORD} from the folder of blessed models"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -51,8 +65,8 @@ def decide(
 ) -> Decision:
     """Compare the model's number with popularity's and with the last blessed model's.
 
-    value, popularity: the metric's means. gain: value minus popularity with its interval. last: judged on the same data.
-    An undefined number blesses nothing.
+    value, popularity: the metric's means. gain: value minus popularity with its interval. last: judged on the same
+    data. An undefined number blesses nothing.
     """
     assert config.min_gain_over_popularity is not None and config.max_loss_to_last is not None, (
         "EvaluationConfig refuses this"
@@ -71,19 +85,26 @@ def decide(
     if last is None:
         facts.append("no model was blessed before")
     elif last.value is None:
-        facts.append(f"the last blessed model at {last.model} cannot be compared with: {last.problem}")
+        facts.append(f"the last blessed model at {last.model} cannot be compared with: it is gone")
     else:
         facts.append(f"last blessed {last.value:.4f}")
-        if last.value - value > config.max_loss_to_last:
+        if not last.value - value <= config.max_loss_to_last:  # an undefined number blesses nothing
             problems.append(f"is worse than the last blessed model by more than {config.max_loss_to_last:g}")
     reason = "; ".join([("not blessed: " + " and ".join(problems)) if problems else "blessed", *facts])
     return Decision(not problems, reason, metric, value, popularity, last.value if last else None)
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def read_last(folder: str) -> LastBlessed | None:
     """What `write_last` left, None where nothing was blessed yet."""
     path = f"{folder}/{_RECORD}"
-    return LastBlessed(**json.loads(gfile.GFile(path).read())) if gfile.exists(path) else None
+    if not gfile.exists(path):
+        return None
+    record = json.loads(gfile.GFile(path).read())
+    return LastBlessed(**{field.name: record[field.name] for field in fields(LastBlessed)})
 
 
 def write_last(folder: str, model: str, metric: str, value: float, data: str) -> None:

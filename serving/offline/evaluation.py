@@ -1,6 +1,6 @@
-"""Full ranking on the test split: the model beside its baselines, in slices, with intervals.
+"""Offline evaluation: full ranking on the test split, the model beside baselines, in slices, with intervals.
 
-U users of the test split, N items, D dimensions.
+U users of the test split, N items.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ import tensorflow as tf
 from components.config import DataConfig
 from components.datasets.interactions import Interactions, latest, read_interactions
 from components.datasets.items import available_from_s, read_item_metadata, read_item_words
-from components.settings import from_json
 from serving.config import EvaluationConfig
 from serving.index import load_index
-from serving.offline.blessing import Decision, decide, read_last, write_last
+from serving.offline.blessing import Decision, LastBlessed, decide, read_last, write_last
 from serving.offline.encoding import encode_items, encode_users
-from serving.online.cold_start import is_new, vector_of_nobody
-from serving.online.recommender import cold_start_scores
+from serving.online.cold_start import cold_start_scores, empty_user_embedding, is_cold_start
 from trainer.evaluation import metrics
 from trainer.evaluation.baselines import Baseline, ContentKnn, ItemKnn, Popularity, Random, recent_popularity, tf_idf
 
@@ -35,7 +33,7 @@ _KNN_GRID = tuple((neighbours, shrinkage) for neighbours in (20, 100, 500) for s
 
 @dataclass(frozen=True)
 class TestSet:
-    """What is to be found, what is hidden for every contender alike, and what each may know.
+    """Relevant items, items excluded for every method alike, and what each method may know.
 
     Each user asks once, at the time of the first interaction of the split.
     """
@@ -44,7 +42,7 @@ class TestSet:
 
     people: Interactions
     truth: sp.csr_matrix  # [U, N], positive interactions of the split with items that are there and not in the history
-    seen: sp.csr_matrix  # [U, N], the whole history, hidden
+    seen: sp.csr_matrix  # [U, N], the whole history, excluded
     histories: sp.csr_matrix  # [U, N], the positive part of the history
     asked_at_s: np.ndarray  # float64 [U], seconds since 1970, NaN where unknown
     available_from_s: np.ndarray  # float64 [N], seconds since 1970, -inf = always
@@ -92,77 +90,96 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of the question: whose lists, ranking what, to find what."""
+    """A part of the evaluation: whose lists, ranking which items, to find which."""
 
     name: str
-    rows: np.ndarray  # int [B], users
+    rows: np.ndarray  # int [num_users], users
     truth_items: np.ndarray  # bool [N], what counts as found
     candidates: np.ndarray  # bool [N], what is ranked
 
 
-def evaluate_retrieval(
-    model_path: str,
-    index_folder: str,
-    sequence_folders: Mapping[str, str],
-    items_folder: str,
-    folder: str,
-    blessed_folder: str,
-    evaluation: str,
-    data: str,
-) -> Decision:
-    """Evaluate a model and its index, write `metrics.json`, and decide whether it may be published.
+@dataclass(frozen=True)
+class JudgedModel:
+    """A model and what it is judged on.
 
-    sequence_folders: split -> folder, of train, eval and test. items_folder: item examples. blessed_folder: where the
-    last blessed model is remembered between runs; written when this one is blessed. evaluation, data: EvaluationConfig
-    and DataConfig as JSON.
+    model: SavedModel of the towers.
+    index: folder of its item vectors.
+    sequences: split -> folder, of train, eval and test.
+    items: folder of item examples.
     """
-    config, rules = from_json(EvaluationConfig, evaluation), from_json(DataConfig, data)
-    index, item_ids = load_index(index_folder, kind="exact")
-    vectors = index.vectors.numpy()
-    train, valid, test = (read_interactions(sequence_folders[split], item_ids) for split in ("train", "eval", "test"))
-    facts = read_item_metadata(items_folder, item_ids)
+
+    model: str
+    index: str
+    sequences: Mapping[str, str]
+    items: str
+
+
+@dataclass(frozen=True)
+class RetrievalMethod:
+    """A retrieval model as it is served: dot products of vectors, and the order for users of whom nothing is known.
+
+    history_length: of a longer history the most recent interactions count.
+    cold_start: float32 [N], the scores for users of whom nothing is known.
+    """
+
+    people: Interactions
+    history_length: int
+    cold_start: np.ndarray
+
+    def scores(self, model: Any, item_vectors: np.ndarray) -> metrics.ScoreBlock:
+        """Scores by a loaded model's signature `user_tower`. item_vectors: float32 [N, dim]."""
+        tower, num_history = model.signatures["user_tower"], self.people.num_history
+        users = encode_users(tower, item_vectors, self.people, num_history, self.history_length)
+        is_new = is_cold_start(users, num_history, empty_user_embedding(tower, item_vectors.shape[1])).numpy()
+        return lambda rows: np.where(is_new[rows, None], self.cold_start, users[rows] @ item_vectors.T)
+
+
+def evaluate_retrieval(
+    judged: JudgedModel, folder: str, blessed_folder: str, config: EvaluationConfig, data: DataConfig
+) -> Decision:
+    """Evaluate a model beside the baselines, write `metrics.json` to a folder, decide whether it may be published.
+
+    blessed_folder: where the last blessed model is remembered between runs; written when this one is blessed.
+    Raises ComparisonError where the last blessed model is there and cannot be judged on the present data.
+    """
+    index, item_ids = load_index(judged.index, kind="exact")
+    train, valid, test = (read_interactions(judged.sequences[split], item_ids) for split in ("train", "eval", "test"))
+    metadata = read_item_metadata(judged.items, item_ids)
     num_items = len(item_ids)
     taken = train.matrix(train.positives, num_items)
-    from_s = available_from_s(facts, rules, (train, valid, test))
+    from_s = available_from_s(metadata, data, (train, valid, test))
     questions, validation = TestSet.of(test, from_s), TestSet.of(valid, from_s)
     known = latest([train, valid])
     recent = recent_popularity(known.items[known.positives], known.times_s[known.positives], num_items)
-    cold_start = cold_start_scores(recent, facts.published_at_s)
-
-    def ours(model: Any, item_vectors: np.ndarray) -> metrics.ScoreBlock:
-        users = encode_users(model.signatures["user_tower"], item_vectors, test, test.num_history, rules.history_length)
-        new = is_new(
-            users, test.num_history, vector_of_nobody(model.signatures["user_tower"], item_vectors.shape[1])
-        ).numpy()
-        return lambda rows: np.where(new[rows, None], cold_start, users[rows] @ item_vectors.T)
-
-    text_knn = ContentKnn(tf_idf(read_item_words(items_folder, item_ids)), "text_knn")
+    ours = RetrievalMethod(test, data.history_length, cold_start_scores(recent, metadata.published_at_s))
+    text_knn = ContentKnn(tf_idf(read_item_words(judged.items, item_ids)), "text_knn")
     knn = tuned_item_knn(taken, validation, config)
     fitted: dict[str, Baseline] = {
         baseline.name: baseline.fit(taken) for baseline in (Popularity(), Random(config.seed), knn, text_knn)
     }
-    contenders = {OURS: ours(tf.saved_model.load(model_path), vectors)}
-    contenders |= {name: _scores_of(baseline, questions.histories) for name, baseline in fitted.items()}
-    contenders[RECENT] = lambda rows: np.tile(recent, (len(rows), 1))
+    methods = {OURS: ours.scores(tf.saved_model.load(judged.model), index.vectors.numpy())}
+    methods |= {name: _scores_of(baseline, questions.histories) for name, baseline in fitted.items()}
+    methods[RECENT] = lambda rows: np.tile(recent, (len(rows), 1))
     rows, results = [], {}
-    for part in slices_of(questions, np.asarray(taken.sum(0)).ravel() == 0, facts.domains, config.active_from):
-        results[part.name] = {
-            name: evaluate_slice(score, questions, part, config) for name, score in contenders.items()
-        }
+    for part in slices_of(questions, np.asarray(taken.sum(0)).ravel() == 0, metadata.domains, config.active_from):
+        results[part.name] = {name: evaluate_slice(score, questions, part, config) for name, score in methods.items()}
         rows += table_rows(part.name, results[part.name], config.seed)
-    by_name = results[ALL]
+
+    def value_of(path: str) -> float:
+        """The deciding metric of an older model, from raw item features on, through the transform that it carries."""
+        model = tf.saved_model.load(path)
+        vectors = encode_items(model.signatures["encode_item"], judged.items, item_ids)
+        result = evaluate_slice(ours.scores(model, vectors), questions, _everything(questions), config)
+        return result.mean(config.metric)
+
     last = read_last(blessed_folder)
-    if last and last.data != questions.digest():
-        last = last.again(lambda path: _judge_again(path, items_folder, item_ids, questions, ours, config))
-    gain = metrics.paired_bootstrap(
-        by_name[OURS].values[config.metric], by_name["popularity"].values[config.metric], config.seed
-    )
-    decision = decide(by_name[OURS].mean(config.metric), by_name["popularity"].mean(config.metric), gain, last, config)
+    last = last.on(questions.digest(), config.metric, value_of) if last else None
+    decision = _decide(results[ALL], last, config)
     report = {
         "rows": rows,
         "decision": asdict(decision),
-        "users": len(by_name[OURS].rows),
-        "users_without_truth": by_name[OURS].users_without_truth,
+        "users": len(results[ALL][OURS].rows),
+        "users_without_truth": results[ALL][OURS].users_without_truth,
         "targets_after_question": questions.num_later,
         "item_knn": {"neighbours": knn.neighbours, "shrinkage": knn.shrinkage},
         "data": questions.digest(),
@@ -170,8 +187,19 @@ def evaluate_retrieval(
     with tf.io.gfile.GFile(f"{folder}/metrics.json", "w") as file:
         file.write(json.dumps(report, indent=1, ensure_ascii=False))
     if decision.blessed:
-        write_last(blessed_folder, model_path, config.metric, decision.value, questions.digest())
+        write_last(blessed_folder, judged.model, config.metric, decision.value, questions.digest())
     return decision
+
+
+def _decide(by_name: Mapping[str, metrics.Evaluation], last: LastBlessed | None, config: EvaluationConfig) -> Decision:
+    ours, popular = by_name[OURS], by_name["popularity"]
+    gain = metrics.paired_bootstrap(ours.values[config.metric], popular.values[config.metric], config.seed)
+    return decide(ours.mean(config.metric), popular.mean(config.metric), gain, last, config)
+
+
+def _everything(data: TestSet) -> Slice:
+    every_item = np.ones(data.num_items, bool)
+    return Slice(ALL, np.arange(len(data.people.user_ids)), every_item, every_item)
 
 
 def slices_of(data: TestSet, is_cold: np.ndarray, domains: np.ndarray, active_from: int) -> Iterator[Slice]:
@@ -179,8 +207,8 @@ def slices_of(data: TestSet, is_cold: np.ndarray, domains: np.ndarray, active_fr
 
     is_cold: bool [N], not in training. domains: str objects [N].
     """
-    everyone, everything = np.arange(len(data.people.user_ids)), np.ones(data.num_items, bool)
-    yield Slice(ALL, everyone, everything, everything)
+    yield (whole := _everything(data))
+    everyone, everything = whole.rows, whole.candidates
     if is_cold.any():
         yield Slice("warm items", everyone, ~is_cold, everything)
         yield Slice("cold items", everyone, is_cold, everything)
@@ -194,7 +222,7 @@ def slices_of(data: TestSet, is_cold: np.ndarray, domains: np.ndarray, active_fr
 
 
 def table_rows(part: str, results: Mapping[str, metrics.Evaluation], seed: int) -> list[dict[str, Any]]:
-    """A row for each contender and metric of a slice; what is undefined is left out."""
+    """A row for each method and metric of a slice; what is undefined is left out."""
     values = {(name, metric): array for name, result in results.items() for metric, array in result.values.items()}
     keyed = metrics.bootstrap_all({f"{name}\n{metric}": array for (name, metric), array in values.items()}, seed)
     rows = []
@@ -211,8 +239,7 @@ def table_rows(part: str, results: Mapping[str, metrics.Evaluation], seed: int) 
 
 def tuned_item_knn(taken: sp.csr_matrix, validation: TestSet, config: EvaluationConfig) -> ItemKnn:
     """The ItemKNN of the grid that is best on validation; the middle one where there is nothing to validate on."""
-    everything = np.ones(validation.num_items, bool)
-    part = Slice(ALL, np.arange(len(validation.people.user_ids)), everything, everything)
+    part = _everything(validation)
     best, best_value = ItemKnn(), -np.inf
     for neighbours, shrinkage in _KNN_GRID:
         knn = ItemKnn(neighbours, shrinkage)
@@ -231,20 +258,9 @@ def _scores_of(baseline: Baseline, histories: sp.csr_matrix) -> metrics.ScoreBlo
 def evaluate_slice(
     score: metrics.ScoreBlock, data: TestSet, part: Slice, config: EvaluationConfig
 ) -> metrics.Evaluation:
-    """One contender on one slice."""
+    """One method on one slice."""
     truth = sp.csr_matrix(data.truth.multiply(part.truth_items[None]))
     candidates = part.candidates & data.exists
     return metrics.evaluate(
         score, truth, data.seen, config.cutoffs, candidates, part.rows, unavailable=data.unavailable
     )
-
-
-def _judge_again(
-    path: str, items_folder: str, item_ids: list[str], data: TestSet, ours: Any, config: EvaluationConfig
-) -> float:
-    """An older model on today's data, from raw item features on, through the transform that it carries."""
-    model = tf.saved_model.load(path)
-    vectors = encode_items(model.signatures["encode_item"], items_folder, item_ids)
-    everything = np.ones(data.num_items, bool)
-    part = Slice(ALL, np.arange(len(data.people.user_ids)), everything, everything)
-    return evaluate_slice(ours(model, vectors), data, part, config).mean(config.metric)

@@ -15,7 +15,8 @@ _ABSENT = {tf.string: "", tf.float32: np.nan, tf.int64: -1}  # in lists of free 
 
 
 class ItemTower(ModelHandler):
-    """Runs a signature of the SavedModel at `path` over serialized items of its kind; gives (item id, float32 [D]) pairs.
+    """Runs a signature of the SavedModel at `path` over serialized items of its kind; gives (item id, float32 [D])
+    pairs.
 
     signature: `item_tower` takes transformed items, `encode_item` item examples.
     """
@@ -47,7 +48,9 @@ class ItemTower(ModelHandler):
 
 
 class WriteItemVectors(beam.PTransform):
-    """Serialized items -> one gzipped record an item: a tf.Example with `item_id` and `vector`. signature: see `ItemTower`."""
+    """Serialized items -> one gzipped record an item: a tf.Example with `item_id` and `vector`. signature: see
+    `ItemTower`.
+    """
 
     def __init__(self, model_path: str, target: str, signature: str = "item_tower"):
         super().__init__()

@@ -1,49 +1,48 @@
-"""Why an item: what each interaction adds to its score, and what each field adds to its utility. In the graph.
+"""Explanations: what each interaction adds to an item's similarity, and what each field of the ranker adds to its
+utility.
 
-B requests, M items asked about, H recent interactions, F fields of the ranker, D dimensions.
+B requests, M items asked about, H recent interactions, F fields of the ranker.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
-from serving.online.catalog import Shelf
-from serving.online.histories import History
-from serving.online.scorers import Order
+from serving.online.catalog import LiveCatalog
+from serving.online.loaded_signatures import LoadedSignatures
+from serving.online.scorers import Scorer, ScoringContext
 
 
-class Explainer(tf.Module):
-    """Explains scores of retrieval by the history, and utilities by the ranker's fields."""
+class Explainer:
+    """Attributes similarities of retrieval to the history, and utilities to the ranker's fields."""
 
-    def __init__(self, explain_user: Any, shelf: Shelf, order: Order):
-        """explain_user: the retrieval model's signature."""
-        super().__init__()
-        self._explain_user, self._shelf, self._order = explain_user, shelf, order
+    def __init__(self, retrieval: LoadedSignatures, catalog: LiveCatalog, scorer: Scorer):
+        """retrieval: with the retrieval model's signature `explain_user`."""
+        self._retrieval, self._catalog, self._scorer = retrieval, catalog, scorer
 
-    def __call__(self, user_id, query, history: History, history_vectors, items, time_s, weights):
-        """query: float32 [B, D]. history_vectors: float32 [B, H, D], zeros where padded. items: int32 [B, M], -1 = unknown. The rest: as
-        the order takes it.
+    def __call__(self, user_id, history_vectors, items, context: ScoringContext):
+        """user_id: string [B]. history_vectors: float32 [B, H, dim], zeros where padded. items: int32 [B, M], -1 =
+        unknown.
 
-        Returns `score` [B, M] of retrieval, by interaction `history_parts` [B, M, H] and `history_rest` [B, M]; `utility` [B, M], by field
-        `field_parts` [B, M, F], `field_rest` [B, M] and `field_names` [B, F], no field without a ranker. All are 0 for an unknown item.
+        Returns `score` [B, M] of retrieval, by interaction `history_parts` [B, M, H] and `history_rest` [B, M];
+        `utility` [B, M], by field `field_parts` [B, M, F], `field_rest` [B, M] and `field_names` [B, F], no field
+        without a ranker. All are 0 for an unknown item.
         """
-        at = tf.maximum(items, 0)
-        vectors = tf.gather(self._shelf.vectors, at)  # [B, M, D]
-        of_history = self._explain_user(
+        vectors = tf.gather(self._catalog.vectors, tf.maximum(items, 0))  # [B, M, dim]
+        by_history = self._retrieval.call(
+            "explain_user",
             user_id=user_id,
             history_vectors=history_vectors,
-            history_events=history.events,
-            history_age_s=history.age_s,
+            history_events=context.history.events,
+            history_age_s=context.history.age_s,
             item_vectors=vectors,
         )
-        score = tf.einsum("bd,bmd->bm", query, vectors)
-        utility, fields, rest, field_names = self._order.explain(score, items, query, history, time_s, weights)
+        score = tf.einsum("bd,bmd->bm", context.query, vectors)
+        utility, fields, rest, field_names = self._scorer.explain(score, items, context)
         explained = {
             "score": score,
-            "history_parts": of_history["parts"],
-            "history_rest": of_history["rest"],
+            "history_parts": by_history["parts"],
+            "history_rest": by_history["rest"],
             "utility": utility,
             "field_parts": fields,
             "field_rest": rest,

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from components.datasets.interactions import FIRST_EVENT, Interactions, ages_s
 from serving.index import pad_to
-from serving.online.catalog import Shelf
+from serving.online.catalog import LiveCatalog
 from serving.online.vocabularies import Vocabularies, lookup
 
 
@@ -74,9 +74,9 @@ class History(NamedTuple):
 class KnownPeople(tf.Module):
     """The histories of training in the graph, for requests that bring none."""
 
-    def __init__(self, histories: Histories, shelf: Shelf, vocabularies: Vocabularies):
+    def __init__(self, histories: Histories, catalog: LiveCatalog, vocabularies: Vocabularies):
         super().__init__()
-        self._shelf, self._longest = shelf, histories.history_length
+        self._catalog, self._longest = catalog, histories.history_length
         self._user_rows = vocabularies.table(histories.user_ids, "user_ids.txt")
         self._splits = _fixed(histories.splits, tf.int64)  # [U + 1]
         self._items = _fixed(histories.items, tf.int32)  # [T]
@@ -97,7 +97,7 @@ class KnownPeople(tf.Module):
             ),
         ]
         with tf.control_dependencies(checks):
-            given = self._shelf.positions(tf.identity(history_ids))
+            given = self._catalog.rows(tf.identity(history_ids))
         is_known = given >= 0
         given_rows = [tf.ragged.boolean_mask(values, is_known) for values in (given, history_events, history_age_s)]
         rows = lookup(self._user_rows, user_id)

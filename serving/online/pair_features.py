@@ -1,4 +1,5 @@
-"""What the ranker is told (trainer.ranking.features), computed in the graph: one function for its examples and for the answer.
+"""What the ranker is told (trainer.ranking.features), computed in the graph: one function for its examples and for the
+answer.
 
 B requests, H recent interactions, C candidates, N items, D dimensions.
 """
@@ -11,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from components.datasets.items import ItemMetadata
-from serving.index import Index
-from serving.online.catalog import UNDATED_S, Shelf
+from serving.index import VectorIndex
+from serving.online.catalog import UNDATED_S, LiveCatalog
 from trainer.ranking.features import UNKNOWN_S
 from trainer.retrieval.cross_attention import RECENT
 
@@ -33,12 +34,13 @@ def codes_of(names: np.ndarray) -> np.ndarray:
     return np.where(found[codes] == "", -1, codes).astype(np.int32)
 
 
-class PairFeatures(tf.Module):
+class PairFeatures:
     """The features of every candidate of every request, from constants of the items."""
 
-    def __init__(self, facts: ItemMetadata, index: Index | Shelf, event_names: Sequence[str], learned: Learned):
+    def __init__(
+        self, facts: ItemMetadata, index: VectorIndex | LiveCatalog, event_names: Sequence[str], learned: Learned
+    ):
         """index: holds the vectors float32 [N, D]. event_names: the event rules' kinds, in their order."""
-        super().__init__()
         self._learned = learned
         self._event_names = list(event_names)
         strings = np.concatenate([facts.domains[:, None], facts.creators[:, None], facts.categories], 1)
@@ -46,13 +48,20 @@ class PairFeatures(tf.Module):
         self._codes = _fixed(np.stack([codes_of(facts.domains), codes_of(facts.creators)], 1), tf.int32)  # [N, 2]
         self._numeric = _fixed(facts.numeric, tf.float32)
         self._published_at_s = _fixed(np.nan_to_num(facts.published_at_s, nan=UNDATED_S), tf.int64)
+        self.columns = [
+            self._strings,
+            self._codes,
+            self._numeric,
+            self._published_at_s,
+        ]  # to be saved with what uses them
         self._index = index
 
     def __call__(self, query, items, events, age_s, candidates, popularity, time_s):
         """Features by name, each [B, C, ...], but for `position` and `fitted`, which the caller knows.
 
-        query: float32 [B, D]. items: int32 [B, H] positions, oldest first, -1 where padded on the right; events string, age_s float32
-        [B, H]. candidates: int32 [B, C], valid positions. popularity: float32 [B, C]. time_s: int64 [B], 0 unknown.
+        query: float32 [B, D]. items: int32 [B, H] positions, oldest first, -1 where padded on the right; events string,
+        age_s float32 [B, H]. candidates: int32 [B, C], valid positions. popularity: float32 [B, C]. time_s: int64 [B],
+        0 unknown.
         """
         shape = tf.shape(candidates)
         length = tf.reduce_sum(tf.cast(items >= 0, tf.int32), 1)

@@ -22,7 +22,9 @@ class Vocabularies:
         weakref.finalize(owner, shutil.rmtree, self._folder, ignore_errors=True)
 
     def table(self, names: Sequence[str], filename: str) -> tf.lookup.StaticHashTable:
-        """A table from name to its line in the asset: 0 for unknown names, then the names. TensorFlow refuses an empty file or line."""
+        """A table from name to its line in the asset: 0 for unknown names, then the names. TensorFlow refuses an empty
+        file or line.
+        """
         unusable = [name for name in names if not name or set(name) & {"\n", "\r", _NO_NAME}]
         if unusable or len(set(names)) != len(names):
             raise ValueError(

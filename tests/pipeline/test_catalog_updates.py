@@ -13,8 +13,8 @@ from pipeline.config import Config
 from pipeline.local_model import CurrentModel
 from serving.config import EvaluationConfig
 from serving.export import replay
-from serving.export.catalog_updates import Item
-from serving.index import SAVE_OPTIONS
+from serving.export.catalog_updates import AddedItem
+from serving.export.saved_model import save
 from tests.serving import tiny
 
 pytestmark = pytest.mark.slow  # loads SavedModels over and over
@@ -26,9 +26,8 @@ def made(tmp_path_factory):
     """A version as the pusher leaves it."""
     folder = tmp_path_factory.mktemp("made")
     model = tf.saved_model.load(tiny.save_model(folder / "model"))
-    recommender = tiny.recommender(model, num_items=NUM_ITEMS, free_rows=FREE)
-    signatures = recommender.signatures()
-    tf.saved_model.save(recommender, str(folder / "version"), signatures=signatures, options=SAVE_OPTIONS)
+    recommender = tiny.recommender(model, num_items=NUM_ITEMS, insert_capacity=FREE)
+    signatures = save(recommender, str(folder / "version"))
     asked = {"user_id": tf.constant(["known"]), "k": tf.constant([3])}
     replay.record(str(folder / "version"), replay.in_process(signatures), [("recommend_user", asked)])
     return folder / "version"
@@ -50,7 +49,7 @@ def push(config, made, version):
 
 def items(*ids):
     vectors = tiny.vectors_of(len(ids), seed=3)
-    return {item_id: Item(vector) for item_id, vector in zip(ids, vectors)}
+    return {item_id: AddedItem(vector) for item_id, vector in zip(ids, vectors)}
 
 
 def listed(config):

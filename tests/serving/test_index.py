@@ -14,7 +14,7 @@ def unit_vectors(count, dim=8, seed=0):
 
 
 def build(kind, vectors, **settings):
-    return index_lib.build_index(
+    return index_lib.build_vector_index(
         vectors, [f"i{row}" for row in range(len(vectors))], IndexConfig(kind=kind, **settings)
     )
 
@@ -51,7 +51,7 @@ class TestIndex:
         index = build(kind, vectors)
         assert index.kind == kind
         if kind == "scann":
-            curve = index_lib.tune(index, queries, 0.96)
+            curve = index_lib.tune_scann(index, queries, 0.96)
             leaves = [point["leaves_to_search"] for point in curve]
             assert leaves[:4] == [10, 14, 20, 28] and curve[0]["recall@200"] < 0.9
             assert all(point["recall@200"] < 0.96 for point in curve[: leaves.index(index.leaves_to_search)])
@@ -69,7 +69,7 @@ class TestIndex:
         with pytest.raises(ValueError, match="at least one row"):
             build(kind, unit_vectors(0))
         with pytest.raises(ValueError, match="3 \\(2 distinct\\)"):
-            index_lib.build_index(unit_vectors(3), ["a", "b", "a"], IndexConfig(kind=kind))
+            index_lib.build_vector_index(unit_vectors(3), ["a", "b", "a"], IndexConfig(kind=kind))
 
     def test_saves_and_loads(self, kind, tmp_path):
         index, queries = build(kind, unit_vectors(400), leaves_to_search=4), tf.constant(unit_vectors(4, seed=2))

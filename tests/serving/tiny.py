@@ -1,4 +1,6 @@
-"""A hand-made retrieval model with the real signatures, and the parts of a recommender over it, small enough to check with a pencil."""
+"""A hand-made retrieval model with the real signatures, and the parts of a recommender over it, small enough to check
+with a pencil.
+"""
 
 import numpy as np
 import tensorflow as tf
@@ -6,9 +8,9 @@ import tensorflow as tf
 from components.datasets.interactions import Interactions
 from serving import index as index_lib
 from serving.config import IndexConfig, ServingConfig
-from serving.online.catalog import Catalogue, Shelf
+from serving.online.catalog import IndexedItems, LiveCatalog
 from serving.online.histories import Histories
-from serving.online.recommender import Recommender
+from serving.online.recommender import RecommenderModel
 
 DIM = 4
 PERSON = [
@@ -20,7 +22,8 @@ PERSON = [
 
 
 class TinyModel(tf.Module):
-    """user_tower: the sum of the history's vectors, twice for "like", over 1 + age. encode_item: the unit vector of its numbers.
+    """user_tower: the sum of the history's vectors, twice for "like", over 1 + age. encode_item: the unit vector of its
+    numbers.
     learned_similarity: the dot product with the query and half the sum of the history.
     """
 
@@ -101,18 +104,22 @@ def recommender(
     history_length=5,
     candidates=10,
     seed=0,
-    free_rows=0,
+    insert_capacity=0,
     withdrawn=(),
     **settings,
 ):
     """Item i is in domain music, film or none by i % 3; the cold-start order is the last item first."""
     vectors = vectors_of(num_items, seed)
     item_ids = [f"i{row}" for row in range(num_items)]
-    index = index_lib.build_index(vectors, item_ids, IndexConfig(kind=kind, candidates=candidates))
+    index = index_lib.build_vector_index(vectors, item_ids, IndexConfig(kind=kind, candidates=candidates))
     domains = [("music", "film", "")[row % 3] for row in range(num_items)]
-    shelf = Shelf(index, Catalogue(item_ids, domains, np.arange(num_items) / num_items, withdrawn=withdrawn), free_rows)
+    catalog = LiveCatalog(
+        index, IndexedItems(item_ids, domains, np.arange(num_items) / num_items, withdrawn=withdrawn), insert_capacity
+    )
     rows = {"known": [(0, 0, 0.0), (3, 1, 0.0)], "other": [(1, 0, 0.0)]} if rows is None else rows
-    return Recommender(model, shelf, histories_of(rows, history_length=history_length), ServingConfig(**settings))
+    return RecommenderModel(
+        model, catalog, histories_of(rows, history_length=history_length), ServingConfig(**settings)
+    )
 
 
 def request(user_id=("",), history=((),), events=None, age_s=None, exclude=((),), domain=None, k=(5,), **others):

@@ -1,4 +1,6 @@
-"""Artifacts on disk for the nodes: 40 items in two groups, people who take one group only, a good model and a bad one."""
+"""Artifacts on disk for the nodes: 40 items in two groups, people who take one group only, a good model and a bad
+one.
+"""
 
 from pathlib import Path
 
@@ -143,7 +145,9 @@ def sequence(user, positions, num_history):
 
 
 def sequences(folder, seed=0):
-    """Six of the own group in training, two in eval, three in test, of which one is cold; the last two people are new in test."""
+    """Six of the own group in training, two in eval, three in test, of which one is cold; the last two people are new
+    in test.
+    """
     generator = np.random.default_rng(seed)
     splits = {"train": [], "eval": [], "test": []}
     for user in range(NUM_USERS):

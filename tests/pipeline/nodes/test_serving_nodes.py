@@ -1,5 +1,6 @@
 """The nodes from vectors to push, called as TFX calls them, on a world with an obvious right answer."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pipeline.nodes.recommender import Recommender
 from pipeline.nodes.retrieval_evaluator import RetrievalEvaluator
 from serving.config import EvaluationConfig, IndexConfig, ServingConfig
 from serving.export import saved_model
+from serving.offline.blessing import ComparisonError, LastBlessed, read_last
 from serving.offline.build_index import RecallError
 from tests.serving import tiny, world
 from trainer.config.ranking import RankingConfig
@@ -200,8 +202,33 @@ class TestRetrievalEvaluator:
         blessing, report = evaluate(data, tmp_path, data["good"], index)
         assert (
             model_utils.is_model_blessed(blessing)
-            and "/nowhere cannot be compared with" in report["decision"]["reason"]
+            and "/nowhere cannot be compared with: it is gone" in report["decision"]["reason"]
         )
+
+    def test_a_comparison_that_breaks_fails_the_run_and_blesses_nothing(self, data, index, tmp_path):
+        """The last blessed model is there and cannot be asked: its folder is said, and the record stays as it was."""
+        evaluate(data, tmp_path, data["good"], index)
+        broken = tmp_path / "broken"
+        broken.mkdir()
+        Path(broken, "saved_model.pb").write_bytes(b"cut off")
+        record = Path(tmp_path, "blessed", "last_blessed.json")
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"model": str(broken), "data": "other"}))
+        before = record.read_text()
+        with pytest.raises(ComparisonError, match=f"{broken} cannot be judged on the present data"):
+            evaluate(data, tmp_path, data["good"], index)
+        assert record.read_text() == before
+
+    def test_another_metric_is_not_compared_with_the_number_of_the_last_one(self, data, index, tmp_path):
+        _, first = evaluate(data, tmp_path, data["good"], index)
+        by_recall = dataclasses.replace(EVALUATION, metric="R@5")
+        _, second = evaluate(data, tmp_path, data["good"], index, evaluation=by_recall)
+        assert second["decision"]["last"] == pytest.approx(value(second, "ours", "R@5")["value"], abs=1e-6)
+        assert second["decision"]["last"] != first["decision"]["value"]
+
+    def test_a_record_of_the_last_version_is_read(self, tmp_path):
+        old = {"model": "m", "metric": "NDCG@10", "value": 0.5, "data": "d", "problem": ""}
+        Path(tmp_path, "last_blessed.json").write_text(json.dumps(old))
+        assert read_last(str(tmp_path)) == LastBlessed("m", "NDCG@10", 0.5, "d")
 
     def test_without_thresholds_it_is_refused_at_the_start(self, data, index, tmp_path):
         """C44 a."""

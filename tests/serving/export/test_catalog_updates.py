@@ -1,4 +1,6 @@
-"""Changes outlive the server that was told: kept in the version, run by any server that loads it, sent to those that run. C07, C35."""
+"""Updates outlive the server that was told: kept in the version, run by any server that loads it, sent to those
+that run. C07, C35.
+"""
 
 import time
 
@@ -8,9 +10,8 @@ import tensorflow as tf
 
 from serving.export import catalog_updates as changes_lib
 from serving.export import replay
-from serving.export.catalog_updates import Changes, Item
-from serving.export.saved_model import load
-from serving.index import SAVE_OPTIONS
+from serving.export.catalog_updates import AddedItem, CatalogUpdates
+from serving.export.saved_model import load, save
 from serving.model_server.config import ModelSettings, ServerConfig
 from serving.model_server.server import start
 from tests.serving import tiny
@@ -23,9 +24,8 @@ def pushed(tmp_path_factory):
     """A served model's folder with version 1, recorded requests included."""
     folder = tmp_path_factory.mktemp("served")
     model = tf.saved_model.load(tiny.save_model(tmp_path_factory.mktemp("model")))
-    recommender = tiny.recommender(model, num_items=NUM_ITEMS, rows={}, free_rows=3)
-    signatures = recommender.signatures()
-    tf.saved_model.save(recommender, str(folder / "1"), signatures=signatures, options=SAVE_OPTIONS)
+    recommender = tiny.recommender(model, num_items=NUM_ITEMS, rows={}, insert_capacity=3)
+    signatures = save(recommender, str(folder / "1"))
     replay.record(
         str(folder / "1"), replay.in_process(signatures), [("recommend", tiny.request(history=(("i1",),), k=(30,)))]
     )
@@ -33,7 +33,7 @@ def pushed(tmp_path_factory):
 
 
 def item(position, domain="music"):
-    return Item(tiny.vectors_of(NUM_ITEMS)[position], domain)
+    return AddedItem(tiny.vectors_of(NUM_ITEMS)[position], domain)
 
 
 def ask(port):
@@ -45,7 +45,7 @@ def ask(port):
 
 
 def test_changes_are_kept_and_later_ones_win():
-    changes = Changes()
+    changes = CatalogUpdates()
     changes.add({"a": item(0), "b": item(1)})
     changes.withdraw(["a", "i5"])
     changes.add({"a": item(2, "film")})
@@ -59,7 +59,7 @@ def test_changes_are_kept_and_later_ones_win():
 def test_what_is_written_is_read_back_and_the_recorded_requests_stay(pushed):
     path = str(pushed / "1")
     before = [request.SerializeToString() for request, _ in replay.recorded(path)]
-    changes = Changes()
+    changes = CatalogUpdates()
     changes.add({"ñ": item(3)})
     changes.withdraw(["i4"])
     changes_lib.write(path, changes)
@@ -73,15 +73,17 @@ def test_what_is_written_is_read_back_and_the_recorded_requests_stay(pushed):
     changes_lib.apply(signatures, found)
     ids = signatures["recommend"](**tiny.request(history=(("i1",),), k=(30,)))["item_ids"].numpy()[0].tolist()
     assert "ñ".encode() in ids and b"i4" not in ids
-    changes_lib.write(path, Changes())
+    changes_lib.write(path, CatalogUpdates())
     assert [request.SerializeToString() for request, _ in replay.recorded(path)] == before
 
 
 def test_a_running_server_is_told_and_one_that_starts_later_knows(pushed):
-    """Items come and go in the next answer; the next server answers alike, from the version's warm-up requests alone."""
+    """Items come and go in the next answer; the next server answers alike, from the version's warm-up requests
+    alone.
+    """
     config = ServerConfig(models=(ModelSettings("tiny", str(pushed)),), grpc_port=0, rest_port=None)
     everything = [f"i{row}" for row in range(NUM_ITEMS) if row != 1]
-    changes = Changes()
+    changes = CatalogUpdates()
     changes.add({"new": item(1)})
     changes.withdraw(["i2"])
     with start(config) as server:
@@ -91,7 +93,7 @@ def test_a_running_server_is_told_and_one_that_starts_later_knows(pushed):
         assert told[0] == "new", "the twin of what was taken"
         assert sorted(told) == sorted({*everything, "new"} - {"i2"})
         with pytest.raises(RuntimeError, match="no row is free"):
-            too_many = Changes()
+            too_many = CatalogUpdates()
             too_many.add({f"n{row}": item(0) for row in range(9)})
             changes_lib.send(f"127.0.0.1:{server.grpc_port}", "tiny", too_many)
         with pytest.raises(RuntimeError, match="NOT_FOUND"):
@@ -99,7 +101,7 @@ def test_a_running_server_is_told_and_one_that_starts_later_knows(pushed):
     changes_lib.write(str(pushed / "1"), changes)
     with start(config) as server:
         assert ask(server.grpc_port) == told
-    changes_lib.write(str(pushed / "1"), Changes())
+    changes_lib.write(str(pushed / "1"), CatalogUpdates())
 
 
 def test_a_server_that_runs_sees_the_change_in_its_folder(pushed):
@@ -107,7 +109,7 @@ def test_a_server_that_runs_sees_the_change_in_its_folder(pushed):
     config = ServerConfig(
         models=(ModelSettings("tiny", str(pushed)),), grpc_port=0, rest_port=None, file_system_poll_wait_s=0.1
     )
-    changes = Changes()
+    changes = CatalogUpdates()
     changes.withdraw(["i2"])
     with start(config) as server:
         assert "i2" in ask(server.grpc_port)
@@ -116,7 +118,7 @@ def test_a_server_that_runs_sees_the_change_in_its_folder(pushed):
         changes.add({"i2": item(2)})
         changes_lib.write(str(pushed / "1"), changes)
         _wait_until(lambda: "i2" in ask(server.grpc_port))
-    changes_lib.write(str(pushed / "1"), Changes())
+    changes_lib.write(str(pushed / "1"), CatalogUpdates())
 
 
 def _wait_until(is_so):
@@ -127,7 +129,7 @@ def _wait_until(is_so):
 
 
 def test_a_server_that_is_not_there_is_named(pushed):
-    changes = Changes()
+    changes = CatalogUpdates()
     changes.withdraw(["i2"])
     with pytest.raises(RuntimeError, match="127.0.0.1:1, model tiny: UNAVAILABLE"):
         changes_lib.send("127.0.0.1:1", "tiny", changes)

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from serving.export import replay, saved_model
+from serving.online.recommender import RecommenderModel
 from tests.serving import tiny
 
 SIGNATURES = {
@@ -32,7 +33,7 @@ def exported(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     paths = {kind: str(folder / kind) for kind in ("exact", "scann")}
     recommenders = {path: tiny.recommender(model, kind) for kind, path in paths.items()}
-    counts = saved_model.export(recommenders, ["known", "other"], ["i0", "i7", "i29"], RAW_ITEMS)
+    counts = saved_model.export_servables(recommenders, ["known", "other"], ["i0", "i7", "i29"], RAW_ITEMS)
     assert counts == dict.fromkeys(paths.values(), 2 * len(SIGNATURES - CHANGING))
     return paths
 
@@ -129,7 +130,7 @@ def test_a_fresh_process_that_fails_is_an_error(exported, tmp_path):
 
 
 def test_python_ops_are_refused(tmp_path, model):
-    class Bad(tiny.Recommender):
+    class Bad(RecommenderModel):
         def signatures(self):
             spec = tf.TensorSpec([None], tf.float32)
             bad = tf.function(lambda x: {"y": tf.py_function(lambda v: v, [x], tf.float32)}).get_concrete_function(
@@ -140,4 +141,4 @@ def test_python_ops_are_refused(tmp_path, model):
     small = tiny.recommender(model, num_items=5, rows={})
     small.__class__ = Bad
     with pytest.raises(saved_model.ExportError, match="EagerPyFunc"):
-        saved_model.export({str(tmp_path / "bad"): small}, [], ["i0"], RAW_ITEMS)
+        saved_model.export_servables({str(tmp_path / "bad"): small}, [], ["i0"], RAW_ITEMS)

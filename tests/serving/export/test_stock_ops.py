@@ -26,8 +26,7 @@ def saved(tmp_path_factory):
     paths = {}
     for kind in ("exact", "scann"):
         paths[kind] = str(folder / kind)
-        one = recommender(model, kind)
-        tf.saved_model.save(one, paths[kind], signatures=one.signatures(), options=saved_model.SAVE_OPTIONS)
+        saved_model.save(recommender(model, kind), paths[kind])
     return paths
 
 

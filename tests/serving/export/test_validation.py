@@ -27,7 +27,7 @@ def exported(model, tmp_path_factory):
         f"{artifact.uri}/Format-Serving": tiny.recommender(model, kind, rows={"Zoë": [(0, 1, 5.0)]})
         for kind, artifact in made.items()
     }
-    saved_model.export(recommenders, ["Zoë"], ["i0", "i7"], raw_items)
+    saved_model.export_servables(recommenders, ["Zoë"], ["i0", "i7"], raw_items)
     return made
 
 

@@ -1,4 +1,6 @@
-"""The whole answer against brute force in numpy: candidates under rules, the ranker's order, and the page, request by request."""
+"""The whole answer against brute force in numpy: candidates under rules, the ranker's order, and the list, request by
+request.
+"""
 
 import numpy as np
 import pytest
@@ -6,78 +8,28 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.config import DEFAULT_EVENTS, DataConfig, TableConfig
-from components.datasets.items import ItemMetadata
-from serving import index as index_lib
-from serving.config import IndexConfig, ServingConfig
-from serving.online.catalog import Catalogue, Shelf
-from serving.online.recommender import Recommender
-from serving.online.scorers import RankerOrder
-from tests.serving import tiny
-from trainer.ranking.features import ranking_features
-
-DATA = DataConfig(TableConfig(""), TableConfig(""))
-NUM_ITEMS, CANDIDATES, LAST_S = 60, 20, 1_700_000_000
-VECTORS = tiny.vectors_of(NUM_ITEMS, 3)
-DOMAINS = np.array([("music", "film", "")[row % 3] for row in range(NUM_ITEMS)])
-# One creator has made a third of everything, so that a cap uses the candidates up; every tenth item has none.
-CREATORS = np.array(["" if row % 10 == 0 else "c0" if row % 3 else f"c{row % 7}" for row in range(NUM_ITEMS)])
-# Every fifth item has no date; the others appeared in the last hundred days.
-PUBLISHED_S = np.array([np.nan if row % 5 == 0 else LAST_S - 86_400.0 * (row * 37 % 100) for row in range(NUM_ITEMS)])
-POPULARITY = np.random.default_rng(1).exponential(1, NUM_ITEMS).astype(np.float32)
-COLD_START = np.random.default_rng(2).permutation(NUM_ITEMS) / NUM_ITEMS
-STORED = {"known": [(0, 1), (3, 2)], "other": [(1, 1)]}  # position and weight of the event
-WEIGHTS = {"play": 1.0, "complete": 2.0, "like": 3.0, "skip": -0.5, "rating": 2.0}
-NAMES = list(WEIGHTS)
-
-
-class PlainRanker(tf.Module):
-    """play: by the learned similarity; complete: by the nearest item of the history; like: by popularity; skip: by the
-    domain's share; rating: by the number of likes in the history.
-    """
-
-    def __init__(self):
-        super().__init__()
-        features = ranking_features(DATA, tiny.DIM)
-        specs = {one.name: tf.TensorSpec([None, *one.shape], tf.as_dtype(one.dtype), one.name) for one in features}
-        weights = tf.TensorSpec([None, len(NAMES)], tf.float32, "weights")
-        explain = tf.function(self.explain).get_concrete_function(weights=weights, **specs)
-        self.signatures = {"rank": tf.function(self.rank).get_concrete_function(**specs), "explain": explain}
-
-    def explain(self, weights, **features):
-        """Each objective's part of the utility stands for a field of its own."""
-        parts = self.rank(**features)["probabilities"] * weights
-        return {
-            "parts": parts,
-            "rest": tf.zeros_like(parts[:, 0]),
-            "names": tf.repeat(tf.constant([NAMES]), tf.shape(parts)[0], 0),
-        }
-
-    def rank(self, **features):
-        columns = [
-            features["learned_similarity"],
-            3 * features["max_similarity"],
-            features["popularity"] - 1,
-            features["domain_share"],
-        ]
-        return {"probabilities": tf.sigmoid(tf.stack([*columns, features["history_counts"][:, 2] / 4], 1))}
+from components.config import DEFAULT_EVENTS
+from tests.serving import ranked, tiny
+from tests.serving.ranked import (
+    CANDIDATES,
+    COLD_START,
+    CREATORS,
+    DOMAINS,
+    LAST_S,
+    NAMES,
+    NUM_ITEMS,
+    POPULARITY,
+    STORED,
+    VECTORS,
+    WEIGHTS,
+    ask,
+    fits,
+)
 
 
 @pytest.fixture(scope="module", params=["exact", "scann"])
 def answer(request, model):
-    ids = [f"i{row}" for row in range(NUM_ITEMS)]
-    config = IndexConfig(kind=request.param, candidates=CANDIDATES)
-    index = index_lib.build_index(VECTORS, ids, config)
-    empty = np.full(NUM_ITEMS, "", object)
-    facts = ItemMetadata(
-        DOMAINS.astype(object), CREATORS.astype(object), empty[:, None][:, :0], np.zeros((NUM_ITEMS, 1)), PUBLISHED_S
-    )
-    shelf = Shelf(
-        index, Catalogue(ids, list(DOMAINS), COLD_START, list(CREATORS), published_at_s=PUBLISHED_S, now_s=LAST_S)
-    )
-    order = RankerOrder(PlainRanker(), facts, shelf, model.signatures["learned_similarity"], POPULARITY, WEIGHTS)
-    histories = tiny.histories_of({"known": [(0, 0, 0.0), (3, 1, 0.0)], "other": [(1, 0, 0.0)]})
-    return Recommender(model, shelf, histories, ServingConfig(config), order)
+    return ranked.recommender(model, request.param)
 
 
 def sigmoid(values):
@@ -114,12 +66,6 @@ def page_of(candidates, utility, one):
         reasons.append("explored" if explored else None if best == max(open_, key=scaled.__getitem__) else "diverse")
         page.append(best)
     return page, reasons
-
-
-def fits(row, one):
-    """Whether the item's domain and date are as asked."""
-    is_recent = not one["age"] or PUBLISHED_S[row] >= (one["time_s"] or LAST_S) - one["age"]
-    return one["domain"] in ("", DOMAINS[row]) and is_recent
 
 
 def oracle(one, kind):
@@ -165,19 +111,11 @@ def oracle(one, kind):
     return page, utility, probabilities, [reason or usual for reason in reasons], widened
 
 
-def ask(answer, batch):
-    column = lambda name: [one[name] for one in batch]  # noqa: E731
-    page = tiny.request(column("user_id"), column("history"), None, None, column("exclude"), column("domain"), column("k"),
-                        allow=column("allow"), weights=column("weights"), diversity=column("diversity"), cap=column("cap"),
-                        explore=column("explore"), seed=column("seed"), age=column("age"), time_s=column("time_s"))  # fmt: skip
-    return {name: value.numpy() for name, value in answer.recommend(**page).items()}
-
-
 def check(answer, batch):
     output = ask(answer, batch)
     for row, one in enumerate(batch):
         page, utility, probabilities, reasons, widened = oracle(
-            one | {"widest": max(other["k"] for other in batch)}, "scann" if answer._shelf.approximate else "exact"
+            one | {"widest": max(other["k"] for other in batch)}, "scann" if answer._catalog.approximate else "exact"
         )
         assert output["item_ids"][row, : len(page)].tolist() == [f"i{place}".encode() for place in page], one
         assert output["count"][row] == len(page) and not any(output["item_ids"][row, len(page) :])
@@ -222,7 +160,9 @@ def test_ten_thousand_random_requests(answer):
 
 
 def test_similar_under_the_same_rules(answer):
-    """300 times: nearest by cosine of what is not excluded, allowed, of the domain, recent, and at most so many of a creator."""
+    """300 times: nearest by cosine of what is not excluded, allowed, of the domain, recent, and at most so many of a
+    creator.
+    """
     generator = np.random.default_rng(13)
     for _ in range(300):
         one, item = random_request(generator), int(generator.integers(NUM_ITEMS))
@@ -244,7 +184,7 @@ def test_similar_under_the_same_rules(answer):
 
 def test_what_is_withdrawn_is_in_no_answer(answer):
     everything = [f"i{row}" for row in range(NUM_ITEMS)]
-    before = answer._shelf.listed.numpy()
+    before = answer._catalog.is_active.numpy()
     answer.withdraw_items(tf.constant(everything[::2]))
     try:
         for user_id in ("known", "new"):
@@ -254,7 +194,7 @@ def test_what_is_withdrawn_is_in_no_answer(answer):
         similar = answer.similar(**tiny.similar_to("i1", k=NUM_ITEMS))["item_ids"].numpy()[0]
         assert {item.decode() for item in similar if item} == set(everything[3::2])
     finally:
-        answer._shelf._listed.assign(before)
+        answer._catalog._is_active.assign(before)
 
 
 ids = st.lists(st.sampled_from([f"i{row}" for row in range(NUM_ITEMS)] + ["", "nope"]), max_size=10)
@@ -269,7 +209,7 @@ requests = st.fixed_dictionaries(
         "weights": st.lists(st.floats(-5, 5, width=32), min_size=5, max_size=5),
         "diversity": st.floats(0, 1, width=32),
         "age": st.sampled_from([0, 0, 86_400, 40 * 86_400]),
-        "time_s": st.sampled_from([0, LAST_S - 86_400]),
+        "time_s": st.sampled_from([0, LAST_S - 86_400, LAST_S - 50 * 86_400]),
         "cap": st.integers(0, 4),
         "explore": st.floats(0, 1, width=32),
         "seed": st.integers(-(2**31), 2**31 - 1),
@@ -280,7 +220,9 @@ requests = st.fixed_dictionaries(
 @settings(max_examples=150, deadline=None)
 @given(batch=st.lists(requests, min_size=1, max_size=4))
 def test_the_rules_hold_in_every_answer(answer, batch):
-    """Whatever the wishes: distinct, never seen or excluded, allowed, of the domain, at most so many of a creator; never starved."""
+    """Whatever the wishes: distinct, never seen or excluded, allowed, of the domain, at most so many of a creator;
+    never starved.
+    """
     output = ask(answer, batch)
     position = {f"i{row}": row for row in range(NUM_ITEMS)}
     for row, one in enumerate(batch):
@@ -328,7 +270,9 @@ def test_exploration_takes_its_share(answer):
 
 
 def test_diversity_lowers_likeness_within_the_page(answer):
-    """The mean cosine between the items of a page is lower with diversity; without it the page is the best by utility."""
+    """The mean cosine between the items of a page is lower with diversity; without it the page is the best by
+    utility.
+    """
     base = {"user_id": "known", "history": [], "exclude": [], "allow": [], "domain": "", "k": 6, "weights": [0.0] * 5, "cap": 0,
             "explore": 0.0, "seed": 0, "age": 0, "time_s": 0}  # fmt: skip
     output = ask(answer, [base | {"diversity": share} for share in (0.0, 0.8, 1.0)])
@@ -342,9 +286,10 @@ def test_diversity_lowers_likeness_within_the_page(answer):
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("diversity", [1.5], "diversity must be from 0 to 1"),
+        ("diversity", [1.5], "diversity must be from 0 to 1, or -1"),
+        ("diversity", [-0.5], "diversity must be from 0 to 1, or -1"),
         ("explore_share", [float("nan")], "explore_share must be from 0 to 1"),
-        ("max_per_creator", [-1], "max_per_creator must not be negative"),
+        ("max_per_creator", [-2], "max_per_creator must not be below -1"),
         ("max_item_age_s", [-1], "max_item_age_s must not be negative"),
         ("objective_weights", [[1.0, 2.0]], "objective_weights must have 5 columns"),
         ("objective_weights", [[1.0, 2.0, 3.0, 4.0, float("inf")]], "objective_weights must be finite"),

@@ -1,11 +1,12 @@
-"""Items that come after the index was built, and items that go: in the next answer and through a SavedModel. C07, C10, C33, C35."""
+"""Items that come after the index was built, and items that go: in the next answer and through a SavedModel. C07, C10,
+C33, C35.
+"""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.export.saved_model import load
-from serving.index import SAVE_OPTIONS
+from serving.export.saved_model import load, save
 from tests.serving import tiny
 
 NUM_ITEMS, FREE = 30, 4
@@ -18,7 +19,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(params=["exact", "scann"])
 def answer(request, model):
-    return tiny.recommender(model, request.param, NUM_ITEMS, free_rows=FREE)
+    return tiny.recommender(model, request.param, NUM_ITEMS, insert_capacity=FREE)
 
 
 def add(answer, ids, vectors, domain="", creator=""):
@@ -63,7 +64,7 @@ def test_an_item_that_is_added_twice_has_one_place_and_its_last_vector(answer):
     assert page(answer, history=(("i7",),), k=(30,)).count("new") == 1
 
 
-def test_a_withdrawn_item_is_gone_at_once_and_can_come_back(answer):
+def test_a_withdrawn_item_is_gone_at_once_and_can_come_back(answer, model):
     """It is in no list, but a history may still hold it."""
     everything = {f"i{row}" for row in range(NUM_ITEMS)}
     known = answer.withdraw_items(tf.constant(["i3", "nobody"]))["known"].numpy()
@@ -72,8 +73,7 @@ def test_a_withdrawn_item_is_gone_at_once_and_can_come_back(answer):
     assert set(page(answer, k=(100,))) == everything - {"i3"}, "people without a history"
     assert b"i3" not in answer.similar(**tiny.similar_to("i5", k=100))["item_ids"].numpy()
     np.testing.assert_allclose(
-        page(answer, history=(("i3",),), k=(1,))
-        == page(tiny.recommender(answer._model, "exact"), history=(("i3",),), k=(1,)),
+        page(answer, history=(("i3",),), k=(1,)) == page(tiny.recommender(model, "exact"), history=(("i3",),), k=(1,)),
         True,
     )
     add(answer, ["i3"], tiny.vectors_of(NUM_ITEMS)[3:4])
@@ -109,10 +109,10 @@ def test_items_that_were_withdrawn_before_the_build_are_never_listed(model):
 @pytest.mark.parametrize("kind", ["exact", "scann"])
 def test_a_saved_model_can_be_changed_like_the_one_it_came_from(model, kind, tmp_path):
     """What was added before saving is there after loading, and the loaded one takes more."""
-    made = tiny.recommender(model, kind, NUM_ITEMS, free_rows=FREE)
+    made = tiny.recommender(model, kind, NUM_ITEMS, insert_capacity=FREE)
     vectors = tiny.vectors_of(NUM_ITEMS)
     add(made, ["before"], vectors[7:8])
-    tf.saved_model.save(made, str(tmp_path), signatures=made.signatures(), options=SAVE_OPTIONS)
+    save(made, str(tmp_path))
     signatures = load(str(tmp_path)).signatures
     new = {"item_id": ["after"], "vector": vectors[7:8], "domain": [""], "creator": [""]}
     assert signatures["add_items"](**{name: tf.constant(value) for name, value in new.items()})["position"].numpy() == [
@@ -126,7 +126,7 @@ def test_a_saved_model_can_be_changed_like_the_one_it_came_from(model, kind, tmp
 @pytest.mark.parametrize("kind", ["exact", "scann"])
 def test_any_order_of_changes_leaves_what_a_set_would_hold(model, kind):
     """Add and withdraw 150 times at random: now and then the list of all is the set's content."""
-    answer = tiny.recommender(model, kind, NUM_ITEMS, rows={}, free_rows=6)
+    answer = tiny.recommender(model, kind, NUM_ITEMS, rows={}, insert_capacity=6)
     vectors = tiny.vectors_of(NUM_ITEMS + 6, seed=1)
     expected, known = {f"i{row}" for row in range(NUM_ITEMS)}, {f"i{row}" for row in range(NUM_ITEMS)}
     random = np.random.default_rng(0)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from serving.index import ExactIndex
 from serving.online import candidates as candidates_lib
-from serving.online import recommender as recommender_lib
-from serving.online.catalog import Catalogue, Shelf
+from serving.online.catalog import IndexedItems, LiveCatalog
+from serving.online.cold_start import cold_start_scores
 from tests.serving import tiny
 
 NUM_ITEMS = 30
@@ -47,7 +47,9 @@ def oracle(one, history_length=5):
 @settings(max_examples=150, deadline=None)
 @given(batch=st.lists(requests, min_size=1, max_size=4))
 def test_every_answer_is_the_brute_force_one(recommender, batch):
-    """C33, C35: never seen, never excluded, distinct, of the domain, at most k, fewer only when fewer exist; exact and ScaNN alike."""
+    """C33, C35: never seen, never excluded, distinct, of the domain, at most k, fewer only when fewer exist; exact and
+    ScaNN alike.
+    """
     columns = {name: [one[name] for one in batch] for name in ("user_id", "history", "exclude", "domain", "k")}
     output = recommender.recommend(**tiny.request(**columns))
     assert output["item_ids"].shape == output["scores"].shape == (len(batch), max(columns["k"]))
@@ -204,13 +206,13 @@ def test_small_catalogues(model, kind, num_items):
 
 def test_cold_start_is_what_is_popular_then_what_is_new():
     """Popularity 9, 5, 5, 0; of the two equal ones the later comes first; the first has no date and needs none."""
-    scores = recommender_lib.cold_start_scores(np.array([9.0, 5, 5, 0]), np.array([np.nan, 10.0, 20.0, 30.0]))
+    scores = cold_start_scores(np.array([9.0, 5, 5, 0]), np.array([np.nan, 10.0, 20.0, 30.0]))
     np.testing.assert_allclose(scores, [1, 1 / 3, 1 / 2, 1 / 4], rtol=1e-6)
 
 
 def test_ids_that_cannot_be_a_line_are_refused():
     index = ExactIndex(np.ones((1, tiny.DIM), np.float32))
     with pytest.raises(ValueError, match="on one line"):
-        Shelf(index, Catalogue(["a\nb"], [""], np.zeros(1)))
+        LiveCatalog(index, IndexedItems(["a\nb"], [""], np.zeros(1)))
     with pytest.raises(ValueError, match="different catalogues"):
-        Shelf(index, Catalogue(["a"], [], np.zeros(1)))
+        LiveCatalog(index, IndexedItems(["a"], [], np.zeros(1)))

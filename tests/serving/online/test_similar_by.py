@@ -24,12 +24,8 @@ ORACLES = {
 @pytest.mark.parametrize(("name", "kind"), [*((name, "exact") for name in SIMILARITIES), ("hamming", "scann")])
 def test_each_name_orders_all_items_new_ones_too(model, tmp_path, name, kind):
     """Equal ones stand as all items do, or as ScaNN hands them on: by dot product."""
-    recommender = tiny.recommender(model, kind, NUM_ITEMS, free_rows=2, similar_by=name)
-    functions = {
-        "similar": recommender.similar.get_concrete_function(),
-        "add_items": recommender.signatures()["add_items"],
-    }
-    tf.saved_model.save(recommender, str(tmp_path), signatures=functions, options=saved_model.SAVE_OPTIONS)
+    recommender = tiny.recommender(model, kind, NUM_ITEMS, insert_capacity=2, similar_by=name)
+    saved_model.save(recommender, str(tmp_path))
     loaded = saved_model.load(str(tmp_path)).signatures
     nothing = tf.constant([""])
     loaded["add_items"](item_id=tf.constant(["new"]), vector=tf.constant(NEW[None]), domain=nothing, creator=nothing)
