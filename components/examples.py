@@ -34,7 +34,7 @@ def floats_feature(values: Iterable[float]) -> tf.train.Feature:
 
 
 def row_example(values: dict[str, Any], columns: Iterable[Column]) -> tf.train.Example:
-    """The typed values of a row (docs/architecture.md, "Catalogue examples") as an Example."""
+    """The typed values of a row (docs/artifacts.md, "Catalogue examples") as an Example."""
     example = tf.train.Example()
     features = example.features.feature
     for column in columns:

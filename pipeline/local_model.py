@@ -52,7 +52,7 @@ class CurrentModel:
 
     @cached_property
     def signatures(self) -> Mapping[str, Any]:
-        """The signatures of the loaded model (docs/architecture.md), brought up to `updates`."""
+        """The signatures of the loaded model (docs/artifacts.md), brought up to `updates`."""
         from serving.export import catalog_updates, saved_model
 
         loaded = saved_model.load(str(self.path)).signatures
@@ -97,7 +97,7 @@ class CurrentModel:
         yield from self._lists("similar", "item_id", item_ids, k)
 
     def explain(self, user_id: str, item_id: str) -> dict[str, Any]:
-        """The outputs of the signature `explain` for one item (docs/architecture.md), without their batch."""
+        """The outputs of the signature `explain` for one item (docs/artifacts.md), without their batch."""
         import tensorflow as tf
 
         self.require_items([item_id])

@@ -1,4 +1,4 @@
-"""One user's events to the sequences of train, eval and test (docs/architecture.md, "Sequences"): pure functions.
+"""One user's events to the sequences of train, eval and test (docs/artifacts.md, "Sequences"): pure functions.
 
 Order: by time; events of one moment, and events without time, by a stable hash of user and item, so that no order is
 made up from the ids. Exact copies drop out. Consecutive events of the user on one item are one visit: the strongest
@@ -121,7 +121,7 @@ def _visit(item_id: str, events: list[Event], rules: Mapping[str, EventRule]) ->
 
 
 def sequence_example(sequence: UserSequence) -> tf.train.Example:
-    """A sequence as an Example (docs/architecture.md, "Sequences")."""
+    """A sequence as an Example (docs/artifacts.md, "Sequences")."""
     interactions = sequence.history + sequence.own
     times_s = [interaction.time_s for interaction in interactions if interaction.time_s is not None]
     values = [math.nan if interaction.value is None else interaction.value for interaction in interactions]

@@ -116,7 +116,7 @@ def check_reject_share(counts: Mapping, max_reject_share: float) -> None:
 
 
 def item_example(example: tf.train.Example, arrays: MediaArrays | None) -> tf.train.Example:
-    """The item example (docs/architecture.md) of a catalogue example; the features of what there is not are absent."""
+    """The item example (docs/artifacts.md) of a catalogue example; the features of what there is not are absent."""
     item = tf.train.Example()
     item.CopyFrom(example)
     feature = item.features.feature

@@ -29,7 +29,7 @@ def RankingExamples(
     candidates: Parameter[int],
     code: Parameter[str],
 ) -> None:
-    """Write ranking examples (docs/architecture.md) of the splits train, eval and test.
+    """Write ranking examples (docs/artifacts.md) of the splits train, eval and test.
 
     items: item examples (not transformed). data, ranking: DataConfig and RankingConfig as JSON. candidates: as the
     answer's. code: fingerprint of our code, for the cache.

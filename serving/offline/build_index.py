@@ -28,7 +28,7 @@ def build_item_index(
     config: ServingConfig,
     history_length: int,
 ) -> dict[str, Any]:
-    """Build the index, measure it on the vectors of real users, and write it (docs/architecture.md, "ItemIndex").
+    """Build the index, measure it on the vectors of real users, and write it (docs/artifacts.md, "ItemIndex").
 
     vectors: float32 [num_items, dim]. sequences_folder: a split's folder. history_length: as DataConfig has it.
     Returns the report.

@@ -70,7 +70,7 @@ class RecommenderModel:
     """Candidate generation, scoring and re-ranking for every request of a batch on its own.
 
     retrieval: the loaded retrieval model, with the signatures `user_tower`, `explain_user`, `encode_item` and, for a
-    RankerScorer, `learned_similarity` (docs/architecture.md).
+    RankerScorer, `learned_similarity` (docs/artifacts.md).
     """
 
     def __init__(

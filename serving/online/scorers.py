@@ -79,7 +79,7 @@ class RankerScorer(tf.Module):
         popularity: np.ndarray,
         weights: Mapping[str, float],
     ):
-        """ranker: loaded, with the signatures `rank` and `explain` (docs/architecture.md).
+        """ranker: loaded, with the signatures `rank` and `explain` (docs/artifacts.md).
         popularity: float32 [num_rows], `relative` counts.
         weights: by objective, in the order of the event rules.
         """

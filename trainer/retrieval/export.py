@@ -1,4 +1,4 @@
-"""Exports the trained towers as a SavedModel with named inputs and outputs (docs/architecture.md), of core TensorFlow
+"""Exports the trained towers as a SavedModel with named inputs and outputs (docs/artifacts.md), of core TensorFlow
 ops only.
 
 B items or users of a request, L interactions of a history, C candidates, M items, A parts of a vector, D embedding_dim.
