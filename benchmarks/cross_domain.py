@@ -105,7 +105,7 @@ def _trained(table, splits, config, seed: int):
         dict(table.arrays), table.item_ids, table.vocabulary_sizes, table.modalities
     )  # a model prepares its own table
     model = build(own, splits["train"], config.data, dataclasses.replace(config.retrieval, seed=seed))
-    train(model, splits["train"], splits["eval"], own, verbose=0)
+    train(model, splits["train"], splits["eval"], own)
     return model, model.item_tower.encode(own)
 
 

@@ -78,7 +78,7 @@ def quality(split: Split, share: float, modalities: tuple[str, ...]) -> dict[str
     table = item_table(split.tags, minilm_vectors(split.tags))
     config = RetrievalConfig(modalities=modalities, use_attributes=False, seed=split.seed)
     model = build(table, sequences(fitted), DATA, config)
-    train(model, sequences(fitted), sequences(fitted, held_out), table, verbose=0)
+    train(model, sequences(fitted), sequences(fitted, held_out), table)
     vectors = model.item_tower.encode(table)
     people = sequences(stage.history, stage.truth)
     result = metrics.evaluate(

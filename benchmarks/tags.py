@@ -47,7 +47,7 @@ def _demo(seed: int) -> dict[str, float]:
         world = World.read(Path(folder))
         settings = dataclasses.replace(world.config.retrieval, seed=seed)
         model = build(world.table, world.train, world.config.data, settings)
-        train(model, world.train, world.eval, world.table, verbose=0)
+        train(model, world.train, world.eval, world.table)
         return _precision(model.item_tower, world.table, world.is_cold)
 
 

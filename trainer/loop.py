@@ -17,7 +17,7 @@ from trainer.batches import TrainingBatches
 from trainer.checkpoints import Checkpoints, Progress
 from trainer.config.engine import EngineConfig
 from trainer.keras import tf
-from trainer.strategy import agreed, in_precision
+from trainer.strategy import agreed, in_precision, is_chief
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,15 @@ class Stopping:
 
 
 class ProgressBar(tf.keras.callbacks.Callback):
-    """A bar over the epochs on a terminal, with the loss and the validation metric beside it."""
+    """A bar over the epochs on the chief's terminal, with the loss and the validation metric beside it."""
 
     def __init__(self, name: str):
         super().__init__()
         self._name = name
 
     def on_train_begin(self, logs=None):
-        self.bar = tqdm(total=self.params["epochs"], unit="epoch", desc=self._name, disable=None, leave=False)
+        disable = None if is_chief() else True  # None: where there is no terminal
+        self.bar = tqdm(total=self.params["epochs"], unit="epoch", desc=self._name, disable=disable, leave=False)
 
     def on_epoch_end(self, epoch, logs=None):
         self.bar.set_postfix(

@@ -77,7 +77,7 @@ def train_on(
     watched = nothing if stage.watch is None else _with_rows(sequences(stage.train, stage.times_s, stage.watch), users)
     looks = [EpochTrace(traced_metric, watched, table, begun)] if traced_metric and len(watched) else []
     # With content, how far it counts beside behaviour is chosen on `watch`; epochs are among the settings, so nothing stops early.
-    train(model, pairs, watched if content else nothing, table, verbose=0, callbacks=looks)
+    train(model, pairs, watched if content else nothing, table, callbacks=looks)
     return Trained(model, table, users, looks[0].points if looks else ())
 
 

@@ -33,7 +33,7 @@ def main(arguments: dict, devices: int, output: str) -> None:
     strategy = strategy_for(EngineConfig())
     with strategy.scope():
         model = build(table, splits[0], data, config)
-        history = train(model, *splits, table, verbose=0)
+        history = train(model, *splits, table)
         vectors = model.item_tower.encode(table)
     np.savez(
         output,

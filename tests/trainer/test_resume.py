@@ -48,7 +48,7 @@ def test_resumed_weights_are_those_of_an_unbroken_training(table, train_split, e
 
     def trained(**arguments):
         model = build(table, train_split, tiny.DATA, config)
-        return model, train(model, train_split, eval_split, table, verbose=0, **arguments)
+        return model, train(model, train_split, eval_split, table, **arguments)
 
     unbroken, its_history = trained()
     checkpoints = lambda: Checkpoints(str(tmp_path), "a", 0.0)  # noqa: E731

@@ -17,7 +17,7 @@ from trainer.data import ItemTable
 from trainer.encoders.augment import l2_penalty
 from trainer.encoders.tuned import LayerwiseAdamW
 from trainer.keras import tf
-from trainer.loop import Stopping, run_epochs
+from trainer.loop import ProgressBar, Stopping, run_epochs
 from trainer.strategy import deal, global_sum
 from trainer.towers.item_tower import ItemTower
 
@@ -47,7 +47,8 @@ def fit_content(tower: ItemTower, table: ItemTable, warm: np.ndarray, config: Re
     _solve(tower, table, warm, targets, config)
     if report["epochs"]:
         train_epoch = _epoch(tower, table, warm, targets, config)
-        run_epochs(train_epoch, [variable for variable, _ in tower.content_rates], int(report["epochs"]))
+        variables = [variable for variable, _ in tower.content_rates]
+        run_epochs(train_epoch, variables, int(report["epochs"]), callbacks=[ProgressBar("content, on all items")])
     return report
 
 
@@ -76,7 +77,7 @@ def _search_epochs(
     linear = error()
     stopping = Stopping("error", error, config.content_patience, higher_is_better=False, start_value=linear)
     train_epoch = _epoch(tower, table, fitted, targets[~is_held_out], config)
-    progress = run_epochs(train_epoch, variables, config.content_epochs, stopping)
+    progress = run_epochs(train_epoch, variables, config.content_epochs, stopping, [ProgressBar("content")])
     for variable, value in zip(variables, before):
         variable.assign(value)
     return {"linear": linear, "with_encoders": progress.best_value, "epochs": float(progress.best_epoch + 1)}

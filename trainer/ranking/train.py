@@ -11,7 +11,7 @@ import numpy as np
 
 from trainer.config.ranking import RankingConfig
 from trainer.keras import tf
-from trainer.loop import Stopping, run_epochs
+from trainer.loop import ProgressBar, Stopping, run_epochs
 from trainer.ranking.deepfm import LogisticRegression
 from trainer.ranking.features import SEEN_BY_RETRIEVAL, Encoder, RankingExamples
 
@@ -49,9 +49,12 @@ def train_ranker(
         return float(logs["loss"])
 
     stopping = Stopping("loss", lambda: model.evaluate(held_out, verbose=0), config.patience, higher_is_better=False)
-    logs_to = [tf.keras.callbacks.TensorBoard(log_dir, write_graph=False)] if log_dir else []
+    callbacks = [
+        ProgressBar("ranker"),
+        *([tf.keras.callbacks.TensorBoard(log_dir, write_graph=False)] if log_dir else []),
+    ]
     model(next(iter(batches))[0])  # builds every variable
-    run_epochs(train_epoch, model.variables, config.epochs, stopping, logs_to, model)
+    run_epochs(train_epoch, model.variables, config.epochs, stopping, callbacks, model)
     return model
 
 

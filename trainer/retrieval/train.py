@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from trainer.config.engine import EngineConfig
 from trainer.content.fit import fit_content
 from trainer.data import ItemTable
 from trainer.keras import tf
-from trainer.loop import ProgressBar, Stopping, fit
+from trainer.loop import Stopping, fit
 from trainer.retrieval.model import Retrieval
 from trainer.retrieval.validation import Validation
 
@@ -27,23 +26,17 @@ def train(
     train_split: Interactions,
     eval_split: Interactions,
     table: ItemTable,
-    log_dir: Path | None = None,
-    verbose: int = 1,
     engine: EngineConfig | None = None,
     checkpoints: Checkpoints | None = None,
-    callbacks: Iterable[tf.keras.callbacks.Callback] = (),
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
 ) -> tf.keras.callbacks.History:
     """Fits id embeddings and user tower, then the content encoders, then the shrinkage from id embeddings to content.
 
     Runs in the strategy that is in scope, in which the model was built; the item tower has prepared the table.
-    log_dir: folder for TensorBoard.
-    verbose: 0 = no progress bar.
     checkpoints: where the first part goes on after a kill; the others start again, from the same weights.
+    callbacks: of the first part.
     Returns the logs of each epoch; its `content` is the report of `fit_content`, where the tower has content.
     """
-    callbacks = [*callbacks, *([ProgressBar("behaviour")] if verbose else [])]
-    if log_dir is not None:
-        callbacks.append(tf.keras.callbacks.TensorBoard(str(log_dir), write_graph=False))
     history = fit_interactions(model, train_split, eval_split, table, engine, checkpoints, callbacks)
     config = model.config
     tf.keras.utils.set_random_seed(config.seed)  # the rest does not depend on whether the first part was resumed

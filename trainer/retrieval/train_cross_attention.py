@@ -12,7 +12,7 @@ import numpy as np
 
 from components.datasets.interactions import Interactions, window
 from trainer.keras import tf
-from trainer.loop import Stopping, run_epochs
+from trainer.loop import ProgressBar, Stopping, run_epochs
 from trainer.retrieval.cross_attention import HIDDEN, RECENT, CrossAttention
 from trainer.retrieval.losses import sampling_probability
 from trainer.retrieval.model import Retrieval
@@ -67,7 +67,8 @@ def fit_cross_attention(
     training = Training(attention, vectors, queries, train_split.counts(len(vectors)))
     plain = validation.values()
     stopping = Stopping("NDCG", lambda: float(validation.values().mean()), _PATIENCE, start_value=float(plain.mean()))
-    run_epochs(lambda epoch: training.epoch(generator), attention.variables, _EPOCHS, stopping)
+    bar = ProgressBar("cross-attention")
+    run_epochs(lambda epoch: training.epoch(generator), attention.variables, _EPOCHS, stopping, [bar])
     best = validation.values()
     gain, error = validation.gain(best - plain)
     is_sure = gain > _SURE * error

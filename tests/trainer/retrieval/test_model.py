@@ -22,7 +22,7 @@ LONG_ENOUGH = {"svd_init": False, "epochs": 15, "patience": 15, "learning_rate":
 def _train(table, train_split, eval_split, tiny, **changes):
     config = dataclasses.replace(tiny.CONFIG, **{**LEAN, **changes})
     model = build(table, train_split, tiny.DATA, config)
-    history = train(model, train_split, eval_split, table, verbose=0)
+    history = train(model, train_split, eval_split, table)
     return model, history.history
 
 

@@ -76,7 +76,7 @@ def test_somebody_without_a_history_is_served_by_what_is_known(
     users = read_user_features(user_file, data, train_split, config)
     model = build(table, train_split, data, config, users)
     known = dataclasses.replace(train_split, known_rows=users.rows_of(train_split.user_ids))
-    train(model, known, _nobody(eval_split), table, verbose=0)
+    train(model, known, _nobody(eval_split), table)
     newcomers = dataclasses.replace(_nobody(eval_split), user_ids=["new-even", "new-odd"], splits=np.zeros(3, np.int64))
     newcomers = dataclasses.replace(
         newcomers,
