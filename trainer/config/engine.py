@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Device = Literal["auto", "cpu", "gpu", "tpu"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
 
 @dataclass(frozen=True)
 class EngineConfig:
     """Where the trainers compute; docs/training.md says which of it was tried on what."""
 
-    # auto: all GPUs there are, else the CPU; several machines by TF_CONFIG
-    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    device: Device = "auto"  # auto: all GPUs there are, else the CPU; several machines by TF_CONFIG
     tpu: str = ""  # name or grpc:// address of the TPU; "local" on a TPU VM
-    # Of the training step; bfloat16 on a CPU, float16 on a GPU.
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Precision = "float32"  # of the training step; bfloat16 on a CPU, float16 on a GPU
     xla: bool = False  # compile the training step; one replica, and the profile_cosine loss
     checkpoint_every_s: float = 60.0  # a killed training repeats at most about so many seconds
 

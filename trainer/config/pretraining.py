@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Modality = Literal["text", "audio", "video"]
+
 
 @dataclass(frozen=True)
 class PretrainingConfig:
     """Masked prediction of the catalogue's own words, sounds and pictures, without any interaction."""
 
-    # Those that the catalogue has take part.
-    modalities: tuple[Literal["text", "audio", "video"], ...] = ("text", "audio", "video")
+    modalities: tuple[Modality, ...] = ("text", "audio", "video")  # those of them that the catalogue has
     mask_words: float = 0.15  # share of an item's words to be predicted
     mask_patches: float = 0.5  # share of an item's patches to be predicted
     epochs: int = 60  # at most

@@ -32,8 +32,7 @@ class RankingConfig:
     batch_size: int = 512  # rows a step
     seed: int = 7
 
-    # Weight of an objective in the utility; the event rule's own where not named.
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)  # of objectives in the utility; else the event rule's own
     min_auc: float = 0.55  # of the broadest success, on the test split: below it the ranker is not used
     max_auc_loss_to_last: float = 0.005  # how much lower than the last blessed ranker's it may be on the same examples
 

@@ -8,6 +8,8 @@ from typing import Literal
 from trainer.config.adversary import AdversaryConfig
 from trainer.config.encoder import EncoderConfig
 
+Loss = Literal["profile_cosine", "softmax", "full_softmax", "rating_mse"]
+
 
 @dataclass(frozen=True)
 class RetrievalConfig:
@@ -38,8 +40,7 @@ class RetrievalConfig:
     num_submodels: int = 1  # profile models that share out embedding_dim, each with history dropout of its own
     svd_init: bool = True  # id embeddings start at the singular vectors of the interactions and the content
 
-    # rating_mse: predict the events' values
-    loss: Literal["profile_cosine", "softmax", "full_softmax", "rating_mse"] = "profile_cosine"
+    loss: Loss = "profile_cosine"  # of the user tower and the id embeddings; rating_mse predicts the events' values
     score_exponent: float = 1.0  # power of the scores (profile_cosine); above 1 the top of the list counts more
     user_weight_exponent: float = 0.0  # users weigh as their targets' number to this power (profile_cosine)
     temperature: float = 0.1  # of the softmax losses

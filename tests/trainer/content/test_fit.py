@@ -1,4 +1,4 @@
-"""Content that learns from behaviour: the ridge in closed form, and what it does for items that nobody has played."""
+"""Content fitted to the id embeddings: the ridge in closed form, and what it does for cold items."""
 
 import dataclasses
 
@@ -64,17 +64,17 @@ def test_encoders_stay_out_where_the_catalogue_is_too_small(table, train_split, 
     assert report["epochs"] == 0 and np.isnan(report["linear"])
 
 
-@pytest.mark.parametrize("shrinkage, nearer", [(0.0, "own"), (1e6, "content")])
-def test_shrinkage_moves_an_item_from_its_own_vector_to_its_content(table, train_split, tiny, shrinkage, nearer):
+@pytest.mark.parametrize("shrinkage, nearer", [(0.0, "id"), (1e6, "content")])
+def test_shrinkage_moves_an_item_from_its_id_embedding_to_its_content(table, train_split, tiny, shrinkage, nearer):
     tower = build(table, train_split, tiny.DATA, tiny.CONFIG).item_tower
     fit_content(tower, table, np.arange(len(table)), tiny.CONFIG)
     tower.shrinkage.assign(shrinkage)
-    own = tower.id_embeddings(table, np.arange(len(table)))
+    ids = tower.id_embeddings(table, np.arange(len(table)))
     content = tower.content(table.take(np.arange(len(table)), tower.inputs))[0].numpy()
-    np.testing.assert_allclose(tower.encode(table), {"own": own, "content": content}[nearer], atol=1e-3)
+    np.testing.assert_allclose(tower.encode(table), {"id": ids, "content": content}[nearer], atol=1e-3)
 
 
-def test_another_modality_stands_in_for_a_missing_one():
+def test_a_missing_modality_is_imputed_from_another():
     """Audio decides where an item belongs and video tells what the audio is like: items without audio are placed by
     their video.
     """

@@ -16,7 +16,7 @@ def test_the_parts_add_up_to_the_vector(table, train_split, tiny, changes):
     tower = build(table, train_split, tiny.DATA, config).item_tower
     for weight in [*tower.trainable_weights, tower.linear.kernel]:  # away from the start, where much is zero
         weight.assign(weight + tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.3))
-    tower.shrinkage.assign(5.0)  # content and behaviour both count
+    tower.shrinkage.assign(5.0)  # content and id embedding both count
     rows = np.arange(len(table))
     features = {name: tf.constant(array) for name, array in table.take(rows, tower.inputs).items()}
     parts = contributions(tower, features).numpy()

@@ -22,12 +22,12 @@ def test_strangers_with_one_content_start_together():
     assert not (cosines[0][0, 1] > 0.9 and cosines[0][2, 3] > 0.9)
 
 
-@pytest.mark.parametrize("listeners, nearer", [(2, "content"), (400, "audience")])
-def test_the_more_listeners_the_less_content_counts(listeners, nearer):
+@pytest.mark.parametrize("users, nearer", [(2, "content"), (400, "audience")])
+def test_the_more_users_the_less_content_counts(users, nearer):
     """Items 0, 1 share an audience and 2, 3 another; 0, 2 share their content and 1, 3 another. One direction: the
     stronger decides.
     """
-    audience = np.kron(np.eye(2), np.ones((listeners, 2)))
+    audience = np.kron(np.eye(2), np.ones((users, 2)))
     content = np.array([[1.0], [-1.0], [1.0], [-1.0]])
     first, second, third, _ = svd_vectors(sp.csr_matrix(audience), 2, 1, content)
     by = {"audience": first @ second, "content": first @ third}
@@ -66,7 +66,7 @@ def test_content_directions_keep_the_likeness_of_items(table, train_split, tiny)
     assert not content_directions(tower, table, rows, starts)[3].any()
 
 
-def test_a_block_counts_by_what_it_tells_of_the_listeners(table, train_split, tiny):
+def test_a_block_is_weighted_by_what_it_explains_of_the_embeddings(table, train_split, tiny):
     """Tags say the kind, the creator something else: items are alike by what their listeners go by."""
     tower = build(table, train_split, tiny.DATA, dataclasses.replace(tiny.CONFIG, modalities=("tags",))).item_tower
     rows = np.arange(len(table))

@@ -50,7 +50,7 @@ def test_checkerboard_users_get_the_withheld_item(table, train_split, eval_split
         assert np.mean(history["loss"][-3:]) < np.mean(history["loss"][:3])
 
 
-def test_an_item_nobody_played_is_placed_by_its_content(item_file, tiny, tmp_path):
+def test_a_cold_item_is_placed_by_its_content(item_file, tiny, tmp_path):
     """Item 10 is even and item 11 odd in content only; no training event names them. Chance would be right for half of
     the users.
     """

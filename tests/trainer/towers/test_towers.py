@@ -19,7 +19,7 @@ def tower(table, train_split, tiny) -> ItemTower:
     for weight in tower.trainable_weights:  # away from the start, where much is zero
         weight.assign(weight + tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.3))
     tower.linear.kernel.assign(tf.random.stateless_normal(tower.linear.kernel.shape, [3, 4], stddev=0.3))
-    tower.shrinkage.assign(5.0)  # content and behaviour both count
+    tower.shrinkage.assign(5.0)  # content and id embedding both count
     return tower
 
 
