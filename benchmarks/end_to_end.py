@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks.quality.ours import retrieval_settings
 from components.settings import SettingsError
 
 ROOT = Path(__file__).parents[1]
@@ -58,14 +59,13 @@ def write_config(case: str, data_dir: Path, settings: dict[str, Any]) -> Path:
     """The tables of the protocol and a configuration over them, ready for `zhiyin run`. settings: as `quality.ours.train_on` has them."""
     folder = WORK / case
     seen = {name: value for name, value in settings.items() if name == "history_length"}
-    own = {name: value for name, value in settings.items() if name not in seen}
     shape = _last_fm(folder, data_dir) if case == "LFM" else _movielens(folder, data_dir)
     tables = {name: {"path": str(path)} for name, path in shape.pop("tables").items()}
     config = {
         "name": f"bench-{case.lower()}",
         "work_dir": str(folder / "run"),
         "data": {**tables, "split": {"kind": "given"}, **shape, **seen},
-        "retrieval": own | {"metric": f"NDCG@{CUTOFFS[case]}"},
+        "retrieval": retrieval_settings(settings) | {"metric": f"NDCG@{CUTOFFS[case]}"},
         "evaluation": {"metric": "NDCG@10", "min_gain_over_popularity": 0.0, "max_loss_to_last": 1.0},
     }
     path = folder / "config.yaml"

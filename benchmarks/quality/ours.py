@@ -65,8 +65,7 @@ def train_on(
             "history_length", max(int(stage.train.getnnz(1).max()), int(stage.history.getnnz(1).max()))
         ),
     )
-    own = {name: value for name, value in settings.items() if name != "history_length"}
-    config = room_settings.from_mapping(RetrievalConfig, {**own, "seed": seed})
+    config = room_settings.from_mapping(RetrievalConfig, {**retrieval_settings(settings), "seed": seed})
     table = item_table(stage.train.shape[1], content, tags)
     begun = time.process_time()
     pairs = sequences(stage.train, stage.times_s, ratings=ratings)
@@ -79,6 +78,11 @@ def train_on(
     # With content, how far it counts beside behaviour is chosen on `watch`; epochs are among the settings, so nothing stops early.
     train(model, pairs, watched if content else nothing, table, callbacks=looks)
     return Trained(model, table, users, looks[0].points if looks else ())
+
+
+def retrieval_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a contender's settings that RetrievalConfig has: `history_length` is one of the data."""
+    return {name: value for name, value in settings.items() if name != "history_length"}
 
 
 def score(

@@ -109,7 +109,7 @@ def test_the_settings_of_every_case_are_valid(case):
     stage = checkerboard(1)
     contender = ours.ours(Split(case, stage, stage, ("R@1",)))
     for settings in contender.trials():
-        RetrievalConfig(**settings)
+        RetrievalConfig(**ours.retrieval_settings(settings))
     assert contender.runs == 3
 
 
@@ -129,7 +129,7 @@ def test_every_ablation_changes_the_case_in_a_valid_way(case, tmp_path, monkeypa
     assert len({variant.name for variant in variants} | {whole.name}) == len(variants) + 1
     for variant in variants:
         (settings,) = variant.trials()
-        RetrievalConfig(**settings)
+        RetrievalConfig(**ours.retrieval_settings(settings))
         assert settings != whole.trials()[0] or variant.score is not whole.score
 
 
