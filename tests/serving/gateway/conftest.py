@@ -4,7 +4,7 @@ import pytest
 
 from tests.serving.gateway import running
 
-COPIES = 12  # one for each file of tests that changes items
+COPIES = 4  # of the model: one for each file of tests that changes its items
 
 
 def save_version(folder, version, seed=0, free_rows=8):
@@ -53,11 +53,12 @@ def redis_server(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def gateway(model_server, tmp_path_factory):
-    """A gateway with SQLite, for the tests of one file."""
+def gateway(request, model_server, tmp_path_factory):
+    """A gateway with SQLite, for the tests of one file; one that says CHANGES_ITEMS has a copy of the model to itself."""
+    name = model_server.copy() if getattr(request.module, "CHANGES_ITEMS", False) else "tiny"
     folder = tmp_path_factory.mktemp("gateway")
     store = folder / "store.sqlite"
     running.fill(store)
-    started = running.Gateway(folder / "process", running.settings(model_server, store, model_server.copy()))
+    started = running.Gateway(folder / "process", running.settings(model_server, store, name))
     yield started
     started.stop()

@@ -86,7 +86,8 @@ class ModelServer(Process):
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._names = [f"copy{number}" for number in range(copies)]
-        entries = [f'config {{ name: "{name}" base_path: "{folder}" }}' for name in ("tiny", *self._names)]
+        entry = 'config {{ name: "{}" base_path: "{}" model_platform: "tensorflow" }}'
+        entries = [entry.format(name, folder) for name in ("tiny", *self._names)]
         config = Path(log).with_suffix(".config")
         config.write_text(f"model_config_list {{ {' '.join(entries)} }}", encoding="utf-8")
         flags = (f"--port={self.port}", "--rest_api_port=0", f"--model_config_file={config}")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.serving.gateway import running
 
+CHANGES_ITEMS = True
 MINIMAL = {"user_id": "u", "item_id": "i1"}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+CHANGES_ITEMS = True
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "service.md").read_text(encoding="utf-8"), re.DOTALL)
 

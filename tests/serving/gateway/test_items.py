@@ -8,6 +8,9 @@ from tests.serving.gateway import conftest, running
 from tests.serving.gateway.running import until
 
 
+CHANGES_ITEMS = True
+
+
 def put(gateway, item_id, style=(1.0, 0.0, 0.0, 0.0), **others):
     body = {"title": item_id, "embeddings": {"style": list(style)}, **others}
     return gateway.http.put(f"/v1/items/{item_id}", json=body)
