@@ -7,7 +7,6 @@ import pytest
 from tests.serving.gateway import conftest, running
 from tests.serving.gateway.running import until
 
-
 CHANGES_ITEMS = True
 
 
