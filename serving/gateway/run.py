@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -34,6 +36,16 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return bound
 
 
+class _Server(uvicorn.Server):
+    """Ends with exit code 0 when it is asked to stop; uvicorn itself would end by the signal that it was sent."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
+
+
 async def serve(settings: ServerSettings, ready: Callable[[int], None]) -> None:
     """Answer until SIGTERM or SIGINT. ready: is told the port once requests can be sent.
 
@@ -53,7 +65,7 @@ async def serve(settings: ServerSettings, ready: Callable[[int], None]) -> None:
         ssl_certfile=settings.tls_certificate or None,
         ssl_keyfile=settings.tls_key or None,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     announce = asyncio.create_task(_announce(server, bound, ready))
     try:
         await server.serve([bound])

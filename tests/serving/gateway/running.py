@@ -132,9 +132,16 @@ class Gateway(Process):
         file = folder / "settings.json"
         file.write_text(to_json(self.settings), encoding="utf-8")
         self.url = f"http://127.0.0.1:{self.settings.port}"
-        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
         command = [sys.executable, "-m", "serving.gateway", str(file)]
         super().__init__(command, folder / "log", lambda: answers_on(self.settings.port), environment)
+
+    def start(self):
+        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        super().start()
+
+    def kill(self):
+        self.http.close()
+        super().kill()
 
     def stop(self):
         self.http.close()
