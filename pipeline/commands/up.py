@@ -91,6 +91,7 @@ def _plan(arguments: argparse.Namespace, config: configuration.Config) -> _Plan:
         model_name=local.name,
         data=local.data,
         gateway=local.gateway,
+        show_unreleased=local.serving.show_unreleased,
         model_servers=tuple(arguments.model_server) or (f"127.0.0.1:{_free_port()}",),
         store=arguments.store or store_tables.default_store(local),
         host=arguments.host,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,7 +17,9 @@ ITEMS_AT_ONCE = 5000
 class Catalog:
     """All items by id, kept up to date with the store by their change numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, show_unreleased: bool = False) -> None:
+        """show_unreleased: whether items are in lists before their `published_at`."""
+        self._show_unreleased = show_unreleased
         self._items: dict[str, StoredItem] = {}
         self._popular: list[str] = []
         self._latest: list[str] = []
@@ -74,7 +77,7 @@ class Catalog:
 
     def allowed(self, item_ids: Iterable[str], rules: Rules, hidden: frozenset[str] = frozenset()) -> Iterator[str]:
         """Those of the items that the rules let through, in their order."""
-        exclude, allow = {*rules.exclude, *hidden}, set(rules.allow)
+        exclude, allow, now_s = {*rules.exclude, *hidden}, set(rules.allow), time.time()
         of_creator: dict[Any, int] = {}
         for item_id in item_ids:
             item = self._items.get(item_id)
@@ -82,11 +85,20 @@ class Catalog:
                 continue
             if rules.domain and item.fields.get("domain") != rules.domain:
                 continue
+            if not self._is_out(item, rules, now_s):
+                continue
             creator = item.fields.get("creator")
-            if rules.max_per_creator and creator and of_creator.get(creator, 0) >= rules.max_per_creator:
+            if rules.max_per_creator > 0 and creator and of_creator.get(creator, 0) >= rules.max_per_creator:
                 continue
             of_creator[creator] = of_creator.get(creator, 0) + 1
             yield item_id
+
+    def _is_out(self, item: StoredItem, rules: Rules, now_s: float) -> bool:
+        """Whether an item has appeared, and recently enough; of one without a date nothing is known."""
+        published = published_s(item.fields)
+        if rules.max_item_age_s and not (published and now_s - published <= rules.max_item_age_s):
+            return False
+        return self._show_unreleased or published <= now_s
 
     def _first(self, order: list[str], k: int, rules: Rules, hidden: frozenset[str]) -> list[str]:
         found = []

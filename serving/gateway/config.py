@@ -98,6 +98,7 @@ class ServerSettings:
     model_name: str
     data: DataConfig  # the catalogue's and the people's columns, the event rules, media_root
     gateway: GatewayConfig = GatewayConfig()
+    show_unreleased: bool = False  # as serving.show_unreleased
     model_servers: tuple[str, ...] = ("127.0.0.1:8500",)  # host:port of gRPC; the first answers, all are told of items
     store: str = ""  # a file, or redis://host:port/db
     host: str = "127.0.0.1"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from serving.gateway.config import ExperimentConfig, VariantConfig
-from serving.gateway.model_client import RecommendRequest
+from serving.gateway.model_client import RecommendRequest, option_of
 
 _POINTS = 2**64
 
@@ -47,9 +47,9 @@ def applied(
     if variant.objective_weights and "objective_weights" not in stated:
         changes["objective_weights"] = tuple(variant.objective_weights.get(kind, 0.0) for kind in kinds)
     if variant.diversity is not None and "diversity" not in stated:
-        changes["diversity"] = variant.diversity
+        changes["diversity"] = option_of(variant.diversity)
     if variant.exploration_rate is not None and "exploration_rate" not in stated:
-        changes["exploration_rate"] = variant.exploration_rate
+        changes["exploration_rate"] = option_of(variant.exploration_rate)
     if variant.max_per_creator is not None and "max_per_creator" not in stated:
-        changes["rules"] = replace(request.rules, max_per_creator=variant.max_per_creator)
+        changes["rules"] = replace(request.rules, max_per_creator=option_of(variant.max_per_creator))
     return replace(request, **changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -22,6 +22,17 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 _REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.OUT_OF_RANGE)
+
+
+NONE = -1  # what a served option takes for "none", since 0 leaves it to the operator
+N = TypeVar("N", int, float)
+
+
+def option_of(value: N | None) -> N:
+    """A value as the served options take it: None leaves it to the operator, 0 is none."""
+    if value is None:
+        return 0
+    return value or NONE
 
 
 class ModelUnavailable(RuntimeError):
@@ -53,7 +64,7 @@ class Rules:
     exclude: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()  # nothing else; anything where empty
     domain: str = ""  # any where empty
-    max_per_creator: int = 0  # 0 = as the operator has configured
+    max_per_creator: int = 0  # 0 = as the operator has configured, NONE = any number
     max_item_age_s: int = 0  # 0 = any age
 
 
@@ -66,7 +77,7 @@ class RecommendRequest:
     history: History = History()
     rules: Rules = Rules()
     objective_weights: tuple[float, ...] = ()  # by kind of event in the order of their names; none = as configured
-    diversity: float = 0.0
+    diversity: float = 0.0  # 0 = as the operator has configured, NONE = none; likewise:
     exploration_rate: float = 0.0
     seed: int = 0
     time_s: int = 0  # 0 = the last event known to the model

@@ -152,7 +152,11 @@ async def make_service(settings: ServerSettings) -> Service:
             f"{settings.host} can be reached by others and there is no key: zhiyin keys add makes one, --host 127.0.0.1 needs none"
         )
     clients = [ModelClient(address, settings.model_name) for address in settings.model_servers]
-    catalog, exposures, tombstones = Catalog(), ExposureLog(store, metrics), await tombstones_of(store)
+    catalog, exposures, tombstones = (
+        Catalog(settings.show_unreleased),
+        ExposureLog(store, metrics),
+        await tombstones_of(store),
+    )
     await catalog.refresh(store)
     await catalog.count(store, settings.data.event_rules)
     return Service(

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from serving.gateway.answers import Ask
-from serving.gateway.model_client import Rules
+from serving.gateway.model_client import Rules, option_of
 from serving.gateway.problems import invalid, not_found, responses
 from serving.gateway.records import Event
 from serving.gateway.routes.cards import card_of, ranked_list
@@ -35,7 +35,7 @@ def rules_of(query: ListRules) -> Rules:
         exclude=tuple(query.exclude),
         allow=tuple(query.allow),
         domain=query.domain or "",
-        max_per_creator=query.max_per_creator or 0,
+        max_per_creator=option_of(query.max_per_creator),
         max_item_age_s=query.max_item_age_s or 0,
     )
 
@@ -69,8 +69,8 @@ async def _recommend(body: RecommendBody, request: Request, service: Service) ->
         k=body.k,
         rules=rules_of(body),
         objective_weights=tuple(weights.get(kind, 0.0) for kind in kinds) if weights else (),
-        diversity=body.diversity or 0.0,
-        exploration_rate=body.exploration_rate or 0.0,
+        diversity=option_of(body.diversity),
+        exploration_rate=option_of(body.exploration_rate),
         seed=body.seed or 0,
         events=tuple(Event("", "", one.item_id, one.event, int(now_s - one.age_s)) for one in body.history),
         stated=frozenset(name for name, value in body.model_dump().items() if value is not None),
