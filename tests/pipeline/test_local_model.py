@@ -17,7 +17,6 @@ from pipeline import cli, ranked_lists
 from pipeline import config as configuration
 from pipeline.local_model import CurrentModel, RankedList
 from serving.export import replay, saved_model
-from serving.index import SAVE_OPTIONS
 from tests.serving import tiny
 
 NUM_ITEMS = 12
@@ -28,9 +27,8 @@ def version(tmp_path_factory) -> Path:
     """A version as the pusher leaves it: items i0 to i11; the person `known` has had i0 and i3, `other` i1."""
     folder = tmp_path_factory.mktemp("made")
     model = tf.saved_model.load(tiny.save_model(folder / "model"))
-    recommender = tiny.recommender(model, num_items=NUM_ITEMS, free_rows=2)
-    signatures = recommender.signatures()
-    tf.saved_model.save(recommender, str(folder / "version"), signatures=signatures, options=SAVE_OPTIONS)
+    recommender = tiny.recommender(model, num_items=NUM_ITEMS, insert_capacity=2)
+    signatures = saved_model.save(recommender, str(folder / "version"))
     asked = {"user_id": tf.constant(["known"]), "k": tf.constant([3])}
     replay.record(str(folder / "version"), replay.in_process(signatures), [("recommend_user", asked)])
     return folder / "version"
@@ -155,10 +153,10 @@ def test_explanations_of_several_pairs_add_up(config_path: Path, capsys) -> None
 
 def test_an_added_item_is_known_to_every_question(own_config_path: Path, capsys) -> None:
     from pipeline import catalog_updates
-    from serving.export.catalog_updates import Item
+    from serving.export.catalog_updates import AddedItem
 
     config = configuration.load(own_config_path)
-    catalog_updates.add(config, {"new": Item(tiny.vectors_of(1, seed=3)[0])}, ())
+    catalog_updates.add(config, {"new": AddedItem(tiny.vectors_of(1, seed=3)[0])}, ())
     assert CurrentModel(config).num_shown == NUM_ITEMS + 1
     (answer,) = map(json.loads, ask(own_config_path, capsys, "recommend", "--user", "known", "--k", "20", "--json"))
     assert "new" in {item["item_id"] for item in answer["items"]}

@@ -7,12 +7,11 @@ from tests.serving.gateway import running
 COPIES = 4  # of the model: one for each file of tests that changes its items
 
 
-def save_version(folder, version, seed=0, free_rows=8):
+def save_version(folder, version, seed=0, insert_capacity=8):
     """A version of the tiny world's answer whose items can be encoded from `embedding_style`."""
     import tensorflow as tf  # here, so that tests of the stores alone do without
 
-    from serving.export import replay
-    from serving.index import SAVE_OPTIONS
+    from serving.export import replay, saved_model
     from tests.serving import tiny, world
 
     path = folder / "model"
@@ -20,10 +19,9 @@ def save_version(folder, version, seed=0, free_rows=8):
         world.save_model(world.GoodModel(), path)
     model = tf.saved_model.load(str(path / "Format-Serving"))
     made = tiny.recommender(model, num_items=running.NUM_ITEMS, rows={"known": [(0, 0, 0.0)]}, seed=seed,
-                            free_rows=free_rows)  # fmt: skip
-    signatures = made.signatures()
+                            insert_capacity=insert_capacity)  # fmt: skip
     target = folder / f".{version}.partial"
-    tf.saved_model.save(made, str(target), signatures=signatures, options=SAVE_OPTIONS)
+    signatures = saved_model.save(made, str(target))
     replay.record(str(target), replay.in_process(signatures), [("recommend", tiny.request(history=(("i1",),)))])
     served = folder / "served"
     served.mkdir(exist_ok=True)
