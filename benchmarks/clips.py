@@ -41,7 +41,8 @@ def pictures(num_frames: int, height: int, width: int, seed: int):
 def encode(
     container: str, audio: tuple[str, np.ndarray] | None = None, video: tuple | None = None, fps: int = 25
 ) -> bytes:
-    """A file. audio: (codec, float32 [channels, samples] at RATE_HZ); video: (codec, iterable of pictures, height, width)."""
+    """A file. audio: (codec, float32 [channels, samples] at RATE_HZ); video: (codec, iterable of pictures, height,
+    width)."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
         sound = picture_stream = None

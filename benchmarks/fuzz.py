@@ -1,67 +1,22 @@
-"""Does any damaged file crash, hang or poison the decoder, or the reader of tables?
-
-Media: mutated headers, truncated, spliced and shuffled files of every format. Tables: `fuzz_tables`.
-"""
+"""Does any damaged file crash, hang or poison the decoder (`fuzz_media`), or the reader of tables (`fuzz_tables`)?"""
 
 from __future__ import annotations
 
-import collections
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks import fuzz_tables
-from benchmarks.clips import encode, music, pictures
-from components.media.errors import MediaError
-from components.media.extract import MediaArrays
-from components.media.isolation import Decoder, Limits
+from benchmarks import fuzz_media, fuzz_tables
 
 NAME = "fuzz"
-INPUTS = 10_000
-BATCH_INPUTS = 1000  # a process each
-GOALS = (
-    {"case": "media", "metric": "inputs", "at_least": INPUTS},
-    {"case": "media", "metric": "crashes", "at_most": 0},
-    {"case": "media", "metric": "hangs", "at_most": 0},
-    {"case": "media", "metric": "not_finite", "at_most": 0},
-    {"case": "tables", "metric": "inputs", "at_least": fuzz_tables.INPUTS},
-    *({"case": "tables", "metric": metric, "at_most": 0} for metric in fuzz_tables.FAULTS),
+GOALS = tuple(
+    goal
+    for case, part in (("media", fuzz_media), ("tables", fuzz_tables))
+    for goal in (
+        {"case": case, "metric": "inputs", "at_least": part.INPUTS},
+        *({"case": case, "metric": metric, "at_most": 0} for metric in part.FAULTS),
+    )
 )
 CASES = ("media", "tables")
-LIMITS = Limits(time_s=10.0, memory_bytes=1 << 30)
-BATCH_LIMIT_S = 600.0  # some twenty times what a batch takes
-ROOT = Path(__file__).resolve().parents[1]
-AUDIO = [
-    ("wav", "pcm_s16le"),
-    ("wav", "pcm_f32le"),
-    ("mp3", "libmp3lame"),
-    ("flac", "flac"),
-    ("ogg", "libvorbis"),
-    ("ogg", "libopus"),
-]
-AUDIO += [
-    ("ipod", "aac"),
-    ("ipod", "alac"),
-    ("adts", "aac"),
-    ("aiff", "pcm_s16be"),
-    ("asf", "wmav2"),
-    ("caf", "pcm_s16le"),
-    ("au", "pcm_s16be"),
-]
-VIDEO = [
-    ("mp4", "libx264"),
-    ("mov", "mpeg4"),
-    ("webm", "libvpx-vp9"),
-    ("matroska", "libx264"),
-    ("avi", "mpeg4"),
-    ("gif", "gif"),
-    ("mpegts", "libx264"),
-]
-VIDEO += [("flv", "libx264")]
 
 
 def run(data_dir: Path | None = None, cases: Sequence[str] = CASES) -> list[dict]:
@@ -69,141 +24,5 @@ def run(data_dir: Path | None = None, cases: Sequence[str] = CASES) -> list[dict
 
     data_dir: ignored; the files are made here, the damage is the same in every run.
     """
-    media = media_rows() if "media" in cases else []
+    media = fuzz_media.rows() if "media" in cases else []
     return media + (fuzz_tables.rows() if "tables" in cases else [])
-
-
-def media_rows() -> list[dict]:
-    """Decodes, `rejects_<reason>`, and the crashes and hangs of whole processes that decode as the pipeline does."""
-    counts: collections.Counter[str] = collections.Counter(
-        dict.fromkeys(("decodes", "not_finite", "crashes", "hangs"), 0)
-    )
-    for batch in range(INPUTS // BATCH_INPUTS):
-        command = [sys.executable, "-m", "benchmarks.fuzz", str(batch)]
-        try:
-            finished = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=BATCH_LIMIT_S, text=True)
-        except subprocess.TimeoutExpired:
-            counts["hangs"] += 1
-            continue
-        if finished.returncode:
-            counts["crashes"] += 1
-            continue
-        counts.update(json.loads(finished.stdout))
-        counts["inputs"] += BATCH_INPUTS
-    return [
-        {"case": "media", "contender": "ours", "metric": metric, "value": value, "low": None, "high": None, "runs": 1}
-        for metric, value in sorted(counts.items())
-    ]
-
-
-def decode_batch(seed: int) -> dict[str, int]:
-    """Outcomes of BATCH_INPUTS mutated files."""
-    files = seeds()
-    rng = np.random.default_rng(seed)
-    outcomes: collections.Counter[str] = collections.Counter()
-    with Decoder(LIMITS) as decoder:
-        for _ in range(BATCH_INPUTS):
-            outcomes[_outcome(decoder, mutate(files, rng))] += 1
-    return dict(outcomes)
-
-
-def seeds() -> list[bytes]:
-    """One small file of each format."""
-    sound = music(0.4, seed=0)
-    files = [encode(container, audio=(codec, sound)) for container, codec in AUDIO]
-    for container, codec in VIDEO:
-        audio = (
-            ("libopus" if container == "webm" else "aac", sound)
-            if container in ("mp4", "webm", "matroska", "flv")
-            else None
-        )
-        files.append(encode(container, audio=audio, video=(codec, pictures(8, 48, 64, seed=0), 48, 64)))
-    return files
-
-
-def mutate(files: list[bytes], rng: np.random.Generator) -> bytes:
-    """A file with one to three kinds of damage."""
-    data = files[rng.integers(len(files))]
-    for _ in range(rng.integers(1, 4)):
-        data = DAMAGES[rng.integers(len(DAMAGES))](bytearray(data), files, rng)
-    return data
-
-
-def _flip_header(data, _files, rng):
-    for place in rng.integers(0, min(len(data), 256), rng.integers(1, 8)) if data else ():
-        data[place] ^= 1 << int(rng.integers(8))
-    return bytes(data)
-
-
-def _overwrite(data, _files, rng):
-    for place in rng.integers(0, len(data), rng.integers(1, 64)) if data else ():
-        data[place] = int(rng.integers(256))
-    return bytes(data)
-
-
-def _extreme_numbers(data, _files, rng):
-    for place in rng.integers(0, max(len(data) - 4, 1), rng.integers(1, 6)):
-        data[place : place + 4] = (
-            b"\xff\xff\xff\xff",
-            b"\0\0\0\0",
-            b"\x7f\xff\xff\xff",
-            b"\xff\xff\xff\x7f",
-            b"\0\0\0\1",
-        )[rng.integers(5)]
-    return bytes(data)
-
-
-def _truncate(data, _files, rng):
-    return bytes(data[: rng.integers(0, len(data) + 1)])
-
-
-def _cut_out(data, _files, rng):
-    start, end = sorted(rng.integers(0, len(data) + 1, 2))
-    return bytes(data[:start] + data[end:])
-
-
-def _repeat(data, _files, rng):
-    start, end = sorted(rng.integers(0, len(data) + 1, 2))
-    return bytes(data[:end] + data[start:])
-
-
-def _splice(data, files, rng):
-    other = files[rng.integers(len(files))]
-    return bytes(data[: rng.integers(0, len(data) + 1)]) + other[rng.integers(0, len(other)) :]
-
-
-def _blank(data, _files, rng):
-    start, end = sorted(rng.integers(0, len(data) + 1, 2))
-    data[start:end] = bytes([int(rng.choice([0, 255]))]) * (end - start)
-    return bytes(data)
-
-
-DAMAGES = (_flip_header, _flip_header, _overwrite, _extreme_numbers, _truncate, _cut_out, _repeat, _splice, _blank)
-
-
-def _outcome(decoder: Decoder, data: bytes) -> str:
-    try:
-        arrays = decoder.extract(data)
-    except MediaError as error:
-        return f"rejects_{error.reason}"
-    return "decodes" if is_sound(arrays) else "not_finite"
-
-
-def is_sound(arrays: MediaArrays) -> bool:
-    """Whether every number can be learnt from: finite, in its range, and something is there."""
-    times_ok = arrays.video_times_s is None or bool(
-        np.isfinite(arrays.video_times_s).all() and (arrays.video_times_s >= 0).all()
-    )
-    frames_ok = arrays.audio_num_frames is None or bool(
-        (arrays.audio_num_frames >= 0).all() and (arrays.audio_num_frames <= 300).all()
-    )
-    return (
-        times_ok
-        and frames_ok
-        and bool(np.isfinite(arrays.duration_s) and arrays.duration_s >= 0)
-        and (arrays.has_audio or arrays.has_video)
-    )
-
-
-if __name__ == "__main__":
-    print(json.dumps(decode_batch(int(sys.argv[1]))))

@@ -7,60 +7,29 @@ where the one before it ended.
 from __future__ import annotations
 
 import collections
-import hashlib
 import json
 import random
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+from benchmarks.fuzz_batches import Batches
 from benchmarks.table_damage import Outcome, judge, make
-from pipeline.fingerprint import code_fingerprint
 
 INPUTS = 10_000
 BATCH_INPUTS = 500
-BATCH_LIMIT_S = 900.0  # some fifty times what a batch takes
-SECONDS = 1500.0  # no batch is begun after them
-ROOT = Path(__file__).resolve().parents[1]
-KEPT = ROOT / "data" / "fuzz_tables.json"
-CODE, DAMAGE = "components.tables.readers", ROOT / "benchmarks" / "table_damage.py"
+BATCHES = Batches("tables", "components.tables.readers", INPUTS // BATCH_INPUTS, batch_limit_s=900.0, seconds=1500.0)
 FAULTS = ("crashes", "accounts_that_do_not_add_up", "hangs")
 
 
-def rows(seconds: float = SECONDS) -> list[dict]:
+def rows() -> list[dict]:
     """Rows of evaluation.md for the case `tables`.
 
     `inputs` tables were judged; `accepted` and `rejected` are rows, `refused` whole tables. `crashes` counts exceptions
     other than TableError and processes that died, `accounts_that_do_not_add_up` tables with a line that nobody accounts
     for or an accepted row that a plain reader does not give, `hangs` batches.
     """
-    code = code_fingerprint(CODE) + hashlib.blake2b(DAMAGE.read_bytes(), digest_size=8).hexdigest()
-    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.is_file() else {}
-    batches: dict[str, dict[str, int]] = kept.get("batches", {}) if kept.get("code") == code else {}
-    end = time.monotonic() + seconds
-    for number in map(str, range(INPUTS // BATCH_INPUTS)):
-        if number not in batches and time.monotonic() < end:
-            batches[number] = _in_a_process(number)
-            KEPT.parent.mkdir(parents=True, exist_ok=True)
-            KEPT.write_text(json.dumps({"code": code, "batches": batches}), encoding="utf-8")
-    counts = collections.Counter(dict.fromkeys(FAULTS, 0))
-    for batch in batches.values():
-        counts.update(batch)
-    return [
-        {"case": "tables", "contender": "ours", "metric": metric, "value": value, "low": None, "high": None, "runs": 1}
-        for metric, value in sorted(counts.items())
-    ]
-
-
-def _in_a_process(number: str) -> dict[str, int]:
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.fuzz_tables", number]
-    try:
-        finished = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=BATCH_LIMIT_S, text=True)
-    except subprocess.TimeoutExpired:
-        return {"hangs": 1}
-    return {"crashes": 1} if finished.returncode else json.loads(finished.stdout)
+    return BATCHES.rows("benchmarks.fuzz_tables", FAULTS)
 
 
 def judge_batch(number: int, inputs: int = BATCH_INPUTS) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """What do audio and video features cost, beside librosa and OpenCV on the same files?
 
-Throughput is media seconds over processor seconds (user and system, children too): what one core does, also on a busy machine.
+Throughput is media seconds over processor seconds (user and system, children too): what one core does, also on a busy
+machine.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(data_dir: Path | None = None) -> list[dict]:
-    """Rows of evaluation.md. data_dir: a folder of audio files to take clips and tracks from; without it, both are made."""
+    """Rows of evaluation.md. data_dir: a folder of audio files to take clips and tracks from; without it, both are
+    made."""
     with tempfile.TemporaryDirectory() as folder:
         tracks = _tracks(data_dir, Path(folder))
         clips = _clips(tracks, Path(folder))
@@ -153,7 +155,8 @@ def _librosa_whole(path: Path) -> np.ndarray:
 
 
 def _librosa_segments(path: Path) -> list[np.ndarray]:
-    """The same segments by libsndfile's own seeking; tracks in which that fails (some Ogg files) are left out, to its advantage."""
+    """The same segments by libsndfile's own seeking; tracks in which that fails (some Ogg files) are left out, to its
+    advantage."""
     seconds = librosa.get_duration(path=path)
     places_s = [(part + 0.5) * seconds / 3 - 1.5 for part in range(3)]
     with warnings.catch_warnings(), contextlib.suppress(soundfile.LibsndfileError, audioread.NoBackendError):
@@ -205,7 +208,8 @@ def _compare_log_mel() -> list[dict]:
 
 
 def _isolation(tracks: dict[Path, float]) -> list[dict]:
-    """What the child process costs an item beside decoding in the same process, its start shared out: processor milliseconds."""
+    """What the child process costs an item beside decoding in the same process, its start shared out: processor
+    milliseconds."""
     values = []
     for _ in range(RUNS):
         begin = _cpu_s()

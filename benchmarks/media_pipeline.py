@@ -1,4 +1,5 @@
-"""One run of the media transform on Beam, in a process of its own so that its peak memory is its own. Started by `benchmarks.media`."""
+"""One run of the media transform on Beam, in a process of its own so that its peak memory is its own. Started by
+`benchmarks.media`."""
 
 from __future__ import annotations
 

@@ -36,6 +36,14 @@ def account_line(summary: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+MEDIA_NOTES = {  # code of a note on media that were used -> what it says of their number
+    "truncated": "media are cut off: less is there than the header states",
+    "channels_cancel": "media have channels that cancel each other out; one of them is taken",
+    "audio_unusable": "videos have sound that cannot be used",
+    "video_unusable": "media have pictures that cannot be used",
+}
+
+
 def remarks(summary: Mapping[str, Any]) -> list[str]:
     """What the owner of a table should know beside the counts, a line each; none where all is as expected."""
     notes = summary.get("notes", {})
@@ -52,5 +60,6 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
         )
     for name in notes.get("lists_with_commas", ()):
         lines.append(f"{name}: most values have a comma between; state list_separator")
+    lines += [f"{notes[code]:,} {words} (notes.jsonl)" for code, words in MEDIA_NOTES.items() if code in notes]
     lines += [f"{note} ({count:,} cells)" for note, count in sorted(notes.get("cells", {}).items())]
     return lines

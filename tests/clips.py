@@ -42,7 +42,8 @@ class Clips:
         stream_options=None,
         pipe=False,
     ):
-        """pictures: uint8 [N, H, W, 3]; times_s: presentation times, else fps; sound: float32 samples at 44,100 Hz; pipe: cannot seek."""
+        """pictures: uint8 [N, H, W, 3]; times_s: presentation times, else fps; sound: float32 samples at 44,100 Hz;
+        pipe: cannot seek."""
         file = _Pipe() if pipe else io.BytesIO()
         times_s = np.arange(len(pictures)) / fps if times_s is None else times_s
         with av.open(file, "w", format=container, options=options or {}) as out:
@@ -78,7 +79,8 @@ class Clips:
 
     @staticmethod
     def moving(num_frames, height=64, width=64):
-        """uint8 [N, H, W, 3]: a bright bar that goes slowly from left to right over a grey ramp; no two pictures are alike."""
+        """uint8 [N, H, W, 3]: a bright bar that goes slowly from left to right over a grey ramp; no two pictures are
+        alike."""
         pictures = np.broadcast_to(
             np.linspace(40, 120, height, dtype=np.uint8)[:, None, None], (num_frames, height, width, 3)
         ).copy()

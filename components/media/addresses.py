@@ -1,4 +1,4 @@
-"""Where a `media_uri` of the catalogue lies, and the boundary of what may be read: the configured roots, and nothing else.
+"""Where a `media_uri` of the catalogue lies, and the boundary of what may be read: the configured roots.
 
 Standard library only. A root is a local folder or an address like gs://bucket/folder.
 """
@@ -14,10 +14,12 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from components.media.errors import MissingFile, NotAFile, OutsideRoots, UnreadableFile
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SEES_DESCRIPTORS = Path("/proc/self/fd").is_dir()
 _FILE_SCHEME = re.compile(r"file:(?://(?:localhost)?)?(?=/)", re.IGNORECASE)
 
 
@@ -76,8 +78,8 @@ class MediaRoots:
         except OSError as error:
             raise UnreadableFile(error.strerror or str(error)) from error
         try:
-            # A link may have been put there since its place was looked up.
-            if not self._holds(os.path.realpath(f"/proc/self/fd/{descriptor}")) and os.path.exists("/proc/self/fd"):  # noqa: PTH110
+            opened = os.path.realpath(f"/proc/self/fd/{descriptor}")
+            if _SEES_DESCRIPTORS and not self._holds(opened):  # a link was put there since its place was looked up
                 raise self._outside()
             yield descriptor
         finally:

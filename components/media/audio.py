@@ -55,7 +55,8 @@ class _Excerpt(NamedTuple):
 def decode_audio(source: Source) -> np.ndarray:
     """All of a medium's audio: float32 [num_samples] in [-1, 1], mono, at SAMPLE_RATE_HZ.
 
-    Raises MediaError as `sample_segments` does, but for TooShort. Memory grows with the length: for tests and short clips.
+    Raises MediaError as `sample_segments` does, but for TooShort. Memory grows with the length: for tests and short
+    clips.
     """
     with open_media(source) as media:
         stream = _audio_stream(media)
@@ -65,10 +66,10 @@ def decode_audio(source: Source) -> np.ndarray:
 def sample_segments(source: Source) -> AudioSegments:
     """AUDIO_SEGMENTS segments of SEGMENT_SAMPLES, spread evenly over the track.
 
-    A track up to WHOLE_S is decoded whole; a longer one is sought, so that the cost depends on the segments and not on the
-    length. Where it does not end as its header states, or cannot be sought, its packets are read from the beginning, and
-    those of the segments decoded. A track too short for all segments is cut into consecutive ones, the last of which is
-    partly or wholly padding (`num_samples`).
+    A track up to WHOLE_S is decoded whole; a longer one is sought, so that the cost depends on the segments and not on
+    the length. Where it does not end as its header states, or cannot be sought, its packets are read from the
+    beginning, and those of the segments decoded. A track too short for all segments is cut into consecutive ones, the
+    last of which is partly or wholly padding (`num_samples`).
     Raises MediaError: what `open_media` raises; NoStream without audio; DecodeFailed; TooShort under WINDOW_SAMPLES.
     """
     with open_media(source) as media:
@@ -97,7 +98,8 @@ def segments_of(media: Media) -> AudioSegments:
 
 
 def segment_starts_s(duration_s: float) -> np.ndarray:
-    """Where the segments of a long track begin: each in the middle of its equal part. float64 [AUDIO_SEGMENTS], seconds."""
+    """Where the segments of a long track begin: each in the middle of its equal part. float64 [AUDIO_SEGMENTS],
+    seconds."""
     middles = (np.arange(AUDIO_SEGMENTS) + 0.5) * duration_s / AUDIO_SEGMENTS
     return np.maximum(middles - SEGMENT_SAMPLES / SAMPLE_RATE_HZ / 2, 0.0)
 
@@ -196,7 +198,8 @@ def _is_needed(packet: Any, begin_s: float) -> bool:
 
 
 def _take(decoded: Iterator[av.AudioFrame], begin_s: float | None, wanted_s: float) -> tuple[list[av.AudioFrame], bool]:
-    """The frames that hold `wanted_s` seconds from `begin_s` on, with a margin for the resampler, and whether the track ends."""
+    """The frames that hold `wanted_s` seconds from `begin_s` on, with a margin for the resampler, and whether the
+    track ends."""
     taken: list[av.AudioFrame] = []
     missing_s = wanted_s + MARGIN_S
     for frame in decoded:
@@ -231,7 +234,8 @@ def _resampled(run: Sequence[av.AudioFrame], graph: Graph) -> list[np.ndarray]:
 
 
 def _mixer(sample_format: str, layout: str, sample_rate_hz: int, channel: int | None) -> Graph | None:
-    """Mono at SAMPLE_RATE_HZ from frames of that shape, of all channels or of one; None where no sound has that shape."""
+    """Mono at SAMPLE_RATE_HZ from frames of that shape, of all channels or of one; None where no sound has that
+    shape."""
     graph = Graph()
     source = (
         f"sample_rate={sample_rate_hz}:sample_fmt={sample_format}:channel_layout={layout}:time_base=1/{sample_rate_hz}"

@@ -16,11 +16,11 @@ SILENT = 1e-6  # of the largest sample of a format: below it there is nothing to
 
 
 def heard_channel(frames: Sequence[av.AudioFrame]) -> int | None:
-    """The loudest channel, where the mean of all channels is much quieter than they are; None where the mix can be taken.
+    """The loudest channel, where the mean of all is much quieter than they are; None where the mix can be taken.
 
-    Channels of nearly opposite sign leave next to nothing of what is heard on each of them. The measure is relative: the
-    level of the mean times the square root of the number of channels, over the root mean square of the channels. It is 1
-    for independent channels, more for similar ones, 0 for opposite ones.
+    Channels of nearly opposite sign leave next to nothing of what is heard on each of them. The measure is relative:
+    the level of the mean times the square root of the number of channels, over the root mean square of the channels.
+    It is 1 for independent channels, more for similar ones, 0 for opposite ones.
     frames: of one format and layout.
     """
     channels = frames[0].layout.nb_channels if frames else 1

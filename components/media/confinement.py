@@ -1,7 +1,7 @@
 """Takes from the decoder's process what it does not need: files, the network, other processes, the user's identity.
 
-Each measure is one that an ordinary user may take on Linux. Where the machine does not offer one, the others still hold, and
-`confine` says which do. x86-64 only for the filter of system calls; elsewhere it is said to be missing.
+Each measure is one that an ordinary user may take on Linux. Where the machine does not offer one, the others still
+hold, and `confine` says which do. x86-64 only for the filter of system calls; elsewhere it is said to be missing.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ _SECONDARY = (  # tracks that a player takes only where there is no other
 
 
 class _Nameless:
-    """A file for FFmpeg without the name that it would guess from; keeps the error of a read, which FFmpeg does not pass on."""
+    """A file for FFmpeg without the name that it would guess from; keeps the error of a read, which FFmpeg does not
+    pass on."""
 
     def __init__(self, file: ReadableFile) -> None:
         self._file, self.seek, self.tell = file, file.seek, file.tell
@@ -125,8 +126,8 @@ def _preference(stream: Any) -> tuple[bool, bool]:
 def open_media(source: Source) -> Iterator[Media]:
     """The medium behind a path, bytes or an open file, open for reading.
 
-    Raises a FileError where there is nothing to read, NotMedia or UnreadableContainer where FFmpeg finds no container of
-    FORMATS, Encrypted where the container says so.
+    Raises a FileError where there is nothing to read, NotMedia or UnreadableContainer where FFmpeg finds no container
+    of FORMATS, Encrypted where the container says so.
     """
     with opened(source) as file:
         head = read_head(file)
@@ -149,8 +150,8 @@ def _open_container(file: ReadableFile) -> InputContainer:
     file.seek(0)
     nameless = _Nameless(file)
     try:
-        # container_options, not options: PyAV frees the latter per stream, also of streams that FFmpeg found later (FLV),
-        # and crashes.
+        # container_options, not options: PyAV frees the latter per stream, also of streams that FFmpeg found later
+        # (FLV), and crashes.
         return av.open(nameless, "r", container_options=OPTIONS, buffer_size=BUFFER_BYTES, metadata_errors="replace")
     except MemoryError:
         raise
@@ -182,7 +183,8 @@ def _packets(media: Media, stream: Any) -> Iterator[Packet]:
 def packets(media: Media, stream: Any) -> Iterator[Packet]:
     """The stream's packets from here on, with presentation times that go on where files were joined.
 
-    A packet without any time gets the end of the one before it, as in raw video. Raises Encrypted where a packet says so.
+    A packet without any time gets the end of the one before it, as in raw video. Raises Encrypted where a packet says
+    so.
     """
     shift, end = 0, None  # in ticks of the stream
     ticks = frame_ticks(stream)
@@ -288,7 +290,8 @@ def read_head(file: ReadableFile) -> bytes:
 def open_path(path: str) -> io.FileIO:
     """A local file, unbuffered. Raises MissingFile, NotAFile, UnreadableFile."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - a name may be any string, pathlib would normalise it
+        # A name may be any string, and pathlib would normalise it.
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
             raise NotAFile("a folder, a pipe or a device")
         return open(path, "rb", buffering=0)  # noqa: PTH123, SIM115
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -1,19 +1,23 @@
-"""Media in buckets and other file systems of Beam, as temporary local copies: with limits of time and size, and retries."""
+"""Media in buckets and other file systems of Beam, as temporary local copies: with limits of time and size, and
+retries."""
 
 from __future__ import annotations
 
+import queue
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, TypeVar, cast
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from components.media.errors import MediaError, MissingFile, TimedOut, TooLarge, UnreadableFile, UnsupportedUri
+
+T = TypeVar("T")
 
 _CHUNK_BYTES = 1 << 20
 
@@ -48,7 +52,7 @@ class _Attempt:
             with FileSystems.open(self.address, compression_type=CompressionTypes.UNCOMPRESSED) as remote:
                 self._copy(remote)
             self.copy.flush()
-        except Exception as error:  # noqa: BLE001 - whatever a file system raises concerns this address alone: `_told` says it
+        except Exception as error:  # noqa: BLE001 - whatever a file system raises concerns this address: `_told`
             self.error = error
         finally:
             self.answered.set()
@@ -102,7 +106,8 @@ class Downloads:
         raise AssertionError("at least one attempt")
 
     def _attempt(self, address: str, bucket: str, deadline: float) -> IO[bytes]:
-        attempt = _Attempt(address, tempfile.TemporaryFile(), self._limits.size_bytes)  # noqa: SIM115 - the caller closes it
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        attempt = _Attempt(address, copy, self._limits.size_bytes)
         threading.Thread(target=attempt.run, daemon=True, name=f"download {address}").start()
         if not attempt.answered.wait(self._limits.answer_s):
             attempt.given_up.set()
@@ -121,6 +126,29 @@ class Downloads:
         self._silences[bucket] = self._silences.get(bucket, 0) + 1
         if self._silences[bucket] >= self._limits.silences:
             self._resting_until[bucket] = time.monotonic() + self._limits.rest_s
+
+
+def within(limit_s: float, call: Callable[[], T]) -> T:
+    """The result of a call into a file system of others, which knows no time limit.
+
+    Raises TimedOut where it does not come in time, else the call's own error as the reason of a reject.
+    """
+    ended: queue.Queue[tuple[T | None, Exception | None]] = queue.Queue(1)
+
+    def run() -> None:
+        try:
+            ended.put((call(), None))
+        except Exception as error:  # noqa: BLE001 - told to the caller
+            ended.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result, error = ended.get(timeout=limit_s)
+    except queue.Empty:
+        raise TimedOut(f"no answer within {limit_s:g} s") from None
+    if error is not None:
+        raise _told(error) from error
+    return cast(T, result)
 
 
 def _told(error: Exception) -> MediaError:

@@ -1,4 +1,5 @@
-"""Why a medium could not be used. Each class is one reason code, the word that the rejects report counts. Standard library only."""
+"""Why a medium could not be used. Each class is one reason code, the word that the rejects report counts. Standard
+library only."""
 
 from __future__ import annotations
 
@@ -86,7 +87,8 @@ class UnreadableContainer(ContentError):
 
 
 class NoStream(ContentError):
-    """A media container without audio or video that can be decoded: subtitles or a cover picture alone, an unknown codec."""
+    """A media container without audio or video that can be decoded: subtitles or a cover picture alone, an unknown
+    codec."""
 
     reason = "no_stream"
 

@@ -47,8 +47,8 @@ def extract(source: Source) -> MediaArrays:
     """The stored features of a medium, in this process (`isolation.Decoder` is the safe way).
 
     What FFmpeg refuses is tried by libsndfile.
-    Raises MediaError: what `open_media` raises, or where neither audio nor video could be used, the more telling of both
-    reasons.
+    Raises MediaError: what `open_media` raises, or where neither audio nor video could be used, the more telling of
+    both reasons.
     """
     try:
         with open_media(source) as media:

@@ -1,8 +1,9 @@
-"""Audio and video features for catalogue examples, on Beam: every item comes out, what could not be decoded is counted and listed.
+"""Audio and video features for catalogue examples, on Beam: every item comes out, each failure is counted and listed.
 
-The rule for a broken medium: its item stays, as one without audio and video (`has_audio` and `has_video` are 0), since its
-text and its interactions still serve it; the medium is a reject with a reason. Items without a `media_uri` are not media and
-not rejects. What is used and yet not as it should be (cut off, channels that cancel out) is a note, with the item.
+The rule for a broken medium: its item stays, as one without audio and video (`has_audio` and `has_video` are 0), since
+its text and its interactions still serve it; the medium is a reject with a reason. Items without a `media_uri` are not
+media and not rejects. What is used and yet not as it should be (cut off, channels that cancel out) is a note, with the
+item.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ NOTES_FEATURE = "media_notes"  # of an item: the codes of its notes
 
 
 class TooManyRejects(RuntimeError):
-    """The share of media that could not be used is above the limit: something is wrong with the whole, not with single files."""
+    """The share of media that could not be used is above the limit: something is wrong with the whole, not with single
+    files."""
 
 
 class AddMediaFeatures(beam.PTransform):
     """Decodes the medium of each catalogue example.
 
-    Takes serialized catalogue examples. Gives {"items": serialized item examples, "accepted": the ids of those whose medium
-    could be used, "rejects": see `components.rejects`, "notes": the same objects for what is told of accepted media}.
+    Takes serialized catalogue examples. Gives {"items": serialized item examples, "accepted": the ids of those whose
+    medium could be used, "rejects": see `components.rejects`, "notes": the same objects for what is told of accepted
+    media}.
     """
 
     def __init__(self, roots: MediaRoots, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
@@ -62,7 +65,8 @@ class MediaFiles:
 
     @contextmanager
     def opened(self, media_uri: str) -> Iterator[int]:
-        """The descriptor of a medium. Raises a MediaError: outside the roots, missing, unreadable, too large, no answer."""
+        """The descriptor of a medium. Raises a MediaError: outside the roots, missing, unreadable, too large, no
+        answer."""
         place = self._roots.place(media_uri)
         with self._downloads.fetched(place) if is_address(place) else self._roots.open_local(media_uri) as descriptor:
             yield descriptor

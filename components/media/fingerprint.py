@@ -10,11 +10,14 @@ from pathlib import Path
 from components.artifacts import file_fingerprint
 from components.config import DataConfig
 from components.media.addresses import MediaRoots, is_address
+from components.media.downloads import within
 from components.media.errors import MediaError
 from components.tables.columns import table_and_columns
 from components.tables.inspection import inspect_table
 from components.tables.raw import TableError
 from components.tables.readers import Row, read_rows
+
+LISTING_S = 60.0  # for the listing of a bucket at the start of a run
 
 
 def catalogue_media_fingerprint(data: DataConfig) -> str:
@@ -36,15 +39,23 @@ def catalogue_media_fingerprint(data: DataConfig) -> str:
 def media_fingerprint(media_uris: Iterable[str], roots: MediaRoots) -> str:
     """32 hex digits that change when a medium that the catalogue names is added, removed, replaced or touched.
 
-    A local medium counts with its address, its size and its time of change (ns), wherever below the roots it lies; those in
-    buckets count with the listing of the roots that are buckets. Contents are not read.
+    A local medium counts with its address, its size and its time of change (ns), wherever below the roots it lies;
+    those in buckets count with the listing of the roots that are buckets. Contents are not read.
     """
     digest = hashlib.blake2b(digest_size=16)
     for media_uri in sorted(set(media_uris)):
         digest.update(json.dumps([media_uri, *_size_and_time(media_uri, roots)]).encode())
-    buckets = [root for root in roots.all if is_address(root)]
-    digest.update(file_fingerprint([f"{root.rstrip('/')}/**" for root in buckets]).encode())
+    for root in filter(is_address, roots.all):
+        digest.update(_listing(root).encode())
     return digest.hexdigest()
+
+
+def _listing(bucket: str) -> str:
+    """A fingerprint of what lies in a bucket; a constant where it does not answer: its media will be rejects."""
+    try:
+        return within(LISTING_S, lambda: file_fingerprint([f"{bucket.rstrip('/')}/**"]))
+    except MediaError:
+        return "no answer"
 
 
 def _size_and_time(media_uri: str, roots: MediaRoots) -> tuple[int, int]:

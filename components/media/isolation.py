@@ -1,4 +1,5 @@
-"""Decodes in a confined child process under a time and a memory limit: a hang, a blow-up or a crash costs one medium, not the run."""
+"""Decodes in a confined child process under a time and a memory limit: a hang, a blow-up or a crash costs one medium,
+not the run."""
 
 from __future__ import annotations
 
@@ -32,7 +33,6 @@ T = TypeVar("T")
 START_LIMIT_S = 60.0  # a loaded machine takes its time to start Python
 GRACE_S = 5.0  # the child ends itself at its limit; after this much more it is ended from here
 ITEMS_PER_WORKER = 1000  # then a fresh process: what a decoder leaks does not add up
-WORKER = "components.media.worker"  # the module that the child runs
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Decoder:
     """`extract` at arm's length. One child process, started at the first call, replaced after a crash or a time-out.
 
     The child gets the medium as bytes or as an open descriptor; it can open no file itself (`confinement`).
-    Not for several threads at once: give each its own. Close it, or use it as a context manager; a child whose parent is
-    gone ends itself.
+    Not for several threads at once: give each its own. Close it, or use it as a context manager; a child whose parent
+    is gone ends itself.
     """
 
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
@@ -62,8 +62,8 @@ class Decoder:
     def extract(self, medium: Medium) -> MediaArrays:
         """As `components.media.extract.extract`.
 
-        Raises MediaError, TimedOut, OutOfMemory and Crashed among them; DecoderUnavailable where the child cannot run at
-        all.
+        Raises MediaError, TimedOut, OutOfMemory and Crashed among them; DecoderUnavailable where the child cannot run
+        at all.
         """
         return self._ask(b"F", medium, self._media_arrays)
 
@@ -150,7 +150,7 @@ class Decoder:
         arguments = [str(theirs.fileno()), str(self._limits.time_s), str(self._limits.memory_bytes)]
         # A fresh interpreter: a fork would inherit TensorFlow's threads and locks.
         self._process = subprocess.Popen(
-            module_command(WORKER, *arguments),
+            worker_command(*arguments),
             pass_fds=[theirs.fileno()],
             env=_environment(),
             stdin=subprocess.DEVNULL,
@@ -178,8 +178,14 @@ class Decoder:
         return _end(process, connection) if process is not None and connection is not None else None
 
 
+def worker_command(*arguments: str) -> list[str]:
+    """The command of the child: the module `worker`."""
+    return module_command("components.media.worker", *arguments)
+
+
 def _environment() -> dict[str, str]:
-    """Nothing of the run's environment but where modules and libraries lie. One thread for BLAS: the item is one core's work."""
+    """Nothing of the run's environment but where modules and libraries lie. One thread for BLAS: the item is one
+    core's work."""
     paths = [str(ROOT), *(path for path in sys.path if os.path.isabs(path))]  # noqa: PTH117
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
@@ -187,7 +193,8 @@ def _environment() -> dict[str, str]:
 
 
 def _end(process: subprocess.Popen, connection: Connection) -> int:
-    """Close the pipe; a child that is busy does not notice, so it is killed. Returns the exit code: negative for a signal."""
+    """Close the pipe; a child that is busy does not notice, so it is killed. Returns the exit code: negative for a
+    signal."""
     connection.close()
     try:
         return process.wait(timeout=0.2)

@@ -6,6 +6,7 @@ Dimensions: N candidates, H x W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -27,12 +28,13 @@ class _Piece:
 def choose_key_frames(pictures: np.ndarray, times_s: np.ndarray, end_s: float, count: int) -> list[int]:
     """Indices of at most `count` candidates, ascending.
 
-    With up to `count` scenes: the first picture of each, then the longest scenes that move are halved in time until `count` are found
-    (so a single shot gives pictures evenly spaced in time, and a still one gives a single picture). With more scenes: the timeline is
-    cut into `count` equal parts, and the scene that fills most of a part stands for it. An empty picture (a fade from black) gives way
-    to the first one of its scene that shows something.
+    With up to `count` scenes: the first picture of each, then the longest scenes that move are halved in time until
+    `count` are found (so a single shot gives pictures evenly spaced in time, and a still one gives a single picture).
+    With more scenes: the timeline is cut into `count` equal parts, and the scene that fills most of a part stands for
+    it. An empty picture (a fade from black) gives way to the first one of its scene that shows something.
 
-    pictures: uint8 [N, H, W, 3], N >= 1; times_s: float [N], presentation times, ascending; end_s: when the last one ends.
+    pictures: uint8 [N, H, W, 3], N >= 1; times_s: float [N], presentation times, ascending; end_s: when the last one
+    ends.
     """
     levels = pictures.reshape(len(pictures), -1).astype(np.float32)
     scenes = _scenes(levels, times_s, end_s)
@@ -84,10 +86,15 @@ def _spread(scenes: list[_Piece], times_s: np.ndarray, end_s: float, count: int)
     chosen = []
     for part in range(count):
         from_s, to_s = begin_s + part * part_s, begin_s + (part + 1) * part_s
-        scene = max(scenes, key=lambda scene: min(scene.end_s, to_s) - max(scene.start_s, from_s))  # noqa: B023 - used at once
+        scene = max(scenes, key=partial(_shared_s, from_s=from_s, to_s=to_s))
         first = max(scene.first, shown_at(times_s, from_s)) if scene.start_s < from_s else scene.first
         chosen.append(_Piece(first, scene.last, max(scene.start_s, from_s), scene.end_s))
     return chosen
+
+
+def _shared_s(scene: _Piece, from_s: float, to_s: float) -> float:
+    """How long a scene is on screen in a stretch of time; negative where it is not."""
+    return min(scene.end_s, to_s) - max(scene.start_s, from_s)
 
 
 def _showing(piece: _Piece, levels: np.ndarray) -> int:

@@ -12,7 +12,7 @@ import av
 from components.media.containers import Media, ReadableFile, frame_ticks, origin_s, packets, seek
 from components.media.headers import MP3_HEADER_BYTES, id3_bytes, mp3_bytes, stated_seconds
 
-# Formats that state no length: FFmpeg divides the file size by the first bit rate it sees, which is wrong where it varies.
+# Formats that state no length: FFmpeg divides the file size by the first bit rate it sees, wrong where it varies.
 _GUESSED = {"aac", "loas", "ac3", "eac3", "dts", "amr", "mpegvideo", "m4v", "h263", "h264", "hevc", "obu"}
 _JOINED_MARKS = {  # bytes of the first file's body, and those with which another one begins
     "ogg": (b"OggS\0\0", b"OggS\0\2"),
@@ -24,13 +24,10 @@ _SLACK_S, _SLACK_SHARE = 0.25, 0.02  # encoders pad, containers round
 _TAG_BYTES = 4096  # ID3v1 and APE tags after the last frame of an MP3
 
 
-NOTE_CODES = ("truncated", "channels_cancel", "audio_unusable", "video_unusable")
-
-
 class Note(NamedTuple):
     """What a user of an accepted medium should know."""
 
-    code: str  # one of NOTE_CODES
+    code: str  # one of components.account.MEDIA_NOTES
     detail: str
 
 
@@ -43,7 +40,7 @@ class StatedLength:
 
 
 def stated_length(media: Media, stream: Any) -> StatedLength | None:
-    """The length that the header states, in seconds; None where it states none, only a guess is possible, or it is one of
+    """The length that the header states; None where it states none, only a guess is possible, or it is one of
     several files that were joined, of which the header of the first says nothing about the others.
     """
     if media.format_name in _GUESSED or _is_joined(media) or (media.format_name == "mp3" and not _is_stated_mp3(media)):
@@ -67,12 +64,14 @@ def ends_as_stated(media: Media, stream: Any, stated_s: float) -> bool:
 
 
 def walked_length_s(media: Media, stream: Any) -> float:
-    """The true length in seconds, from the packets of a medium that has not been read from: reading without decoding."""
+    """The true length in seconds, from the packets of a medium that has not been read from: reading without
+    decoding."""
     return max(_end_s(media, stream), 0.0)
 
 
 def truncation(stated_s: float | None, found_s: float) -> tuple[Note, ...]:
-    """A note with both lengths where the header states more than there is; none where they agree or nothing is stated."""
+    """A note with both lengths where the header states more than there is; none where they agree or nothing is
+    stated."""
     if stated_s is None or stated_s - found_s <= _SLACK_S + _SLACK_SHARE * stated_s:
         return ()
     return (Note("truncated", f"the header states {stated_s:.2f} s, {found_s:.2f} s are there"),)

@@ -23,7 +23,7 @@ from components.media.errors import MediaError
 from components.media.signatures import other_than_media
 from components.media.spectrogram import SEGMENT_SAMPLES
 
-# Recordings; left out are the formats of tables (MAT4, MAT5), of headerless samples (RAW), and SD2, which needs a second file.
+# Recordings; left out are tables (MAT4, MAT5), headerless samples (RAW), and SD2, which needs a second file.
 FORMATS = {
     *("AIFF", "AU", "AVR", "CAF", "FLAC", "HTK", "IRCAM", "MP3", "MPC2K", "NIST", "OGG", "PAF", "PVF", "RF64"),
     *("SDS", "SVX", "VOC", "W64", "WAV", "WAVEX", "WVE", "XI"),
@@ -66,7 +66,8 @@ def _frames(sound: soundfile.SoundFile, start_s: float) -> Iterator[av.AudioFram
 
 
 def _frame(block: np.ndarray, place: int, rate_hz: int) -> av.AudioFrame:
-    """Samples float32 [samples, channels] as a frame; more channels than two are mixed evenly: their places are not known."""
+    """Samples float32 [samples, channels] as a frame; more channels than two are mixed evenly: their places are not
+    known."""
     if block.shape[1] > 2:
         block = block.mean(axis=1, keepdims=True)
     layout = "mono" if block.shape[1] == 1 else "stereo"

@@ -55,7 +55,8 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def mel_weights() -> np.ndarray:
-    """Triangular filters, evenly spaced and linear on the HTK mel scale, 1 at their peak: float32 [bins, AUDIO_MELS]."""
+    """Triangular filters, evenly spaced and linear on the HTK mel scale, 1 at their peak: float32 [bins,
+    AUDIO_MELS]."""
     edges = np.linspace(_mel(MEL_LOW_HZ), _mel(MEL_HIGH_HZ), AUDIO_MELS + 2)
     bins = _mel(np.arange(NUM_BINS) * SAMPLE_RATE_HZ / FFT_SAMPLES)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -86,7 +87,7 @@ def mfcc(log_mels: np.ndarray, num_coefficients: int = NUM_MFCC) -> np.ndarray:
 
 
 def delta(features: np.ndarray) -> np.ndarray:
-    """The slope of each feature over time: a straight line fitted to 2 * DELTA_REACH + 1 frames, the ends repeated outwards.
+    """The slope of each feature over time: a line fitted to 2 * DELTA_REACH + 1 frames, the ends repeated outwards.
 
     features: float32 [..., F, C]. Returns float32 [..., F, C], per frame.
     Source: S. Young et al., The HTK Book, 5.9 (delta coefficients).
@@ -104,7 +105,8 @@ def delta(features: np.ndarray) -> np.ndarray:
 
 
 def loudness_db(waveform: np.ndarray) -> np.ndarray:
-    """The level of each window, SILENCE_DB at least: float32 [..., N] -> float32 [..., F], dB of the root mean square to full scale."""
+    """The level of each window, SILENCE_DB at least: float32 [..., N] -> float32 [..., F], dB of the root mean square
+    to full scale."""
     windows = sliding_window_view(waveform, WINDOW_SAMPLES, axis=-1)[..., ::HOP_SAMPLES, :]
     power = np.mean(np.square(windows, dtype=np.float32), axis=-1)
     return np.maximum(10.0 * np.log10(np.maximum(power, np.float32(1e-30))), np.float32(SILENCE_DB))

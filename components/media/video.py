@@ -1,8 +1,8 @@
 """A few pictures of a video with the times at which they are shown.
 
-A short video is decoded whole; of a long one, CANDIDATES places are sought and the pictures there decoded, so that the cost
-depends on the pictures and not on the length. Where seeking is not possible, or the header is wrong, its key frames are
-decoded in one pass.
+A short video is decoded whole; of a long one, CANDIDATES places are sought and the pictures there decoded, so that the
+cost depends on the pictures and not on the length. Where seeking is not possible, or the header is wrong, its key
+frames are decoded in one pass.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Candidates:
 
 
 def sample_key_frames(source: Source) -> KeyFrames:
-    """The pictures that stand for a video (or a GIF, or a still picture: one picture at time 0), centre-cropped and scaled.
+    """The pictures that stand for a video (or a GIF, or a still picture: one at time 0), centre-cropped and scaled.
 
     Raises MediaError: what `open_media` raises; NoStream without video (cover art is none); DecodeFailed.
     """
@@ -184,7 +184,8 @@ def _in_order(found: _Candidates) -> _Candidates:
 
 
 def thumbnail(frame: av.VideoFrame, stream: Any) -> np.ndarray:
-    """A picture as displayed (pixel shape and rotation applied), centre-cropped: uint8 [VIDEO_HEIGHT, VIDEO_WIDTH, 3], RGB."""
+    """A picture as displayed (pixel shape and rotation applied), centre-cropped: uint8 [VIDEO_HEIGHT, VIDEO_WIDTH, 3],
+    RGB."""
     pixel_shape = float(stream.codec_context.sample_aspect_ratio or 1) or 1.0
     width, height = frame.width * pixel_shape, float(frame.height)
     # The square case keeps this simple: rotation by 90 degrees does not change the size that is wanted.

@@ -1,17 +1,20 @@
-"""The decoder's own process: reads requests, answers with arrays or a reason. Started by `isolation.Decoder`, never imported by it.
+"""The decoder's own process: reads requests, answers with arrays or a reason. Started by `isolation.Decoder`.
 
-A request is one message: a letter for the task (b"F" stored features, b"S" segments of the sound), then b"B" and the bytes
-of the file, or b"D" alone, after which an open descriptor follows. An answer is a JSON message, then one message an array.
-Nothing here is unpickled on either side: what comes out of a decoder that met a hostile file is plain numbers.
+A request is one message: a letter for the task (b"F" stored features, b"S" segments of the sound), then b"B" and the
+bytes of the file, or b"D" alone, after which an open descriptor follows. An answer is a JSON message, then one message
+an array. Nothing here is unpickled on either side: what comes out of a decoder that met a hostile file is plain
+numbers.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import logging
 import os
+import pkgutil
 import resource
 import signal
 import socket
@@ -74,7 +77,7 @@ def main(descriptor: int, time_limit_s: float, memory_limit_bytes: int) -> None:
     libav.addHandler(logging.NullHandler())
     libav.propagate = False
     av.logging.set_level(av.logging.ERROR)  # so that an error carries FFmpeg's own words
-    _warm_up(extract)
+    _warm_up(av, extract)
     limit = _mapped_bytes() + memory_limit_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     handed = socket.socket(fileno=os.dup(descriptor))
@@ -143,8 +146,11 @@ def _wait(connection: Connection, parent: int) -> bool:
     return True
 
 
-def _warm_up(extract: ModuleType) -> None:
+def _warm_up(av: ModuleType, extract: ModuleType) -> None:
     """Have everything loaded that is loaded at its first use: afterwards nothing can be."""
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)  # PyAV imports a kind of stream when it meets the first of it
     for file in (_silent_wav(), _DOT_GIF, b"RIFF and nothing that any decoder knows"):
         with contextlib.suppress(MediaError):
             extract.extract(file)

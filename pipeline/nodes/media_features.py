@@ -9,12 +9,12 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples
 from tqdm import tqdm
 
+from components.account import MEDIA_NOTES
 from components.artifacts import WriteRecords, prepare_examples, split_uri
 from components.config import DataConfig
 from components.media.addresses import MediaRoots
 from components.media.features import ACCEPTED, NOTES, REJECTS, AddMediaFeatures, check_reject_share
 from components.media.isolation import Decoder
-from components.media.lengths import NOTE_CODES
 from components.rejects import WriteRejects, read_summary
 from components.settings import from_json
 from zhiyin_artifacts import Rejects
@@ -41,16 +41,18 @@ def MediaFeatures(
     """
     settings = from_json(DataConfig, data)
     prepare_examples(examples, [SPLIT])
-    with Decoder() as decoder:
-        tqdm.write(f"  {decoder.confinement()}", file=sys.stderr)
+    roots = MediaRoots(settings.media_root, settings.media_roots)
+    if roots.all:
+        with Decoder() as decoder:
+            tqdm.write(f"  {decoder.confinement()}", file=sys.stderr)
     with beam_pipeline as pipeline:
         found = (
             pipeline
             | "Read the catalogue" >> beam.io.ReadFromTFRecord(f"{split_uri(catalogue, SPLIT)}/*")
-            | "Add media features" >> AddMediaFeatures(MediaRoots(settings.media_root, settings.media_roots))
+            | "Add media features" >> AddMediaFeatures(roots)
         )
         _ = found["items"] | "Write items" >> WriteRecords(split_uri(examples, SPLIT))
-        counted = {code: found[NOTES] | f"Pick notes {code}" >> beam.Filter(has_reason, code) for code in NOTE_CODES}
+        counted = {code: found[NOTES] | f"Pick notes {code}" >> beam.Filter(has_reason, code) for code in MEDIA_NOTES}
         accounts = {ACCEPTED: found[ACCEPTED], REJECTS: found[REJECTS]} | counted
         _ = accounts | "Write rejects" >> WriteRejects(rejects.uri)
         _ = (

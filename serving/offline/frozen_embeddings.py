@@ -23,18 +23,14 @@ Prepared = tuple[bytes, Any]  # a serialized item example, and what an encoder r
 
 
 class AddEmbeddings(beam.PTransform):
-    """Adds the features of pretrained encoders to serialized item examples: `embedding_<name>` above all, absent where an item
-    has nothing to encode.
+    """Adds the features of pretrained encoders to serialized item examples: `embedding_<name>` above all.
+
+    They are absent where an item has nothing to encode.
 
     load: makes an encoder from its settings; runs on the workers.
     """
 
-    def __init__(
-        self,
-        encoders: Encoders,
-        load: Callable[[PretrainedConfig], Any],
-        roots: MediaRoots = MediaRoots(),  # noqa: B008 - frozen
-    ):
+    def __init__(self, encoders: Encoders, load: Callable[[PretrainedConfig], Any], roots: MediaRoots):
         super().__init__()
         self._encoders, self._load, self._roots = encoders, load, roots
 
@@ -64,7 +60,8 @@ def with_text(record: bytes, columns: Sequence[str]) -> tuple[bytes, str | None]
 
 
 class _WithSegments(beam.DoFn):
-    """An item with segments of its sound. What cannot be decoded is a reject of MediaFeatures already: here it has no sound."""
+    """An item with segments of its sound. What cannot be decoded is a reject of MediaFeatures already: here it has no
+    sound."""
 
     def __init__(self, roots: MediaRoots):
         self._roots = roots
@@ -113,7 +110,8 @@ class _Handler(ModelHandler):
 
 
 def with_features(record: bytes, features: Mapping[str, np.ndarray]) -> bytes:
-    """A serialized example with features more, floats or integers. Raises ValueError for a number that is not finite."""
+    """A serialized example with features more, floats or integers. Raises ValueError for a number that is not
+    finite."""
     example = tf.train.Example.FromString(record)
     for name, values in features.items():
         if not np.isfinite(values).all():

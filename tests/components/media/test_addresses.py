@@ -1,4 +1,5 @@
-"""The boundary of what media may be read: nothing outside the roots, and no word on whether something is there. D21, D22."""
+"""The boundary of what media may be read: nothing outside the roots, and no word on whether something is there. D21,
+D22."""
 
 import os
 import unicodedata
@@ -49,8 +50,8 @@ def test_what_lies_in_the_root_is_read(places, uri):
 
 OUTSIDE = [
     "../secret/{name}", "{top}/secret/{name}", "file://{top}/secret/{name}", "file:{top}/secret/{name}", "out/{name}",
-    "FILE://localhost{top}/secret/{name}", "file://{top}/root/%2e%2e/secret/{name}", "../root2/x.mp3", "{top}/root2/x.mp3",
-    "/etc/{name}", "/proc/self/environ", "/dev/zero", "..", "/",
+    "FILE://localhost{top}/secret/{name}", "file://{top}/root/%2e%2e/secret/{name}", "../root2/x.mp3",
+    "{top}/root2/x.mp3", "/etc/{name}", "/proc/self/environ", "/dev/zero", "..", "/",
 ]  # fmt: skip
 
 

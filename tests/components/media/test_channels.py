@@ -1,4 +1,5 @@
-"""Sound whose channels cancel each other out in the mix is what a listener of one channel hears; players' choice of tracks, D23."""
+"""Sound whose channels cancel each other out in the mix is what a listener of one channel hears; players' choice of
+tracks, D23."""
 
 import io
 
@@ -35,7 +36,8 @@ def test_opposite_channels_are_heard_and_told(clips, container, codec, right, du
 
 
 def test_what_a_mix_keeps_is_mixed(clips):
-    """One silent channel, independent channels, the same on both, quiet ones, a wide recording: the mean, and no note."""
+    """One silent channel, independent channels, the same on both, quiet ones, a wide recording: the mean, and no
+    note."""
     rng = np.random.default_rng(0)
     one, other = rng.normal(0, 0.1, (2, 88_200)).astype(np.float32)
     pairs = {

@@ -5,10 +5,11 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-from components.interpreter import ROOT
+from components.interpreter import ROOT, module_command
 from components.media import confinement, isolation
 from components.media.confinement import Confinement
 from components.media.errors import NotMedia
@@ -101,7 +102,7 @@ def report(tmp_path, monkeypatch):
     tmp_path.chmod(0o777)
     (tmp_path / "hostile_worker.py").write_text(HOSTILE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(isolation, "WORKER", "hostile_worker")
+    monkeypatch.setattr(isolation, "worker_command", partial(module_command, "hostile_worker"))
     monkeypatch.setenv("SECRET_TOKEN", "x")
     with socket.create_server(("127.0.0.1", 0)) as server, Decoder(Limits(time_s=20)) as decoder:
         wanted = {"folder": str(tmp_path), "port": server.getsockname()[1], "parent": os.getpid()}
@@ -135,8 +136,8 @@ def only(measures, action):
     script = f"""
 import os, socket, threading
 from components.media import confinement
-confinement._MEASURES = {{name: take for name, take in confinement._MEASURES.items() if name.startswith({tuple(measures)!r})}}
-held = confinement.confine()
+confinement._MEASURES = {{name: take for name, take in confinement._MEASURES.items() if
+name.startswith({tuple(measures)!r})}} held = confinement.confine()
 try:
     {action}
     print("got it", held.missing)

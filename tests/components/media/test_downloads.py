@@ -9,7 +9,7 @@ from apache_beam.io.filesystem import BeamIOError, FileSystem
 
 from components.media import features
 from components.media.addresses import MediaRoots
-from components.media.downloads import DownloadLimits, Downloads
+from components.media.downloads import DownloadLimits, Downloads, within
 from components.media.errors import MissingFile, OutsideRoots, TimedOut, TooLarge, UnreadableFile, UnsupportedUri
 from components.media.features import MediaFiles
 
@@ -141,3 +141,16 @@ def test_media_of_buckets_and_folders_by_one_door(tmp_path, monkeypatch):
     with pytest.raises(OutsideRoots), files.opened("testbucket://c/x.mp3"):
         pass
     assert features.is_address("testbucket://b/x")
+
+
+def test_a_listing_that_does_not_come_is_given_up():
+    """A run without a network starts in seconds."""
+    with pytest.raises(TimedOut):
+        within(0.1, lambda: time.sleep(5))
+    with pytest.raises(UnreadableFile, match="RuntimeError: unreachable"):
+        within(5.0, unreachable)
+    assert within(5.0, lambda: "listed") == "listed"
+
+
+def unreachable():
+    raise RuntimeError("unreachable")

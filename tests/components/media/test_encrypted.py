@@ -46,7 +46,8 @@ def test_mp4_whose_sample_entry_says_so(clips, tag):
 
 
 def with_encryption(data):
-    """The Matroska file with ContentEncodings (of type encryption) in its only track, in the place of the codec's private data."""
+    """The Matroska file with ContentEncodings (of type encryption) in its only track, in the place of the codec's
+    private data."""
     encoding = element(b"\x50\x33", b"\x01") + element(b"\x50\x35", element(b"\x47\xe1", b"\x05"))
     encodings = element(b"\x6d\x80", element(b"\x62\x40", encoding))
     place = data.index(b"\x63\xa2")  # CodecPrivate

@@ -175,7 +175,8 @@ def test_what_is_used_and_not_as_it_should_be_is_noted_with_its_item(clips, tmp_
 
 
 def test_one_address_never_ends_a_run(folder, run):
-    """Schemes without their packages, malformed addresses: each is one reject, with a reason, and the others are decoded."""
+    """Schemes without their packages, malformed addresses: each is one reject, with a reason, and the others are
+    decoded."""
     addresses = {
         **dict.fromkeys(
             ("azfs://a/b/x.mp3", "s3://b/x", "hdfs://h/x", "gs://", "no://x", "/", ".."), "outside_media_roots"

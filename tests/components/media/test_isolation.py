@@ -5,12 +5,13 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from components.interpreter import ROOT
+from components.interpreter import ROOT, module_command
 from components.media import isolation
 from components.media.audio import sample_segments
 from components.media.errors import Crashed, DecoderUnavailable, EmptyFile, OutOfMemory, TimedOut, UnreadableContainer
@@ -41,7 +42,7 @@ def worker_of(folder, script, monkeypatch):
     """From here on the child runs this script."""
     (folder / "other_worker.py").write_text(script)
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setattr(isolation, "WORKER", "other_worker")
+    monkeypatch.setattr(isolation, "worker_command", partial(module_command, "other_worker"))
 
 
 @pytest.fixture
@@ -157,10 +158,11 @@ def test_no_orphans(tmp_path, clips, busy, monkeypatch):
         (tmp_path / f"{name}.wav").write_bytes(titled(clips, name))
     script = f"""
 import sys, threading, time
+from components.interpreter import module_command
 sys.path.insert(0, {str(tmp_path)!r})
 from components.media import isolation
 from components.media.isolation import Decoder, Limits
-isolation.WORKER = "other_worker"
+isolation.worker_command = lambda *words: module_command("other_worker", *words)
 decoder = Decoder(Limits(time_s=2.0))
 decoder.extract({str(tmp_path / "good.wav")!r})
 if {busy}: threading.Thread(target=decoder.extract, args=({str(tmp_path / "hang.wav")!r},), daemon=True).start()
@@ -202,7 +204,11 @@ def test_threads_each_with_their_own(clips):
 
 def test_no_decoder_on_this_machine(tmp_path, monkeypatch, clips):
     """C25: without PyAV the first item stops the run, naming what is missing; it is not one reject after the other."""
-    script = "import sys; sys.path.insert(0, sys.path.pop()); import runpy; runpy.run_module('components.media.worker', run_name='__main__')"
+    script = """
+import runpy, sys
+sys.path.insert(0, sys.path.pop())
+runpy.run_module("components.media.worker", run_name="__main__")
+"""
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "av.py").write_text("raise ImportError('libavcodec.so.62: cannot open shared object file')")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "broken")])
@@ -213,6 +219,7 @@ def test_no_decoder_on_this_machine(tmp_path, monkeypatch, clips):
 
 def test_the_child_knows_neither_tensorflow_nor_beam():
     """It starts fast and stays small."""
-    script = "import sys, components.media.extract; print([m for m in ('tensorflow', 'apache_beam', 'tfx') if m in sys.modules])"
+    heavy = ("tensorflow", "apache_beam", "tfx")
+    script = f"import sys, components.media.extract; print([name for name in {heavy} if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.check_output([sys.executable, "-c", script], env=environment, text=True).strip() == "[]"

@@ -64,7 +64,8 @@ def end_of_last_codebook(bits):
 
 
 def with_a_wide_codebook(data):
-    """The Ogg Vorbis file with one more codebook, of 17 dimensions, that nothing uses: FFmpeg takes up to 16, libvorbis any."""
+    """The Ogg Vorbis file with one more codebook, of 17 dimensions, that nothing uses: FFmpeg takes up to 16,
+    libvorbis any."""
     second = data.index(b"OggS", 4)
     third = data.index(b"OggS", second + 4)
     page = bytearray(data[second:third])

@@ -44,7 +44,8 @@ def test_a_segment_holds_exactly_its_frames():
 
 
 def test_equals_tensorflow(sound):
-    """tf.signal's HTK weights on tf.signal's STFT: weights to 1e-4, logarithms to 1e-5 on average (5e-3 where a band is almost silent)."""
+    """tf.signal's HTK weights on tf.signal's STFT: weights to 1e-4, logarithms to 1e-5 on average (5e-3 where a band
+    is almost silent)."""
     weights = tf.signal.linear_to_mel_weight_matrix(
         AUDIO_MELS, 257, SAMPLE_RATE_HZ, spectrogram.MEL_LOW_HZ, spectrogram.MEL_HIGH_HZ
     )
@@ -57,11 +58,12 @@ def test_equals_tensorflow(sound):
 
 
 def test_agrees_with_librosa(sound):
-    """librosa's triangles are straight in Hz, HTK's in mel: 0.05 natural-log units apart on average, 0.5 in the narrowest bands."""
+    """librosa's triangles are straight in Hz, HTK's in mel: 0.05 natural-log units apart on average, 0.5 in the
+    narrowest bands."""
     centred = np.pad(sound, (512 - WINDOW_SAMPLES) // 2)  # librosa centres the window in the FFT frame
     magnitudes = librosa.feature.melspectrogram(
-        y=centred, sr=SAMPLE_RATE_HZ, n_fft=512, win_length=WINDOW_SAMPLES, hop_length=HOP_SAMPLES, center=False, power=1.0,
-        htk=True, norm=None, n_mels=AUDIO_MELS, fmin=spectrogram.MEL_LOW_HZ, fmax=spectrogram.MEL_HIGH_HZ,
+        y=centred, sr=SAMPLE_RATE_HZ, n_fft=512, win_length=WINDOW_SAMPLES, hop_length=HOP_SAMPLES, center=False,
+        power=1.0, htk=True, norm=None, n_mels=AUDIO_MELS, fmin=spectrogram.MEL_LOW_HZ, fmax=spectrogram.MEL_HIGH_HZ,
     )  # fmt: skip
     difference = np.abs(log_mel(sound) - np.log(np.maximum(magnitudes.T, np.exp(LOG_MEL_FLOOR))))
     assert difference.mean() < 0.05

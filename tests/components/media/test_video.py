@@ -42,7 +42,8 @@ def corner_picture(height=96, width=128):
 
 @pytest.mark.parametrize(
     ("container", "codec"),
-    [("mp4", "libx264"), ("mov", "mpeg4"), ("webm", "libvpx-vp9"), ("webm", "libvpx"), ("matroska", "libx264"), ("avi", "mpeg4"),
+    [("mp4", "libx264"), ("mov", "mpeg4"), ("webm", "libvpx-vp9"), ("webm", "libvpx"), ("matroska", "libx264"), ("avi",
+    "mpeg4"),
      ("mp4", "libx265"), ("mpegts", "libx264"), ("mp4", "libaom-av1"), ("flv", "libx264")],
 )  # fmt: skip
 def test_three_flat_colours_give_three_key_frames_at_the_cuts(clips, container, codec):
@@ -205,7 +206,8 @@ def long_video(clips, gop, num_frames=600, fps=10):
 
 @pytest.mark.parametrize("gop", [25, 5000])
 def test_long_videos_are_sought(clips, gop, monkeypatch):
-    """Four scenes in 60 s: a key frame of each; few pictures decoded where there are key frames, all at most where there is one."""
+    """Four scenes in 60 s: a key frame of each; few pictures decoded where there are key frames, all at most where
+    there is one."""
     decoded = []
     original = video.frames
     monkeypatch.setattr(video, "frames", lambda *args: (decoded.append(1) or frame for frame in original(*args)))
@@ -220,7 +222,8 @@ def test_long_videos_are_sought(clips, gop, monkeypatch):
 
 @pytest.mark.parametrize("fault", ["claims_more", "claims_nothing", "claims_less"])
 def test_long_videos_with_a_wrong_length(clips, fault):
-    """C21: cut off to a third, recorded to a pipe, or with a length of 1 s in the header: the true length, pictures from all of it."""
+    """C21: cut off to a third, recorded to a pipe, or with a length of 1 s in the header: the true length, pictures
+    from all of it."""
     pictures = clips.moving(300, 48, 48)
     options = {"live": "1"} if fault == "claims_nothing" else {}
     data = clips.video(

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
 
+from components.account import remarks
 from components.config import DataConfig, TableConfig
 from components.media.features import TooManyRejects
 from components.rejects import read_summary
@@ -30,7 +31,7 @@ def call(tmp_path, clips):
         Path(made.uri).mkdir()
         return made
 
-    def run(good, bad, max_reject_share, without=0):
+    def run(good, bad, max_reject_share, without=0, cut=b""):
         catalogue, examples, rejects = (
             artifact(Examples, "catalogue"),
             artifact(Examples, "examples"),
@@ -46,6 +47,12 @@ def call(tmp_path, clips):
                 if number < good + bad:
                     example.features.feature["media_uri"].bytes_list.value.append(b"%d.wav" % number)
                     (tmp_path / f"{number}.wav").write_bytes(clips.audio(clips.tone(0.2)) if number < good else b"")
+                writer.write(example.SerializeToString())
+            if cut:
+                example = tf.train.Example()
+                example.features.feature["item_id"].bytes_list.value.append(b"cut")
+                example.features.feature["media_uri"].bytes_list.value.append(b"cut.wav")
+                (tmp_path / "cut.wav").write_bytes(cut)
                 writer.write(example.SerializeToString())
         MediaFeatures.test_call(
             catalogue=catalogue,
@@ -91,6 +98,14 @@ def test_all_broken_fails(call):
         call(good=0, bad=4, max_reject_share=0.5)
 
 
-def test_the_run_says_what_confines_the_decoder(call, capfd):
-    call(good=1, bad=0, max_reject_share=0.0)
+def test_what_is_told_at_the_start_and_in_the_end(call, clips, tmp_path, capfd):
+    """What confines the decoder; and how many media are not as they should be."""
+    whole = clips.audio(clips.tone(4.0))
+    _, rejects = call(good=1, bad=0, max_reject_share=0.0, cut=whole[: len(whole) // 2])
     assert "decoder confined by: empty environment" in capfd.readouterr().err
+    (note,) = [json.loads(line) for line in (Path(rejects.uri) / "notes.jsonl").read_text().splitlines()]
+    assert (note["item_id"], note["reason"]) == ("cut", "truncated")
+    assert "states 4.00 s" in note["detail"]
+    summary = read_summary(rejects.uri)
+    assert summary["notes"] == {"truncated": 1}
+    assert remarks(summary) == ["1 media are cut off: less is there than the header states (notes.jsonl)"]
