@@ -136,8 +136,9 @@ def only(measures, action):
     script = f"""
 import os, socket, threading
 from components.media import confinement
-confinement._MEASURES = {{name: take for name, take in confinement._MEASURES.items() if
-name.startswith({tuple(measures)!r})}} held = confinement.confine()
+taken = {{name: take for name, take in confinement._MEASURES.items() if name.startswith({tuple(measures)!r})}}
+confinement._MEASURES = taken
+held = confinement.confine()
 try:
     {action}
     print("got it", held.missing)
