@@ -52,9 +52,9 @@ class EventRule:
 class SplitConfig:
     """How events become train, eval and test. `docs/decisions/0004-split.md` says why time is the default."""
 
-    kind: Literal["time", "time_per_user", "user", "given"] = "time"
+    kind: Literal["time", "time_per_user", "user", "given"] = "time"  # docs/decisions/0004-split.md says what each is
     eval_share: float = 0.1  # of events (time, time_per_user) or of users (user)
-    test_share: float = 0.1
+    test_share: float = 0.1  # likewise
 
     def __post_init__(self) -> None:
         if not (self.eval_share >= 0 and self.test_share > 0 and self.eval_share + self.test_share < 1):
@@ -85,7 +85,7 @@ class DataConfig:
     # Wordpieces of each tuned text encoder; the run fills it in from `encoders`.
     pieces: dict[str, int] = field(default_factory=dict)
     user_numeric: tuple[str, ...] = ()  # declared columns of the users table
-    user_categorical: tuple[str, ...] = ()
+    user_categorical: tuple[str, ...] = ()  # likewise, categories
     event_rules: dict[str, EventRule] = field(default_factory=lambda: dict(DEFAULT_EVENTS))
     history_length: int = 100  # most recent interactions that models see of a user: in training, evaluation and answers
     undated_items: Literal["always", "from_first_event"] = (

@@ -13,9 +13,9 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 class SpectrogramConfig:
     """Log-mel input of an audio model: log10(1 + 10000 x) of mel powers on Slaney's scale, as musicnn hears (Pons & Serra, 2019)."""
 
-    mels: int = 96
+    mels: int = 96  # mel bins
     fft_samples: int = 512  # the window's length too, at 16 kHz
-    hop_samples: int = 256
+    hop_samples: int = 256  # samples from one frame to the next
     frames: int = 187  # of a window that the model hears, 3 s
 
 
@@ -43,8 +43,8 @@ class TuneConfig:
 class PretrainedConfig:
     """One pretrained encoder, run once an item; its vectors are the modality `embedding_<name>`."""
 
-    name: str
-    kind: Literal["text", "audio_savedmodel", "audio_checkpoint"]
+    name: str  # of the columns that it adds, embedding_<name>
+    kind: Literal["text", "audio_savedmodel", "audio_checkpoint"]  # what the folder holds
     path: str  # folder of the model
     dim: int  # of its vectors; another one is an error
     columns: tuple[str, ...] = ("title", "description", "tags")  # text: what it reads of an item, in that order

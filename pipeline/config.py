@@ -31,9 +31,9 @@ class DeployConfig:
     pipeline_root: str = ""  # gs://bucket/folder for the artifacts
     serving_root: str = ""  # gs://bucket/folder that TF Serving reads versions from
     machine_cpus: float = 8.0  # of the training node
-    machine_memory_gib: float = 32.0
+    machine_memory_gib: float = 32.0  # likewise
     accelerator: str = ""  # e.g. NVIDIA_TESLA_T4; none where empty
-    accelerator_count: int = 0
+    accelerator_count: int = 0  # of them
     beam_args: tuple[str, ...] = ()  # e.g. --runner=DataflowRunner, --project=...
 
 

@@ -56,7 +56,7 @@ def sections(root: type = Config) -> Iterator[tuple[str, type, list[Setting]]]:
 
 
 def field_comments(kind: type) -> dict[str, str]:
-    """What is said in comments on the lines of each field of a dataclass."""
+    """What is said in comments above each field of a dataclass and on its lines."""
     source = textwrap.dedent(inspect.getsource(kind))
     said = {
         token.start[0]: token.string.lstrip("# ").strip()
@@ -65,14 +65,13 @@ def field_comments(kind: type) -> dict[str, str]:
     }
     (definition,) = ast.parse(source).body
     assert isinstance(definition, ast.ClassDef)
-    fields = [node for node in definition.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
-    return {
-        node.target.id: " ".join(
-            said[line] for line in range(node.lineno, (node.end_lineno or node.lineno) + 1) if line in said
-        )
-        for node in fields
-        if isinstance(node.target, ast.Name)
-    }
+    found, end = {}, definition.lineno
+    for node in definition.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            lines = range(end + 1, (node.end_lineno or node.lineno) + 1)
+            found[node.target.id] = " ".join(said[line] for line in lines if line in said)
+        end = node.end_lineno or node.lineno
+    return found
 
 
 def render() -> str:

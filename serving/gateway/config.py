@@ -74,7 +74,7 @@ class GatewayConfig:
     privacy: PrivacyConfig = PrivacyConfig()
     loop: LoopConfig = LoopConfig()
     traces_endpoint: str = ""  # OTLP over HTTP, such as http://localhost:4318/v1/traces; off where empty
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"  # of the log lines on stderr
 
     def __post_init__(self) -> None:
         for name in (

@@ -20,10 +20,12 @@ def test_every_setting_says_what_it_is() -> None:
     assert not silent
 
 
-def test_a_comment_is_found_on_any_line_of_its_field() -> None:
-    assert settings_reference.field_comments(Sample) == {"one": "of one line", "two": "of several"}
+def test_a_comment_is_found_above_a_field_and_on_any_line_of_it() -> None:
+    assert settings_reference.field_comments(Sample) == {"one": "of one line", "two": "of several", "three": "above"}
 
 
 class Sample:
     one: int = 1  # of one line
     two: tuple = 2  # of several
+    # above
+    three: int = 3

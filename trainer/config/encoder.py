@@ -10,10 +10,10 @@ class EncoderConfig:
     """The Transformer encoders of the content, their fusion, and what regularises them in training."""
 
     width: int = 48  # of a token
-    heads: int = 4
+    heads: int = 4  # of attention; divides width
     layers: int = 1  # Transformer blocks a modality; 0 leaves the statistics (or the bag of words) alone
     fusion_layers: int = 1  # Transformer blocks over the modality tokens; 0 leaves the gated sum alone
-    dropout: float = 0.1
+    dropout: float = 0.1  # in the Transformer blocks
     keep_tokens: float = 0.5  # share of an item's patches that a training step sees (Koutini et al., PaSST, 2022)
     frequency_mask_mels: int = 0  # SpecAugment (Park et al., 2019): hides a band of fewer mel bins than this
     time_mask_frames: int = 0  # likewise a stretch of fewer frames of 10 ms; 0 hides nothing

@@ -18,9 +18,9 @@ class PretrainingConfig:
     epochs: int = 60  # at most
     patience: int = 8  # epochs without a smaller error on items held out before a modality stops
     batch_size: int = 32  # items a step
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    seed: int = 7
+    learning_rate: float = 2e-3  # of Adam
+    weight_decay: float = 1e-2  # of AdamW
+    seed: int = 7  # of masks and order
 
     def __post_init__(self) -> None:
         for name in ("mask_words", "mask_patches"):

@@ -17,20 +17,20 @@ class RankingConfig:
     negatives_from_catalogue: int = 1  # and from all items
     held_out_share: float = 0.25  # of the eval split's users, by whom training stops and probabilities are calibrated
     max_train_examples: int = 40_000  # sampled by query; at most half have a target that retrieval has not seen
-    max_eval_examples: int = 12_000
+    max_eval_examples: int = 12_000  # likewise, of the test split
     max_test_examples: int = 4_000  # TFMA takes seconds a thousand
 
     embedding_dim: int = 4  # of a field, shared by the factorisation machine and the deep part
     hidden: tuple[int, ...] = (32,)  # units of the deep part
-    dropout: float = 0.5
+    dropout: float = 0.5  # of the hidden layers
     position_dropout: float = 0.3  # share of training rows whose position in retrieval's list is hidden
     min_count: int = 5  # training rows that a category needs for an embedding
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
+    learning_rate: float = 1e-3  # of AdamW
+    weight_decay: float = 1e-3  # of AdamW
     epochs: int = 20  # at most
     patience: int = 3  # epochs without a better validation loss before training stops
     batch_size: int = 512  # rows a step
-    seed: int = 7
+    seed: int = 7  # of the weights and the order of batches
 
     weights: dict[str, float] = field(default_factory=dict)  # of objectives in the utility; else the event rule's own
     min_auc: float = 0.55  # of the broadest success, on the test split: below it the ranker is not used

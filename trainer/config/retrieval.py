@@ -22,13 +22,13 @@ class RetrievalConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     content_epochs: int = 12  # at most, of the encoders, after the id embeddings; 0 leaves the linear map alone
     content_patience: int = 3  # epochs without a smaller error on items held out before the encoders stop
-    content_learning_rate: float = 1e-3
+    content_learning_rate: float = 1e-3  # of the encoders
     tag_loss_weight: float = 0.1  # of the tag head's loss beside the squared error; 0 leaves the encoders without
     adversary: AdversaryConfig | None = None  # half of the content's training is on inputs that it has moved
 
     user_tower: Literal["profile", "sequence", "both"] = "profile"  # both: their sum
     sequence_layers: int = 2  # Transformer blocks of the sequence tower
-    sequence_heads: int = 2
+    sequence_heads: int = 2  # of their attention
     history_dropout: float = 0.3  # share of a history that a training step of the profile tower does not see
 
     use_user_features: bool = False  # declared columns of the users table beside the history
@@ -53,13 +53,13 @@ class RetrievalConfig:
 
     learning_rate: float = 3e-3  # at the start
     cosine_decay: bool = False  # let the rate fall to a fiftieth over `epochs`, along a cosine
-    weight_decay: float = 1e-2
+    weight_decay: float = 1e-2  # of AdamW
     dropout: float = 0.1  # on the content before it becomes an item vector
     epochs: int = 40  # at most
     patience: int = 6  # epochs without a better validation metric before training stops
     batch_size: int = 128  # users a step
     metric: str = "NDCG@10"  # of validation; R@k, NDCG@k, HR@k or MRR@k
-    seed: int = 7
+    seed: int = 7  # of weights, batches and dropout
 
     def __post_init__(self) -> None:
         for name in ("modality_dropout", "history_dropout", "dropout", "user_id_dropout"):

@@ -18,10 +18,10 @@ _FIXED = ("metric", "seed")  # trials with other values of these cannot be compa
 class Range:
     """The values that one setting may take: from `low` to `high`, or one of `choices`."""
 
-    low: float | None = None
-    high: float | None = None
+    low: float | None = None  # of an interval
+    high: float | None = None  # likewise
     log: bool = False  # draw evenly over the magnitudes
-    choices: tuple[Any, ...] = ()
+    choices: tuple[Any, ...] = ()  # instead of an interval
 
     def __post_init__(self) -> None:
         if bool(self.choices) == (self.low is not None or self.high is not None):
