@@ -12,7 +12,8 @@ from components.config import TableConfig
 from components.pretrained_config import PretrainedConfig
 from pipeline import dags
 from pipeline.ingest import RunPaths
-from trainer.config.retrieval import PretrainingConfig, RetrievalConfig
+from trainer.config.pretraining import PretrainingConfig
+from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import TuningConfig
 
 RESULTS = {  # outputs that no node takes, and who reads them

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import keras_nlp
 import numpy as np
 
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, LOG_MEL_CEILING, LOG_MEL_FLOOR
@@ -16,7 +15,7 @@ from trainer.encoders.augment import spec_augment
 from trainer.encoders.blocks import CLSTransformer, Standardise, keep_some, masked_mean, near_zero
 from trainer.encoders.modality import ContentEncoder
 from trainer.encoders.tdnn import TimeDelays
-from trainer.keras import tf
+from trainer.keras_nlp import keras_nlp, tf
 
 FRAME_S = 0.01
 LAGS = np.unique(np.round(np.geomspace(8, 200, 40)).astype(int))  # frames: beats from 80 ms to 2 s apart, log-spaced

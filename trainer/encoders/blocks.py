@@ -5,11 +5,10 @@ B items, P tokens, W width of a token, E statistics.
 
 from __future__ import annotations
 
-import keras_nlp
 import numpy as np
 
 from trainer.config.encoder import EncoderConfig
-from trainer.keras import tf
+from trainer.keras_nlp import keras_nlp, tf
 
 STANDARDISED_LIMIT = 4.0  # standard deviations: one odd file must not outweigh everything else
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import keras_nlp
+
+from trainer.keras_nlp import keras_nlp
 
 BERT = "keras_nlp>BertBackbone"
 

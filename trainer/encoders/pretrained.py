@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import keras_nlp
 import numpy as np
 import tensorflow_text as tf_text
 from safetensors import SafetensorError
@@ -18,7 +17,7 @@ from safetensors.numpy import load_file
 
 from trainer.encoders.folders import local_folder
 from trainer.encoders.presets import is_bert_preset, read_preset
-from trainer.keras import tf
+from trainer.keras_nlp import keras_nlp, tf
 
 ACTIVATIONS = {
     "gelu": tf.keras.activations.gelu,  # with the error function; KerasNLP's default approximates it, off by 3e-4

@@ -5,14 +5,12 @@ B items, T words, G tags, W width of a token.
 
 from __future__ import annotations
 
-import keras_nlp
-
 from components.contract import TEXT_TOKENS
 from trainer.config.encoder import EncoderConfig
 from trainer.encoders.blocks import CLSTransformer, bag, embedding, near_zero
 from trainer.encoders.fusion import hide_some
 from trainer.encoders.modality import ContentEncoder
-from trainer.keras import tf
+from trainer.keras_nlp import keras_nlp, tf
 
 
 class TextEncoder(ContentEncoder):

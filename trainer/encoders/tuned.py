@@ -5,13 +5,11 @@ B items, T wordpieces, W width of a token of fusion.
 
 from __future__ import annotations
 
-import keras_nlp
-
 from components.pretrained_config import PretrainedConfig, TuneConfig
 from trainer.config.encoder import EncoderConfig
 from trainer.encoders.modality import ContentEncoder
 from trainer.encoders.pretrained import pooled, sentence_encoder
-from trainer.keras import tf
+from trainer.keras_nlp import keras_nlp, tf
 
 
 class TunedTextEncoder(ContentEncoder):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import keras_nlp
 import numpy as np
 
 from components.contract import VIDEO_HEIGHT, VIDEO_KEY_FRAMES, VIDEO_WIDTH
@@ -16,7 +15,7 @@ from trainer.config.encoder import EncoderConfig
 from trainer.encoders.blocks import CLSTransformer, Standardise, keep_some, masked_mean
 from trainer.encoders.fusion import hide_some
 from trainer.encoders.modality import ContentEncoder
-from trainer.keras import tf
+from trainer.keras_nlp import keras_nlp, tf
 
 HUES = 12  # bins around the colour circle
 ORIENTATIONS = 8  # bins of edge direction, over half a turn

@@ -7,12 +7,10 @@ B users, L interactions of a history, D embedding_dim.
 
 from __future__ import annotations
 
-import keras_nlp
-
 from components.config import DataConfig
 from components.datasets.interactions import FIRST_EVENT
 from trainer.config.retrieval import RetrievalConfig
-from trainer.keras import tf
+from trainer.keras_nlp import keras_nlp, tf
 from trainer.towers.ensemble import unit_submodels, without_scale
 from trainer.towers.user_features import UserEmbedding, UserFeatures
 
