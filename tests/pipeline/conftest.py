@@ -49,6 +49,24 @@ def config_of():
     return configuration_of
 
 
+@pytest.fixture(scope="session")
+def pushed_version(tmp_path_factory) -> Path:
+    """A version as the pusher leaves it: items i0 to i11, two rows free; the user `known` has had i0 and i3, `other` i1."""
+    import tensorflow as tf  # seconds, which other tests here need not wait for
+
+    from serving.export import replay
+    from serving.export.saved_model import save
+    from tests.serving import tiny
+
+    folder = tmp_path_factory.mktemp("pushed")
+    model = tf.saved_model.load(tiny.save_model(folder / "model"))
+    recommender = tiny.recommender(model, num_items=12, insert_capacity=2)
+    signatures = save(recommender, str(folder / "version"))
+    asked = {"user_id": tf.constant(["known"]), "k": tf.constant([3])}
+    replay.record(str(folder / "version"), replay.in_process(signatures), [("recommend_user", asked)])
+    return folder / "version"
+
+
 @pytest.fixture
 def write(tmp_path: Path):
     """Writes settings as YAML and returns the path."""

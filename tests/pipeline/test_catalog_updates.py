@@ -4,7 +4,6 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from components.config import DataConfig, TableConfig
 from components.settings import SettingsError
@@ -12,33 +11,19 @@ from pipeline import catalog_updates
 from pipeline.config import Config
 from pipeline.local_model import CurrentModel
 from serving.config import EvaluationConfig
-from serving.export import replay
 from serving.export.catalog_updates import AddedItem
-from serving.export.saved_model import save
 from tests.serving import tiny
 
 pytestmark = pytest.mark.slow  # loads SavedModels over and over
-NUM_ITEMS, FREE = 12, 2
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A version as the pusher leaves it."""
-    folder = tmp_path_factory.mktemp("made")
-    model = tf.saved_model.load(tiny.save_model(folder / "model"))
-    recommender = tiny.recommender(model, num_items=NUM_ITEMS, insert_capacity=FREE)
-    signatures = save(recommender, str(folder / "version"))
-    asked = {"user_id": tf.constant(["known"]), "k": tf.constant([3])}
-    replay.record(str(folder / "version"), replay.in_process(signatures), [("recommend_user", asked)])
-    return folder / "version"
+NUM_ITEMS = 12
 
 
 @pytest.fixture
-def config(made, tmp_path):
+def config(pushed_version, tmp_path):
     table = TableConfig("")
     evaluation = EvaluationConfig(min_gain_over_popularity=0, max_loss_to_last=0)
     config = Config("tiny", DataConfig(table, table), evaluation, work_dir=str(tmp_path))
-    push(config, made, 1)
+    push(config, pushed_version, 1)
     return config
 
 
@@ -91,22 +76,22 @@ def test_withdrawn_items_cannot_be_added_and_come_back_as_they_were(config):
         catalog_updates.restore(config, ["i4"], ())
 
 
-def test_a_run_does_not_undo_what_changed_while_it_went_on(config, made):
+def test_a_run_does_not_undo_what_changed_while_it_went_on(config, pushed_version):
     """Withdrawn during the run: gone from its version too. Added during it: kept. Added before it: the catalogue's affair."""
     catalog_updates.add(config, items("early"), ())
     before, came_before = catalog_updates.newest(config), catalog_updates.added(catalog_updates.newest(config))
     catalog_updates.add(config, items("early", "late"), ())
     catalog_updates.withdraw(config, ["i5"], ())
-    push(config, made, 2)
+    push(config, pushed_version, 2)
     assert "i5" in listed(config)
     catalog_updates.carry_over(config, before, came_before)
     assert catalog_updates.newest(config).name == "2"
     assert "i5" not in listed(config) and "late" in listed(config) and "early" not in listed(config)
 
 
-def test_another_model_does_not_take_over_vectors(config, made):
+def test_another_model_does_not_take_over_vectors(config, pushed_version):
     before = catalog_updates.newest(config)
     catalog_updates.add(config, items("late"), ())
-    push(config, made, 2)
+    push(config, pushed_version, 2)
     catalog_updates.carry_over(config, None, catalog_updates.added(None))
     assert before.name == "1" and "late" not in listed(config)

@@ -10,28 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import tensorflow as tf
 import yaml
 
 from pipeline import cli, ranked_lists
 from pipeline import config as configuration
 from pipeline.local_model import CurrentModel, RankedList
-from serving.export import replay, saved_model
+from serving.export import saved_model
 from tests.serving import tiny
 
 NUM_ITEMS = 12
-
-
-@pytest.fixture(scope="module")
-def version(tmp_path_factory) -> Path:
-    """A version as the pusher leaves it: items i0 to i11; the person `known` has had i0 and i3, `other` i1."""
-    folder = tmp_path_factory.mktemp("made")
-    model = tf.saved_model.load(tiny.save_model(folder / "model"))
-    recommender = tiny.recommender(model, num_items=NUM_ITEMS, insert_capacity=2)
-    signatures = saved_model.save(recommender, str(folder / "version"))
-    asked = {"user_id": tf.constant(["known"]), "k": tf.constant([3])}
-    replay.record(str(folder / "version"), replay.in_process(signatures), [("recommend_user", asked)])
-    return folder / "version"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,15 +30,15 @@ def _load_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def config_path(version: Path, tmp_path_factory) -> Path:
+def config_path(pushed_version: Path, tmp_path_factory) -> Path:
     """A configuration of a version that no test changes."""
-    return configured(version, tmp_path_factory.mktemp("work"))
+    return configured(pushed_version, tmp_path_factory.mktemp("work"))
 
 
 @pytest.fixture
-def own_config_path(version: Path, tmp_path: Path) -> Path:
+def own_config_path(pushed_version: Path, tmp_path: Path) -> Path:
     """A configuration of a version of the test's own."""
-    return configured(version, tmp_path)
+    return configured(pushed_version, tmp_path)
 
 
 def configured(version: Path, tmp_path: Path) -> Path:

@@ -8,7 +8,9 @@ import json
 import pytest
 
 from components.settings import SettingsError, from_mapping
-from components.tables.readers import Row, inspect_table, read_rows, table_and_columns
+from components.tables.columns import table_and_columns
+from components.tables.inspection import inspect_table
+from components.tables.readers import Row, read_rows
 from pipeline import store_tables
 from pipeline.catalog_updates import withdrawn
 from pipeline.config import Config
@@ -65,7 +67,7 @@ def on_store(config, work):
 def rows_of(config, name):
     table, columns = table_and_columns(config.data, name)
     facts = inspect_table(table, columns)
-    rows = [row for path in facts.files for row in read_rows(path, table, columns, facts.time_unit)]
+    rows = [row for path in facts.files for row in read_rows(path, columns, facts)]
     assert all(isinstance(row, Row) for row in rows), rows
     return [row.values for row in rows]
 
