@@ -110,10 +110,10 @@ class Answers:
         else:
             degraded = Degraded("model", store_cause) if store_cause else None
             answer = replace(self._shown(found), variants=variants, degraded=degraded)
-            self._remember(ask, answer)
+            self._remember(user_id, answer)
         if answer.degraded:
             self._metrics.degraded.labels(answer.degraded.answered_by, answer.degraded.cause).inc()
-        if not state.is_forgotten:
+        if not state.is_forgotten and not store_cause:  # nobody who may have been forgotten is written down
             self._log(ask, answer, now_s)
         return answer
 
@@ -234,10 +234,10 @@ class Answers:
         item_ids, scores = [item_id for item_id, _ in found], [score for _, score in found]
         return Answer(item_ids, scores, degraded=Degraded(answered_by, cause))
 
-    def _remember(self, ask: Ask, answer: Answer) -> None:
-        if ask.user_id and answer.item_ids:
-            self._last_lists[ask.user_id] = (answer.item_ids, answer.scores, time.monotonic())
-            self._last_lists.move_to_end(ask.user_id)
+    def _remember(self, user_id: str, answer: Answer) -> None:
+        if user_id and answer.item_ids:
+            self._last_lists[user_id] = (answer.item_ids, answer.scores, time.monotonic())
+            self._last_lists.move_to_end(user_id)
             while len(self._last_lists) > self._settings.gateway.last_lists:
                 self._last_lists.popitem(last=False)
 
