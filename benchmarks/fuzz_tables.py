@@ -17,7 +17,7 @@ from benchmarks.fuzz_batches import Batches
 from benchmarks.table_damage import Outcome, judge, make
 
 INPUTS = 10_000
-BATCH_INPUTS = 500
+BATCH_INPUTS = 1000
 BATCHES = Batches("tables", "components.tables.readers", INPUTS // BATCH_INPUTS, batch_limit_s=900.0, seconds=1500.0)
 FAULTS = ("crashes", "accounts_that_do_not_add_up", "hangs")
 

@@ -322,9 +322,16 @@ def _difference(row: Row, cells: dict[str, Any]) -> str:
         expected = expected.strip("\ufeff") if expected and name == "item_id" else expected
         if row.values.get(name) != (expected or None):
             return f"{name}: got {row.values.get(name)!r}, a plain reader gives {expected!r}"
-    if "duration_s" in row.values and row.values["duration_s"] != float(str(cells.get("duration_s", "nan")).strip()):
+    if "duration_s" in row.values and row.values["duration_s"] != _plain_number(cells.get("duration_s")):
         return f"duration_s: got {row.values['duration_s']!r}, a plain reader gives {cells.get('duration_s')!r}"
     return ""
+
+
+def _plain_number(cell: Any) -> float | None:
+    try:
+        return float(str(cell).strip())
+    except ValueError:
+        return None
 
 
 def _json_lines_fault(text: str, table: DamagedTable, accepted: list[Row], starts: list[int]) -> str:
@@ -369,7 +376,10 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _parquet_fault(content: bytes, accepted: list[Row], count: int) -> str:
-    source = pq.read_table(io.BytesIO(content))
+    try:
+        source = pq.read_table(io.BytesIO(content))
+    except (OSError, pa.ArrowException) as error:
+        return f"{count} rows of a file that a plain reader refuses: {error}"
     if count != source.num_rows:
         return f"{source.num_rows} rows became {count}"
     for row in accepted:

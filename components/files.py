@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import hashlib
+import os
+import tempfile
 from pathlib import Path
 
 MAGIC = "*?["
@@ -48,3 +52,22 @@ def _existing_start(path: str) -> str:
     """The longest beginning of a path, with its slash, that is a folder."""
     ends = [index + 1 for index, character in enumerate(path) if character == "/"]
     return next((path[:end] for end in reversed(ends) if Path(path[:end]).is_dir()), "")
+
+
+def without_magic(folder: Path) -> Path:
+    """A folder under a name that is no pattern: itself, or a link to it among the temporary files.
+
+    Beam, TensorFlow and TFX look for files of an artifact by patterns that begin with its folder's name, so that below
+    `x [1]/` they find nothing. The link is named by the folder, and is made anew where it is gone.
+    Raises OSError where somebody else has put something in its place.
+    """
+    if not any(character in str(folder) for character in MAGIC):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)  # a link to nothing is in nobody's use
+    digest = hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()
+    link = Path(tempfile.gettempdir(), f"zhiyin-{os.geteuid()}-{digest}")
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(folder, target_is_directory=True)
+    if not link.is_symlink() or link.lstat().st_uid != os.geteuid() or link.readlink() != folder:
+        raise OSError(f"{link}: is in the way of a link to {folder}; remove it, or name a work_dir without {MAGIC}")
+    return link

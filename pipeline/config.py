@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from components.config import DataConfig, TableConfig
+from components.files import without_magic
 from components.pretrained_config import Encoders, PretrainedConfig
 from components.settings import SettingsError, from_mapping, with_new_names
 from pipeline.yaml_settings import read_yaml
@@ -86,8 +87,8 @@ class Config:
 
     @property
     def work_path(self) -> Path:
-        """The absolute local folder of this pipeline's runs."""
-        return Path(self.work_dir or f"runs/{self.name}").absolute()
+        """The absolute local folder of this pipeline's runs, under a name that no library takes for a pattern."""
+        return without_magic(Path(self.work_dir or f"runs/{self.name}").absolute())
 
     def served_name(self, kind: str) -> str:
         """The model name under which a variant is served: the pipeline's own for `exact`, which any TF Serving loads."""

@@ -113,4 +113,4 @@ def _meant(found: list[str], names: dict[str, str], columns: Sequence[Column]) -
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\s_.:-]+", "", name.casefold())
+    return re.sub(r"[ \t\u00a0_.:-]+", "", name.casefold())

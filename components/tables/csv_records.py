@@ -229,7 +229,7 @@ class _QuotedRecords:
         """Whether a line by itself could be one: as many fields as the header, and no prose, whose commas have blanks
         after them and whose first words are more than one."""
         cells = text.rstrip("\n").split(self._separator)
-        if len(cells) != self._num_fields and '"' in text:
+        if len(cells) != self._num_fields and '"' in text and "\0" not in text:
             cells = next(csv.reader([text], delimiter=self._separator, skipinitialspace=self._separator != " "), cells)
         prose = not self._blanks_after_separators and any(cell.startswith(" ") for cell in cells[1:])
         first = cells[0].strip()

@@ -18,7 +18,10 @@ _DAY_S = 86_400
 
 
 def parquet_rows(source: pyarrow.parquet.ParquetFile, wanted: Collection[str]) -> Iterator[RawRow]:
-    """The rows of a file in order, with those cells whose columns are wanted."""
+    """The rows of a file in order, with those cells whose columns are wanted.
+
+    Raises EOFError where there are fewer than the file says, pyarrow's exceptions where it is damaged.
+    """
     names = source.schema_arrow.names
     kept = [index for index, name in enumerate(names) if name in wanted]
     uuids = _uuid_columns(source)
@@ -34,6 +37,8 @@ def parquet_rows(source: pyarrow.parquet.ParquetFile, wanted: Collection[str]) -
         for row in range(batch.num_rows):
             number += 1
             yield RawRow(number, {name: column[row] for name, column in cells.items()})
+    if number != source.metadata.num_rows:  # a damaged page can end a column early without an error
+        raise EOFError(f"the file says that it has {source.metadata.num_rows} rows")
 
 
 def _uuid_columns(source: pyarrow.parquet.ParquetFile) -> set[str]:

@@ -1,11 +1,21 @@
 """The files behind a path: a name before a pattern, a folder as what is in it."""
 
-import pytest
+import tempfile
 
-from components.artifacts import file_fingerprint
-from components.files import matching_files
+import apache_beam as beam
+import pytest
+import tensorflow as tf
+from apache_beam.testing.util import assert_that, equal_to
+
+from components.artifacts import ReadExamples, WriteRecords, file_fingerprint
+from components.config import DataConfig, TableConfig
+from components.contract import CATALOGUE
+from components.examples import row_example, row_values
+from components.files import matching_files, without_magic
 from components.tables.inspection import table_files
 from components.tables.raw import TableError
+from pipeline.config import Config
+from serving.config import EvaluationConfig
 from tests.components.tables.reading import notes, read, titles, write
 
 ROW = "item_id\n{}\n"
@@ -68,3 +78,40 @@ def test_no_file_is_told(tmp_path):
     for path in (tmp_path / "missing.csv", tmp_path / "*.csv", tmp_path / "empty", "nowhere://bucket/x.csv"):
         with pytest.raises(TableError, match="no file matches|cannot be listed"):
             table_files(str(path))
+
+
+def test_a_work_folder_below_brackets_is_written_and_read(tmp_path, monkeypatch):
+    """D14: Beam and TensorFlow look for what they wrote by patterns."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    settings = {
+        "name": "tiny",
+        "data": DataConfig(TableConfig("c"), TableConfig("e")),
+        "evaluation": EvaluationConfig(max_loss_to_last=0.0, min_gain_over_popularity=0.0),
+    }
+    real = tmp_path / "x [1]" / "what?" / "runs"
+    work = Config(**settings, work_dir=str(real)).work_path
+    assert work == Config(**settings, work_dir=str(real)).work_path != Config(**settings, work_dir="other").work_path
+    (work / "artifacts").mkdir()
+    with beam.Pipeline() as pipeline:
+        _ = (
+            pipeline
+            | beam.Create([row_example({"item_id": "a"}, CATALOGUE).SerializeToString()])
+            | WriteRecords(str(work / "artifacts"))
+        )
+    assert len(list((real / "artifacts").iterdir())) == 1 == len(tf.io.gfile.glob(f"{work}/artifacts/*"))
+    with beam.Pipeline() as pipeline:
+        found = pipeline | ReadExamples(str(work / "artifacts")) | beam.Map(lambda one: row_values(one, CATALOGUE))
+        assert_that(found, equal_to([{"item_id": "a"}]))
+    plain = Config(**settings, work_dir=str(tmp_path / "plain")).work_path
+    assert plain == tmp_path / "plain" and not plain.exists()
+
+
+def test_a_link_that_somebody_else_made_is_not_followed(tmp_path, monkeypatch):
+    """D14: the folder of temporary files is everybody's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    link = without_magic(tmp_path / "x [1]")
+    link.unlink()
+    link.symlink_to(tmp_path)
+    with pytest.raises(OSError, match="in the way of a link to .*name a work_dir without"):
+        without_magic(tmp_path / "x [1]")

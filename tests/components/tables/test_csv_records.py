@@ -159,6 +159,12 @@ def test_a_nul_character_costs_its_line(quotes):
     ]
 
 
+def test_a_nul_character_within_a_quoted_text_costs_its_lines():
+    text = 'item_id,title,tags\n1,"one\ntwo",x\0|y\ntwo" ,z\n3,"one\n2,\0",x\n4,a,b\n'
+    assert parsed(text)[-1] == (7, ["4", "a", "b"])
+    assert "bad_text" in [fields for _, fields in parsed(text)]
+
+
 @pytest.mark.parametrize("separator, decided", [("\t", "none"), (",", "auto")])
 def test_only_tab_separated_files_are_asked_for_their_quotes(separator, decided):
     text = f'a{separator}b\n1{separator}5" disc\n'

@@ -1,6 +1,7 @@
 """Parquet: what has one meaning is read, what has none costs its row, with the row's number."""
 
 import datetime
+import random
 import uuid
 from decimal import Decimal
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.table_damage import make
 from components.config import DataConfig, TableConfig
 from components.contract import EVENTS, catalogue_columns
 from components.tables.raw import TableError
@@ -177,3 +179,15 @@ def test_a_damaged_file_is_told_with_the_rows_before_it(tmp_path):
     content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
     with pytest.raises(TableError, match=r"table.parquet: cannot be read after line \d+"):
         read(write(path, bytes(content)), PLAIN_ITEMS)
+
+
+def test_rows_that_a_damaged_page_withholds_are_told(tmp_path):
+    """D07: pyarrow ends some damaged columns early without an error; the file's own count of its rows does not."""
+    table = make(random.Random(2099))
+    path = write(tmp_path / table.name, table.content)
+    assert pq.ParquetFile(path).metadata.num_rows == 7
+    assert sum(batch.num_rows for batch in pq.ParquetFile(path).iter_batches()) == 3
+    with pytest.raises(
+        TableError, match="table.parquet: cannot be read after line 3: the file says that it has 7 rows"
+    ):
+        read(path)
