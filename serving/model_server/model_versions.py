@@ -241,17 +241,17 @@ def _files(path: str) -> tuple:
     return fingerprint(path), requests_state(path)
 
 
-def check_labels(model: ModelVersions, allow_unavailable: bool, failing_is_fine: bool) -> None:
+def check_labels(model: ModelVersions, allow_unavailable: bool, at_start: bool) -> None:
     """Raise ServingError (FAILED_PRECONDITION) where a label of the settings names a version that is not loaded.
 
-    allow_unavailable: whether a label may, that is new or keeps its version. failing_is_fine: whether it may where the
-    version is there and will be tried again.
+    allow_unavailable: whether a label may that is new or keeps its version.
+    at_start: whether it may where that version, or all of the model, is still to come: such a model keeps nobody waiting.
     """
     available = model.available()
     for label, number in model.settings.labels.items():
         is_new = model.labels.get(label, number) == number
-        fine = number in available or (allow_unavailable and is_new) or (failing_is_fine and model.is_failing(number))
-        if not fine:
+        is_awaited = not available or model.is_failing(number)
+        if not (number in available or (allow_unavailable and is_new) or (at_start and is_awaited)):
             raise failed_precondition(
                 f"label {label!r} of model {model.settings.name!r} names version {number}, which is not loaded"
             )

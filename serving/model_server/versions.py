@@ -57,7 +57,7 @@ class VersionManager:
                     raise ServingError(StatusCode.UNAVAILABLE, "; ".join(problems))
                 problems = self._refresh_all()
             self.is_complete = not problems
-            self._assign_labels(failing_is_fine=True)
+            self._assign_labels(at_start=True)
             self._settle()
         if config.file_system_poll_wait_s > 0 or not self.is_complete:
             self._start_thread("version-watcher", lambda: self._watch(on_failure))
@@ -91,7 +91,7 @@ class VersionManager:
             self._settle()
             if problems:
                 raise ServingError(StatusCode.UNKNOWN, "Some models did not become available: " + "; ".join(problems))
-            self._assign_labels(failing_is_fine=False)
+            self._assign_labels(at_start=False)
 
     def poll(self) -> list[str]:
         """Look at the base paths once: load what is new, retire what is no longer wanted.
@@ -163,9 +163,9 @@ class VersionManager:
                 problems.append(problem)
         return problems
 
-    def _assign_labels(self, failing_is_fine: bool) -> None:
+    def _assign_labels(self, at_start: bool) -> None:
         for model in self._current():
-            check_labels(model, self._config.allow_labels_for_unavailable, failing_is_fine)
+            check_labels(model, self._config.allow_labels_for_unavailable, at_start)
         for model in self._current():
             model.labels = dict(model.settings.labels)
 
@@ -174,15 +174,15 @@ class VersionManager:
         self._threads[-1].start()
 
     def _watch(self, on_failure: Callable[[ServingError], None]) -> None:
-        """Poll the base paths; a model that never had a version ends the watch when its retries are used up."""
-        usual_s = self._config.file_system_poll_wait_s
+        """Poll the base paths; once the retries of the start are used up, tell of models that never had a version."""
+        usual_s, told = self._config.file_system_poll_wait_s, False
         while not self._stopping.wait(usual_s if self.is_complete else min(usual_s or RETRY_POLL_S, RETRY_POLL_S)):
             problems = self.poll()
-            if not self.is_complete and time.monotonic() >= self._give_up_s:
-                on_failure(ServingError(StatusCode.UNAVAILABLE, "; ".join(problems)))
-                return
             if self.is_complete and not usual_s:
                 return
+            if not self.is_complete and not told and time.monotonic() >= self._give_up_s:
+                told = True
+                on_failure(ServingError(StatusCode.UNAVAILABLE, "; ".join(problems)))
 
     def _watch_config(self, path: str) -> None:
         """Read the configuration file again and again and serve what it says once it says something else."""

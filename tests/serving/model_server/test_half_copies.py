@@ -187,14 +187,14 @@ def test_while_a_model_without_a_version_is_waited_for_the_others_answer(serving
     """Health says NOT_SERVING until all are there, so that nobody takes the server for complete."""
     good, late = publish(1, "m"), publish(1, "n")
     shutil.move(late / "1", late.parent / "n.1.aside")
-    settings = ModelSettings("m", str(good)), ModelSettings("n", str(late))
+    settings = ModelSettings("m", str(good)), ModelSettings("n", str(late), labels={"stable": 1})
     with serving(*settings, max_num_load_retries=1, load_retry_interval_s=3600) as client:
         assert answering_version(client, "m") == 1
         assert client.code(answering_version, client, "n")[0] == StatusCode.NOT_FOUND
         assert health(client.channel) == "NOT_SERVING"
         (late.parent / "n.1.aside").rename(late / "1")
         wait_until(lambda: health(client.channel) == "SERVING")
-        assert answering_version(client, "n") == 1
+        assert answering_version(client, "n", label="stable") == 1
 
 
 def test_a_model_without_a_version_after_all_retries_is_told(publish, tmp_path, wait_until):
@@ -202,6 +202,9 @@ def test_a_model_without_a_version_after_all_retries_is_told(publish, tmp_path, 
     models = ModelSettings("m", str(publish(1))), ModelSettings("empty", str(tmp_path / "empty"))
     config = ServerConfig(models, grpc_port=0, max_num_load_retries=1, load_retry_interval_s=0.5)
     failures: list[ServingError] = []
-    with start(config, failures.append):
+    with start(config, failures.append) as running:
         wait_until(lambda: failures)
         assert "empty: no version" in failures[0].message
+        publish(1, "empty")  # whoever runs on nevertheless still gets it
+        wait_until(lambda: running.manager.is_complete)
+        assert len(failures) == 1
