@@ -29,6 +29,7 @@ PREROLL_S = 0.25  # decoded and dropped after a jump: codecs need a moment to fi
 MARGIN_S = 0.1  # decoded beyond the last sample that is wanted: what a resampler keeps back
 BATCH_FRAMES = 16  # decoded frames mixed at a time: each call costs as much as mixing a frame of a thousand samples
 SPAN_SAMPLES = AUDIO_FRAMES * HOP_SAMPLES  # from the start of one segment to the next where they follow each other
+HIGHEST_RATE_HZ = 3_072_000  # of damaged headers that state more, the filter alone takes seconds
 CHANNELS_CANCEL = "channels_cancel"
 
 
@@ -236,6 +237,8 @@ def _resampled(run: Sequence[av.AudioFrame], graph: Graph) -> list[np.ndarray]:
 def _mixer(sample_format: str, layout: str, sample_rate_hz: int, channel: int | None) -> Graph | None:
     """Mono at SAMPLE_RATE_HZ from frames of that shape, of all channels or of one; None where no sound has that
     shape."""
+    if sample_rate_hz > HIGHEST_RATE_HZ:
+        return None
     graph = Graph()
     source = (
         f"sample_rate={sample_rate_hz}:sample_fmt={sample_format}:channel_layout={layout}:time_base=1/{sample_rate_hz}"

@@ -10,7 +10,7 @@ import pytest
 from components.contract import AUDIO_FRAMES, AUDIO_SEGMENTS
 from components.media import audio
 from components.media.audio import WHOLE_S, decode_audio, sample_segments, segment_starts_s
-from components.media.errors import NoStream, TooShort
+from components.media.errors import DecodeFailed, NoStream, TooShort
 from components.media.extract import extract
 from components.media.spectrogram import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, log_mel, num_frames
 
@@ -88,6 +88,14 @@ def test_wav_headers_of_all_kinds(clips, layout):
     reference = decode_audio(clips.audio(clips.tone()))
     np.testing.assert_allclose(waveform[: len(reference)], reference, atol=1e-3)
     assert abs(len(waveform) - len(reference)) < 0.02 * SAMPLE_RATE_HZ
+
+
+def test_a_rate_beyond_all_sound_is_named(clips):
+    """A damaged header: a resampler for 45 MHz would cost seconds and hundreds of megabytes (found by fuzzing)."""
+    rate_hz = 44_827_648
+    header = struct.pack("<HHIIHH", 1, 1, rate_hz, 2 * rate_hz, 2, 16)
+    with pytest.raises(DecodeFailed, match="44827648 Hz"):
+        sample_segments(riff((b"fmt ", header), (b"data", pcm(clips))))
 
 
 @pytest.mark.parametrize(("container", "codec", "rate"), COMPRESSED)
