@@ -68,6 +68,9 @@ class GatewayConfig:
     last_list_s: float = 600.0  # how long a person's last good list may stand in
     last_lists: int = 10_000  # people whose last list is kept
     catalog_poll_s: float = 1.0  # how often a gateway looks for items that others changed
+    tell_s: float = (
+        5.0  # how long a change of items waits for the model servers before it says that they are being told
+    )
     allow_hosts: tuple[str, ...] = ()  # values of the Host header beside loopback's; any where keys are needed
     cors_origins: tuple[str, ...] = ()  # pages of other origins that may call; none by default
     experiments: dict[str, ExperimentConfig] = field(default_factory=dict)

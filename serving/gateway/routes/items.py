@@ -15,7 +15,6 @@ from serving.gateway.schemas import ItemBatch, ItemCard, ItemIn, ItemOutcome, It
 from serving.gateway.service import Service
 
 router = APIRouter(prefix="/v1", tags=["items"], responses=responses(*COMMON_ERRORS))
-TELL_S = 5.0  # for the model servers to encode and take items; longer, and the answer says that they wait
 
 
 @router.put("/items/{item_id}", dependencies=permitted("write"), responses=responses(409), operation_id="put_item")
@@ -68,7 +67,7 @@ async def withdraw_item(item_id: ItemId, service: ServiceOf) -> Response:
     """Withdraw an item: it is in no answer from the next one on, of this model and every later one."""
     if not await service.durably(service.store.withdraw_item(item_id)):
         raise not_found("such item")
-    await service.live_items.tell([item_id], TELL_S)
+    await service.live_items.tell([item_id], service.settings.gateway.tell_s)
     return Response(status_code=204)
 
 
@@ -78,7 +77,7 @@ async def _put(items: list[StoredItem], service: Service) -> list[ItemOutcome]:
         if before is not None and before.is_withdrawn:
             raise Problem(409, "withdrawn", "an item of this id was withdrawn for good; use another id")
     await service.durably(service.store.put_items(items))
-    waiting = await service.live_items.tell([item.item_id for item in items], TELL_S)
+    waiting = await service.live_items.tell([item.item_id for item in items], service.settings.gateway.tell_s)
     return [
         ItemOutcome(
             item_id=item.item_id,

@@ -158,7 +158,9 @@ class Gateway(Process):
 
 
 def settings(model_server, store, model_name="tiny", **gateway):
-    config = GatewayConfig(**{"budget_ms": 20_000.0, "catalog_poll_s": 0.2, "rate_limit_burst": 100_000, **gateway})
+    config = GatewayConfig(
+        **{"budget_ms": 20_000.0, "tell_s": 60.0, "catalog_poll_s": 0.2, "rate_limit_burst": 100_000, **gateway}
+    )
     address = model_server if isinstance(model_server, str) else model_server.address
     return ServerSettings(
         model_name=model_name, data=DATA, gateway=config, model_servers=(address,), store=str(store), port=0
