@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,7 +27,7 @@ from pipeline.nodes.latest_blessed_ranker import LatestBlessedRanker
 from pipeline.nodes.model_pusher import ModelPusher
 from pipeline.nodes.pretraining import Pretraining
 from pipeline.nodes.ranking_examples import RankingExamples
-from pipeline.nodes.recommender import Recommender
+from pipeline.nodes.recommender import Recommender, RecommenderSettings
 from pipeline.nodes.retrieval_evaluator import RetrievalEvaluator
 from pipeline.nodes.retrieval_trainer import RetrievalTrainer
 from pipeline.nodes.retrieval_tuner import RetrievalTuner
@@ -294,6 +293,12 @@ def ranker_nodes(
 
 def _serving_nodes(config: Config, paths: RunPaths, source: Ingest, parts: ServableParts) -> list[BaseNode]:
     """From the parts to pushed versions: the servables, their validation, and a pusher for each variant."""
+    settings = RecommenderSettings(
+        serving=config.serving,
+        data=config.data.only(*RANKER_DATA),
+        ranking=config.ranking,
+        withdrawn=paths.withdrawn,
+    )
     recommender = Recommender(
         model=parts.model,
         index=parts.index,
@@ -301,10 +306,7 @@ def _serving_nodes(config: Config, paths: RunPaths, source: Ingest, parts: Serva
         sequences=source.sequences,
         ranker=parts.ranker,
         ranker_blessing=parts.ranker_blessing,
-        serving=to_json(config.serving),
-        data=to_json(config.data.only(*RANKER_DATA)),
-        ranking=to_json(config.ranking),
-        withdrawn=json.dumps(paths.withdrawn),
+        settings=to_json(settings),
         code=code_fingerprint("pipeline.nodes.recommender"),
     )
     validator = ServingValidator(

@@ -1,6 +1,7 @@
 """The TFX node Recommender: model and index in, the one-call SavedModels out."""
 
 import json
+from dataclasses import dataclass
 
 from absl import logging
 from tfx.components.util import model_utils
@@ -17,6 +18,16 @@ from serving.config import ServingConfig
 from trainer.config.ranking import RankingConfig
 
 
+@dataclass(frozen=True)
+class RecommenderSettings:
+    """What the answer is built by."""
+
+    serving: ServingConfig
+    data: DataConfig
+    ranking: RankingConfig
+    withdrawn: tuple[str, ...] = ()  # ids of items that are never shown
+
+
 @component
 def Recommender(
     model: InputArtifact[Model],
@@ -27,21 +38,20 @@ def Recommender(
     ranker_blessing: InputArtifact[ModelBlessing],
     exact: OutputArtifact[Model],
     scann: OutputArtifact[Model],
-    serving: Parameter[str],
-    data: Parameter[str],
-    ranking: Parameter[str],
-    withdrawn: Parameter[str],
+    settings: Parameter[str],
     code: Parameter[str],
 ) -> None:
     """Export the answer twice: `exact` for stock TensorFlow Serving, `scann` over the index as it was built.
 
-    items: item examples (not transformed). ranker: used where `ranker_blessing` says so, else the order is that of retrieval.
-    serving, data, ranking: ServingConfig, DataConfig and RankingConfig as JSON. withdrawn: ids that are never shown, a JSON
-    list. code: fingerprint of our code, for the cache.
+    items: item examples (not transformed).
+    ranker: used where `ranker_blessing` says so, else the order is that of retrieval.
+    settings: a RecommenderSettings as JSON.
+    code: fingerprint of our code, for the cache.
     Raises ExportError where an export does not answer as it did before it was saved.
     """
     from serving.export.build_servable import ServableParts, build_servables
 
+    given = from_json(RecommenderSettings, settings)
     is_blessed = model_utils.is_model_blessed(ranker_blessing)
     if not is_blessed:
         logging.warning("recommender: the ranker is not blessed, so items stay in the order of retrieval")
@@ -56,9 +66,9 @@ def Recommender(
         parts,
         path_utils.serving_model_dir(exact.uri),
         path_utils.serving_model_dir(scann.uri),
-        from_json(ServingConfig, serving),
-        from_json(DataConfig, data),
-        from_json(RankingConfig, ranking),
-        json.loads(withdrawn),
+        given.serving,
+        given.data,
+        given.ranking,
+        given.withdrawn,
     )
     logging.info("recommender: %s", json.dumps(counts))

@@ -10,8 +10,10 @@ from tfx.types import Channel
 
 from components.config import TableConfig
 from components.pretrained_config import PretrainedConfig
+from components.settings import from_json
 from pipeline import dags
 from pipeline.ingest import RunPaths
+from pipeline.nodes.recommender import RecommenderSettings
 from trainer.config.pretraining import PretrainingConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import TuningConfig
@@ -74,6 +76,13 @@ def test_a_refresh_trains_nothing(config, paths) -> None:
     assert not {node.id for node in nodes} & {"RetrievalTrainer", "RankingTrainer", "RetrievalTuner", "ItemTransform"}
     made, taken = wires(nodes)
     assert made - taken <= RESULTS | {"CatalogSchema.schema"}
+
+
+def test_the_settings_of_a_node_arrive_as_they_were(config, paths) -> None:
+    nodes = {node.id: node for node in dags.train(config, dataclasses.replace(paths, withdrawn=("i1", "i2")))}
+    settings = from_json(RecommenderSettings, nodes["Recommender"].exec_properties["settings"])
+    assert (settings.serving, settings.ranking, settings.withdrawn) == (config.serving, config.ranking, ("i1", "i2"))
+    assert settings.data == config.data.only(*dags.RANKER_DATA)
 
 
 def test_nothing_can_run_before_the_gate_has_let_it(config, paths) -> None:
