@@ -1,6 +1,7 @@
 """Starts modules of this project in a new Python interpreter that imports nothing from the current folder.
 
-`python -m` and `python -c` put the current folder in front of the standard library: started beside a file `queue.py`, they run it.
+`python -m` and `python -c` put the current folder in front of the standard library: started beside a file `queue.py`,
+they run it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# The first statement takes the current folder, "", off the path; `sys` is built in, so nothing was looked up there before.
+# The first statement takes the current folder, "", off the path; `sys` is built in and not looked up there.
 _RUN_MODULE = (
     "import sys; sys.path[0] = sys.argv.pop(1); "
     "import runpy; runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
@@ -27,7 +28,10 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def module_environment(**variables: str) -> Mapping[str, str]:
-    """This process's environment with these variables, Keras 2 chosen, our rooms in PYTHONPATH and nothing relative there."""
+    """This process's environment with these variables and Keras 2 chosen.
+
+    PYTHONPATH leads to our rooms and to nothing relative.
+    """
     given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(path).is_absolute()]
     paths = os.pathsep.join(dict.fromkeys([str(ROOT), *given]))
     return {**os.environ, "PYTHONPATH": paths, "TF_USE_LEGACY_KERAS": "1", **variables}

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Old dotted key -> new dotted key, of the whole configuration. A setting of `retrieval` is renamed in `tuning.space` too.
+# Old dotted key -> new dotted key of the whole configuration; settings of `retrieval` also as keys of `tuning.space`.
 RENAMED_SETTINGS: Mapping[str, str] = {
     "references": "ground_truth",
     "retrieval.history_length": "data.history_length",

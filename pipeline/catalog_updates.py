@@ -1,4 +1,4 @@
-"""What is shown between two runs: items that came and items that went, in the served versions and on running servers."""
+"""Adds and withdraws items between two runs, in the served versions and on running servers."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def withdrawn(config: Config) -> list[str]:
 def withdraw(config: Config, item_ids: Sequence[str], servers: Sequence[str]) -> None:
     """Show these items no more, in this version and in every later one.
 
-    Raises SettingsError where nothing has been pushed, or for ids that no item has (nothing is changed then), RuntimeError where a server
-    cannot be reached.
+    Raises SettingsError where nothing has been pushed, or for ids that no item has (nothing is changed then),
+    RuntimeError where a server cannot be reached.
     """
     with _one_at_a_time(config):
         gone = set(withdrawn(config))
@@ -54,8 +54,10 @@ def note_withdrawn(config: Config, item_ids: Sequence[str]) -> None:
 
 
 def restore(config: Config, item_ids: Sequence[str], servers: Sequence[str]) -> None:
-    """Show withdrawn items again, those that the served model knows. Raises SettingsError for one that was not withdrawn; else as
-    `withdraw`."""
+    """Show withdrawn items again, those that the served model knows.
+
+    Raises SettingsError for one that was not withdrawn; else as `withdraw`.
+    """
     from serving.export import catalog_updates as changes_lib
 
     with _one_at_a_time(config):
@@ -73,8 +75,8 @@ def restore(config: Config, item_ids: Sequence[str], servers: Sequence[str]) -> 
 def add(config: Config, items: Mapping[str, AddedItem], servers: Sequence[str]) -> int:
     """Show these items too, until the index is built anew; how many came since it was.
 
-    Raises SettingsError where one was withdrawn or nothing has been pushed, RuntimeError where the version cannot take them (it then stays
-    as it was), or a server cannot be reached or refuses.
+    Raises SettingsError where one was withdrawn or nothing has been pushed, RuntimeError where the version cannot take
+    them (it then stays as it was), or a server cannot be reached or refuses.
     """
     with _one_at_a_time(config):
         if gone := sorted(set(items) & set(withdrawn(config))):
@@ -103,7 +105,8 @@ def added(version: Path | None) -> dict[str, AddedItem]:
 def carry_over(config: Config, before: Path | None, came_before: Mapping[str, AddedItem]) -> None:
     """Bring versions that were just pushed up to what changed while they were made: what was withdrawn, and what came.
 
-    before: the version that was served until then, where it is of the same model, so that its vectors mean the same. came_before: what had
+    before: the version that was served until then, where it is of the same model, so that its vectors mean the same.
+    came_before: what had
     been added to it when the run began: of that the catalogue speaks, which the run has read.
     """
     with _one_at_a_time(config):

@@ -110,7 +110,7 @@ def exit_code_of(command: Callable[[], int]) -> int:
 
 
 def print_any_character() -> None:
-    """Characters that a terminal's encoding lacks are printed as escapes, where Python would raise UnicodeEncodeError."""
+    """Print characters that a terminal's encoding lacks as escapes, where Python would raise UnicodeEncodeError."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -64,7 +64,8 @@ class Config:
     def __post_init__(self) -> None:
         if not PIPELINE_NAME.fullmatch(self.name):
             raise ValueError(
-                f"name: got {self.name!r}, expected {PIPELINE_NAME.pattern} (lower case letters, digits and dashes, 128 at most)"
+                f"name: got {self.name!r}, expected {PIPELINE_NAME.pattern} "
+                "(lower case letters, digits and dashes, 128 at most)"
             )
 
         taken = sorted({encoder.name for encoder in self.encoders} & set(self.data.embeddings))
@@ -91,7 +92,7 @@ class Config:
         return without_magic(Path(self.work_dir or f"runs/{self.name}").absolute())
 
     def served_name(self, kind: str) -> str:
-        """The model name under which a variant is served: the pipeline's own for `exact`, which any TF Serving loads."""
+        """The model name of a variant: the pipeline's own for `exact`, which any TensorFlow Serving loads."""
         return self.name if kind == "exact" else f"{self.name}-{kind}"
 
     @property

@@ -53,7 +53,7 @@ def remark(text: str) -> None:
 
 
 def _account(stage: Stage) -> list[str]:
-    """Counts of one stage in a line, from the small reports that our nodes leave in their outputs, and lines of remarks."""
+    """Counts of one stage in a line, from the small reports that our nodes leave, and lines of remarks."""
     for output in ("rejects", "index", "evaluation"):
         if output not in stage.outputs:
             continue
@@ -74,7 +74,10 @@ def _read(path: Path) -> dict | None:
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' notes of the ordinary out of the terminal; errors stay. Call it before the first of them is imported."""
+    """Keep the libraries' notes of the ordinary out of the terminal; errors stay.
+
+    It works for libraries that are imported afterwards.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore")
     logging.getLogger().setLevel(logging.WARNING)

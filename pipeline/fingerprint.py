@@ -1,7 +1,7 @@
 """Digests of source code for the cache keys of the DAG's nodes.
 
-TFX caches a node by its inputs and parameters, not by its code. Each node that runs our code takes the digest of that code as a parameter,
-so that an edit reruns exactly the nodes that it can reach.
+TFX caches a node by its inputs and parameters, not by its code. Each node that runs our code takes the digest of that
+code as a parameter, so that an edit reruns exactly the nodes that it can reach.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ OURS = ("components", "trainer", "serving", "pipeline", "benchmarks", "zhiyin_ar
 def code_fingerprint(*modules: str) -> str:
     """Digest of the sources of some modules and of all of ours that they reach.
 
-    Reached is what a module imports, at its top or in a function, or starts as a process of its own (`module_command`), directly or not.
-    modules: dotted names; the dotted path of a function (TFX's `run_fn`, `preprocessing_fn`) counts as its module. Nothing is imported.
+    Reached is what a module imports, at its top or in a function, or starts as a process of its own (`module_command`),
+    directly or not.
+    modules: dotted names; the dotted path of a function (TFX's `run_fn`, `preprocessing_fn`) counts as its module.
+    Nothing is imported.
     Returns 32 hex digits. Raises ModuleNotFoundError for a name of ours that has no file.
     """
     digest = hashlib.blake2b(digest_size=16)

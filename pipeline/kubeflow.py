@@ -1,4 +1,4 @@
-"""Compiles the training DAG for Kubeflow Pipelines v2 and Vertex AI Pipelines, and refuses what could only fail there."""
+"""Compiles the training DAG for Kubeflow Pipelines v2 and Vertex AI Pipelines; refuses what could only fail there."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ def parts_of_version(work_path: Path, name: str, version: str) -> dict[str, Part
     """What the version of a pipeline's model was made from; nothing where the work folder does not know.
 
     version: the name of the version's folder.
-    Returns the inputs of the Recommender node that built it, by their names (`model`, `ranker`, `ranker_blessing`, `index`,
-    `items`, `sequences`), the `catalogue` that the items were made of, and the `transformed_items` that the retrieval model
-    was trained on; after a refresh these are older than `items`.
+    Returns the inputs of the Recommender node that built it, by their names (`model`, `ranker`, `ranker_blessing`,
+    `index`, `items`, `sequences`), the `catalogue` that the items were made of, and the `transformed_items` that the
+    retrieval model was trained on; after a refresh these are older than `items`.
     Raises RuntimeError where the store of the runs cannot be read.
     """
     if not (work_path / STORE).is_file():

@@ -1,8 +1,9 @@
 """The model that is current, asked in this process: the newest pushed version, and the artifacts that it was made from.
 
-Whatever answers here (`recommend`, `similar`, `explain`, `tags`, the demo, `add`, `withdraw`) starts from `CurrentModel`, so
-that all speak of one model: a model that was trained and not blessed is no part of it; a refresh is; so are items that were
-added or withdrawn since.
+Whatever answers here (`recommend`, `similar`, `explain`, `tags`, the demo, `add`, `withdraw`) starts from
+`CurrentModel`, so
+that all speak of one model: a model that was trained and not blessed is no part of it; a refresh is; so are items that
+were added or withdrawn since.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class CurrentModel:
 
     @cached_property
     def parts(self) -> dict[str, Part]:
-        """The artifacts that the version was made from (`pipeline.lineage`); none where the work folder has no record."""
+        """The artifacts that the version was made from (`pipeline.lineage`); none without a record."""
         return parts_of_version(self.config.work_path, self.config.name, self.path.name)
 
     def part(self, name: str) -> Part:
@@ -138,7 +139,7 @@ class CurrentModel:
         return len((set(self.ids("item")) | set(self.updates.added)) - set(self.updates.withdrawn))
 
     def titles(self, item_ids: set[str]) -> dict[str, str]:
-        """`domain: title` of the items in the catalogue that the version was made from; the id of those that are not in it."""
+        """`domain: title` of items in the catalogue that the version was made from; the id of those that it has not."""
         found = dict.fromkeys(item_ids, "")
         if "catalogue" in self.parts:
             found |= _titles(self.parts["catalogue"].path / "Split-train", item_ids)

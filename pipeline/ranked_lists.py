@@ -23,7 +23,7 @@ def text_lines(ranked: RankedList, titles: Mapping[str, str]) -> Iterator[str]:
 
 
 def json_line(key: str, ranked: RankedList, titles: Mapping[str, str], note: str) -> str:
-    """One JSON object: `key` (user_id or item_id), `items` (rank, item_id, score, title), `fallback`, `note` if there is one."""
+    """One JSON object: `key` (user_id or item_id), `items` (rank, item_id, score, title), `fallback`, maybe `note`."""
     items = [
         {"rank": rank, "item_id": item_id, "score": score, "title": titles[item_id]}
         for rank, (item_id, score) in enumerate(zip(ranked.item_ids, ranked.scores), start=1)
@@ -53,7 +53,8 @@ def why_short(ranked: RankedList, k: int, num_shown: int, left_out: str) -> str:
 def write_table(lists: Iterable[RankedList], output: Path, total: int) -> tuple[int, int]:
     """Write user_id, rank, item_id, score to CSV or Parquet, whole or not at all.
 
-    total: how many lists there are, for the progress bar. Returns the number of rows and the length of the shortest list.
+    total: how many lists there are, for the progress bar. Returns the number of rows and the length of the shortest
+    list.
     """
     import numpy as np
     import pandas as pd
@@ -86,8 +87,9 @@ def check_output(output: Path | None) -> None:
 
 
 def moment(text: str) -> int:
-    """A point in time as seconds since 1970. text: such seconds, or a date or time in ISO 8601; UTC where it names no zone.
+    """A point in time as seconds since 1970.
 
+    text: such seconds, or a date or time in ISO 8601; UTC where it names no zone.
     Raises SettingsError where it is neither, or not after 1970.
     """
     try:

@@ -1,4 +1,4 @@
-"""Configures TFMA's evaluation of the ranker (metrics by objective, slices, thresholds), and says its verdict in words."""
+"""Configures TFMA's evaluation of the ranker (metrics by objective, slices, thresholds) and says its verdict."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SIGNATURE = "serve_examples"
 def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
     """AUC, log loss, calibration and counts of each objective, NDCG of the broadest success within queries.
 
-    A ranker is blessed where the AUC of the broadest success is at least `min_auc` (undefined, because there is one class
-    only, is below), and at most `max_auc_loss_to_last` lower than that of the last blessed ranker on the same examples;
-    without one the first alone counts.
+    A ranker is blessed where the AUC of the broadest success is at least `min_auc` (undefined, because there is one
+    class only, is below), and at most `max_auc_loss_to_last` lower than that of the last blessed ranker on the same
+    examples; without one the first alone counts.
     """
     gate = broadest_success(data.event_rules)
     options = tfma.EvalConfig()

@@ -44,7 +44,9 @@ def is_store(path: str) -> bool:
 
 
 async def import_tables(config: Config, store: Store) -> Imported:
-    """Take the configured tables into an open store. What it has already stays: events by their values, items that came over the API.
+    """Take the configured tables into an open store.
+
+    What it has already stays: events by their values, items that came over the API.
 
     Raises TableError where a table cannot be read.
     """
@@ -131,7 +133,7 @@ def with_store(config: Config, url: str = "") -> Config:
 def resolved(config: Config) -> Config:
     """The configuration with tables from a store written to files, and withdrawn items noted; unchanged where none is.
 
-    The files are a snapshot: their folder is named by a digest of what they hold, so the same name means the same bytes.
+    The files are a snapshot: their folder is named by a digest of what they hold; the same name means the same bytes.
     Raises SettingsError where a store cannot be read.
     """
     from pipeline import catalog_updates

@@ -1,4 +1,4 @@
-"""Reads YAML settings as people mean them: 1e-3 is a number, a key stands once and is text, a file is one document in UTF-8.
+"""Reads YAML settings as people mean them: 1e-3 is a number, a key stands once, a file is one document in UTF-8.
 
 PyYAML follows YAML 1.1, in which 1e-3 is text, 010 is eight, 1:30 is ninety, and the key `no` is false.
 """

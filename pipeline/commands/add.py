@@ -46,12 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.server
         else "servers know when they load it (--server tells a running one)"
     )
-    print(
-        f"{len(items):,} items added, {len(rejects):,} rejects; {told}. Put them into the catalogue too: the next run reads that alone."
-    )
+    print(f"{len(items):,} items added, {len(rejects):,} rejects; {told}.")
+    print("Put them into the catalogue too: the next run reads that alone.")
     if num_added >= config.serving.index.rebuild_after_inserts:
-        print(
-            f"{num_added:,} items have come since the index was built (serving.index.rebuild_after_inserts): it is built anew"
-        )
+        setting = "serving.index.rebuild_after_inserts"
+        print(f"{num_added:,} items have come since the index was built ({setting}): it is built anew")
         workflows.refresh(config)
     return 0

@@ -66,7 +66,7 @@ def _json_line(user_id: str, item_id: str, title: str, explanation: Explanation,
 
 
 def _print(heading: str, explanation: Explanation, top: int) -> None:
-    """A block a score: a line for each of its largest parts, whatever their sign, and one for the rest; the lines add up."""
+    """A block a score: a line for each of its largest parts, whatever their sign, and one for the rest."""
     print(f"{printable(heading)}\n")
     for score in explanation.scores:
         parts, rest = score.largest(top)

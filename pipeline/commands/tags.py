@@ -1,4 +1,4 @@
-"""`zhiyin tags`: predicts an item's tags from its sound, pictures and words, beside those that the catalogue gives it."""
+"""`zhiyin tags`: predicts an item's tags from its sound, pictures and words, beside those of the catalogue."""
 
 from __future__ import annotations
 

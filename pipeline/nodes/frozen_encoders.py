@@ -27,8 +27,8 @@ def FrozenEncoders(
 ) -> None:
     """Encode each item once by each encoder.
 
-    encoders: an Encoders as JSON; data: a DataConfig as JSON, of which media_root and media_roots are read. fingerprint: of the
-    models' files; code: of this node's code. Both only stand in the cache key.
+    encoders: an Encoders as JSON; data: a DataConfig as JSON, of which media_root and media_roots are read.
+    fingerprint: of the models' files; code: of this node's code. Both only stand in the cache key.
     Raises ValueError where an encoder cannot be loaded or gives a number that is not finite.
     """
     prepare_examples(examples, [SPLIT])

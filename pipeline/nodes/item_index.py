@@ -31,7 +31,8 @@ def ItemIndex(
 ) -> None:
     """Encode every item, build the index and measure it on the users of the split `train`.
 
-    items: transformed for the signature `item_tower`, item examples for `encode_item`. serving: a ServingConfig as JSON.
+    items: transformed for the signature `item_tower`, item examples for `encode_item`. serving: a ServingConfig as
+    JSON.
     history_length: as DataConfig has it.
     code: fingerprint of our code, for the cache.
     Raises RecallError where the index finds too few of the nearest items.

@@ -38,7 +38,10 @@ class ModelPusherExecutor(executor.Executor):
 
 
 def next_version(names: list[str]) -> int:
-    """The time in seconds, or one more than the largest version there is: a push is always the newest. Other names are no versions."""
+    """The time in seconds, or one more than the largest version there is: a push is always the newest.
+
+    names: of the versions' folders, with or without a slash; names that are no numbers do not count.
+    """
     versions = [int(name) for name in (name.rstrip("/") for name in names) if name.isascii() and name.isdigit()]
     return max([int(time.time()), *(version + 1 for version in versions)])
 

@@ -25,7 +25,8 @@ def Pretraining(
 ) -> None:
     """Write `weights.npz` and `report.json`.
 
-    data, encoder, pretraining: DataConfig, EncoderConfig and PretrainingConfig as JSON. code: fingerprint of our code, for the cache.
+    data, encoder, pretraining: DataConfig, EncoderConfig and PretrainingConfig as JSON. code: fingerprint of our code,
+    for the cache.
     """
     from trainer.content.run_pretraining import pretrain_encoders
 

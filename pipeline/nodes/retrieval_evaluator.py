@@ -31,7 +31,8 @@ def RetrievalEvaluator(
     """Write `metrics.json` and bless the model, or not.
 
     items: item examples (not transformed). settings, data: EvaluationConfig and DataConfig as JSON.
-    blessed_dir: where the last blessed model is remembered between runs (with TFX's strategy for that, each second run misses the cache).
+    blessed_dir: where the last blessed model is remembered between runs (with TFX's strategy for that, each second run
+    misses the cache).
     code: fingerprint of our code, for the cache.
     """
     from serving.offline.evaluation import JudgedModel, evaluate_retrieval

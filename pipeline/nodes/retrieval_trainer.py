@@ -1,4 +1,4 @@
-"""TFX Trainer with more inputs: the transformed items, beside the sequences that it trains on, and pretrained encoders where there are."""
+"""TFX's Trainer with more inputs beside the sequences: transformed items, and, where there are, users and encoders."""
 
 from typing import Any
 
@@ -17,8 +17,9 @@ WEIGHTS_KEY = "encoder_weights"
 
 
 class RetrievalTrainerSpec(standard_component_specs.TrainerSpec):
-    """TrainerSpec and the channels `items`; where the tower knows more of users than histories, `users`; where encoders are pretrained on
-    the catalogue, `encoder_weights`.
+    """TrainerSpec and the channel `items`.
+
+    `users` is there where a tower reads the users table, `encoder_weights` where encoders are pretrained.
     """
 
     INPUTS = {
@@ -30,7 +31,7 @@ class RetrievalTrainerSpec(standard_component_specs.TrainerSpec):
 
 
 class RetrievalTrainerExecutor(executor.GenericExecutor):
-    """Hands the locations of its further inputs to `run_fn` in `custom_config`: `items`, and `encoder_weights` where there are any."""
+    """Hands the locations of its further inputs to `run_fn` in `custom_config`: `items`, `users`, `encoder_weights`."""
 
     def _GetFnArgs(self, input_dict, output_dict, exec_properties):
         fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)

@@ -33,9 +33,9 @@ def RetrievalTuner(
 ) -> None:
     """Search the settings of the retrieval model on the splits train and eval.
 
-    data, retrieval, tuning, engine: the configurations as JSON. storage_dir: folder that keeps the search through a kill; none where
-    empty. code: fingerprint of our code, for the cache.
-    Writes `best_hyperparameters.txt`, an object from setting to value, and `tuner_results.json`, everything about the trials.
+    data, retrieval, tuning, engine: the configurations as JSON. storage_dir: folder that keeps the search through a
+    kill; none where empty. code: fingerprint of our code, for the cache. Writes `best_hyperparameters.txt`, an object
+    from setting to value, and `tuner_results.json`, everything about the trials.
     """
     from trainer.retrieval.run_tuning import TuningRequest, tune_retrieval
 

@@ -1,4 +1,4 @@
-"""The TFX node ServingValidator: our model server answers recorded requests as the models do in process, or nothing is pushed."""
+"""The TFX node ServingValidator: the model server must answer recorded requests as the models do in process."""
 
 from absl import logging
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter

@@ -51,7 +51,7 @@ def config_of():
 
 @pytest.fixture(scope="session")
 def pushed_version(tmp_path_factory) -> Path:
-    """A version as the pusher leaves it: items i0 to i11, two rows free; the user `known` has had i0 and i3, `other` i1."""
+    """A version as the pusher leaves it: items i0 to i11, two rows free; user `known` has had i0 and i3, `other` i1."""
     import tensorflow as tf  # seconds, which other tests here need not wait for
 
     from serving.export import replay

@@ -15,9 +15,11 @@ from pipeline import kubeflow
 pytestmark = pytest.mark.filterwarnings("default")
 
 NODES = {
-    "CatalogGen", "EventGen", "CatalogStatistics", "EventStatistics", "CatalogSchema", "EventSchema", "CatalogValidator", "EventValidator",
+    "CatalogGen", "EventGen", "CatalogStatistics", "EventStatistics", "CatalogSchema", "EventSchema",
+    "CatalogValidator", "EventValidator",
     "DataGate", "MediaFeatures", "ItemTransform", "Interactions", "RetrievalTrainer", "ItemIndex", "RetrievalEvaluator",
-    "RankingExamples", "RankingTrainer", "RankingEvaluator", "Recommender", "ServingValidator", "ExactPusher", "ScannPusher",
+    "RankingExamples", "RankingTrainer", "RankingEvaluator", "Recommender", "ServingValidator",
+    "ExactPusher", "ScannPusher",
 }  # fmt: skip
 
 

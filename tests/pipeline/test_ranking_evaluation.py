@@ -1,4 +1,4 @@
-"""TFMA judges rankers one after the other in a small DAG of the real nodes: the first is blessed, a worse one refused, with the numbers."""
+"""TFMA judges rankers one after the other in a small DAG of the real nodes: one is blessed, a worse one refused."""
 
 import dataclasses
 from pathlib import Path
