@@ -19,7 +19,7 @@ from trainer.keras import tf
 class TrainingBatches:
     """Windows of users in a new order each epoch, with the candidates of the step and their features.
 
-    A batch is a function of its place, so training can go on from anywhere, and every worker deals the same cards.
+    A batch is a function of its place, so training can go on from anywhere, and every worker makes the same batches.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ def run_epochs(
 ) -> Progress:
     """Trains for some epochs at most, with early stopping; afterwards `variables` have the values of the best epoch.
 
-    train_epoch: trains for the epoch of a number, from 0 on; returns its mean loss, None where nobody asks for it.
+    train_epoch: trains for the epoch of a number, from 0 on; returns its mean loss, or None.
     variables: what training changes.
     stopping: None trains for all epochs, and the last weights stay.
     callbacks: told of the beginning, of each epoch's end with its logs, and of the end; `model` is theirs to look at.

@@ -1,4 +1,4 @@
-"""Folders of models, wherever they lie."""
+"""Local copies of model folders that lie anywhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer.keras import tf
 
 @contextmanager
 def local_folder(path: str | Path) -> Iterator[str]:
-    """The folder itself, or for an address like gs:// a copy of it, for as long as the context lasts."""
+    """The folder itself, or for an address like gs:// a copy of it that lasts as long as the context."""
     if "://" not in str(path):
         yield str(path)
         return

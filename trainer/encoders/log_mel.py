@@ -1,4 +1,4 @@
-"""Log-mel spectrograms as pretrained audio models hear them. Pure NumPy.
+"""Log-mel spectrograms with the parameters of pretrained audio models. Pure NumPy.
 
 N samples, F frames, M mel bins.
 """
@@ -35,7 +35,7 @@ def log_mel(waveform: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
 
 @functools.cache
 def mel_filters(mels: int, fft_samples: int) -> np.ndarray:
-    """Triangles between neighbours on Slaney's scale, each of area 1 in Hz: float64 [fft_samples / 2 + 1, M]."""
+    """Triangular mel filters on Slaney's scale, each of area 1 in Hz: float64 [fft_samples / 2 + 1, M]."""
     edges_hz = _hz(np.linspace(0.0, _mel(SAMPLE_RATE_HZ / 2), mels + 2))
     bins_hz = np.arange(fft_samples // 2 + 1)[:, None] * SAMPLE_RATE_HZ / fft_samples
     low, peak, high = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]

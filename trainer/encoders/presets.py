@@ -1,4 +1,4 @@
-"""BERT presets that KerasNLP saved on a disk, which is something that only Keras 3 can do: read here into Keras 2."""
+"""Reads BERT presets that KerasNLP saved, a format of Keras 3, into Keras 2."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_bert_preset(path: str | Path) -> bool:
 
 
 def read_preset(path: str | Path) -> tuple[keras_nlp.models.BertBackbone, list[str], bool]:
-    """The backbone, the vocabulary, and whether it is one of lower case words.
+    """Reads a preset: its backbone, its vocabulary, and whether that is one of lower case words.
 
     Raises ValueError where a weight is missing or has another shape.
     """
@@ -47,7 +47,7 @@ _SIZES = (
 
 
 def _layers(backbone: keras_nlp.models.BertBackbone) -> dict[str, Any]:
-    """The file's name of each layer: its class, numbered from the second on, and the attributes that lead to a part."""
+    """The layers by their names in the file: the class, numbered from the second on, and the attributes of a part."""
     found = {
         "reversible_embedding": backbone.token_embedding,
         "position_embedding": backbone.position_embedding,
