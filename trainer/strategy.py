@@ -87,7 +87,7 @@ def in_precision(precision: str) -> Iterator[None]:
 
 
 def global_sum(values):
-    """Sums a tensor over the replicas: a loss divides by it, so that the replicas' shares add up to the batch's mean."""
+    """Sums a tensor over the replicas: a loss divides by it, so that the shares of replicas add up to a mean."""
     total = tf.reduce_sum(values)
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:

@@ -75,7 +75,7 @@ def test_few_shapes_are_the_same_interactions_with_more_padding(train_split, tab
 
 
 def test_a_user_with_more_interactions_than_the_window_stands_for_several(train_split, table):
-    """Users have 5 items each: with a window of 2 the last two, the two before and the first; ages go to the last one."""
+    """Users have 5 items each: with a window of 2 the last two, the two before, the first; ages go to the last one."""
     batches = TrainingBatches(train_split, table, ["numeric"], 1, 100, 2, seed=1)
     assert batches.steps_per_epoch == 3 * len(train_split)
     found = [batches.at(0, step) for step in range(batches.steps_per_epoch)]

@@ -16,7 +16,7 @@ from trainer.towers.item_tower import ItemTower
 
 
 class Retrieval(tfrs.Model):
-    """A two-tower model, trained on interactions alone; the content encoders are fitted to its id embeddings afterwards.
+    """A two-tower model, trained on interactions; the content encoders are fitted to its id embeddings afterwards.
 
     In a step, every item vector, in histories and among the candidates, comes from one pass over the id embeddings.
     A subclass for each objective defines `compute_loss`.
@@ -47,9 +47,9 @@ class Retrieval(tfrs.Model):
         raise NotImplementedError(f"{type(self).__name__} has no objective; see `retrieval_model`")
 
     def _encoded(self, inputs, training):
-        """The candidates' vectors, float [C, D], the history, which of its positions are not padding, and target weights.
+        """The candidates' vectors, the history, which of its positions are not padding, and the target weights.
 
-        Returns also bool [B, L] and float [B, L].
+        Returns float [C, D], a dict as user towers take it, bool [B, L] and float [B, L].
         """
         vectors = self.item_tower(inputs["features"], training=training, ids_only=True)
         weights = inputs["weights"]
@@ -102,7 +102,7 @@ class ProfileRetrieval(Retrieval):
 
 
 class FullSoftmaxRetrieval(Retrieval):
-    """Trained by the cross-entropy of positive interactions over all candidates, each predicted from those before it."""
+    """Trained by the cross-entropy of positive interactions over all candidates, predicted from those before."""
 
     def compute_loss(self, inputs, training=False):
         vectors, history, there, weights = self._encoded(inputs, training)

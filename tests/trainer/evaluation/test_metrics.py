@@ -67,7 +67,9 @@ def test_top_k_holds_the_highest_scores_and_nothing_that_is_not_to_be_returned()
 
 
 def test_equal_scores_rank_in_any_order_but_each_time_in_the_same():
-    """Of 1,000 users with four equal scores and a better one each item comes second in a quarter, whatever its place in the catalogue."""
+    """Of 1,000 users with four equal scores and a better one each item comes second in a quarter, whatever its place in
+    the catalogue.
+    """
     scores = np.tile([1.0, 1, 5, 1, 1], (1000, 1))
     ranked = metrics.top_k(scores, 2, np.arange(1000))
     assert (ranked[:, 0] == 2).all()
@@ -85,7 +87,9 @@ def test_constant_scores_find_as_much_as_chance_wherever_the_truth_stands():
 
 
 def test_what_is_not_there_yet_is_neither_shown_nor_sought():
-    """Item 0 comes after the first user has asked: of their two targets the other is found at rank 1; the second user finds both."""
+    """Item 0 comes after the first user has asked: of their two targets the other is found at rank 1; the second user
+    finds both.
+    """
     later = np.array([[True, False, False], [False, False, False]])
     result = evaluate([[3.0, 2.0, 1.0]] * 2, [[1, 1, 0]] * 2, cutoffs=(1, 2), unavailable=lambda rows: later[rows])
     assert result.values["MRR@1"].tolist() == [1, 1] and result.values["R@1"].tolist() == [1, 0.5]

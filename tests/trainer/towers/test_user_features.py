@@ -67,8 +67,8 @@ def test_nothing_asked_for_is_nothing_known(user_file, data, train_split, tiny):
 def test_somebody_without_a_history_is_served_by_what_is_known(
     table, train_split, eval_split, user_file, data, tiny, way
 ):
-    """The camp says which items: for a new user of the even camp the even items score higher on average, by far and over
-    three seeds, and the odd ones for a new user of the odd camp.
+    """The camp says which items: the items of a new user's camp score higher than the others, by far on average over
+    three seeds and both camps.
     """
     config = dataclasses.replace(
         tiny.CONFIG, **LEAN, use_user_features=True, epochs=20, learning_rate=0.05, history_dropout=0.9, **way
