@@ -148,7 +148,8 @@ def test_the_place_in_the_list_and_the_fit_are_not_looked_at_when_serving(ranker
 def test_a_head_without_examples_stays_near_zero_and_the_export_answers_alike(ranker, tmp_path):
     """C46: nobody ever rates; that head says so and spoils no other."""
     features = rows(50, 9)[0]
-    assert ranker.probabilities(tensors(features)).numpy()[:, KINDS.index("rating")].max() < 0.05
+    told = ranker.probabilities(tensors(features)).numpy()[:, KINDS.index("rating")]
+    assert told.mean() < 0.02 and told.max() < 0.2
     export(ranker, features, str(tmp_path / "ranker"))
 
 
