@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.fuzz_batches import Batches
-from benchmarks.table_damage import Outcome, judge, make
+from benchmarks.table_damage import make
+from benchmarks.table_judge import Outcome, judge
 
 INPUTS = 10_000
 BATCH_INPUTS = 1000

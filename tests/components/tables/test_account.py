@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.table_damage import DamagedTable, judge, make
+from benchmarks.table_damage import DamagedTable, make
+from benchmarks.table_judge import judge
 from components.account import AccountError, check_account
 from components.config import DataConfig, TableConfig
 from components.rejects import read_summary
