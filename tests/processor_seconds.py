@@ -79,7 +79,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     config, measured = terminalreporter.config, list(_measured(terminalreporter))
     if config.getoption(WRITE):
         files = _sums((_file(name), seconds) for name, seconds, marked in measured if not marked)
-        RECORD.write_text(json.dumps({name: round(files[name], 1) for name in sorted(files)}, indent=0) + "\n")
+        record = {**read_record(), **{name: round(seconds, 1) for name, seconds in files.items()}}
+        present = {name: record[name] for name in sorted(record) if (config.rootpath / name).is_file()}
+        RECORD.write_text(json.dumps(present, indent=0) + "\n")
     if shown := config.getoption(SHOW):
         folders = _sums((_file(name).rpartition("/")[0], seconds) for name, seconds, _ in measured)
         tests = _sums((name, seconds) for name, seconds, _ in measured)
