@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
-_REARRANGED_AT_ONCE = 1_000_000  # values
+_REARRANGED_AT_ONCE = 250_000  # values
 
 
 class Columns:
