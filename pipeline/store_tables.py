@@ -151,7 +151,8 @@ def resolved(config: Config) -> Config:
                 raise SettingsError(f"data.{name}.path: {error}") from error
             if withdrawn:
                 catalog_updates.note_withdrawn(config, withdrawn)
-            tables[name] = TableConfig(path=str(path), timestamp_unit="s")
+            span = {"earliest_time": table.earliest_time, "latest_time": table.latest_time}
+            tables[name] = TableConfig(path=str(path), timestamp_unit="s", **span)
     return replace(config, data=replace(config.data, **tables)) if tables else config
 
 
