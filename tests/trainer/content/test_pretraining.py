@@ -10,14 +10,12 @@ from trainer.content.pretraining import (
     MaskedPatches,
     MaskedWords,
     hide,
-    initialise,
     normalised,
-    read_weights,
-    write_weights,
 )
 from trainer.content.run_pretraining import pretrain_encoders, pretrained
 from trainer.encoders.audio import AudioEncoder
 from trainer.encoders.text import TextEncoder
+from trainer.encoders.weights import initialise, read_weights, write_weights
 from trainer.keras import tf
 from trainer.retrieval.run import build
 
