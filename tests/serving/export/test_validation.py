@@ -9,8 +9,8 @@ from tfx.components.util import model_utils
 from tfx.types import standard_artifacts
 
 from pipeline.nodes.serving_validator import ServingValidator
-from serving.export import replay, saved_model
-from serving.export.validation import validate
+from serving.export import replay, saved_model, validation
+from serving.export.validation import has_same_files, validate
 from tests.serving import tiny, world
 
 pytest.importorskip("serving.model_server.server")
@@ -42,6 +42,32 @@ def test_the_server_answers_as_the_model_in_process(exported, tmp_path):
     blessing = run_node(exported["exact"], exported["scann"], tmp_path / "blessing")
     assert model_utils.is_infra_validated(blessing) and Path(blessing.uri, "INFRA_BLESSED").exists()
     assert blessing.get_string_custom_property("reason") == "56 answers are the recorded ones"
+
+
+def test_copies_of_one_model_are_served_once_and_count_for_each(exported, tmp_path, monkeypatch):
+    """As for a small catalogue, where both variants are the exact one."""
+    exact = f"{exported['exact'].uri}/Format-Serving"
+    copy = shutil.copytree(exact, tmp_path / "copy")
+    served = []
+    original = validation._served
+
+    def watch(folder, names):
+        served.extend(names)
+        return original(folder, names)
+
+    monkeypatch.setattr(validation, "_served", watch)
+    assert validate({"exact": exact, "scann": str(copy)}) == {"exact": 28, "scann": 28}
+    assert served == ["exact"]
+
+
+def test_a_folder_with_one_other_byte_is_no_copy(tmp_path):
+    for name, content in (("a", b"12"), ("b", b"12"), ("c", b"13")):
+        Path(tmp_path, name, "inner").mkdir(parents=True)
+        Path(tmp_path, name, "inner", "file").write_bytes(content)
+    assert has_same_files(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert not has_same_files(str(tmp_path / "a"), str(tmp_path / "c"))
+    Path(tmp_path, "b", "more").touch()
+    assert not has_same_files(str(tmp_path / "a"), str(tmp_path / "b"))
 
 
 def test_another_answer_is_not_blessed(exported, model, tmp_path):
