@@ -15,7 +15,7 @@ from serving.export import saved_model
 from serving.export.stock_ops import LOADING, ops_by_signature
 from tests.serving.tiny import recommender, save_model
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
