@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
-import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -16,14 +14,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.io import gfile
 
-from serving.config import IndexConfig
-
 MIN_SCANN_ITEMS = (
     16  # product quantisation needs a point for each of its 16 centres; with one item ScaNN ends the process
 )
-_MIN_LEAVES_TO_SEARCH = 10
-_QUERIES_AT_ONCE = 64
-_TIMED_QUERIES = 200
 SAVE_OPTIONS = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
 
 
@@ -81,27 +74,6 @@ class ScannIndex(tf.Module):
             candidates,
         )
 
-    @classmethod
-    def build(cls, vectors: np.ndarray, config: IndexConfig) -> ScannIndex:
-        """Partition and quantise float32 [N, D] vectors."""
-        from scann.scann_ops.py import scann_ops
-
-        num_items = len(vectors)
-        num_leaves = config.num_leaves or max(2, math.isqrt(num_items))
-        leaves_to_search = min(
-            num_leaves, config.leaves_to_search or max(_MIN_LEAVES_TO_SEARCH, math.ceil(num_leaves / 20))
-        )
-        reorder = min(num_items, config.reorder or 10 * config.candidates)
-        candidates = min(num_items, config.candidates)
-        searcher = (
-            scann_ops.builder(vectors, candidates, "dot_product")
-            .tree(num_leaves, leaves_to_search, training_sample_size=min(num_items, 250_000))
-            .score_ah(2, anisotropic_quantization_threshold=0.2)
-            .reorder(reorder)
-            .build()
-        )
-        return cls(searcher.serialize_to_module(), num_leaves, leaves_to_search, reorder, candidates)
-
     @property
     def vectors(self) -> tf.Tensor:
         """float32 [N, D], the copy that ScaNN keeps for its exact scores."""
@@ -139,69 +111,6 @@ class Untracked:
 VectorIndex = ExactIndex | ScannIndex
 
 
-def build_vector_index(vectors: np.ndarray, item_ids: Sequence[str], config: IndexConfig) -> VectorIndex:
-    """An index over float [N, D] vectors, of the kind that the configuration and the number of items ask for.
-
-    Fewer than MIN_SCANN_ITEMS items are searched exactly whatever is asked for.
-    Raises ValueError for an empty catalogue, ids that are not one each, and vectors that are not finite, naming the
-    items.
-    """
-    vectors = np.ascontiguousarray(vectors, np.float32)
-    if vectors.ndim != 2 or not len(vectors):
-        raise ValueError(f"item vectors: got shape {vectors.shape}, expected at least one row of [items, dimensions]")
-    if len(item_ids) != len(vectors) or len(set(item_ids)) != len(item_ids):
-        raise ValueError(f"item ids: got {len(item_ids)} ({len(set(item_ids))} distinct) for {len(vectors)} vectors")
-    broken = np.flatnonzero(~np.isfinite(vectors).all(1))
-    if len(broken):
-        named = ", ".join(repr(item_ids[row]) for row in broken[:10])
-        raise ValueError(f"{len(broken)} item vectors are not finite: {named}{', ...' if len(broken) > 10 else ''}")
-    is_small = len(vectors) < (config.exact_below if config.kind == "auto" else MIN_SCANN_ITEMS)
-    if config.kind == "exact" or is_small or len(vectors) < MIN_SCANN_ITEMS:
-        return ExactIndex(vectors)
-    return ScannIndex.build(vectors, config)
-
-
-def tune_scann(index: ScannIndex, queries: np.ndarray, target: float) -> list[dict[str, float]]:
-    """Let the index search as few of its leaves, then score as few items exactly, as reach the recall `target` at 10
-    and at its candidates.
-
-    All leaves where none does. queries: float32 [Q, D] of the kind that will be asked.
-    Returns the curve that was measured: a point for each setting tried, with its queries a second, asked one by one.
-    """
-    curve = []
-
-    def measure() -> bool:
-        started = time.perf_counter()
-        recalls = {f"recall@{k}": measure_recall(index, queries, k) for k in (10, index.candidates)}
-        settings = {"leaves_to_search": float(index.leaves_to_search), "reorder": float(index.reorder)}
-        curve.append(
-            {**settings, **recalls, "qps": queries_per_second(index, queries), "seconds": time.perf_counter() - started}
-        )
-        return min(recalls.values()) >= target
-
-    while not measure() and index.leaves_to_search < index.num_leaves:
-        index.leaves_to_search = min(index.num_leaves, math.ceil(1.4 * index.leaves_to_search))
-    while index.reorder > index.candidates:
-        enough, index.reorder = index.reorder, max(index.candidates, index.reorder // 2)
-        if not measure():
-            index.reorder = enough
-            break
-    return curve
-
-
-def queries_per_second(index: VectorIndex, queries: np.ndarray, k: int = 10) -> float:
-    """How many queries float32 [Q, D] are answered in a second of processor time, one after the other, k items each."""
-    search = tf.function(
-        index.search, input_signature=[tf.TensorSpec([None, queries.shape[1]]), tf.TensorSpec([], tf.int32)]
-    )
-    rows = [tf.constant(queries[row : row + 1], tf.float32) for row in range(min(len(queries), _TIMED_QUERIES))]
-    search(rows[0], k)
-    started = time.process_time()
-    for row in rows:
-        search(row, k)
-    return len(rows) / (time.process_time() - started)
-
-
 def save_index(index: VectorIndex, folder: str, item_ids: Sequence[str], report: dict) -> None:
     """Write `vectors.npy`, `item_ids.json`, `report.json` with the kind and parameters, and ScaNN's tensors under
     `scann/`.
@@ -228,24 +137,6 @@ def load_index(folder: str, kind: Literal["as saved", "exact"] = "as saved") -> 
     index = ScannIndex(holder.state, **report["parameters"])
     index._holder = holder
     return index, item_ids
-
-
-def measure_recall(index: VectorIndex, queries: np.ndarray, k: int) -> float:
-    """Share of the exact top k that the index finds, averaged over queries float32 [Q, D]. 1.0 for an exact index."""
-    queries = np.asarray(queries, np.float32)
-    if not len(queries):
-        raise ValueError("recall cannot be measured without a query")
-    vectors, k = index.vectors, min(k, index.num_items)
-    search = tf.function(
-        index.search, input_signature=[tf.TensorSpec([None, queries.shape[1]]), tf.TensorSpec([], tf.int32)]
-    )
-    found = 0
-    for start in range(0, len(queries), _QUERIES_AT_ONCE):
-        block = tf.constant(queries[start : start + _QUERIES_AT_ONCE])
-        exact = tf.math.top_k(tf.matmul(block, vectors, transpose_b=True), k).indices.numpy()
-        approximate = search(block, k)[1].numpy()
-        found += sum(len(np.intersect1d(a, b)) for a, b in zip(exact, approximate))
-    return found / (len(queries) * k)
 
 
 def pad_to(values: tf.Tensor, width: tf.Tensor | int, fill) -> tf.Tensor:

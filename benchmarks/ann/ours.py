@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from benchmarks.peak import peak_mb
 from serving.config import IndexConfig
-from serving.index import ScannIndex, build_vector_index
+from serving.index import ScannIndex
+from serving.offline.build_index import build_vector_index
 
 BATCH, ROUNDS = 100, 3
 

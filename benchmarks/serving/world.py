@@ -16,7 +16,8 @@ from components.config import DataConfig
 from components.datasets.items import ItemMetadata
 from serving.config import IndexConfig, ServingConfig
 from serving.export import replay, saved_model
-from serving.index import ScannIndex, build_vector_index, measure_recall, tune_scann
+from serving.index import ScannIndex
+from serving.offline.build_index import build_vector_index, measure_recall, tune_scann
 from serving.online.catalog import IndexedItems, LiveCatalog
 from serving.online.histories import Histories
 from serving.online.recommender import RecommenderModel

@@ -16,29 +16,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from components.config import EventRule, SplitConfig
+from components.events.interactions import Event, Interaction, interactions_of
 from components.events.splits import GIVEN_SPLITS, SPLITS, Cuts, Split, fold_in_cut, last_cuts, stable_share, user_split
 from components.examples import bytes_feature, floats_feature, ints_feature
-
-
-class Event(NamedTuple):
-    """One event of a user; `time_s` is None for all events of a table or for none."""
-
-    item_id: str
-    event: str
-    value: float | None = None
-    time_s: int | None = None
-    split: str | None = None
-
-
-class Interaction(NamedTuple):
-    """A visit of a user to an item."""
-
-    item_id: str
-    event: str
-    value: float | None
-    time_s: int | None
-    weight: float
-    positive: bool
 
 
 class UserSequence(NamedTuple):
@@ -68,7 +48,12 @@ def user_sequences(
         own = [placed for placed, part in zip(ordered, parts) if part == name]
         before = [placed for placed, part in zip(ordered, parts) if part in SPLITS[:number]]
         if own:
-            yield UserSequence(user_id, name, _visits(before, rules), _visits(own, rules))
+            yield UserSequence(
+                user_id,
+                name,
+                _interactions(before, rules),
+                _interactions(own, rules),
+            )
 
 
 class _Placed(NamedTuple):
@@ -103,21 +88,16 @@ def _held_out_user(
     before = [placed for placed in ordered if placed.moment < cut]
     own = [placed for placed in ordered if placed.moment >= cut]
     if own:
-        yield UserSequence(user_id, part, _visits(before, rules), _visits(own, rules))
+        yield UserSequence(
+            user_id,
+            part,
+            _interactions(before, rules),
+            _interactions(own, rules),
+        )
 
 
-def _visits(placed: list[_Placed], rules: Mapping[str, EventRule]) -> list[Interaction]:
-    by_item = itertools.groupby((event for _, event in placed), key=lambda event: event.item_id)
-    return [_visit(item_id, list(events), rules) for item_id, events in by_item]
-
-
-def _visit(item_id: str, events: list[Event], rules: Mapping[str, EventRule]) -> Interaction:
-    # Of equally strong events the later one speaks: a changed rating replaces the first.
-    strongest = max(reversed(events), key=lambda event: rules[event.event].weight)
-    rule = rules[strongest.event]
-    return Interaction(
-        item_id, strongest.event, strongest.value, events[-1].time_s, rule.weight, rule.is_positive(strongest.value)
-    )
+def _interactions(placed: list[_Placed], rules: Mapping[str, EventRule]) -> list[Interaction]:
+    return interactions_of((event for _, event in placed), rules)
 
 
 def sequence_example(sequence: UserSequence) -> tf.train.Example:

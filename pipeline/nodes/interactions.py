@@ -8,9 +8,8 @@ from tfx.types.standard_artifacts import Examples
 from components.artifacts import ReadExamples, prepare_examples, split_uri
 from components.config import DataConfig
 from components.data_gate import DataGateError, excess_of
-from components.events.interactions import Interactions as BuildInteractions
-from components.events.interactions import WriteInteractions
 from components.events.splits import SPLITS
+from components.events.transforms import EventsToSequences, WriteSequences
 from components.rejects import describe_rejects, read_summary
 from components.settings import from_json
 from zhiyin_artifacts import Rejects
@@ -40,7 +39,7 @@ def Interactions(
             "catalogue": pipeline | "ReadCatalogueExamples" >> ReadExamples(split_uri(catalogue, "train")),
         }
         uris: dict[str, str] = {name: split_uri(sequences, name) for name in SPLITS}
-        _ = inputs | BuildInteractions(settings) | WriteInteractions(uris, rejects.uri)
+        _ = inputs | EventsToSequences(settings) | WriteSequences(uris, rejects.uri)
     if problems := excess_of("interactions", rejects.uri, settings.max_reject_share):
         raise DataGateError(problems[0])
     notes = read_summary(rejects.uri)["notes"]

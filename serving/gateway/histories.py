@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
 
 from components.config import EventRule
+from components.events import interactions
 from serving.gateway.model_client import History
 from serving.gateway.records import Event
 
 
 def history_of(events: Iterable[Event], rules: Mapping[str, EventRule], now_s: int) -> History:
-    """Consecutive events on one item are one interaction, as in training: named by the strongest, dated by the last.
+    """The interactions behind the events, as training makes them.
 
     events: oldest first. rules: kinds without a rule do not count.
     """
-    known = (event for event in events if event.event in rules)
-    visits = [list(visit) for _, visit in itertools.groupby(known, key=lambda event: event.item_id)]
-    strongest = [max(reversed(visit), key=lambda event: rules[event.event].weight) for visit in visits]
+    known = [
+        interactions.Event(event.item_id, event.event, event.value, event.time_s)
+        for event in events
+        if event.event in rules
+    ]
+    made = interactions.interactions_of(known, rules)
     return History(
-        tuple(visit[-1].item_id for visit in visits),
-        tuple(event.event for event in strongest),
-        tuple(_age_s(visit[-1].time_s, now_s) for visit in visits),
+        tuple(one.item_id for one in made),
+        tuple(one.event for one in made),
+        tuple(_age_s(one.time_s, now_s) for one in made),
     )
 
 

@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from components.config import DataConfig, TableConfig
 from components.datasets.items import ItemMetadata
-from serving import index as index_lib
 from serving.config import IndexConfig, ListDefaults, ServingConfig
+from serving.offline.build_index import build_vector_index
 from serving.online.catalog import IndexedItems, LiveCatalog
 from serving.online.recommender import RecommenderModel
 from serving.online.scorers import RankerScorer
@@ -63,7 +63,7 @@ class PlainRanker(tf.Module):
 def recommender(model, kind, defaults=ListDefaults()):  # noqa: B008 (frozen)
     ids = [f"i{row}" for row in range(NUM_ITEMS)]
     config = IndexConfig(kind=kind, candidates=CANDIDATES)
-    index = index_lib.build_vector_index(VECTORS, ids, config)
+    index = build_vector_index(VECTORS, ids, config)
     empty = np.full(NUM_ITEMS, "", object)
     facts = ItemMetadata(
         DOMAINS.astype(object), CREATORS.astype(object), empty[:, None][:, :0], np.zeros((NUM_ITEMS, 1)), PUBLISHED_S

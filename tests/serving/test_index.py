@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from serving import index as index_lib
 from serving.config import IndexConfig
+from serving.offline import build_index
 
 
 def unit_vectors(count, dim=8, seed=0):
@@ -14,7 +15,7 @@ def unit_vectors(count, dim=8, seed=0):
 
 
 def build(kind, vectors, **settings):
-    return index_lib.build_vector_index(
+    return build_index.build_vector_index(
         vectors, [f"i{row}" for row in range(len(vectors))], IndexConfig(kind=kind, **settings)
     )
 
@@ -51,13 +52,13 @@ class TestIndex:
         index = build(kind, vectors)
         assert index.kind == kind
         if kind == "scann":
-            curve = index_lib.tune_scann(index, queries, 0.96)
+            curve = build_index.tune_scann(index, queries, 0.96)
             leaves = [point["leaves_to_search"] for point in curve]
             assert leaves[:4] == [10, 14, 20, 28] and curve[0]["recall@200"] < 0.9
             assert all(point["recall@200"] < 0.96 for point in curve[: leaves.index(index.leaves_to_search)])
             assert {point["reorder"] for point in curve} > {2000.0} and index.reorder < 2000
-        assert index_lib.measure_recall(index, queries, 10) >= (1.0 if kind == "exact" else 0.98)
-        assert index_lib.measure_recall(index, queries, 200) >= (1.0 if kind == "exact" else 0.95)
+        assert build_index.measure_recall(index, queries, 10) >= (1.0 if kind == "exact" else 0.98)
+        assert build_index.measure_recall(index, queries, 200) >= (1.0 if kind == "exact" else 0.95)
 
     def test_refuses_what_is_not_finite_by_name(self, kind):
         vectors = unit_vectors(20)
@@ -69,7 +70,7 @@ class TestIndex:
         with pytest.raises(ValueError, match="at least one row"):
             build(kind, unit_vectors(0))
         with pytest.raises(ValueError, match="3 \\(2 distinct\\)"):
-            index_lib.build_vector_index(unit_vectors(3), ["a", "b", "a"], IndexConfig(kind=kind))
+            build_index.build_vector_index(unit_vectors(3), ["a", "b", "a"], IndexConfig(kind=kind))
 
     def test_saves_and_loads(self, kind, tmp_path):
         index, queries = build(kind, unit_vectors(400), leaves_to_search=4), tf.constant(unit_vectors(4, seed=2))
@@ -91,7 +92,7 @@ def test_recall_sees_a_bad_index():
     """One of forty leaves searched: much of the neighbourhood is missed, and the number says so."""
     vectors = unit_vectors(2500, 16)
     index = build("scann", vectors, num_leaves=40, leaves_to_search=1)
-    assert index_lib.measure_recall(index, unit_vectors(50, 16, seed=5), 200) < 0.7
+    assert build_index.measure_recall(index, unit_vectors(50, 16, seed=5), 200) < 0.7
 
 
 def test_one_leaf_is_refused():

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from components.datasets.interactions import Interactions
-from serving import index as index_lib
 from serving.config import IndexConfig, ServingConfig
+from serving.offline.build_index import build_vector_index
 from serving.online.catalog import IndexedItems, LiveCatalog
 from serving.online.histories import Histories
 from serving.online.recommender import RecommenderModel
@@ -111,7 +111,7 @@ def recommender(
     """Item i is in domain music, film or none by i % 3; the cold-start order is the last item first."""
     vectors = vectors_of(num_items, seed)
     item_ids = [f"i{row}" for row in range(num_items)]
-    index = index_lib.build_vector_index(vectors, item_ids, IndexConfig(kind=kind, candidates=candidates))
+    index = build_vector_index(vectors, item_ids, IndexConfig(kind=kind, candidates=candidates))
     domains = [("music", "film", "")[row % 3] for row in range(num_items)]
     catalog = LiveCatalog(
         index, IndexedItems(item_ids, domains, np.arange(num_items) / num_items, withdrawn=withdrawn), insert_capacity

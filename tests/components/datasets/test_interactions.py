@@ -18,7 +18,8 @@ from components.datasets.interactions import (
     training_windows,
     window,
 )
-from components.events.sequences import Interaction, UserSequence, sequence_example
+from components.events.interactions import Interaction
+from components.events.sequences import UserSequence, sequence_example
 
 ITEM_IDS = [f"ü{row}" for row in range(6)]
 RULES = {"play": EventRule(weight=1.0), "skip": EventRule(weight=0.5, positive=False)}

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.config import DEFAULT_EVENTS, SplitConfig
-from components.events.sequences import Event, sequence_example, user_sequences
+from components.events.interactions import Event
+from components.events.sequences import sequence_example, user_sequences
 from components.events.splits import (
     NEVER,
     SPLITS,
