@@ -164,9 +164,16 @@ def _open_container(file: ReadableFile) -> InputContainer:
 
 def _refuse_encrypted(media: Media) -> None:
     for stream in media.container.streams:
-        tag = getattr(stream.codec_context, "codec_tag", None)
-        if tag in _ENCRYPTED_TAGS:
+        if (tag := _codec_tag(stream)) in _ENCRYPTED_TAGS:
             raise Encrypted(f"a track of the kind {tag!r}")
+
+
+def _codec_tag(stream: Any) -> str | None:
+    """The four characters that name a track's codec; None where it has none, or they are no characters."""
+    try:
+        return getattr(stream.codec_context, "codec_tag", None)
+    except UnicodeDecodeError:  # of a damaged header
+        return None
 
 
 def _packets(media: Media, stream: Any) -> Iterator[Packet]:

@@ -267,6 +267,13 @@ def test_a_mov_that_points_outside_reads_nothing(tmp_path, clips):
     assert arrays.audio_log_mel.any(), "the samples inside the file itself"
 
 
+def test_a_codec_named_by_no_characters(clips):
+    """A damaged sample entry, not in ASCII (found by fuzzing): the codec is known from the stream's own header, too."""
+    data = clips.audio(clips.tone(), container="ipod", codec="aac")
+    place = data.index(b"mp4a", data.index(b"stsd"))
+    assert extract(data[:place] + b"m\xf4\xff\xfe" + data[place + 4 :]).has_audio
+
+
 def test_tags_in_an_old_code_page_do_not_matter(clips):
     data = clips.audio(clips.tone(), container="mp3", codec="libmp3lame", options={"id3v2_version": "0"})
     text = b"TIT2" + struct.pack(">I", 6) + b"\0\0" + b"\x03\xff\xfe\xe9\xe8x"
