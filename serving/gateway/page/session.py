@@ -50,9 +50,17 @@ def page_permitted(scope: Scope) -> list[Any]:
 
 
 def _same_origin(request: Request) -> None:
-    """Raises Problem 403 for a form that another site has sent; browsers name its origin."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
+    """Raises Problem 403 for a form that another site has sent.
+
+    Browsers say whose page has sent a form in Sec-Fetch-Site; older ones in Origin, which is "null" where no referrer
+    is told.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        is_ours = site in ("same-origin", "none")
+    else:
+        is_ours = origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
+    if not is_ours:
         raise Problem(403, "other-origin", "this request comes from a page of another site")
 
 

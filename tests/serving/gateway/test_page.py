@@ -56,10 +56,20 @@ def test_nobody_acts_without_signing_in(browser):
     assert browser.post("/page/events", data=form).status_code == 401
 
 
-def test_a_form_of_another_site_is_refused(signed_in):
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://elsewhere.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": "null", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({}, 200),
+    ],
+)
+def test_a_form_of_another_site_is_refused(signed_in, headers, status):
     form = {"item_id": "i1", "event": "like", "event_id": "z"}
-    answer = signed_in.post("/page/events", data=form, headers={"Origin": "http://elsewhere.example"})
-    assert answer.status_code == 403
+    assert signed_in.post("/page/events", data=form, headers=headers).status_code == status
 
 
 def test_cookies_are_out_of_reach_of_scripts_and_other_sites(gateway):
