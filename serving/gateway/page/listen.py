@@ -156,10 +156,13 @@ async def _listening(
 ) -> dict[str, Any]:
     """What the list's template shows."""
     body = RecommendBody(
-        user_id=person or None, k=SHOWN, domain=domain or None, diversity=diversity or None,  # a control that nobody has moved leaves the operator's default
-         exploration_rate=exploration or None,
+        user_id=person or None,
+        k=SHOWN,
+        domain=domain or None,
+        diversity=diversity or None,  # a control that nobody has moved leaves the operator's default
+        exploration_rate=exploration or None,
         seed=secrets.randbelow(2**31) if exploration else None,
-    )  # fmt: skip
+    )
     found: RankedList = await lists.recommend_for(body, request, service)
     recent = await service.read(service.store.user_state(service.pseudonyms(person), "", HISTORY)) if person else None
     history = [(event, card_of(service.catalog, event.item_id)) for event in reversed(recent.events)] if recent else []
