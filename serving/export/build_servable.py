@@ -68,7 +68,9 @@ def build_servables(
     metadata = read_item_metadata(parts.items, item_ids, data.categorical, data.numeric)
     known = latest([read_interactions(parts.sequences[split], item_ids) for split in SPLITS])
     items = _indexed_items(item_ids, metadata, known, withdrawn, serving, data)
-    capacity, weights = serving.index.insert_capacity, utility_weights(data.event_rules, ranking)
+    # The ranker's order of objectives: it was trained with settings that came as canonical JSON, whose keys are sorted.
+    weights = dict(sorted(utility_weights(data.event_rules, ranking).items()))
+    capacity = serving.index.insert_capacity
     counts = np.bincount(known.items[known.positives], minlength=len(item_ids))
     histories = Histories.of(known, data.history_length)
 
