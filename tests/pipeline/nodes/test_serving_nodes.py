@@ -18,7 +18,7 @@ from components.config import DataConfig, TableConfig
 from components.settings import SettingsError, to_json
 from pipeline.nodes.item_index import ItemIndex
 from pipeline.nodes.model_pusher import ModelPusherExecutor, next_version
-from pipeline.nodes.recommender import Recommender
+from pipeline.nodes.recommender import Recommender, RecommenderSettings
 from pipeline.nodes.retrieval_evaluator import RetrievalEvaluator
 from serving.config import EvaluationConfig, IndexConfig, ServingConfig
 from serving.export import saved_model
@@ -267,11 +267,8 @@ def bundle(data, index, tmp_path_factory):
         sequences=data["sequences"],
         ranker=world.artifact(standard_artifacts.Model, folder / "ranker"),
         ranker_blessing=not_blessed(folder / "ranker_blessing"),
-        serving=to_json(SERVING),
-        data=to_json(DATA),
-        ranking=to_json(RankingConfig()),
+        settings=to_json(RecommenderSettings(SERVING, DATA, RankingConfig())),
         code="",
-        withdrawn="[]",
         **made,
     )
     return made

@@ -91,7 +91,7 @@ def test_without_scann(exported):
     code = (
         "import sys; sys.modules['scann'] = None\n"
         "import tensorflow as tf\n"
-        "from serving import export\n"
+        "from serving.export import saved_model\n"
         "loaded = saved_model.load(sys.argv[1])\n"
         "answer = loaded.signatures['recommend_user'](user_id=tf.constant(['known']), k=tf.constant([3]))\n"
         "print(answer['count'].numpy().tolist())\n"
