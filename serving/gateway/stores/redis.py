@@ -17,6 +17,7 @@ import redis.exceptions
 
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 from serving.gateway.stores.base import Store, StoreUnavailable
+from serving.gateway.stores.redis_values import encoded, exposure_of, item_of, key_of
 
 PREFIX = "zhiyin:"
 CALL_S = 1.0
@@ -125,7 +126,7 @@ class RedisStore(Store):
                 event.item_id,
                 event.event,
                 time_s,
-                _json(asdict(event)),
+                encoded(asdict(event)),
                 tombstone,
             ]
         with _unavailable():
@@ -169,7 +170,7 @@ class RedisStore(Store):
 
     async def put_user(self, user_id: str, fields: Mapping[str, Any]) -> None:
         with _unavailable():
-            await _wait(self._redis.hset(f"{PREFIX}users", user_id, _json(dict(fields))))
+            await _wait(self._redis.hset(f"{PREFIX}users", user_id, encoded(dict(fields))))
 
     async def get_user(self, user_id: str) -> dict[str, Any] | None:
         with _unavailable():
@@ -193,7 +194,7 @@ class RedisStore(Store):
         with _unavailable():
             requests = await self._redis.zrange(f"{PREFIX}user_exposures:{user_id}", 0, -1)
             texts = await _wait(self._redis.hmget(f"{PREFIX}exposures", requests)) if requests else []
-        return [_exposure(text) for text in texts if text is not None]
+        return [exposure_of(text) for text in texts if text is not None]
 
     async def forget_user(self, user_id: str, tombstone: str, time_s: int) -> int:
         with _unavailable():
@@ -219,7 +220,7 @@ class RedisStore(Store):
                     members = await self._redis.zrange(f"{PREFIX}{kind}:{old}", 0, -1)
                     texts = await _wait(self._redis.hmget(f"{PREFIX}{names}", members)) if members else []
                     for member, text in zip(members, texts):
-                        pipe.hset(f"{PREFIX}{names}", member, _json({**json.loads(text or "{}"), "user_id": new}))
+                        pipe.hset(f"{PREFIX}{names}", member, encoded({**json.loads(text or "{}"), "user_id": new}))
                     if members:
                         pipe.rename(f"{PREFIX}{kind}:{old}", f"{PREFIX}{kind}:{new}")
                 if (fields := await _wait(self._redis.hget(f"{PREFIX}users", old))) is not None:
@@ -232,7 +233,7 @@ class RedisStore(Store):
     async def put_items(self, items: Sequence[StoredItem]) -> None:
         arguments = [PREFIX]
         for item in items:
-            arguments += [item.item_id, _json({**asdict(item), "fields": dict(item.fields)})]
+            arguments += [item.item_id, encoded({**asdict(item), "fields": dict(item.fields)})]
         with _unavailable():
             await _wait(self._redis.eval(_PUT_ITEMS, 0, *arguments))
 
@@ -240,7 +241,7 @@ class RedisStore(Store):
         with _unavailable():
             text = await _wait(self._redis.hget(f"{PREFIX}items", item_id))
             seq = await self._redis.zscore(f"{PREFIX}item_order", item_id)
-        return _item(text, seq or 0) if text is not None else None
+        return item_of(text, seq or 0) if text is not None else None
 
     async def withdraw_item(self, item_id: str) -> bool:
         item = await self.get_item(item_id)
@@ -254,7 +255,7 @@ class RedisStore(Store):
                 f"{PREFIX}item_order", f"({after_seq}", "+inf", start=0, num=limit, withscores=True
             )
             texts = await _wait(self._redis.hmget(f"{PREFIX}items", [item for item, _ in order])) if order else []
-        return [_item(text, seq) for text, (_, seq) in zip(texts, order) if text is not None]
+        return [item_of(text, seq) for text, (_, seq) in zip(texts, order) if text is not None]
 
     # Exposures ----------------------------------------------------------------------------------------------------
 
@@ -263,7 +264,7 @@ class RedisStore(Store):
             async with self._redis.pipeline(transaction=True) as pipe:
                 for one in exposures:
                     pipe.hset(
-                        f"{PREFIX}exposures", one.request_id, _json({**asdict(one), "variants": dict(one.variants)})
+                        f"{PREFIX}exposures", one.request_id, encoded({**asdict(one), "variants": dict(one.variants)})
                     )
                     pipe.zadd(f"{PREFIX}exposure_order", {one.request_id: one.time_s})
                     pipe.zadd(f"{PREFIX}user_exposures:{one.user_id}", {one.request_id: one.time_s})
@@ -277,7 +278,7 @@ class RedisStore(Store):
                 texts = await _wait(self._redis.hmget(f"{PREFIX}exposures", requests)) if requests else []
             for text in texts:
                 if text is not None:
-                    yield _exposure(text)
+                    yield exposure_of(text)
             if not requests:
                 return
             start += len(requests)
@@ -286,19 +287,19 @@ class RedisStore(Store):
 
     async def put_key(self, key: ApiKey) -> None:
         with _unavailable():
-            await _wait(self._redis.hset(f"{PREFIX}keys", key.key_id, _json(asdict(key))))
+            await _wait(self._redis.hset(f"{PREFIX}keys", key.key_id, encoded(asdict(key))))
 
     async def get_key(self, key_id: str) -> ApiKey | None:
         with _unavailable():
             text = await _wait(self._redis.hget(f"{PREFIX}keys", key_id))
             used = await _wait(self._redis.hget(f"{PREFIX}key_uses", key_id))
-        return _key(text, used) if text is not None else None
+        return key_of(text, used) if text is not None else None
 
     async def keys(self) -> list[ApiKey]:
         with _unavailable():
             found = await _wait(self._redis.hgetall(f"{PREFIX}keys"))
             used = await _wait(self._redis.hgetall(f"{PREFIX}key_uses"))
-        keys = [_key(text, used.get(key_id)) for key_id, text in found.items()]
+        keys = [key_of(text, used.get(key_id)) for key_id, text in found.items()]
         return sorted(keys, key=lambda key: (key.created_s, key.key_id))
 
     async def touch_key(self, key_id: str, time_s: int) -> None:
@@ -335,21 +336,3 @@ def _unavailable():
 def _wait(answer: Any) -> Awaitable[Any]:
     """redis-py declares one type for its blocking and its asynchronous client."""
     return cast("Awaitable[Any]", answer)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _item(text: str, seq: float) -> StoredItem:
-    return StoredItem(**{**json.loads(text), "seq": int(seq)})
-
-
-def _exposure(text: str) -> Exposure:
-    values = json.loads(text)
-    return Exposure(**{**values, "item_ids": tuple(values["item_ids"]), "scores": tuple(values["scores"])})
-
-
-def _key(text: str, used: str | None) -> ApiKey:
-    values = json.loads(text)
-    return ApiKey(**{**values, "scopes": tuple(values["scopes"]), "last_used_s": int(used or 0)})

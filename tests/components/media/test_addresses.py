@@ -17,17 +17,17 @@ def read(roots, media_uri):
 
 @pytest.fixture
 def places(tmp_path):
-    """root/ with song.mp3 and links that lead out of it; secret/ and archive/ beside it."""
-    for folder in ("root", "root/.hidden", "secret", "archive"):
+    """media/ with song.mp3 and links that lead out of it; secret/ and archive/ beside it."""
+    for folder in ("media", "media/.hidden", "secret", "archive"):
         (tmp_path / folder).mkdir()
-    for path in ("root/song.mp3", "root/.hidden/dot.mp3", "secret/key.pem", "archive/old.mp3"):
+    for path in ("media/song.mp3", "media/.hidden/dot.mp3", "secret/key.pem", "archive/old.mp3"):
         (tmp_path / path).write_text(path)
-    (tmp_path / "root/inside.mp3").symlink_to("song.mp3")
-    (tmp_path / "root/link.mp3").symlink_to(tmp_path / "secret/key.pem")
-    (tmp_path / "root/dangling.mp3").symlink_to(tmp_path / "secret/nothing.pem")
-    (tmp_path / "root/out").symlink_to(tmp_path / "secret")
-    (tmp_path / "root2").mkdir()
-    (tmp_path / "root2/x.mp3").write_text("beside, with a name that begins alike")
+    (tmp_path / "media/inside.mp3").symlink_to("song.mp3")
+    (tmp_path / "media/link.mp3").symlink_to(tmp_path / "secret/key.pem")
+    (tmp_path / "media/dangling.mp3").symlink_to(tmp_path / "secret/nothing.pem")
+    (tmp_path / "media/out").symlink_to(tmp_path / "secret")
+    (tmp_path / "media2").mkdir()
+    (tmp_path / "media2/x.mp3").write_text("beside, with a name that begins alike")
     return tmp_path
 
 
@@ -44,20 +44,20 @@ def places(tmp_path):
 )
 def test_what_lies_in_the_root_is_read(places, uri):
     """Relative, absolute, as a file:// address, in dot folders, through links that stay inside."""
-    root = str(places / "root")
-    assert read(MediaRoots(root), uri.format(root=root)).startswith(b"root/")
+    root = str(places / "media")
+    assert read(MediaRoots(root), uri.format(root=root)).startswith(b"media/")
 
 
 OUTSIDE = [
     "../secret/{name}", "{top}/secret/{name}", "file://{top}/secret/{name}", "file:{top}/secret/{name}", "out/{name}",
-    "FILE://localhost{top}/secret/{name}", "file://{top}/root/%2e%2e/secret/{name}", "../root2/x.mp3",
-    "{top}/root2/x.mp3", "/etc/{name}", "/proc/self/environ", "/dev/zero", "..", "/",
+    "FILE://localhost{top}/secret/{name}", "file://{top}/media/%2e%2e/secret/{name}", "../media2/x.mp3",
+    "{top}/media2/x.mp3", "/etc/{name}", "/proc/self/environ", "/dev/zero", "..", "/",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("uri", OUTSIDE)
 def test_what_lies_outside_has_one_reason_whether_it_is_there_or_not(places, uri):
-    roots = MediaRoots(str(places / "root"))
+    roots = MediaRoots(str(places / "media"))
     told = set()
     for name in ("key.pem", "nothing.pem", "passwd"):
         with pytest.raises(OutsideRoots) as caught:
@@ -69,36 +69,36 @@ def test_what_lies_outside_has_one_reason_whether_it_is_there_or_not(places, uri
 @pytest.mark.parametrize("uri", ["link.mp3", "dangling.mp3"])
 def test_links_that_lead_out_are_not_followed(places, uri):
     with pytest.raises(OutsideRoots):
-        read(MediaRoots(str(places / "root")), uri)
+        read(MediaRoots(str(places / "media")), uri)
 
 
 def test_a_link_put_there_after_the_look_up_is_not_followed(places, monkeypatch):
     """The file is checked once more by its descriptor."""
-    roots = MediaRoots(str(places / "root"))
-    monkeypatch.setattr(MediaRoots, "place", lambda self, uri: str(places / "root/link.mp3"))
+    roots = MediaRoots(str(places / "media"))
+    monkeypatch.setattr(MediaRoots, "place", lambda self, uri: str(places / "media/link.mp3"))
     with pytest.raises(OutsideRoots):
         read(roots, "link.mp3")
 
 
 def test_further_roots_are_named(places):
     """A folder, and the root of a medium of its own; a link from one root into another is fine."""
-    roots = MediaRoots(str(places / "root"), (str(places / "archive"),))
+    roots = MediaRoots(str(places / "media"), (str(places / "archive"),))
     assert read(roots, str(places / "archive/old.mp3")) == b"archive/old.mp3"
-    (places / "root/old.mp3").symlink_to(places / "archive/old.mp3")
+    (places / "media/old.mp3").symlink_to(places / "archive/old.mp3")
     assert read(roots, "old.mp3") == b"archive/old.mp3"
     with pytest.raises(OutsideRoots):
         read(roots, str(places / "secret/key.pem"))
 
 
 def test_a_root_that_is_a_link_is_the_folder_behind_it(places):
-    (places / "current").symlink_to(places / "root")
-    assert read(MediaRoots(str(places / "current")), "song.mp3") == b"root/song.mp3"
-    assert read(MediaRoots(str(places / "current")), str(places / "root/song.mp3")) == b"root/song.mp3"
+    (places / "current").symlink_to(places / "media")
+    assert read(MediaRoots(str(places / "current")), "song.mp3") == b"media/song.mp3"
+    assert read(MediaRoots(str(places / "current")), str(places / "media/song.mp3")) == b"media/song.mp3"
 
 
 def test_without_any_root_nothing_is_read(places, monkeypatch):
-    monkeypatch.chdir(places / "root")
-    for uri in ("song.mp3", str(places / "root/song.mp3"), "gs://bucket/a.mp3"):
+    monkeypatch.chdir(places / "media")
+    for uri in ("song.mp3", str(places / "media/song.mp3"), "gs://bucket/a.mp3"):
         with pytest.raises(OutsideRoots, match=r"data\.media_root"):
             MediaRoots().place(uri)
 
