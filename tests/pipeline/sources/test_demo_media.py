@@ -188,7 +188,7 @@ def test_the_media_are_repeatable(worlds):
 def test_two_files_of_the_default_world_are_broken(tmp_path, monkeypatch):
     """C12: one is empty and one is a web page under the name of an MP3; the rest of the files are left out of this
     test."""
-    monkeypatch.setattr(dataset.demo_media, "write_item", lambda config, items, row, path: path.write_bytes(b"media"))
+    monkeypatch.setattr(dataset.media, "write_item", lambda config, items, row, path: path.write_bytes(b"media"))
     dataset.write_demo(tmp_path / "world")
     broken = [
         path.read_bytes() for path in sorted((tmp_path / "world" / "media").iterdir()) if path.read_bytes() != b"media"
