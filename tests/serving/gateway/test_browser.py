@@ -176,7 +176,11 @@ def test_no_serious_fault_of_accessibility_and_nothing_wider_than_the_screen(vis
 def serious(page):
     """Faults that axe calls serious or critical."""
     found = Axe().run(page).response["violations"]
-    return [(fault["id"], fault["nodes"][0]["html"]) for fault in found if fault["impact"] in SERIOUS]
+    return [
+        (fault["id"], fault["nodes"][0]["html"], fault["nodes"][0]["target"])
+        for fault in found
+        if fault["impact"] in SERIOUS
+    ]
 
 
 def test_script_in_a_title_is_text(visit, service):
