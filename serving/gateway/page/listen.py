@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import uuid
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -18,7 +17,7 @@ from serving.gateway.problems import Problem, not_found
 from serving.gateway.routes import events, lists
 from serving.gateway.routes.cards import card_of
 from serving.gateway.routes.dependencies import ItemId, ServiceOf
-from serving.gateway.schemas import EventIn, Id, ItemCard, RankedList, RecommendBody, Word
+from serving.gateway.schemas import EventIn, Finite, Id, ItemCard, RankedList, RecommendBody, Word
 from serving.gateway.service import Service
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -44,8 +43,8 @@ async def home(request: Request, service: ServiceOf, person: PersonOf) -> Respon
 async def enter(
     request: Request,
     service: ServiceOf,
-    user_id: Annotated[str, Form(max_length=256)] = "",
-    liked: Annotated[list[str] | None, Form()] = None,
+    user_id: Annotated[Word, Form()] = "",
+    liked: Annotated[list[Id] | None, Form()] = None,
 ) -> Response:
     """Sign in as a person of the store, or as somebody new with three likes."""
     name = user_id.strip()
@@ -55,7 +54,7 @@ async def enter(
             await events.add_events(EventIn(user_id=name, item_id=item_id, event=_liking(service)), service)
     response = RedirectResponse("/", status_code=303)
     if name:
-        sign_in(response, request, EventIn(user_id=name, item_id="any").user_id)
+        sign_in(response, request, name)
     return response
 
 
@@ -97,8 +96,8 @@ async def happened(
     item_id: Annotated[Id, Form()],
     event: Annotated[Word, Form()],
     event_id: Annotated[Id, Form()],
-    request_id: Annotated[str, Form(max_length=64)] = "",
-    value: Annotated[float | None, Form()] = None,
+    request_id: Annotated[str, Form(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = "",
+    value: Annotated[Finite | None, Form()] = None,
     domain: Annotated[Word, Form()] = "",
     diversity: Annotated[float, Form(ge=0, le=1)] = 0.0,
     exploration: Annotated[float, Form(ge=0, le=1)] = 0.0,
@@ -224,8 +223,3 @@ def _is_video(service: Service, item_id: str) -> bool:
     item = service.catalog.get(item_id)
     uri = str((item.fields.get("media_uri") if item else "") or "").lower()
     return uri.endswith((".mp4", ".m4v", ".webm", ".mkv", ".mov", ".avi"))
-
-
-def path_of(item_id: str) -> str:
-    """An id as a part of an address."""
-    return quote(item_id, safe="")

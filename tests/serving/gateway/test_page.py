@@ -51,6 +51,21 @@ def test_an_event_of_an_unknown_kind_is_a_problem_in_words(signed_in):
     assert answer.status_code == 422 and "no event rule" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/page/sign-in", {"user_id": "a\x00b"}),
+        ("/page/sign-in", {"user_id": "x" * 257}),
+        ("/page/sign-in", {"liked": ["\x01"]}),
+        ("/page/events", {"item_id": "i1", "event": "like", "event_id": "e", "value": "nan"}),
+        ("/page/events", {"item_id": "i1", "event": "like", "event_id": "e", "request_id": "a b"}),
+        ("/page/events", {"item_id": "", "event": "like", "event_id": "e"}),
+    ],
+)
+def test_what_a_form_may_not_hold_is_a_problem_and_no_failure(signed_in, path, form):
+    assert signed_in.post(path, data=form).status_code == 422
+
+
 def test_nobody_acts_without_signing_in(browser):
     form = {"item_id": "i1", "event": "like", "event_id": "y"}
     assert browser.post("/page/events", data=form).status_code == 401
