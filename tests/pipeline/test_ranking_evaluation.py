@@ -47,7 +47,7 @@ def run(folder, config):
     stages = run_locally([examples, *judged], "rankers", folder, lambda *_: None, lambda _: None)
     stage = stages["RankingEvaluator"]
     (blessing,) = stage.outputs["blessing"]
-    return stage.cached, bool(blessing.get_int_custom_property("blessed")), _account(stage)
+    return stage.cached, bool(blessing.get_int_custom_property("blessed")), _account(stage)[0]
 
 
 def test_the_first_is_blessed_a_worse_one_is_refused_and_the_same_one_is_not_judged_again(tmp_path):
