@@ -1,7 +1,9 @@
-"""What each part of the retrieval model is worth: ours without it, on the same split, with the interval of the paired difference.
+"""What each part of the retrieval model is worth: ours without it, on the same split, with the interval of the paired
+difference.
 
-Cost on one core: about an hour; every run is kept and a second call goes on where the first stopped. Needs the stored result of
-`bench quality`; the data: see `quality.loaders.WHAT_TO_GET`. The runs rank test pairs, so nothing here may choose a setting.
+Cost on one core: about an hour; every run is kept and a second call goes on where the first stopped. Needs the stored
+result of `bench quality`; the data: see `quality.loaders.WHAT_TO_GET`. The runs rank test pairs, so nothing here may
+choose a setting.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from benchmarks.quality.stored import settings_of_ours
 GOALS: list[dict[str, Any]] = []
 RUNS = 3  # seeds of each variant
 WHOLE, WITHOUT_CONTENT, ON_RATINGS = "whole", "without content", "loss: squared error of the ratings"
-# Case -> variant -> settings that replace those of the case. A loss other than the profile's own knows no models side by side.
+# Case -> variant -> settings that replace those of the case. A loss other than the profile's own knows no models side
+# by side.
 _ONE = {"num_submodels": 1, "embedding_dim": 129}
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "ML100K-R": {

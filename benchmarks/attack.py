@@ -1,7 +1,9 @@
-"""Items that nobody has played under attack: their own inputs are moved so that they leave the place where their listeners look for them.
+"""Items that nobody has played under attack: their own inputs are moved so that they leave the place where their
+listeners look for them.
 
-Radii are those of AdversaryConfig; the attacker knows the model and, for each item, the mean of the test users who took it, and moves the
-item's vector away from that. Candidates are attacked, what people have played is not. Reads the artifacts of a finished `./zhiyin demo`.
+Radii are those of AdversaryConfig; the attacker knows the model and, for each item, the mean of the test users who took
+it, and moves the item's vector away from that. Candidates are attacked, what people have played is not. Reads the
+artifacts of a finished `./zhiyin demo`.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ GOALS = [
 
 
 def run(data_dir: Path | None) -> list[dict[str, Any]]:
-    """Rows of `ours` (adversarial training) and of the same behaviour with plain content: clean, FGSM and PGD, whole radii and thirds."""
+    """Rows of `ours` (adversarial training) and of the same behaviour with plain content: clean, FGSM and PGD, whole
+    radii and thirds."""
     values: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         world = World.read(Path(folder) / "table")

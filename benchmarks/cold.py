@@ -1,7 +1,8 @@
-"""Items that nobody has played: Last.fm-2K, ranked among the cold artists, and what each modality alone would give, cold and warm.
+"""Items that nobody has played: Last.fm-2K, ranked among the cold artists, and what each modality alone would give,
+cold and warm.
 
-`LFM-cold` is the protocol with all its peers, `warm` the same data in its public split. Finished runs are kept in `.zhiyin/bench/quality`.
-Cost on two cores: about ten minutes.
+`LFM-cold` is the protocol with all its peers, `warm` the same data in its public split. Finished runs are kept in
+`.zhiyin/bench/quality`. Cost on two cores: about ten minutes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The demo world's items that nobody has played, for benchmarks that train on it again and again: tables, scores, intervals, what is done.
+"""The demo world's items that nobody has played, for benchmarks that train on it again and again: tables, scores,
+intervals, what is done.
 
 Reads the artifacts of a finished `./zhiyin demo` (runs/demo).
 """
@@ -31,7 +32,8 @@ KEPT = Path(__file__).parents[1] / ".zhiyin" / "bench"
 
 @dataclass
 class World:
-    """A finished demo as the trainer reads it. `is_cold` bool [N]: items without any training event, however few of those are used."""
+    """A finished demo as the trainer reads it. `is_cold` bool [N]: items without any training event, however few of
+    those are used."""
 
     config: configuration.Config
     table: ItemTable
@@ -70,8 +72,8 @@ class World:
         )
 
     def ndcg(self, model: Retrieval, table: ItemTable, vectors: np.ndarray | None = None) -> float:
-        """NDCG@10 of the test users on the cold items among themselves. vectors: float [N, D], of the items as candidates, where they are
-        not what the model says of the table.
+        """NDCG@10 of the test users on the cold items among themselves. vectors: float [N, D], of the items as
+        candidates, where they are not what the model says of the table.
         """
         from trainer.evaluation import metrics
         from trainer.retrieval.validation import targets_and_history, user_vectors
@@ -106,7 +108,8 @@ def row(case: str, contender: str, values: Sequence[float], metric: str = METRIC
 
 
 def kept(benchmark: str, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result of one part, from an earlier run with the same code where there is one: a long benchmark goes on where it stopped."""
+    """The result of one part, from an earlier run with the same code where there is one: a long benchmark goes on where
+    it stopped."""
     digest = hashlib.blake2b(digest_size=8)
     for text in (
         key,

@@ -1,6 +1,8 @@
-"""One model over several domains with shared users, beside a model of each domain alone: the demo world, the same test users.
+"""One model over several domains with shared users, beside a model of each domain alone: the demo world, the same test
+users.
 
-Reads the artifacts of a finished `./zhiyin demo` (runs/demo) and trains anew for each domain and seed. About ten minutes on two cores.
+Reads the artifacts of a finished `./zhiyin demo` (runs/demo) and trains anew for each domain and seed. About ten
+minutes on two cores.
 """
 
 from __future__ import annotations
@@ -110,7 +112,8 @@ def _trained(table, splits, config, seed: int):
 
 
 def _values(models: Sequence[Any], table, histories, sought, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Users with something to find in the domain, and their mean over the seeds; only the domain is ranked, what they know of it hidden."""
+    """Users with something to find in the domain, and their mean over the seeds; only the domain is ranked, what they
+    know of it hidden."""
     from trainer.evaluation import metrics
     from trainer.retrieval.validation import targets_and_history, user_vectors
 
@@ -127,6 +130,6 @@ def _values(models: Sequence[Any], table, histories, sought, inside: np.ndarray)
 
 def _row(case: str, contender: str, metric: str, interval) -> dict[str, Any]:
     return {
-        "case": case, "contender": contender, "metric": metric, "value": interval.value, "low": interval.low, "high": interval.high,
-        "runs": len(SEEDS),
+        "case": case, "contender": contender, "metric": metric, "value": interval.value,
+        "low": interval.low, "high": interval.high, "runs": len(SEEDS),
     }  # fmt: skip

@@ -1,6 +1,8 @@
-"""The demo world's items that nobody has played, ranked among themselves: each modality alone and all together, beside the references.
+"""The demo world's items that nobody has played, ranked among themselves: each modality alone and all together, beside
+the references.
 
-Reads the artifacts of a finished `./zhiyin demo` (runs/demo) and trains the retrieval model anew for each case and seed.
+Reads the artifacts of a finished `./zhiyin demo` (runs/demo) and trains the retrieval model anew for each case and
+seed.
 """
 
 from __future__ import annotations

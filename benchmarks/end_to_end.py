@@ -1,7 +1,9 @@
-"""The same number from the line: `zhiyin run` on the data and split of a protocol of `quality`, with the settings that ours has there.
+"""The same number from the line: `zhiyin run` on the data and split of a protocol of `quality`, with the settings that
+ours has there.
 
-Every node runs; then what the RetrievalTrainer made is asked as the protocol asks. Needs the stored result of `bench quality`; the data:
-see `quality.loaders.WHAT_TO_GET`. About four minutes a case on two cores, seconds where the run is cached.
+Every node runs; then what the RetrievalTrainer made is asked as the protocol asks. Needs the stored result of `bench
+quality`; the data: see `quality.loaders.WHAT_TO_GET`. About four minutes a case on two cores, seconds where the run is
+cached.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ GOALS: list[dict[str, Any]] = [
 
 
 def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Rows of the line's model and of the mean of ours in `quality`. Raises SettingsError where data or result are missing."""
+    """Rows of the line's model and of the mean of ours in `quality`. Raises SettingsError where data or result are
+    missing."""
     from benchmarks.quality.bench import row_of
     from benchmarks.quality.loaders import WHAT_TO_GET
     from benchmarks.quality.stored import rows_of_ours, settings_of_ours
@@ -56,7 +59,8 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
 
 
 def write_config(case: str, data_dir: Path, settings: dict[str, Any]) -> Path:
-    """The tables of the protocol and a configuration over them, ready for `zhiyin run`. settings: as `quality.ours.train_on` has them."""
+    """The tables of the protocol and a configuration over them, ready for `zhiyin run`. settings: as
+    `quality.ours.train_on` has them."""
     folder = WORK / case
     seen = {name: value for name, value in settings.items() if name == "history_length"}
     shape = _last_fm(folder, data_dir) if case == "LFM" else _movielens(folder, data_dir)

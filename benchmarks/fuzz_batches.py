@@ -1,4 +1,5 @@
-"""Batches of damaged inputs: a process each, kept as long as the code stays the same, so that a run goes on where one ended."""
+"""Batches of damaged inputs: a process each, kept as long as the code stays the same, so that a run goes on where one
+ended."""
 
 from __future__ import annotations
 

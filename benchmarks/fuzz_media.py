@@ -1,8 +1,8 @@
 """Damaged media by the thousand: does any crash, hang or poison the decoder?
 
-Mutated headers, truncated, spliced, joined and shuffled files of every format, decoded as the pipeline does: in batches, each
-by a process of its own. Finished batches are kept as long as the code stays the same, so that a run goes on where the one
-before it ended.
+Mutated headers, truncated, spliced, joined and shuffled files of every format, decoded as the pipeline does: in
+batches, each by a process of its own. Finished batches are kept as long as the code stays the same, so that a run goes
+on where the one before it ended.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ VIDEO = (
 def rows() -> list[dict]:
     """Rows of evaluation.md for the case `media`.
 
-    `inputs` files were tried: `decodes` gave features, `rejects_<reason>` were refused, `not_finite` gave features with a number
-    that nothing can be learnt from; `crashes` and `hangs` count decoders that died or had to be ended, and batches.
+    `inputs` files were tried: `decodes` gave features, `rejects_<reason>` were refused, `not_finite` gave features with
+    a number that nothing can be learnt from; `crashes` and `hangs` count decoders that died or had to be ended, and
+    batches.
     """
     return BATCHES.rows("benchmarks.fuzz_media", FAULTS)
 

@@ -1,7 +1,7 @@
 """Goals beside measured values: what a benchmark was to reach, and whether it did.
 
-A goal is {"case", "metric", "at_least" or "at_most": number, "of": contender whose value the number multiplies, where it is a ratio}.
-A row is {"case", "contender", "metric", "value", "low", "high", "runs"}.
+A goal is {"case", "metric", "at_least" or "at_most": number, "of": contender whose value the number multiplies, where
+it is a ratio}. A row is {"case", "contender", "metric", "value", "low", "high", "runs"}.
 """
 
 from __future__ import annotations

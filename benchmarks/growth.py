@@ -1,4 +1,5 @@
-"""How the cost of one fit grows with events and with items: ML1M-U thinned out, ours beside EASE and iALS, settings as in `quality`.
+"""How the cost of one fit grows with events and with items: ML1M-U thinned out, ours beside EASE and iALS, settings as
+in `quality`.
 
 Cost on one core: about 15 minutes. The data: see `quality.loaders.WHAT_TO_GET`.
 """

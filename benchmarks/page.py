@@ -1,4 +1,5 @@
-"""The benchmarks' page: a first screen with a table and a picture for each question, and a file of all rows for each benchmark."""
+"""The benchmarks' page: a first screen with a table and a picture for each question, and a file of all rows for each
+benchmark."""
 
 from __future__ import annotations
 
@@ -132,7 +133,8 @@ class Answer(NamedTuple):
 
 
 def write(folder: Path) -> int:
-    """Write README.md and the pictures and a page a benchmark in `results/`, from the stored rows; how many benchmarks there are.
+    """Write README.md and the pictures and a page a benchmark in `results/`, from the stored rows; how many benchmarks
+    there are.
 
     folder: `benchmarks/`.
     """
@@ -155,9 +157,9 @@ def first_screen(results: dict[str, Any], answers: dict[str, list[Answer]]) -> s
     lines = [
         "# Benchmarks",
         "",
-        "How good, how fast and how far zhiyin is, beside whom. Every peer ran beside ours in the same run, on the same machine,",
-        "tuned on validation under one budget; the test data were looked at once. `./zhiyin bench NAME` runs one of them again,",
-        "`./zhiyin bench --table` writes these pages from `results/`.",
+        "How good, how fast and how far zhiyin is, beside whom. Every peer ran beside ours in the same run, on the",
+        "same machine, tuned on validation under one budget; the test data were looked at once. `./zhiyin bench NAME`",
+        "runs one of them again, `./zhiyin bench --table` writes these pages from `results/`.",
         "",
         f"**{sum(bool(each.is_met) for each in told)} of {len(told)} goals are met**; the missed ones are below.",
         "",
@@ -186,7 +188,13 @@ def first_screen(results: dict[str, Any], answers: dict[str, list[Answer]]) -> s
     ]
     lines += ["", "## All rows", "", "| benchmark | question | commit | rows |", "| --- | --- | --- | ---: |"]
     for name, result in results.items():
-        first = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").strip().partition("\n")[0].rstrip(".")
+        first = (
+            (importlib.import_module(f"benchmarks.{name}").__doc__ or "")
+            .strip()
+            .partition("\n\n")[0]
+            .replace("\n", " ")
+            .rstrip(".")
+        )
         lines.append(f"| [{name}](results/{name}.md) | {first} | {result['commit']} | {len(result['rows'])} |")
     return "\n".join([*lines, ""])
 

@@ -1,8 +1,9 @@
 """What pretrained text weights add to items that nobody has played, with all, a tenth and a hundredth of the events.
 
-LFM-cold (`benchmarks/quality/loaders.py`): 15 % of Last.fm-2K's artists leave training and are ranked among themselves, in three draws.
-An artist's text is its tags. `from scratch` reads them by words and tags of the catalogue; `ours` has beside that their vectors by MiniLM,
-run by our own encoder. Training sees a share of the events; the histories at the time of the list are whole, for both.
+LFM-cold (`benchmarks/quality/loaders.py`): 15 % of Last.fm-2K's artists leave training and are ranked among themselves,
+in three draws. An artist's text is its tags. `from scratch` reads them by words and tags of the catalogue; `ours` has
+beside that their vectors by MiniLM, run by our own encoder. Training sees a share of the events; the histories at the
+time of the list are whole, for both.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
 
 
 def rows(data_dir: Path) -> list[dict[str, Any]]:
-    """A row for each share of the events, contender and metric: mean over the draws and its 95 % interval. Finished trainings are kept."""
+    """A row for each share of the events, contender and metric: mean over the draws and its 95 % interval. Finished
+    trainings are kept."""
     splits = loaders.lfm_cold(data_dir)
     values: dict[tuple[str, str], list[dict[str, float]]] = {}
     for split in splits:
@@ -113,7 +115,8 @@ def minilm_vectors(tags: tuple[tuple[str, ...], ...]) -> np.ndarray:
 
 
 def item_table(tags: tuple[tuple[str, ...], ...], minilm: np.ndarray) -> Any:
-    """The artists as ItemTransform would give them: words of the tags, tags, and the embedding; no attributes, no media."""
+    """The artists as ItemTransform would give them: words of the tags, tags, and the embedding; no attributes, no
+    media."""
     from trainer.data import ItemTable
 
     count = len(tags)
@@ -154,7 +157,8 @@ def sampled(pairs: sp.csr_matrix, share: float, seed: int) -> sp.csr_matrix:
 
 
 def sequences(history: sp.csr_matrix, truth: sp.csr_matrix | None = None) -> Any:
-    """Sets of plays as the trainer takes them: everything to learn from, or a history and what is to be found after it."""
+    """Sets of plays as the trainer takes them: everything to learn from, or a history and what is to be found after
+    it."""
     from components.datasets.interactions import FIRST_EVENT, Interactions
 
     parts = [history] if truth is None else [history, truth]

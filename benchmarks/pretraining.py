@@ -1,7 +1,9 @@
-"""Few events: items that nobody has played, with encoders pretrained on the catalogue and without, from 100 %, 10 % and 1 % of the events.
+"""Few events: items that nobody has played, with encoders pretrained on the catalogue and without, from 100 %, 10 % and
+1 % of the events.
 
-Training events are drawn at random, a share of each seed's own; test users keep their whole history, so that the score is about what was
-learned and not about how little is known of a person. Reads the artifacts of a finished `./zhiyin demo`.
+Training events are drawn at random, a share of each seed's own; test users keep their whole history, so that the score
+is about what was learned and not about how little is known of a person. Reads the artifacts of a finished `./zhiyin
+demo`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ GOALS = [
 
 
 def run(data_dir: Path | None) -> list[dict[str, Any]]:
-    """Rows of `ours` (pretrained) and of the same model without, the difference seed by seed, and the error of the masked objective."""
+    """Rows of `ours` (pretrained) and of the same model without, the difference seed by seed, and the error of the
+    masked objective."""
     values: dict[tuple[str, str], list[float]] = {}
     errors: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
 """A new item and a withdrawal at 100,000 items, through a running server: seconds until the next answer shows it.
 
-Ours in the running server's memory; beside it what a server without that must do: load the whole version again. Cost: some 3 minutes.
+Ours in the running server's memory; beside it what a server without that must do: load the whole version again. Cost:
+some 3 minutes.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     .venv/bin/python -m benchmarks.service --url http://127.0.0.1:8080 --rate 100 --seconds 600
 
-The generator sends at set times whether or not answers have come (an open loop), so that a slow service cannot slow its own load down.
+The generator sends at set times whether or not answers have come (an open loop), so that a slow service cannot slow its
+own load down.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ class Generator:
 
 
 async def event_to_effect(url: str, items: list[str], times: int, token: str) -> dict[str, Any]:
-    """A like, then the next answer: how often it counted, and the milliseconds from the acknowledgement to that answer."""
+    """A like, then the next answer: how often it counted, and the milliseconds from the acknowledgement to that
+    answer."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     counted, milliseconds = 0, []
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:

@@ -1,8 +1,8 @@
 """Tags of items that training has not seen, told from their other content, beside how frequent each tag is.
 
-`demo`: the cold items of a finished `./zhiyin demo`, from sound, pictures, words and attributes. `LFM-cold`: the cold artists of Last.fm-2K
-from two audio embeddings; the text embedding is made of the tags, so it is left out. mAP is the mean over items of the average precision of
-their ranked tags. Cost on two cores: three minutes.
+`demo`: the cold items of a finished `./zhiyin demo`, from sound, pictures, words and attributes. `LFM-cold`: the cold
+artists of Last.fm-2K from two audio embeddings; the text embedding is made of the tags, so it is left out. mAP is the
+mean over items of the average precision of their ranked tags. Cost on two cores: three minutes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ GOALS: list[dict[str, Any]] = [
 
 
 def run(data_dir: Path | None) -> list[dict[str, Any]]:
-    """Rows of `ours` and of the frequency of tags. Raises SettingsError where no demo has run or the data is missing."""
+    """Rows of `ours` and of the frequency of tags. Raises SettingsError where no demo has run or the data is
+    missing."""
     from benchmarks.cold_demo import row
     from benchmarks.quality.bench import splits_of
 

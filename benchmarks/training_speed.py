@@ -1,8 +1,9 @@
-"""What encoders of the content cost to train: seconds and peak memory, with text weights from scratch, frozen and tuned.
+"""What encoders of the content cost to train: seconds and peak memory, with text weights from scratch, frozen and
+tuned.
 
-Reads the artifacts of finished runs (./zhiyin demo; ./zhiyin run --config configs/lastfm_2k.yaml). Each case has a process of its own. What
-is timed is the content's fit to the items' vectors from behaviour: two epochs on four fifths of the items, and on all of them as many as
-helped. `cpu seconds` says the same on a machine that has other work.
+Reads the artifacts of finished runs (./zhiyin demo; ./zhiyin run --config configs/lastfm_2k.yaml). Each case has a
+process of its own. What is timed is the content's fit to the items' vectors from behaviour: two epochs on four fifths
+of the items, and on all of them as many as helped. `cpu seconds` says the same on a machine that has other work.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def _in_own_process(case: str, way: str) -> dict[str, float]:
 
 
 def measure(case: str, way: str) -> dict[str, float]:
-    """Seconds to encode the items once, to fit the content, the process's peak memory, and the error on items held out, of
-    the linear map's."""
+    """Seconds to encode the items once, to fit the content, the process's peak memory, and the error on items held out,
+    of the linear map's."""
     from components.datasets.interactions import read_interactions
     from trainer.content.fit import fit_content
     from trainer.data import ItemTable, vocabulary_sizes

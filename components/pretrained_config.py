@@ -11,7 +11,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class SpectrogramConfig:
-    """Log-mel input of an audio model: log10(1 + 10000 x) of mel powers on Slaney's scale, as musicnn hears (Pons & Serra, 2019)."""
+    """Log-mel input of an audio model: log10(1 + 10000 x) of mel powers on Slaney's scale, as musicnn hears (Pons &
+    Serra, 2019)."""
 
     mels: int = 96  # mel bins
     fft_samples: int = 512  # the window's length too, at 16 kHz

@@ -1,4 +1,5 @@
-"""The reference of all settings, docs/settings.md, from the configuration's dataclasses and the comments of their fields.
+"""The reference of all settings, docs/settings.md, from the configuration's dataclasses and the comments of their
+fields.
 
 Write it anew with `python -m pipeline.settings_reference > docs/settings.md`.
 """
@@ -21,8 +22,9 @@ from pipeline.config import Config
 
 HEADER = """# Settings
 
-What a configuration, a YAML file as in `configs/`, may say. A setting that is left out has its default; an unknown one is an error that
-names the near miss. A dotted name is a path into the file: `retrieval.epochs` stands as `epochs:` below `retrieval:`.
+What a configuration, a YAML file as in `configs/`, may say. A setting that is left out has its default; an unknown one
+is an error that names the near miss. A dotted name is a path into the file: `retrieval.epochs` stands as `epochs:`
+below `retrieval:`.
 Written by `python -m pipeline.settings_reference` from the code.
 """
 REQUIRED = "required"
@@ -37,7 +39,8 @@ class Setting(NamedTuple):
 
 
 def sections(root: type = Config) -> Iterator[tuple[str, type, list[Setting]]]:
-    """(dotted name, dataclass, its settings) of each section, in the order of the fields; of nested ones each under its own name."""
+    """(dotted name, dataclass, its settings) of each section, in the order of the fields; of nested ones each under its
+    own name."""
     waiting: list[tuple[str, type]] = [("", root)]
     while waiting:
         prefix, kind = waiting.pop(0)

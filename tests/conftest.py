@@ -12,7 +12,8 @@ pytest_plugins = ["tests.clips", "tests.processor_seconds"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with tests of the whole line first, then those with slow ones: two workers then end at about the same time."""
+    """Files with tests of the whole line first, then those with slow ones: two workers then end at about the same
+    time."""
     rank: dict[object, int] = {}
     for item in items:
         own = 0 if item.get_closest_marker("e2e") else 1 if item.get_closest_marker("slow") else 2

@@ -1,7 +1,8 @@
-"""Measures tests in processor seconds, those of their child processes too, and picks the files that fit a budget of them.
+"""Measures tests in processor seconds, those of their child processes too, and picks the files that fit a budget of
+them.
 
-Wall time on a busy machine tells little. The record beside this file holds what each test file took when all tests were last
-measured on a quiet one (`./zhiyin test --record`), without its tests that are marked slow, e2e, browser or gpu.
+Wall time on a busy machine tells little. The record beside this file holds what each test file took when all tests were
+last measured on a quiet one (`./zhiyin test --record`), without its tests that are marked slow, e2e, browser or gpu.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Nearest neighbours: exact and ScaNN as we serve them, beside hnswlib and faiss, on the same vectors, one thread.
 
-Unit vectors in clusters, 64 dimensions; queries are sums of five items, as users are. Everybody answers batches of 100 queries, so that no
-library pays for Python. What is finished is kept in `.zhiyin/bench/ann`. Cost on two cores: 3 minutes for 100k, 20 for 1M.
+Unit vectors in clusters, 64 dimensions; queries are sums of five items, as users are. Everybody answers batches of 100
+queries, so that no library pays for Python. What is finished is kept in `.zhiyin/bench/ann`. Cost on two cores: 3
+minutes for 100k, 20 for 1M.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def ivf(vectors):
 
 
 def ivf_pq(vectors):
-    """Four-bit codes of two dimensions each, scanned with SIMD, the best ten times k scored exactly: faiss' nearest to ScaNN."""
+    """Four-bit codes of two dimensions each, scanned with SIMD, the best ten times k scored exactly: faiss' nearest to
+    ScaNN."""
     lists = math.isqrt(len(vectors))
     index = faiss.index_factory(
         vectors.shape[1], f"IVF{lists},PQ{vectors.shape[1] // 2}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT

@@ -1,8 +1,9 @@
 """Beside Gorse-in-one: the same events of MovieLens-100K by time, each asked through its own API on this machine.
 
-DIR holds `movielens-100k/` (`./zhiyin data movielens-100k --fetch --output DIR/movielens-100k`) and the program `gorse-in-one`, built from
-the Go module github.com/zhenghaoz/gorse v0.4.15 (`go build ./cmd/gorse-in-one` in its folder). Events before the test period are posted;
-each person with something new and liked in the test period is asked for ten films. About twenty minutes on two cores.
+DIR holds `movielens-100k/` (`./zhiyin data movielens-100k --fetch --output DIR/movielens-100k`) and the program
+`gorse-in-one`, built from the Go module github.com/zhenghaoz/gorse v0.4.15 (`go build ./cmd/gorse-in-one` in its
+folder). Events before the test period are posted; each person with something new and liked in the test period is asked
+for ten films. About twenty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ async def open_loop(system: System, users: Sequence[str], rate: int) -> dict[str
 
 
 def seconds_to_effect(system: System, client: httpx.Client, user: str) -> float:
-    """From the acknowledgement of a like of the first item to a list that is another; EFFECT_S where it stays as it was."""
+    """From the acknowledgement of a like of the first item to a list that is another; EFFECT_S where it stays as it
+    was."""
     before = system.ask(client, user)
     system.like(client, user, before[0])
     liked = time.monotonic()

@@ -1,4 +1,5 @@
-"""The two systems of the comparison as running processes: Gorse-in-one, and our service; each is given the same events."""
+"""The two systems of the comparison as running processes: Gorse-in-one, and our service; each is given the same
+events."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ class System:
 
 
 def gorse_of(program: Path):
-    """Starts Gorse-in-one with SQLite, posts the world, starts it again so that it trains at once, and waits for everybody's list."""
+    """Starts Gorse-in-one with SQLite, posts the world, starts it again so that it trains at once, and waits for
+    everybody's list."""
 
     @contextmanager
     def start(world: World, folder: Path) -> Iterator[tuple[System, dict[str, float]]]:
@@ -75,7 +77,8 @@ def gorse_of(program: Path):
 
 @contextmanager
 def ours(world: World, folder: Path) -> Iterator[tuple[System, dict[str, float]]]:
-    """Runs the pipeline on the same events, starts the service, and posts a part of the events anew to see how fast they are taken."""
+    """Runs the pipeline on the same events, starts the service, and posts a part of the events anew to see how fast
+    they are taken."""
     folder = folder / "ours"
     folder.mkdir()
     config = _our_config(world, folder)
@@ -157,10 +160,15 @@ def _post_to_gorse(client: httpx.Client, world: World) -> float:
 def _post_to_ours(client: httpx.Client, world: World) -> float:
     """New events of people and items of their own, so that what the service knows of the world stays as it is."""
     events = [
-        {"user_id": f"load-{event['user_id']}", "item_id": event["item_id"], "event": "rating", "value": float(event["value"]),
-         "timestamp": int(event["timestamp"])}
+        {
+            "user_id": f"load-{event['user_id']}",
+            "item_id": event["item_id"],
+            "event": "rating",
+            "value": float(event["value"]),
+            "timestamp": int(event["timestamp"]),
+        }
         for event in world.before[:20_000]
-    ]  # fmt: skip
+    ]
     started = time.monotonic()
     for start in range(0, len(events), AT_ONCE):
         client.post("/v1/events", json={"events": events[start : start + AT_ONCE]}).raise_for_status()

@@ -29,7 +29,8 @@ GOALS: list[dict[str, Any]] = [
 
 
 def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The rows of some cases, or of all, with all contenders; finished parts of an earlier run are taken from `.zhiyin/bench/quality`."""
+    """The rows of some cases, or of all, with all contenders; finished parts of an earlier run are taken from
+    `.zhiyin/bench/quality`."""
     from benchmarks.quality.bench import run_cases
 
     return run_cases(data_dir, cases)

@@ -1,7 +1,7 @@
 """Runs every contender on every case: settings chosen on validation, the test touched once, finished parts kept.
 
-The budget is equal: every contender, ours included, tries at most `TRIALS` settings and spends at most `budget_s` processor seconds on
-them; a setting is not started once they are spent. A neural peer's fit stops there too.
+The budget is equal: every contender, ours included, tries at most `TRIALS` settings and spends at most `budget_s`
+processor seconds on them; a setting is not started once they are spent. A neural peer's fit stops there too.
 
 V users that have something to find.
 """
@@ -112,7 +112,8 @@ def run_contender(per_split: Sequence[tuple[Split, Contender]]) -> Outcome:
     spread = {name: float(np.std(means)) for name, means in run_means.items()}
     first, name = next(iter(values)), per_split[0][1].name
     print(
-        f"{per_split[0][0].case}: {name}: {first} {values[first].mean():.4f}, {costs[-1]['cpu_seconds']:.1f} s, {chosen}",
+        f"{per_split[0][0].case}: {name}: {first} {values[first].mean():.4f}, "
+        f"{costs[-1]['cpu_seconds']:.1f} s, {chosen}",
         flush=True,
     )
     return Outcome(
@@ -126,7 +127,8 @@ def run_contender(per_split: Sequence[tuple[Split, Contender]]) -> Outcome:
 
 
 def choose(split: Split, contender: Contender) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The settings with the best first metric on validation, the first of equals, with what that run found; and its `trace` [L, 3].
+    """The settings with the best first metric on validation, the first of equals, with what that run found; and its
+    `trace` [L, 3].
 
     Where there is nothing to choose nothing is tried, and the trace is empty, but in the timed cases.
     """
@@ -142,7 +144,8 @@ def choose(split: Split, contender: Contender) -> tuple[dict[str, Any], dict[str
 
 
 def _tried(split: Split, contender: Contender) -> list[tuple[float, Settings, np.ndarray]]:
-    """Of each setting until the budget is spent: the quality, what the run found, and its trace, one point at the end where it has none."""
+    """Of each setting until the budget is spent: the quality, what the run found, and its trace, one point at the end
+    where it has none."""
     outcomes: list[tuple[float, Settings, np.ndarray]] = []
     started, budget = _cpu_s(), budget_s(split.case)
     for settings in contender.trials():
@@ -168,7 +171,8 @@ def _test(
 def per_user(split: Split, stage: Stage, scores: np.ndarray) -> dict[str, np.ndarray]:
     """The case's metrics, float [V] each.
 
-    `accuracy@K` is the share of all pairs that are found, so a user weighs as much as they have pairs: the mean over users is that share.
+    `accuracy@K` is the share of all pairs that are found, so a user weighs as much as they have pairs: the mean over
+    users is that share.
     """
     result = metrics.evaluate(lambda rows: scores[rows], stage.truth, stage.hidden, (split.cutoff,), stage.candidates)
     values = dict(result.values)

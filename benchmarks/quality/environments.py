@@ -1,8 +1,8 @@
 """Peers that need libraries of their own: each in an environment made from pinned requirements, never in the product's.
 
-A worker is `python workers/NAME.py FOLDER`: it reads `train.npz`, `history.npz`, and where the stage has them `times.npz` and `watch.npz`
-(scipy CSR [U, N]), and `settings.json`; it writes `scores.npy` (float32 [U, N]) and `report.json` (parameters, peak_mb, and where there
-are some the found settings and a trace).
+A worker is `python workers/NAME.py FOLDER`: it reads `train.npz`, `history.npz`, and where the stage has them
+`times.npz` and `watch.npz` (scipy CSR [U, N]), and `settings.json`; it writes `scores.npy` (float32 [U, N]) and
+`report.json` (parameters, peak_mb, and where there are some the found settings and a trace).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The public protocols, each from the files that the user brings. What each hides and measures is in its function's docstring."""
+"""The public protocols, each from the files that the user brings. What each hides and measures is in its function's
+docstring."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ WHAT_TO_GET = (
 
 
 def ml1m_u(data_dir: Path) -> list[Split]:
-    """ML1M-U: the graph recommenders' split of MovieLens-1M; train is hidden; validation is a tenth of each user's train."""
+    """ML1M-U: the graph recommenders' split of MovieLens-1M; train is hidden; validation is a tenth of each user's
+    train."""
     train_pairs, test_pairs = (_read_lines(data_dir / "ml1m" / f"{name}.txt") for name in ("train", "test"))
     shape = tuple(1 + max(part[axis].max() for part in (train_pairs, test_pairs)) for axis in (0, 1))
     train, truth = (matrix(*pairs, shape) for pairs in (train_pairs, test_pairs))
@@ -32,7 +34,8 @@ def ml1m_u(data_dir: Path) -> list[Split]:
 
 
 def lfm(data_dir: Path) -> list[Split]:
-    """LFM: Last.fm-2K in its own split; train alone is hidden, in validation and in the test; content is the artists' embeddings."""
+    """LFM: Last.fm-2K in its own split; train alone is hidden, in validation and in the test; content is the artists'
+    embeddings."""
     users, items, parts, content, tags = _read_lastfm(data_dir)
     shape = (users.max() + 1, items.max() + 1)
     train, valid, test = (
@@ -44,7 +47,8 @@ def lfm(data_dir: Path) -> list[Split]:
 
 
 def lfm_cold(data_dir: Path) -> list[Split]:
-    """LFM-cold: 15 % of the artists leave training; they alone are ranked, for users with a warm train artist; three draws.
+    """LFM-cold: 15 % of the artists leave training; they alone are ranked, for users with a warm train artist; three
+    draws.
 
     For validation, 15 % of the warm artists leave training in the same way.
     """
@@ -55,7 +59,8 @@ def lfm_cold(data_dir: Path) -> list[Split]:
 
 
 def ml100k_r(data_dir: Path) -> list[Split]:
-    """ML100K-R: each user's ratings at random 8:1:1, all of them positive; train hidden in validation, train and valid in the test."""
+    """ML100K-R: each user's ratings at random 8:1:1, all of them positive; train hidden in validation, train and valid
+    in the test."""
     users, items, _, _, shape = read_movielens(data_dir)
     ranks, counts = random_ranks(users, seed=0), np.bincount(users)[users]
     tenth = counts // 10
@@ -82,7 +87,8 @@ def ml100k_s(data_dir: Path) -> list[Split]:
 
 
 def ml100k_t(data_dir: Path) -> list[Split]:
-    """ML100K-T: the last rating of each user is the test, the one before validation, by time; what came earlier is hidden.
+    """ML100K-T: the last rating of each user is the test, the one before validation, by time; what came earlier is
+    hidden.
 
     The test's history holds the validation rating, but nobody fits on it: those who stop early need it for that.
     """
@@ -105,7 +111,8 @@ def ml100k_t(data_dir: Path) -> list[Split]:
 
 
 def tfrs_a(data_dir: Path) -> list[Split]:
-    """TFRS-A: ratings at random 80:20; the share of test ratings whose film is in the user's top 100; nothing is hidden."""
+    """TFRS-A: ratings at random 80:20; the share of test ratings whose film is in the user's top 100; nothing is
+    hidden."""
     return [_tfrs("TFRS-A", data_dir, hide_seen=False)]
 
 
@@ -189,7 +196,8 @@ def _read_lines(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_lastfm(data_dir: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray], Tags]:
-    """User numbers, item numbers (the lines of artists.csv), parts, content by name and tags in the order of the items."""
+    """User numbers, item numbers (the lines of artists.csv), parts, content by name and tags in the order of the
+    items."""
     folder = data_dir / "lastfm2k"
     artists, pairs = _read_csv(folder / "artists.csv"), _read_csv(folder / "interactions.csv")
     item_of = {artist["item_id"]: number for number, artist in enumerate(artists)}

@@ -64,7 +64,8 @@ class Contender:
 
 
 def budget_s(case: str) -> float:
-    """Processor seconds that a contender may spend on validation: no setting is started after them, and `stops_early` ends there."""
+    """Processor seconds that a contender may spend on validation: no setting is started after them, and `stops_early`
+    ends there."""
     return BUDGET_S.get(case, BUDGET_ELSEWHERE_S)
 
 
@@ -153,8 +154,8 @@ CONTENT_GRID = {"centred": (False, True), "neighbours": (20, 50, 100, 200, 0)}
 def score_content_knn(content: np.ndarray, stage: Stage, settings: Settings, seed: int) -> Scored:
     """Items whose content is like that of the history: the sum of the cosines.
 
-    content: float [N, D]. centred: the mean content is taken away first. neighbours: of each ranked item, only so many of its most
-    similar train items count, 0 = all of them.
+    content: float [N, D]. centred: the mean content is taken away first. neighbours: of each ranked item, only so many
+    of its most similar train items count, 0 = all of them.
     """
     vectors = _unit(content - content.mean(0) if settings["centred"] else content)
     similarity = vectors @ vectors.T  # [history item, ranked item]

@@ -1,4 +1,5 @@
-"""The neural peers, as RecBole and RecTools have them: an equal budget of processor seconds, stopped where validation says."""
+"""The neural peers, as RecBole and RecTools have them: an equal budget of processor seconds, stopped where validation
+says."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ LIBRARIES = {"neural": ("RecBole", "recbole"), "sequential": ("RecTools", r"rect
 
 
 def neural_peers(split: Split) -> list[Contender]:
-    """Those that read a history in its order where the protocol has one, else a set; the tutorial's case has its own peer."""
+    """Those that read a history in its order where the protocol has one, else a set; the tutorial's case has its own
+    peer."""
     if split.case.startswith("TFRS-A"):
         return []
     models = GENERAL if split.test.times_s is None else SEQUENTIAL
@@ -61,7 +63,8 @@ def neural_peers(split: Split) -> list[Contender]:
 def score_neural(
     environment: str, name: str, metric: str, budget: float, stage: Stage, settings: Mapping[str, Any], seed: int
 ) -> Scored:
-    """One fit. Where the stage has pairs to watch, they say when to stop; else the settings hold the epochs that validation found.
+    """One fit. Where the stage has pairs to watch, they say when to stop; else the settings hold the epochs that
+    validation found.
 
     budget: processor seconds, where the settings have no `budget_s`.
     """

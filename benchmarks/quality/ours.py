@@ -1,4 +1,5 @@
-"""Ours as a contender: the trainer that `zhiyin run` calls, on the pairs of a stage. Only the reading of tables is left out.
+"""Ours as a contender: the trainer that `zhiyin run` calls, on the pairs of a stage. Only the reading of tables is left
+out.
 
 U users, N items, D embedding_dim.
 """
@@ -43,7 +44,8 @@ def train_on(
     traced_metric: str = "",
     ratings: sp.csr_matrix | None = None,
 ) -> Trained:
-    """Train as `zhiyin run` does. settings: of RetrievalConfig, and `history_length`, by default that of the longest history.
+    """Train as `zhiyin run` does. settings: of RetrievalConfig, and `history_length`, by default that of the longest
+    history.
 
     traced_metric: where not empty, and the stage has pairs to watch, the trace tells this metric of each epoch.
     ratings: [U, N], what was thought of each pair, for the loss that predicts it.
@@ -75,7 +77,8 @@ def train_on(
     nothing = sequences(stage.train[:0], None)
     watched = nothing if stage.watch is None else _with_rows(sequences(stage.train, stage.times_s, stage.watch), users)
     looks = [EpochTrace(traced_metric, watched, table, begun)] if traced_metric and len(watched) else []
-    # With content, how far it counts beside behaviour is chosen on `watch`; epochs are among the settings, so nothing stops early.
+    # With content, how far it counts beside behaviour is chosen on `watch`; epochs are among the settings, so
+    # nothing stops early.
     train(model, pairs, watched if content else nothing, table, callbacks=looks)
     return Trained(model, table, users, looks[0].points if looks else ())
 
@@ -94,7 +97,8 @@ def score(
     seed: int,
     ratings: sp.csr_matrix | None = None,
 ):
-    """A contender's score: train on the stage, then the dot product of each user's and each item's vector, as the index has it.
+    """A contender's score: train on the stage, then the dot product of each user's and each item's vector, as the index
+    has it.
 
     traced_metric, ratings: as `train_on` has them.
     """
@@ -141,7 +145,8 @@ def sequences(
     request_s: np.ndarray | None = None,
     ratings: sp.csr_matrix | None = None,
 ):
-    """Each user's pairs, oldest first where there are times, as history. sought: what follows it, as the eval split has it.
+    """Each user's pairs, oldest first where there are times, as history. sought: what follows it, as the eval split has
+    it.
 
     request_s: when each user asks, seconds; the history's age counts from then on. ratings: the values of the pairs.
     """
@@ -200,24 +205,26 @@ CASES: dict[str, dict[str, tuple[Any, ...]]] = {
         "batch_size": (512,), "epochs": (10,), "learning_rate": (0.01,),
     },
     "ML100K-R": {
-        "embedding_dim": (258,), "num_submodels": (2,), "score_exponent": (2.0, 3.0), "user_weight_exponent": (0.0, 0.5),
-        "history_dropout": (0.5, 0.7), "batch_size": (128,), "epochs": (10,), "learning_rate": (0.003, 0.005),
+        "embedding_dim": (258,), "num_submodels": (2,), "score_exponent": (2.0, 3.0),
+        "user_weight_exponent": (0.0, 0.5), "history_dropout": (0.5, 0.7), "batch_size": (128,),
+        "epochs": (10,), "learning_rate": (0.003, 0.005),
     },
     "TFRS-A": {
         "embedding_dim": (66, 98), "num_submodels": (2,), "score_exponent": (2.0, 3.0), "user_weight_exponent": (0.5,),
         "history_dropout": (0.6, 0.8), "batch_size": (128,), "epochs": (10,), "learning_rate": (0.003, 0.005),
     },
     "TFRS-A-hidden": {
-        "embedding_dim": (194, 258), "num_submodels": (2,), "score_exponent": (1.5, 2.0), "user_weight_exponent": (0.5,),
-        "history_dropout": (0.5, 0.65), "batch_size": (128,), "epochs": (10,), "learning_rate": (0.004, 0.006),
+        "embedding_dim": (194, 258), "num_submodels": (2,), "score_exponent": (1.5, 2.0),
+        "user_weight_exponent": (0.5,), "history_dropout": (0.5, 0.65), "batch_size": (128,),
+        "epochs": (10,), "learning_rate": (0.004, 0.006),
     },
     "ML100K-T": {
-        "user_tower": ("both",), "loss": ("full_softmax",), "embedding_dim": (64,), "history_length": (100,), "dropout": (0.2,),
-        "item_scale": (False,), "batch_size": (64,), "epochs": (20,), "learning_rate": (0.002,),
+        "user_tower": ("both",), "loss": ("full_softmax",), "embedding_dim": (64,), "history_length": (100,),
+        "dropout": (0.2,), "item_scale": (False,), "batch_size": (64,), "epochs": (20,), "learning_rate": (0.002,),
     },
     "LFM": {
-        "embedding_dim": (258,), "num_submodels": (2,), "history_dropout": (0.5,), "batch_size": (128,), "epochs": (6, 10),
-        "learning_rate": (0.01,), "content_epochs": (0,),
+        "embedding_dim": (258,), "num_submodels": (2,), "history_dropout": (0.5,), "batch_size": (128,),
+        "epochs": (6, 10), "learning_rate": (0.01,), "content_epochs": (0,),
     },
 }  # fmt: skip
 CASES |= {"ML100K-S": CASES["ML100K-R"], "LFM-cold": CASES["LFM"]}

@@ -1,4 +1,5 @@
-"""How many processor seconds of training each contender needs to be as good on validation as the best of the linear peers."""
+"""How many processor seconds of training each contender needs to be as good on validation as the best of the linear
+peers."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ METRIC = "cpu_seconds_to_best_linear"
 def rows(case: str, outcomes: Mapping[str, Any]) -> list[dict[str, Any]]:
     """outcomes: contender -> `bench.Outcome` with traces. The value is None where a contender never gets there.
 
-    The seconds of a contender that looks at validation on its way are those of training until the look; of another, its whole fit.
+    The seconds of a contender that looks at validation on its way are those of training until the look; of another, its
+    whole fit.
     """
     traces = {name: outcome.traces[0] for name, outcome in outcomes.items()}
     bounds = {name: trace[:, 2].max() for name, trace in traces.items() if name.startswith(LINEAR)}

@@ -1,4 +1,5 @@
-"""The model of the TFRS retrieval tutorial: a vector for each user and each film, softmax over the films of the batch, Adagrad.
+"""The model of the TFRS retrieval tutorial: a vector for each user and each film, softmax over the films of the batch,
+Adagrad.
 
 U users, N items.
 """

@@ -1,4 +1,5 @@
-"""The ranker beside its peers, what diversity and exploration do to the lists, and whether explanations name what is true.
+"""The ranker beside its peers, what diversity and exploration do to the lists, and whether explanations name what is
+true.
 
 Reads the artifacts of finished runs: `./zhiyin demo`, and `./zhiyin data movielens-100k` with `./zhiyin run --config
 configs/movielens_100k.yaml`. About a quarter of an hour of one core; cases can be run alone.

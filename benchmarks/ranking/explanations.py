@@ -1,8 +1,9 @@
 """Whether the reasons that `explain` gives name what is true, in the demo world, which knows why people choose.
 
-The true reason of an answer is the trait that adds most to the person's affinity for the item. An interaction shares it where its item lies
-on the same side of the mean as the recommended one, by half a standard deviation or more. Reasons are the three interactions with the
-largest parts; beside them three drawn from the same history, which is of the person's taste too, and three of the whole catalogue.
+The true reason of an answer is the trait that adds most to the person's affinity for the item. An interaction shares it
+where its item lies on the same side of the mean as the recommended one, by half a standard deviation or more. Reasons
+are the three interactions with the largest parts; beside them three drawn from the same history, which is of the
+person's taste too, and three of the whole catalogue.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ OURS, RANDOM, ANY = "ours", "random interactions", "random items"
 
 
 def report(case: str, config_path: Path) -> list[dict[str, Any]]:
-    """Shares of the first items of 200 people's pages: the trait is shared by a reason, and is among the three that the reasons name."""
+    """Shares of the first items of 200 people's pages: the trait is shared by a reason, and is among the three that the
+    reasons name."""
     config = configuration.localised(configuration.load(config_path))
     model, truth = CurrentModel(config), load_truth(Path(config.ground_truth))
     everyone = model.ids("user")
@@ -55,7 +57,8 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
 
 
 def names_it(trait: int, item: np.ndarray, reasons: np.ndarray, parts: np.ndarray) -> tuple[float, float]:
-    """Whether a reason shares the trait; whether the trait is among the three on which the reasons, by their parts, are most like the item.
+    """Whether a reason shares the trait; whether the trait is among the three on which the reasons, by their parts, are
+    most like the item.
 
     item: float [T] traits. reasons: float [R, T]. parts: float [R]. Returns 0 or 1, twice.
     """

@@ -1,4 +1,5 @@
-"""What diversity and exploration do to the lists: who is shown, how often, and what it costs. Through the answer as it is served.
+"""What diversity and exploration do to the lists: who is shown, how often, and what it costs. Through the answer as it
+is served.
 
 The answer is built from what was known before the test split, and asked by everybody in it. N items, U people.
 """
@@ -32,8 +33,9 @@ USERS_AT_ONCE = 256
 def report(case: str, config_path: Path) -> list[dict[str, Any]]:
     """Rows of each diversity and share of exploration.
 
-    `gini` of how often each item is shown (0 = all alike), `coverage`, the share of items shown at all, `share of new items` in the lists,
-    those that nobody has played in the train split, `likeness`, the mean cosine of two items of a list, and NDCG@10 over the people.
+    `gini` of how often each item is shown (0 = all alike), `coverage`, the share of items shown at all, `share of new
+    items` in the lists, those that nobody has played in the train split, `likeness`, the mean cosine of two items of a
+    list, and NDCG@10 over the people.
     """
     config = configuration.localised(configuration.load(config_path))
     artifacts = config.work_path / "artifacts"

@@ -1,7 +1,8 @@
 """DeepFM, what it grows from, and the order of retrieval on the same ranking examples of a finished run.
 
-All are trained on its train split, stopped and calibrated on its eval split. Probabilities are judged on the examples of the test split,
-the order on the whole of retrieval's list at the time of each of them. R examples, Q queries, O objectives.
+All are trained on its train split, stopped and calibrated on its eval split. Probabilities are judged on the examples
+of the test split, the order on the whole of retrieval's list at the time of each of them. R examples, Q queries, O
+objectives.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class Examples:
 
 
 def compare(case: str, config_path: Path) -> list[dict[str, Any]]:
-    """Rows of every contender, each metric with its 95 % interval over the people of the test split, averaged over the seeds."""
+    """Rows of every contender, each metric with its 95 % interval over the people of the test split, averaged over the
+    seeds."""
     config = configuration.localised(configuration.load(config_path))
     artifacts, data = config.work_path / "artifacts", config.data
     examples = newest(artifacts / "RankingExamples" / "examples")
@@ -161,7 +163,8 @@ def ndcg_of_queries(scores: np.ndarray, examples: Examples, gate: int) -> np.nda
 def over_people(
     statistic: Callable[[np.ndarray], float], people: np.ndarray, resamples: int = RESAMPLES
 ) -> tuple[float, tuple[float, float]]:
-    """A statistic of chosen rows (int [S]), of all of them, and its 95 % interval where people are drawn anew with all of their rows."""
+    """A statistic of chosen rows (int [S]), of all of them, and its 95 % interval where people are drawn anew with all
+    of their rows."""
     generator = np.random.default_rng(0)
     _, codes = np.unique(people, return_inverse=True)
     rows_of = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])

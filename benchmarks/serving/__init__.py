@@ -1,7 +1,8 @@
-"""The whole answer under load: candidates, rules, ranker, diversity, 20 items, by gRPC at fixed rates, by catalogue size and index.
+"""The whole answer under load: candidates, rules, ranker, diversity, 20 items, by gRPC at fixed rates, by catalogue
+size and index.
 
-The towers and the ranker are those of the demo; the catalogue is made to size. Cost on two cores: about 12 minutes, most of it
-for a million items. Run it on a quiet machine: it measures milliseconds.
+The towers and the ranker are those of the demo; the catalogue is made to size. Cost on two cores: about 12 minutes,
+most of it for a million items. Run it on a quiet machine: it measures milliseconds.
 """
 
 from __future__ import annotations

@@ -67,7 +67,8 @@ def under_load(address: str, requests: Path, rate: float, seconds: float = SECON
 
 
 def _best(rows: list[Row]) -> list[Row]:
-    """As contender `ours` the index that is the default for the size: exact below a few thousand items, else ScaNN; and the growth."""
+    """As contender `ours` the index that is the default for the size: exact below a few thousand items, else ScaNN; and
+    the growth."""
     chosen = [
         {**row, "contender": "ours"}
         for row in rows
@@ -100,7 +101,8 @@ def _push(base: Path) -> None:
 
 
 def _difference(version: Path) -> float:
-    """Largest difference of scores by gRPC, REST and in this process from those recorded at export; raises where ids differ."""
+    """Largest difference of scores by gRPC, REST and in this process from those recorded at export; raises where ids
+    differ."""
     loaded = saved_model.load(str(version))
     replay.compare(str(version), replay.in_process(loaded.signatures))
     validate({MODEL: str(version)})

@@ -1,8 +1,9 @@
-"""An open-loop load on a model server, in a process of its own: requests leave on schedule whatever became of the earlier ones.
+"""An open-loop load on a model server, in a process of its own: requests leave on schedule whatever became of the
+earlier ones.
 
-A latency counts from the moment at which its request was due, so that a server that falls behind is seen to (coordinated omission).
-`python -m benchmarks.serving.load HOST:PORT MODEL REQUESTS RATE SECONDS` prints one JSON object; REQUESTS is a file of PredictRequests,
-each after its length in four bytes.
+A latency counts from the moment at which its request was due, so that a server that falls behind is seen to
+(coordinated omission). `python -m benchmarks.serving.load HOST:PORT MODEL REQUESTS RATE SECONDS` prints one JSON
+object; REQUESTS is a file of PredictRequests, each after its length in four bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""`python -m benchmarks.serving.make FOLDER ITEMS KIND REPORT`: a served model of that size, from the demo's towers and ranker."""
+"""`python -m benchmarks.serving.make FOLDER ITEMS KIND REPORT`: a served model of that size, from the demo's towers and
+ranker."""
 
 from __future__ import annotations
 

@@ -269,8 +269,8 @@ def _columns_of(
     unknown = sorted(set(item_ids) - row_of_item.keys())
     if unknown:
         raise ValueError(
-            f"{len(unknown)} items of the interactions of {example['user_id'].bytes_list.value[0].decode()!r} are not in "
-            f"the catalogue, {unknown[0].decode()!r} for one: are these artifacts of one run?"
+            f"{len(unknown)} items of the interactions of {example['user_id'].bytes_list.value[0].decode()!r} are not "
+            f"in the catalogue, {unknown[0].decode()!r} for one: are these artifacts of one run?"
         )
     return {
         "items": [row_of_item[item_id] for item_id in item_ids],

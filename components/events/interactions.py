@@ -1,4 +1,5 @@
-"""A user's events become interactions by the rules of their kinds. Standard library only, so that every room may use it."""
+"""A user's events become interactions by the rules of their kinds. Standard library only, so that every room may use
+it."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         count = sum(_remove(path) for path in removed)
     print(f"purge: {count:,} files and folders removed from {config.work_path}; the newest versions stay.")
     print(
-        "The tables that the configuration names are yours: they are not touched, and the store does not take those people over again."
+        "The tables that the configuration names are yours: they are not touched, "
+        "and the store does not take those people over again."
     )
     return 0
 

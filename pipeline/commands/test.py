@@ -21,7 +21,8 @@ QUICK_LEAVES_OUT = (
     "left out: tests marked slow (trainings to the end, processes of their own, loads of whole served models), "
     "e2e (the line from tables to a server), browser, gpu, and the files that take most; ./zhiyin test runs them"
 )
-# Two workers share two cores: with a thread for each core in each worker, TensorFlow's threads would wait for one another.
+# Two workers share two cores: with a thread for each core in each worker, TensorFlow's threads would wait for one
+# another.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
 
 

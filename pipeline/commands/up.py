@@ -25,7 +25,8 @@ MODEL_SERVER, GATEWAY = "model server", "gateway"
 
 
 def add_parser(commands: Commands) -> None:
-    """`up [--config FILE] [--host H] [--port P] [--store URL] [--model-server HOST:PORT] [--tls-cert F --tls-key F]`."""
+    """`up [--config FILE] [--host H] [--port P] [--store URL] [--model-server HOST:PORT] [--tls-cert F --tls-key
+    F]`."""
     command = add_command(
         commands,
         "up",

@@ -1,7 +1,8 @@
-"""Updates of a served catalogue between two builds: items added and withdrawn, kept in the served version and sent to servers.
+"""Updates of a served catalogue between two builds: items added and withdrawn, kept in the served version and sent to
+servers.
 
-They lie among the version's warm-up requests, as calls of `add_items` and `withdraw_items`: TensorFlow Serving runs those
-before a version becomes available, so any server that loads it, or starts again, knows them.
+They lie among the version's warm-up requests, as calls of `add_items` and `withdraw_items`: TensorFlow Serving runs
+those before a version becomes available, so any server that loads it, or starts again, knows them.
 """
 
 from __future__ import annotations

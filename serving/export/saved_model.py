@@ -72,7 +72,8 @@ def load(path: str):
             import scann  # noqa: F401 (registers its ops)
         except ImportError as error:
             raise MissingPackageError(
-                f"{path} needs the package scann, which cannot be imported ({error}): install scann==1.3.2 or load the exact export"
+                f"{path} needs the package scann, which cannot be imported ({error}): "
+                "install scann==1.3.2 or load the exact export"
             ) from error
     return tf.saved_model.load(path)
 

@@ -1,6 +1,7 @@
 """From a request to a list: the person's events, the model, and what stands in where one of them is away.
 
-The chain: the model; the person's last good list; the popular items; the latest. Each step down is marked in the answer, with the cause.
+The chain: the model; the person's last good list; the popular items; the latest. Each step down is marked in the
+answer, with the cause.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ def raw_features(item_id: str, fields: Mapping[str, Any], media: MediaArrays | N
 def encode_inputs(
     specs: Mapping[str, messages.TensorSpec], items: Sequence[Mapping[str, Any]]
 ) -> dict[str, np.ndarray]:
-    """The inputs of `encode_item` for a batch of `raw_features`; what is absent is "", NaN or -1, as the signature documents.
+    """The inputs of `encode_item` for a batch of `raw_features`; what is absent is "", NaN or -1, as the signature
+    documents.
 
     Raises ValueError for an input of a type that items do not have.
     """

@@ -1,4 +1,5 @@
-"""Which variant of an experiment a person is in: a keyed hash, so that every gateway says the same without asking anybody."""
+"""Which variant of an experiment a person is in: a keyed hash, so that every gateway says the same without asking
+anybody."""
 
 from __future__ import annotations
 

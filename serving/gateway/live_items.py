@@ -1,7 +1,8 @@
 """Items that come and go while models are served: every model server is told, and told again after a restart or a swap.
 
-The store holds each item's newest state under a growing number. For each server the gateway remembers the version it told and the number
-up to which it told it; a new version, or a lost connection, begins again at 0. Vectors are made by the version that is to hold them.
+The store holds each item's newest state under a growing number. For each server the gateway remembers the version it
+told and the number up to which it told it; a new version, or a lost connection, begins again at 0. Vectors are made by
+the version that is to hold them.
 """
 
 from __future__ import annotations
@@ -48,14 +49,16 @@ class LiveItems:
     def __init__(
         self, store: Store, catalog: Catalog, clients: Sequence[ModelClient], roots: MediaRoots, poll_s: float
     ):
-        """roots: from where media may be read. poll_s: how often versions, and what other gateways wrote, are looked for."""
+        """roots: from where media may be read. poll_s: how often versions, and what other gateways wrote, are looked
+        for."""
         self._store, self._catalog, self._roots, self._poll_s = store, catalog, roots, poll_s
         self._servers = [_Server(client) for client in clients]
         self._decoder, self._decoding = Decoder(), threading.Lock()
         self._media: OrderedDict[tuple[str, int], MediaArrays | None] = OrderedDict()
 
     async def tell(self, item_ids: Sequence[str], within_s: float) -> dict[str, str]:
-        """Tell every server what the store holds now. Returns for those of the items that a server does not show yet: why.
+        """Tell every server what the store holds now. Returns for those of the items that a server does not show yet:
+        why.
 
         within_s: after which the telling goes on without the caller.
         """

@@ -1,4 +1,5 @@
-"""Log lines as JSON objects on stderr. No line holds an id of a person or an item: requests are named by their route and request id."""
+"""Log lines as JSON objects on stderr. No line holds an id of a person or an item: requests are named by their route
+and request id."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Messages of TF Serving's gRPC interface, built from descriptors: the published stubs import TensorFlow, a gateway must not.
+"""Messages of TF Serving's gRPC interface, built from descriptors: the published stubs import TensorFlow, a gateway
+must not.
 
-Only the fields that the gateway reads or writes are declared; protocol buffers skip the others. Field numbers are those of the published
-`tensorflow/core/framework` and `tensorflow_serving/apis` definitions, so both sides agree on the wire.
+Only the fields that the gateway reads or writes are declared; protocol buffers skip the others. Field numbers are those
+of the published `tensorflow/core/framework` and `tensorflow_serving/apis` definitions, so both sides agree on the wire.
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ _TOMBSTONE_KEY = "tombstone_key"  # in the store's settings
 class Pseudonyms:
     """Maps ids of people as applications say them to the ids under which everything is kept.
 
-    An id is HMAC-SHA256 under the operator's key; after a rotation, HMAC under the new key of what it was before, since the original is
-    known to nobody: the key file holds all keys, the oldest first, and whoever lacks one of them finds nobody.
+    An id is HMAC-SHA256 under the operator's key; after a rotation, HMAC under the new key of what it was before, since
+    the original is known to nobody: the key file holds all keys, the oldest first, and whoever lacks one of them finds
+    nobody.
     """
 
     def __init__(self, keys: Sequence[bytes] = ()) -> None:

@@ -1,8 +1,9 @@
 """How an experiment stands: rates per person with intervals, the difference to the first variant, a check of the split.
 
-A person's successes and lists go together, so intervals are those of a ratio of means over people (delta method: Deng, Knoblich and Lu,
-2018, "Applying the delta method in metric analytics"). The always-valid interval is the mixture sequential probability ratio test's
-(Johari, Koomen, Pekelis and Walsh, 2017, "Peeking at A/B tests"): it holds at every look at once, so looking early does no harm.
+A person's successes and lists go together, so intervals are those of a ratio of means over people (delta method: Deng,
+Knoblich and Lu, 2018, "Applying the delta method in metric analytics"). The always-valid interval is the mixture
+sequential probability ratio test's (Johari, Koomen, Pekelis and Walsh, 2017, "Peeking at A/B tests"): it holds at every
+look at once, so looking early does no harm.
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ def read_out(
 ) -> Readout:
     """Rates, differences and the check of the split.
 
-    shares: each variant's configured share, the first one stands for what was before. people: float [num_people, 2] for each variant,
-    (successes, lists) of each person with a list. effect_scale: standard deviation of the normal mixture, about as large as the
-    differences in rate that are looked for.
+    shares: each variant's configured share, the first one stands for what was before. people: float [num_people, 2] for
+    each variant, (successes, lists) of each person with a list. effect_scale: standard deviation of the normal mixture,
+    about as large as the differences in rate that are looked for.
     """
     numbers = {variant: np.asarray(people.get(variant, ()), float).reshape(-1, 2) for variant in shares}
     rates = {variant: _rate(rows) for variant, rows in numbers.items()}
@@ -98,7 +99,8 @@ def read_out(
 
 
 def check_split(people: Sequence[int], shares: Sequence[float]) -> Split:
-    """Chi-squared test of the numbers of people against the configured shares; variants without a share must be empty."""
+    """Chi-squared test of the numbers of people against the configured shares; variants without a share must be
+    empty."""
     meant = np.array(shares, float)
     counts = np.array(people, float)
     if counts[meant == 0].any():
@@ -111,7 +113,8 @@ def check_split(people: Sequence[int], shares: Sequence[float]) -> Split:
 
 
 def _rate(rows: np.ndarray) -> tuple[float, float]:
-    """The ratio of the sums and the variance of that ratio; nothing is known (an infinite variance) of fewer than two people."""
+    """The ratio of the sums and the variance of that ratio; nothing is known (an infinite variance) of fewer than two
+    people."""
     if len(rows) < 2 or not rows[:, 1].sum():
         return 0.0, math.inf
     successes, lists = rows.T

@@ -149,7 +149,8 @@ async def make_service(settings: ServerSettings) -> Service:
     if not await access.has_keys() and not settings.is_loopback:
         await store.close()
         raise OpenToAll(
-            f"{settings.host} can be reached by others and there is no key: zhiyin keys add makes one, --host 127.0.0.1 needs none"
+            f"{settings.host} can be reached by others and there is no key: "
+            "zhiyin keys add makes one, --host 127.0.0.1 needs none"
         )
     clients = [ModelClient(address, settings.model_name) for address in settings.model_servers]
     catalog, exposures, tombstones = (

@@ -245,7 +245,8 @@ def check_labels(model: ModelVersions, allow_unavailable: bool, at_start: bool) 
     """Raise ServingError (FAILED_PRECONDITION) where a label of the settings names a version that is not loaded.
 
     allow_unavailable: whether a label may that is new or keeps its version.
-    at_start: whether it may where that version, or all of the model, is still to come: such a model keeps nobody waiting.
+    at_start: whether it may where that version, or all of the model, is still to come: such a model keeps nobody
+    waiting.
     """
     available = model.available()
     for label, number in model.settings.labels.items():

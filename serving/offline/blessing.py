@@ -73,7 +73,8 @@ def decide(
     )
     metric = config.metric
     facts = [
-        f"{metric} {value:.4f}, popularity {popularity:.4f} (gain {gain.value:+.4f}, 95 % {gain.low:+.4f} to {gain.high:+.4f})"
+        f"{metric} {value:.4f}, popularity {popularity:.4f} "
+        f"(gain {gain.value:+.4f}, 95 % {gain.low:+.4f} to {gain.high:+.4f})"
     ]
     problems = []
     if math.isnan(value) or math.isnan(popularity):

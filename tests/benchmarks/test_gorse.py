@@ -8,7 +8,8 @@ from benchmarks import gorse
 
 
 def test_the_test_period_is_the_last_tenth_and_asks_for_new_liked_items(tmp_path):
-    """Twenty events at times 0 to 19: the last two are the test period. Of those, only an item that is new and liked counts."""
+    """Twenty events at times 0 to 19: the last two are the test period. Of those, only an item that is new and liked
+    counts."""
     rows = [("u", f"i{time}", time, 5) for time in range(18)] + [("u", "i0", 18, 5), ("u", "new", 19, 4)]
     with (tmp_path / "events.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("user_id", "item_id", "timestamp", "value"), *rows])

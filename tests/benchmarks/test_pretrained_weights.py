@@ -1,4 +1,5 @@
-"""The benchmark of pretrained weights: its shares of the events, its table of items, and that it goes on where it stopped."""
+"""The benchmark of pretrained weights: its shares of the events, its table of items, and that it goes on where it
+stopped."""
 
 import numpy as np
 import pytest
@@ -67,7 +68,8 @@ def test_without_weights_it_says_what_to_get(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_a_training_with_an_embedding_that_tells_everything(monkeypatch):
-    """Users like one half of the items each; the embedding says which half, the tags say nothing: the cold items fall into place."""
+    """Users like one half of the items each; the embedding says which half, the tags say nothing: the cold items fall
+    into place."""
     kinds = np.arange(80) % 2
     likes = sp.csr_matrix(
         (np.arange(60)[:, None] % 2 == kinds) & (np.random.default_rng(0).random((60, 80)) < 0.8), dtype=np.float64

@@ -1,4 +1,5 @@
-"""The quality benchmark's contenders on data with an obvious answer, its choice of settings, its rows and its memory."""
+"""The quality benchmark's contenders on data with an obvious answer, its choice of settings, its rows and its
+memory."""
 
 import dataclasses
 import json
@@ -201,7 +202,8 @@ def test_runs_by_chance_have_a_mean_and_a_spread(split, tmp_path, monkeypatch):
 
 
 def test_accuracy_weighs_users_by_their_pairs(split):
-    """One user has three pairs of which one is found, another has one that is found: 2 of 4, not the mean of 1/3 and 1."""
+    """One user has three pairs of which one is found, another has one that is found: 2 of 4, not the mean of 1/3 and
+    1."""
     truth = sp.csr_matrix(([1.0] * 4, ([0, 0, 0, 1], [0, 1, 2, 3])), (2, 6))
     nothing = sp.csr_matrix((2, 6))
     stage = Stage(nothing, nothing, nothing, truth, np.ones(6, bool))
@@ -232,7 +234,8 @@ def test_rows_name_the_best_peer_and_our_lead_over_it(tmp_path):
 
 
 def test_time_to_the_best_linear_peer(tmp_path):
-    """The bound is the best that a linear peer has at its end; the first look at or above it counts, and no look says so too."""
+    """The bound is the best that a linear peer has at its end; the first look at or above it counts, and no look says
+    so too."""
 
     def outcome(*trace):
         return bench.Outcome({}, {}, [{}], {}, 1, [np.array(trace, float)])

@@ -1,4 +1,5 @@
-"""Ours as a contender: the product's trainer on a stage's pairs finds what is withheld, with and without order and content."""
+"""Ours as a contender: the product's trainer on a stage's pairs finds what is withheld, with and without order and
+content."""
 
 import json
 
@@ -24,8 +25,8 @@ SMALL = {
 
 
 def checkerboard(missing, times=False):
-    """Even people took all even items but one, odd people the odd ones; what is missing is to be found. With times: everybody goes round in
-    the order of the items, and what is missing comes next.
+    """Even people took all even items but one, odd people the odd ones; what is missing is to be found. With times:
+    everybody goes round in the order of the items, and what is missing comes next.
     """
     users, items = np.array(
         [(user, item) for user in range(NUM_USERS) for item in range(NUM_ITEMS) if (user + item) % 2 == 0]

@@ -1,4 +1,5 @@
-"""What the ranking benchmark computes by itself: the place of a target in its list, intervals over people, what reasons name."""
+"""What the ranking benchmark computes by itself: the place of a target in its list, intervals over people, what reasons
+name."""
 
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ def test_ndcg_is_by_the_place_among_the_listed_and_nothing_beyond_the_list():
 
 
 def test_an_interval_is_over_people_not_over_their_rows():
-    """A thousand rows of one person are one observation: the interval has no width; of two people with 0 and 1 it spans all."""
+    """A thousand rows of one person are one observation: the interval has no width; of two people with 0 and 1 it spans
+    all."""
     values = np.repeat([0.0, 1.0], 500)
 
     def mean(chosen):
@@ -36,7 +38,8 @@ def test_an_interval_is_over_people_not_over_their_rows():
 
 
 def test_reasons_name_the_trait_that_they_share_clearly():
-    """Reasons on the same side by half a deviation share it; by their parts they name what they have in common with the item."""
+    """Reasons on the same side by half a deviation share it; by their parts they name what they have in common with the
+    item."""
     item = np.array([1.0, 0, 0, 0, 0.5])
     assert names_it(0, item, np.array([[0.6, 0, 0, 0, 0]]), np.ones(1)) == (1, 1)
     assert names_it(0, item, np.array([[0.4, 0, 0, 0, 0]]), np.ones(1)) == (0, 1)

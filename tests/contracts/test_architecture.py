@@ -22,7 +22,8 @@ def sub_room(module: str) -> str:
 
 
 def imported() -> set[tuple[str, str]]:
-    """(importer, imported) of sub-rooms within one room; the modules beside the folders are the room's common ground."""
+    """(importer, imported) of sub-rooms within one room; the modules beside the folders are the room's common
+    ground."""
     edges = set()
     for module in graph().modules:
         for target in graph().find_modules_directly_imported_by(module):

@@ -11,8 +11,9 @@ from pipeline import dags
 
 ROOT = Path(__file__).parents[2]
 FOR_PEOPLE = {  # read from disk by the report, the screen or a later run, not by a node
-    "rejects", "model_run", "evaluation", "pushed_model", "tuner_results", "updated_analyzer_cache", "pre_transform_schema",
-    "pre_transform_stats", "post_transform_schema", "post_transform_stats", "post_transform_anomalies",
+    "rejects", "model_run", "evaluation", "pushed_model", "tuner_results", "updated_analyzer_cache",
+    "pre_transform_schema", "pre_transform_stats", "post_transform_schema", "post_transform_stats",
+    "post_transform_anomalies",
 }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""The whole line on a small made world: a TFX run, a server, plain clients with the same answers, and a second run from the cache."""
+"""The whole line on a small made world: a TFX run, a server, plain clients with the same answers, and a second run from
+the cache."""
 
 from __future__ import annotations
 
@@ -88,7 +89,8 @@ class TestLine:
         )
 
     def test_plain_clients_get_the_answers_of_the_model_in_process(self, line: Path) -> None:
-        """C36, C38 to C40: known, unknown and empty-history users, batch and single, over gRPC with the stubs alone and REST with curl."""
+        """C36, C38 to C40: known, unknown and empty-history users, batch and single, over gRPC with the stubs alone and
+        REST with curl."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 

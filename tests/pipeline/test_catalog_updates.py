@@ -77,7 +77,8 @@ def test_withdrawn_items_cannot_be_added_and_come_back_as_they_were(config):
 
 
 def test_a_run_does_not_undo_what_changed_while_it_went_on(config, pushed_version):
-    """Withdrawn during the run: gone from its version. Added during it: kept. Added before it: the catalogue's affair."""
+    """Withdrawn during the run: gone from its version. Added during it: kept. Added before it: the catalogue's
+    affair."""
     catalog_updates.add(config, items("early"), ())
     before, came_before = catalog_updates.newest(config), catalog_updates.added(catalog_updates.newest(config))
     catalog_updates.add(config, items("early", "late"), ())

@@ -75,7 +75,8 @@ def test_pretraining_is_a_node_where_the_configuration_asks_for_it(cloud_setting
 
 @pytest.mark.slow
 def test_encoders_have_a_node_where_there_are_some(cloud_settings, write, tmp_path) -> None:
-    """Their models may lie in a bucket or in the image, but not somewhere below a folder that the image does not know."""
+    """Their models may lie in a bucket or in the image, but not somewhere below a folder that the image does not
+    know."""
     encoder = {"name": "words", "kind": "text", "path": "/models/words", "dim": 8}
     job = compiled(configuration.load(write({**cloud_settings, "encoders": [encoder]})), tmp_path / "job.json")
     assert {node for node, _, _ in kubeflow.summary(job)} == NODES | {"FrozenEncoders"}

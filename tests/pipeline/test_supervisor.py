@@ -48,7 +48,8 @@ def test_a_child_that_is_killed_is_started_again_and_ended_in_the_end():
 def test_children_end_with_a_parent_that_is_killed():
     code = (
         "import sys, os, time; from pipeline.supervisor import Child, Supervisor;"
-        f"s = Supervisor([Child('c', {SLEEP!r}, os.environ)]); s.start('c'); print(s.pid('c'), flush=True); time.sleep(600)"
+        f"s = Supervisor([Child('c', {SLEEP!r}, os.environ)]); s.start('c');"
+        "print(s.pid('c'), flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": "."}

@@ -84,9 +84,24 @@ def fits(row, one):
 
 def ask(answer, batch):
     column = lambda name: [one[name] for one in batch]  # noqa: E731
-    page = tiny.request(column("user_id"), column("history"), None, None, column("exclude"), column("domain"), column("k"),
-                        allow=column("allow"), weights=column("weights"), diversity=column("diversity"), cap=column("cap"),
-                        explore=column("explore"), seed=column("seed"), age=column("age"), time_s=column("time_s"))  # fmt: skip
+    page = tiny.request(
+        column("user_id"),
+        column("history"),
+        None,
+        None,
+        column("exclude"),
+        column("domain"),
+        column("k"),
+        allow=column("allow"),
+        weights=column("weights"),
+        diversity=column("diversity"),
+        cap=column("cap"),
+        # fmt: skip
+        explore=column("explore"),
+        seed=column("seed"),
+        age=column("age"),
+        time_s=column("time_s"),
+    )
     return {name: value.numpy() for name, value in answer.recommend(**page).items()}
 
 

@@ -167,7 +167,7 @@ def answers(output):
 
 def similar_to(*item_ids, k, exclude=((),), domain=None, **others):
     """A request for `similar`, with its documented defaults."""
-    whole = request(("",) * len(item_ids), ((),) * len(item_ids), exclude=[*exclude] * len(item_ids), domain=domain, k=[k] * len(item_ids),
-                    **others)  # fmt: skip
+    whole = request(("",) * len(item_ids), ((),) * len(item_ids), exclude=[*exclude] * len(item_ids),
+                    domain=domain, k=[k] * len(item_ids), **others)  # fmt: skip
     names = ("exclude_ids", "allow_ids", "domain", "k", "max_per_creator", "max_item_age_s", "time_s")
     return {"item_id": tf.constant(list(item_ids))} | {name: whole[name] for name in names}

@@ -110,7 +110,8 @@ def feature(values):
 
 
 def items(folder):
-    """Item examples: every third without a domain, the odd ones without a date, the others from before the first event."""
+    """Item examples: every third without a domain, the odd ones without a date, the others from before the first
+    event."""
     rows = []
     for row, (item_id, numbers) in enumerate(zip(ITEM_IDS, content())):
         one = {"item_id": [item_id], "embedding_style": [float(number) for number in numbers]}

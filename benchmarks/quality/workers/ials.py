@@ -1,4 +1,5 @@
-"""Implicit matrix factorisation by alternating least squares (Hu, Koren and Volinsky, 2008), as the library `implicit` has it."""
+"""Implicit matrix factorisation by alternating least squares (Hu, Koren and Volinsky, 2008), as the library `implicit`
+has it."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,10 @@
-"""A neural recommender as the library RecBole has it, trained under a budget of processor seconds and stopped where `watch` says.
+"""A neural recommender as the library RecBole has it, trained under a budget of processor seconds and stopped where
+`watch` says.
 
-RecBole makes the batches and the steps; scores leave as a matrix, so that everybody is ranked by the benchmark's own metric code.
-Settings: `model`, `budget_s`, `metric` (NDCG@k or R@k), `epochs` (which validation found: then nothing is watched), and RecBole's own.
+RecBole makes the batches and the steps; scores leave as a matrix, so that everybody is ranked by the benchmark's own
+metric code.
+Settings: `model`, `budget_s`, `metric` (NDCG@k or R@k), `epochs` (which validation found: then nothing is watched), and
+RecBole's own.
 """
 
 import logging
@@ -36,7 +39,8 @@ is_sequential = model_name in SEQUENTIAL
 
 
 def write_pairs():
-    """RecBole's file of interactions. Each user has two more than train, which its leave-one-out split takes away again."""
+    """RecBole's file of interactions. Each user has two more than train, which its leave-one-out split takes away
+    again."""
     (folder / "data" / "pairs").mkdir(parents=True)
     with (folder / "data" / "pairs" / "pairs.inter").open("w") as file:
         file.write("user_id:token\titem_id:token\ttimestamp:float\n")
@@ -81,7 +85,8 @@ columns = np.array([number["item"].get(str(item), 0) for item in range(num_items
 
 @torch.no_grad()
 def scores(known):
-    """float32 [U, N] from RecBole's own full ranking; an item that training lacks comes last, a user that it lacks gets zeros."""
+    """float32 [U, N] from RecBole's own full ranking; an item that training lacks comes last, a user that it lacks gets
+    zeros."""
     model.eval()
     if hasattr(model, "restore_user_e"):
         model.restore_user_e = model.restore_item_e = None  # LightGCN keeps them from the last ranking

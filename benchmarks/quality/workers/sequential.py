@@ -54,7 +54,8 @@ columns[known_items] = data.item_id_map.convert_to_internal(known_items)
 
 @torch.no_grad()
 def scores(known):
-    """float32 [U, N] from RecTools' own reading of a history; an item that training lacks comes last, a user without history gets zeros."""
+    """float32 [U, N] from RecTools' own reading of a history; an item that training lacks comes last, a user without
+    history gets zeros."""
     network.eval()
     items = network.item_model.get_all_embeddings()
     result = np.zeros((num_users, num_items), np.float32)

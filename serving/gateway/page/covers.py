@@ -1,4 +1,5 @@
-"""Covers for items that bring no picture: a drawing that is the same for the same item, in the colour of its creator."""
+"""Covers for items that bring no picture: a drawing that is the same for the same item, in the colour of its
+creator."""
 
 from __future__ import annotations
 

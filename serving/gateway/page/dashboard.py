@@ -68,7 +68,8 @@ class Trend:
         if len(values) < 2 or not largest:
             return "", largest
         points = [
-            f"{TREND_WIDTH * place / (len(values) - 1):.1f} {TREND_HEIGHT - 4 - (TREND_HEIGHT - 12) * value / largest:.1f}"
+            f"{TREND_WIDTH * place / (len(values) - 1):.1f} "
+            f"{TREND_HEIGHT - 4 - (TREND_HEIGHT - 12) * value / largest:.1f}"
             for place, value in enumerate(values)
         ]
         return "M" + "L".join(points), largest
@@ -131,7 +132,8 @@ async def _facts(request: Request, service: Service) -> dict[str, Any]:
 
 
 def route_rows(metrics: Metrics) -> list[RouteRow]:
-    """Requests, errors and quantiles by route, the busiest first; quantiles are interpolated within the histogram's buckets."""
+    """Requests, errors and quantiles by route, the busiest first; quantiles are interpolated within the histogram's
+    buckets."""
     counts: Counter[str] = Counter()
     errors: Counter[str] = Counter()
     buckets: dict[str, list[tuple[float, float]]] = {}

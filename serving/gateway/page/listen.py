@@ -121,7 +121,11 @@ async def player(item_id: ItemId, request: Request, service: ServiceOf, request_
     kinds = service.settings.kinds
     return render(
         request, "player.html", item=card, is_video=_is_video(service, item_id), request_id=request_id,
-        tells=[(trigger, kind, uuid.uuid4().hex) for trigger, kind in (("play", "play"), ("ended", "complete")) if kind in kinds],
+        tells=[
+            (trigger, kind, uuid.uuid4().hex)
+            for trigger, kind in (("play", "play"), ("ended", "complete"))
+            if kind in kinds
+        ],
     )  # fmt: skip
 
 

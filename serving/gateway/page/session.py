@@ -36,7 +36,8 @@ def sign_out(response: Response) -> None:
 
 
 def page_permitted(scope: Scope) -> list[Any]:
-    """`dependencies` of a page: the key of the cookie has the scope, requests that change something come from our own pages."""
+    """`dependencies` of a page: the key of the cookie has the scope, requests that change something come from our own
+    pages."""
 
     async def check(request: Request) -> None:
         service = service_of(request)

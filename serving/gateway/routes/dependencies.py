@@ -21,7 +21,8 @@ def service_of(request: Request) -> Service:
 
 
 def deadline_of(request: Request, budget_ms: float) -> float:
-    """When the answer must be there, of time.monotonic(): what the caller said, else `budget_ms` after the request came."""
+    """When the answer must be there, of time.monotonic(): what the caller said, else `budget_ms` after the request
+    came."""
     stated = request.state.stated_budget_ms
     return request.state.started + (budget_ms if stated is None else stated) / 1000
 

@@ -19,8 +19,8 @@ class StoreUnavailable(RuntimeError):
 class Store(ABC):
     """Durable state of the service. Every method raises StoreUnavailable where the store is away.
 
-    What `add_events`, `put_items`, `withdraw_item`, `put_user` and `forget_user` have acknowledged survives a kill -9 of any process;
-    exposures and times of last use may be lost.
+    What `add_events`, `put_items`, `withdraw_item`, `put_user` and `forget_user` have acknowledged survives a kill -9
+    of any process; exposures and times of last use may be lost.
     """
 
     @abstractmethod
@@ -93,7 +93,8 @@ class Store(ABC):
 
     @abstractmethod
     async def forget_user(self, user_id: str, tombstone: str, time_s: int) -> int:
-        """Delete the person's events, exposures and features, and set the tombstone. Returns the number of events deleted."""
+        """Delete the person's events, exposures and features, and set the tombstone. Returns the number of events
+        deleted."""
 
     @abstractmethod
     async def rename_users(self, rename: Callable[[str], str]) -> int:
@@ -115,7 +116,8 @@ class Store(ABC):
 
     @abstractmethod
     async def changed_items(self, after_seq: int, limit: int) -> list[StoredItem]:
-        """Items whose `seq` is above `after_seq`, by it: the way to read all items, and to learn what others changed."""
+        """Items whose `seq` is above `after_seq`, by it: the way to read all items, and to learn what others
+        changed."""
 
     # Exposures ----------------------------------------------------------------------------------------------------
 
@@ -155,7 +157,8 @@ class Store(ABC):
 
 
 def open_store(url: str) -> Store:
-    """The store behind an address: `sqlite:///absolute/file`, a file's path, or `redis://host:port/db`. It is not connected yet.
+    """The store behind an address: `sqlite:///absolute/file`, a file's path, or `redis://host:port/db`. It is not
+    connected yet.
 
     Raises ValueError for another scheme.
     """

@@ -1,7 +1,8 @@
 """The store in a Redis server, shared by gateways of several machines.
 
-Events and their counts change together in Lua scripts, so a batch is accepted whole. One server, or one with replicas: the scripts touch
-keys that a cluster would spread. An acknowledged event is durable where the server runs with `appendonly yes, appendfsync always`.
+Events and their counts change together in Lua scripts, so a batch is accepted whole. One server, or one with replicas:
+the scripts touch keys that a cluster would spread. An acknowledged event is durable where the server runs with
+`appendonly yes, appendfsync always`.
 """
 
 from __future__ import annotations

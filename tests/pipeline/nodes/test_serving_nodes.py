@@ -177,7 +177,8 @@ class TestRetrievalEvaluator:
         assert model_utils.is_model_blessed(blessing)
 
     def test_first_run_is_blessed_and_a_worse_second_one_is_not(self, data, index, bad_index, tmp_path):
-        """C44 b and c: TFX's own check and its files; the reason shows both numbers, and the good model stays the one to beat."""
+        """C44 b and c: TFX's own check and its files; the reason shows both numbers, and the good model stays the one
+        to beat."""
         blessing, first = evaluate(data, tmp_path, data["good"], index)
         assert Path(blessing.uri, "BLESSED").exists() and "no model was blessed before" in first["decision"]["reason"]
         blessing, second = evaluate(data, tmp_path, data["bad"], bad_index)
@@ -315,7 +316,8 @@ def push(model, folder, blessed=1):
 
 class TestModelPusher:
     def test_versions_are_complete_and_grow(self, data, tmp_path):
-        """C41: pushed twice within a second: two plain integers, the second larger; nothing else is left in the folder."""
+        """C41: pushed twice within a second: two plain integers, the second larger; nothing else is left in the
+        folder."""
         versions = [push(data["good"], tmp_path).get_string_custom_property("pushed_version") for _ in range(2)]
         assert int(versions[1]) > int(versions[0])
         assert sorted(path.name for path in Path(tmp_path, "versions").iterdir()) == sorted(versions)

@@ -52,7 +52,8 @@ def redis_server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def gateway(request, model_server, tmp_path_factory):
-    """A gateway with SQLite, for the tests of one file; one that says CHANGES_ITEMS has a copy of the model to itself."""
+    """A gateway with SQLite, for the tests of one file; one that says CHANGES_ITEMS has a copy of the model to
+    itself."""
     name = model_server.copy() if getattr(request.module, "CHANGES_ITEMS", False) else "tiny"
     folder = tmp_path_factory.mktemp("gateway")
     store = folder / "store.sqlite"

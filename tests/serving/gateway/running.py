@@ -1,4 +1,5 @@
-"""Real processes for the tests: a model server on the tiny world, gateways, a Redis server. Each is ended by its own process id."""
+"""Real processes for the tests: a model server on the tiny world, gateways, a Redis server. Each is ended by its own
+process id."""
 
 from __future__ import annotations
 
@@ -81,7 +82,8 @@ def answers_on(port):
 
 
 class ModelServer(Process):
-    """Our model server over a folder of versions: the model `tiny`, and copies of it for tests that change its items."""
+    """Our model server over a folder of versions: the model `tiny`, and copies of it for tests that change its
+    items."""
 
     def __init__(self, folder, log, copies=0):
         self.port = free_port()

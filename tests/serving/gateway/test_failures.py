@@ -1,4 +1,5 @@
-"""kill -9 of one part after the other: acknowledged events stay, once each; answers go on, and recover by themselves."""
+"""kill -9 of one part after the other: acknowledged events stay, once each; answers go on, and recover by
+themselves."""
 
 import threading
 import time

@@ -11,7 +11,8 @@ HALVES = {"now": 0.5, "new": 0.5}
 
 
 def world(generator, people=1000, lift=0.0):
-    """People of different appetite: (successes, lists) of each, a success rate of .2 on average and `lift` more in "new"."""
+    """People of different appetite: (successes, lists) of each, a success rate of .2 on average and `lift` more in
+    "new"."""
     lists = 1 + generator.poisson(4, people)
     appetite = generator.beta(2, 8, people)
     is_new = generator.random(people) < 0.5
@@ -21,7 +22,8 @@ def world(generator, people=1000, lift=0.0):
 
 
 def test_a_rate_is_successes_over_lists_and_its_interval_that_of_people():
-    """Two people with 1 of 2 and 3 of 4: rate 4/6; residuals 1 - 4/3 and 3 - 8/3, variance 2/9, over 2 people and 3 lists each."""
+    """Two people with 1 of 2 and 3 of 4: rate 4/6; residuals 1 - 4/3 and 3 - 8/3, variance 2/9, over 2 people and 3
+    lists each."""
     found = read_out("x", HALVES, {"now": np.array([[1, 2], [3, 4]]), "new": np.array([[0, 1]])})
     now, new = found.variants
     assert (now.people, now.lists, now.successes, now.rate) == (2, 6, 4, pytest.approx(4 / 6))
@@ -31,8 +33,8 @@ def test_a_rate_is_successes_over_lists_and_its_interval_that_of_people():
 
 
 def test_aa_splits_raise_few_false_alarms_however_often_one_looks():
-    """1,000 experiments without a difference, each looked at ten times: the fixed interval of the last look errs in about 5 %, the
-    always-valid one over all ten looks in at most that."""
+    """1,000 experiments without a difference, each looked at ten times: the fixed interval of the last look errs in
+    about 5 %, the always-valid one over all ten looks in at most that."""
     generator, fixed, always = np.random.default_rng(0), 0, 0
     for _ in range(1000):
         rows = world(generator)
@@ -64,7 +66,8 @@ def test_people_in_a_variant_without_a_share_break_the_split():
 
 
 def test_the_assignment_of_a_thousand_experiments_splits_as_configured():
-    """A/A over names: the share of people whom the hash puts into the first variant is what the shares say, in all but chance's cases."""
+    """A/A over names: the share of people whom the hash puts into the first variant is what the shares say, in all but
+    chance's cases."""
     experiment = ExperimentConfig({"now": VariantConfig(0.3), "new": VariantConfig(0.7)})
     users = [f"u{number}" for number in range(500)]
     broken = 0

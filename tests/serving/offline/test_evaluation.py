@@ -47,7 +47,8 @@ def test_without_a_time_everything_is_there():
 
 
 def test_items_to_come_fill_no_list_of_any_method():
-    """Six of ten items appear after the last event: a method that puts them first finds the target as one that does not."""
+    """Six of ten items appear after the last event: a method that puts them first finds the target as one that does
+    not."""
     users = tiny.interactions_of(*(([row % 3, 3], [10, 20], 1) for row in range(30)))
     questions = TestSet.of(users, np.array([ALWAYS] * 4 + [100.0] * 6))
     part = Slice(ALL, np.arange(30), np.ones(10, bool), np.ones(10, bool))

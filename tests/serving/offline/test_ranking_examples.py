@@ -104,7 +104,8 @@ def stops_of(rows, user, fitted):
 
 
 def test_training_is_told_what_retrieval_was_fitted_on_and_some_people_are_held_out(examples):
-    """Everyone has two interactions in eval, 6 and 7: in the file to train on, or in the one to stop by, not in both."""
+    """Everyone has two interactions in eval, 6 and 7: in the file to train on, or in the one to stop by, not in
+    both."""
     held_out = 0
     for user in {f"u{number:02}" for number in range(world.NUM_USERS - 2)}:
         trained, stopped = stops_of(examples["train"], user, fitted=0), stops_of(examples["eval"], user, fitted=0)

@@ -166,8 +166,9 @@ def test_similar_under_the_same_rules(answer):
     generator = np.random.default_rng(13)
     for _ in range(300):
         one, item = random_request(generator), int(generator.integers(NUM_ITEMS))
-        asked = tiny.similar_to(f"i{item}", k=one["k"], exclude=[one["exclude"]], domain=[one["domain"]], allow=[one["allow"]],
-                                cap=[one["cap"]], age=[one["age"]], time_s=[one["time_s"]])  # fmt: skip
+        asked = tiny.similar_to(f"i{item}", k=one["k"], exclude=[one["exclude"]], domain=[one["domain"]],
+                                allow=[one["allow"]], cap=[one["cap"]], age=[one["age"]],
+                                time_s=[one["time_s"]])  # fmt: skip
         output = answer.similar(**asked)
         hidden = {item, *(int(name[1:]) for name in one["exclude"])}
         allowed = {int(name[1:]) for name in one["allow"]} if any(one["allow"]) else set(range(NUM_ITEMS))
@@ -273,8 +274,8 @@ def test_diversity_lowers_likeness_within_the_page(answer):
     """The mean cosine between the items of a page is lower with diversity; without it the page is the best by
     utility.
     """
-    base = {"user_id": "known", "history": [], "exclude": [], "allow": [], "domain": "", "k": 6, "weights": [0.0] * 5, "cap": 0,
-            "explore": 0.0, "seed": 0, "age": 0, "time_s": 0}  # fmt: skip
+    base = {"user_id": "known", "history": [], "exclude": [], "allow": [], "domain": "", "k": 6, "weights": [0.0] * 5,
+            "cap": 0, "explore": 0.0, "seed": 0, "age": 0, "time_s": 0}  # fmt: skip
     output = ask(answer, [base | {"diversity": share} for share in (0.0, 0.8, 1.0)])
     likeness = []
     for page in output["item_ids"]:

@@ -40,8 +40,8 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_checkerboard_users_get_the_withheld_item(table, train_split, eval_split, tiny, way):
-    """Even users took all even items but one: with what they know hidden, that one is first for nearly all of them; with
-    hard negatives, which see little of so small a catalogue in a step, for more than half. Chance is one in seven.
+    """Even users took all even items but one: with what they know hidden, that one is first for nearly all of them;
+    with hard negatives, which see little of so small a catalogue in a step, for more than half. Chance is one in seven.
     """
     model, history = _train(table, train_split, eval_split, tiny, **{**LONG_ENOUGH, **WAYS[way]})
     validation = Validation(model, eval_split, table, "HR@1")

@@ -1,4 +1,5 @@
-"""What a worker is handed in its folder, and what it leaves there: the same for every peer in an environment of its own.
+"""What a worker is handed in its folder, and what it leaves there: the same for every peer in an environment of its
+own.
 
 U users, N items.
 """
@@ -30,7 +31,8 @@ def ordered(pairs, user, times):
 
 
 def write(folder, scores, parameters, **report):
-    """The scores float32 [U, N], the count of learned numbers, the process' own peak memory, and what else is reported."""
+    """The scores float32 [U, N], the count of learned numbers, the process' own peak memory, and what else is
+    reported."""
     np.save(folder / "scores.npy", scores.astype(np.float32))
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     report |= {"parameters": int(parameters), "peak_mb": int(peak.split()[1]) / 1024}

@@ -12,11 +12,14 @@ PATIENCE = 6  # looks without a better one before training stops
 
 
 def train(model, run_epoch, scores, pairs, watch, metric, budget_s, epochs=None):
-    """Train for `epochs`, or where there are none until nothing improves or the budget is spent; the best weights stay in the model.
+    """Train for `epochs`, or where there are none until nothing improves or the budget is spent; the best weights stay
+    in the model.
 
-    model: torch module. run_epoch: called with the number of the epoch. scores: () -> float32 [U, N] of the train histories.
+    model: torch module. run_epoch: called with the number of the epoch. scores: () -> float32 [U, N] of the train
+    histories.
     pairs, watch: CSR [U, N], hidden and sought. metric: NDCG@k, R@k or accuracy@k.
-    Returns the report: the epochs found, and of each look (processor seconds of training, without the looks; epoch; value).
+    Returns the report: the epochs found, and of each look (processor seconds of training, without the looks; epoch;
+    value).
     """
     started = time.process_time()
     trained, trace, best, best_epoch, state, last_look, epoch = 0.0, [], -1.0, 0, None, 0.0, 0
