@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.settings import SettingsError
 from pipeline.config import expanded
 
+if TYPE_CHECKING:
+    from pipeline.gateway_client import GatewayClient
+
 DEMO_CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 ID_FLAGS = ("--user", "--item")
+KEY_VARIABLE = "ZHIYIN_API_KEY"
 _ID_MARK = "\x1f"  # a control character, which no id of a table holds
 
 Commands = Any  # what argparse's `add_subparsers` returns; its class is private
@@ -54,6 +59,49 @@ def add_servers(command: argparse.ArgumentParser) -> None:
         default=[],
         help="gRPC of a running server to tell, may be given several times; one that starts later knows by itself",
     )
+
+
+def add_gateway(command: argparse.ArgumentParser) -> None:
+    """`--gateway URL [--api-key-file FILE]`: the online service in place of the model in this process."""
+    command.add_argument(
+        "--gateway", metavar="URL", help="ask the running service, such as http://127.0.0.1:8080 (`zhiyin up`)"
+    )
+    command.add_argument(
+        "--api-key-file",
+        type=user_path,
+        metavar="FILE",
+        help=f"holds the service's key, where it needs one (or the environment variable {KEY_VARIABLE})",
+    )
+
+
+def gateway_of(arguments: argparse.Namespace, local_flags: Mapping[str, object]) -> GatewayClient | None:
+    """The gateway that is asked; None where the command works in this process.
+
+    local_flags: flags that mean something only there, with what they were given.
+    Raises SettingsError where flags of both were given, or the key's file cannot be read.
+    """
+    if arguments.gateway is None:
+        if arguments.api_key_file is not None:
+            raise SettingsError("--api-key-file: is for a gateway, and --gateway is not there")
+        return None
+    for flag, given in local_flags.items():
+        if given:
+            raise SettingsError(f"{flag}: means nothing with --gateway, which asks the running service")
+    from pipeline.gateway_client import GatewayClient
+
+    return GatewayClient(arguments.gateway, _api_key(arguments.api_key_file))
+
+
+def _api_key(file: Path | None) -> str:
+    """From the file, else from the environment; a command line can be read by everybody on the machine."""
+    try:
+        text = os.environ.get(KEY_VARIABLE, "") if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--api-key-file: {error}") from error
+    key = text.strip()
+    if not key.isascii() or not key.isprintable():
+        raise SettingsError(f"--api-key-file or {KEY_VARIABLE}: expected one key, zy_..., on one line")
+    return key
 
 
 def add_ids(command: Any, flag: str, required: bool = False) -> None:

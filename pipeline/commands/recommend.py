@@ -12,12 +12,15 @@ from pipeline.commands.arguments import (
     Commands,
     add_command,
     add_config,
+    add_gateway,
     add_ids,
     add_json,
     add_top_k,
     check_top_k,
+    gateway_of,
     user_path,
 )
+from pipeline.console import remark
 from pipeline.ranked_lists import (
     ENDINGS,
     check_output,
@@ -30,13 +33,14 @@ from pipeline.ranked_lists import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.gateway_client import GatewayClient
     from pipeline.local_model import CurrentModel, RankedList
 
 LEFT_OUT = "in the person's history, or not out yet"
 
 
 def add_parser(commands: Commands) -> None:
-    """`recommend --user ID ... | --all-users [--k N] [--at TIME] [--json] [--output FILE]`."""
+    """`recommend --user ID ... | --all-users [--k N] [--at TIME] [--json] [--output FILE] [--gateway URL]`."""
     command = add_command(
         commands,
         "recommend",
@@ -58,11 +62,15 @@ def add_parser(commands: Commands) -> None:
     )
     add_json(command)
     command.add_argument("--output", type=user_path, help="CSV or Parquet: user_id, rank, item_id, score")
+    add_gateway(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask the current model."""
+    """Ask the current model, or the running service."""
     check_top_k(arguments)
+    local_flags = {"--all-users": arguments.all_users, "--at": arguments.at, "--output": arguments.output}
+    if (gateway := gateway_of(arguments, local_flags)) is not None:
+        return _ask(gateway, arguments)
     check_output(arguments.output)
     if arguments.all_users and arguments.output is None and not arguments.json:
         raise SettingsError(f"--all-users needs --output FILE with one of the endings {', '.join(ENDINGS)}, or --json")
@@ -85,6 +93,19 @@ def run(arguments: argparse.Namespace) -> int:
             print(json_line("user_id", ranked, titles, note))
         else:
             print_list(ranked, titles, note, is_one_of_many=len(user_ids) > 1)
+    return 0
+
+
+def _ask(gateway: GatewayClient, arguments: argparse.Namespace) -> int:
+    for ranked, titles, degraded in gateway.recommend(arguments.users, arguments.k):
+        count = len(ranked.item_ids)
+        note = "" if count == arguments.k else f"{count:,} of {arguments.k:,} asked for"
+        if degraded:
+            remark(f"the model did not answer for {printable(ranked.key)}: {degraded}")
+        if arguments.json:
+            print(json_line("user_id", ranked, titles, note))
+        else:
+            print_list(ranked, titles, note, is_one_of_many=len(arguments.users) > 1)
     return 0
 
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import argparse
 
+from components.settings import SettingsError
 from pipeline import config as configuration
-from pipeline.commands.arguments import DEMO_CONFIG, Commands, add_command, add_config, add_ids, add_servers
+from pipeline.commands.arguments import (
+    DEMO_CONFIG,
+    Commands,
+    add_command,
+    add_config,
+    add_gateway,
+    add_ids,
+    add_servers,
+    gateway_of,
+)
 
 
 def add_parser(commands: Commands) -> None:
-    """`withdraw --item ID [--restore] [--server HOST:PORT]`."""
+    """`withdraw --item ID [--restore] [--server HOST:PORT | --gateway URL]`."""
     command = add_command(
         commands,
         "withdraw",
@@ -21,10 +31,19 @@ def add_parser(commands: Commands) -> None:
     add_ids(command, "--item", required=True)
     command.add_argument("--restore", action="store_true", help="show them again")
     add_servers(command)
+    add_gateway(command)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Change the newest served versions and the servers named."""
+    """Change the newest served versions and the servers named, or what a running service holds."""
+    gateway = gateway_of(arguments, {"--server": arguments.server, "--restore": arguments.restore})
+    if gateway is not None:
+        unknown = gateway.withdraw(arguments.items)
+        if gone := [item_id for item_id in arguments.items if item_id not in unknown]:
+            print(f"{', '.join(gone)}: withdrawn; the service and its model servers know")
+        if unknown:
+            raise SettingsError(f"--item: the service has no item {', '.join(map(repr, unknown))}")
+        return 0
     from pipeline import catalog_updates
 
     config = configuration.load(arguments.config)
