@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import os
 import subprocess
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("name", nargs="?", help=f"one of {', '.join(names())}")
     made.add_argument("--data-dir", type=Path, help="folder with the data that the benchmark reads")
     made.add_argument("--case", nargs="+", default=[], help="these cases alone; the stored rows of others stay")
+    made.add_argument("--seconds", type=float, help="of load, of benchmarks that send any (default: their own)")
     made.add_argument("--table", action="store_true", help="render benchmarks/README.md from the stored results")
     return made
 
@@ -58,12 +60,16 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"benchmark: got {arguments.name!r}, expected one of {', '.join(names())}")
     started = time.monotonic()
     module, path = importlib.import_module(f"benchmarks.{arguments.name}"), RESULTS / f"{arguments.name}.json"
+    options = {} if arguments.seconds is None else {"seconds": arguments.seconds}
+    if options and "seconds" not in inspect.signature(module.run).parameters:
+        raise SettingsError(f"--seconds: {arguments.name} sends no load")
     if arguments.case:
-        rows = module.run(arguments.data_dir, arguments.case)
+        rows = module.run(arguments.data_dir, arguments.case, **options)
         stored = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-        rows = [row for row in stored if row["case"] not in arguments.case] + rows
+        replaced = {*arguments.case, *(row["case"] for row in rows)}
+        rows = [row for row in stored if row["case"] not in replaced] + rows
     else:
-        rows = module.run(arguments.data_dir)
+        rows = module.run(arguments.data_dir, **options)
     result = {
         "benchmark": arguments.name,
         "command": _command(arguments),
