@@ -15,16 +15,16 @@ SLICES = ("all", "warm items", "cold items", "cold items among cold", "new users
 
 
 def metrics(rows: Sequence[dict[str, Any]]) -> str:
-    """A block a slice, a line a contender, ours first; 95 % intervals beside the deciding metric."""
+    """A block a slice, a line a method, ours first; 95 % intervals beside the deciding metric."""
     blocks = []
     for part in SLICES:
         of_slice = [row for row in rows if row["slice"] == part]
-        contenders = dict.fromkeys(row["contender"] for row in of_slice)
-        if not contenders:
+        methods = dict.fromkeys(row["contender"] for row in of_slice)
+        if not methods:
             continue
         values = {(row["contender"], row["metric"]): row for row in of_slice}
         users = max(row["users"] for row in of_slice)
-        lines = [[name, *(_cell(values.get((name, metric))) for metric in METRICS)] for name in contenders]
+        lines = [[name, *(_cell(values.get((name, metric))) for metric in METRICS)] for name in methods]
         blocks.append(table([f"{part} ({users} users)", *METRICS], lines))
     return "\n\n".join(blocks)
 

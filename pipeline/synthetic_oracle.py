@@ -1,6 +1,7 @@
-"""Two more contenders for a made world, whose truth is known: the oracle, and a linear user model on the true traits.
+"""Two upper bounds for a made world, whose ground truth is known: the oracle, and a linear user model on the true
+traits.
 
-They are ranked by the evaluator's own code, on its test set, in its slices.
+They are evaluated by the evaluator's own code, on its test set, in its slices.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ORACLE, LINEAR = "oracle (true affinity)", "linear on true traits"
 def rows(
     truth_path: Path, index_folder: Path, sequences: Path, items: Path, config: EvaluationConfig, data: DataConfig
 ) -> list[dict[str, Any]]:
-    """Rows as in `metrics.json` for both references.
+    """Rows as in `metrics.json` for both bounds.
 
     truth_path: `truth.npz` of the world. index_folder, sequences, items: folders of a run's artifacts. The linear model
     learns from train and eval, which is what ours is given as history, and is tuned on eval.

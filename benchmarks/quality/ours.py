@@ -193,7 +193,7 @@ def sequences(
 
 def _with_rows(asked: Any, users: Any):
     """The sequences with each user's row among the known ones (UserFeatures), where there are some."""
-    return replace(asked, known_rows=users.rows_of(asked.user_ids)) if users else asked
+    return replace(asked, user_feature_rows=users.rows_of(asked.user_ids)) if users else asked
 
 
 _IDS_ALONE = {"item_scale": True, "cosine_decay": True, "weight_decay": 0.0, "use_attributes": False}

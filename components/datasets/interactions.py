@@ -51,7 +51,9 @@ class Interactions:
     values: np.ndarray  # float32 [num_interactions], as a rating; NaN where absent
     num_history: np.ndarray  # int64 [num_users], the first so many are history, the rest belong to the split
     ordered: np.ndarray  # bool [num_users], False = a set without order
-    known_rows: np.ndarray | None = None  # int32 [num_users], rows of the features of users; None = there are none
+    user_feature_rows: np.ndarray | None = (
+        None  # int32 [num_users], rows of the features of users; None = there are none
+    )
 
     def __len__(self) -> int:
         """The number of users."""
@@ -78,7 +80,7 @@ class Interactions:
 
     def feature_rows(self, users: np.ndarray) -> np.ndarray:
         """Rows of the features of users: int32 [B], 0 where nothing is known beside the histories. users: int [B]."""
-        return np.zeros(len(users), np.int32) if self.known_rows is None else self.known_rows[users]
+        return np.zeros(len(users), np.int32) if self.user_feature_rows is None else self.user_feature_rows[users]
 
     def matrix(self, chosen: np.ndarray, num_items: int) -> sp.csr_matrix:
         """1 where a user has a chosen interaction with an item: float64 [num_users, num_items].
@@ -124,7 +126,7 @@ class Interactions:
             splits=splits,
             num_history=self.num_history[users],
             ordered=self.ordered[users],
-            known_rows=None if self.known_rows is None else self.known_rows[users],
+            user_feature_rows=None if self.user_feature_rows is None else self.user_feature_rows[users],
             **{name: getattr(self, name)[at] for name in _COLUMNS},
         )
 

@@ -1,4 +1,4 @@
-"""What people did: given with the request, or known from training.
+"""User histories of requests: given with the request, or stored in the servable at training time.
 
 B requests, L interactions given, H most recent known ones, U people, T interactions of all of them. Positions are rows
 of the index.
@@ -21,7 +21,7 @@ from serving.online.vocabularies import Vocabularies, lookup
 
 @dataclass(frozen=True)
 class Histories:
-    """What the people known at training time did, so that `user_id` alone is a full request.
+    """The interactions of all users of the training data, so that `user_id` alone is a full request.
 
     splits: int64 [U + 1], the bounds of each user's rows in the others. items: int32 [T] positions, oldest first.
     events: int32 [T], which of `event_names`. age_s: float32 [T], seconds before the last event of the data, 0 where
@@ -71,8 +71,8 @@ class History(NamedTuple):
         return tf.reduce_sum(tf.cast(self.items >= 0, tf.int32), 1)
 
 
-class KnownPeople(tf.Module):
-    """The histories of training in the graph, for requests that bring none."""
+class HistoryStore(tf.Module):
+    """The stored histories as constants of the graph, for requests that bring none."""
 
     def __init__(self, histories: Histories, catalog: LiveCatalog, vocabularies: Vocabularies):
         super().__init__()

@@ -18,7 +18,7 @@ from serving.online.candidates import Candidates, Query, Rules, select_requests
 from serving.online.catalog import ANY_TIME, LiveCatalog
 from serving.online.cold_start import empty_user_embedding, is_cold_start
 from serving.online.explainer import Explainer
-from serving.online.histories import Histories, History, KnownPeople
+from serving.online.histories import Histories, History, HistoryStore
 from serving.online.loaded_signatures import LoadedSignatures
 from serving.online.requests import (
     EXPLAIN_SPECS,
@@ -90,8 +90,8 @@ class RecommenderModel:
         self._empty_user = empty_user_embedding(self._retrieval["user_tower"], dim)
         self._explainer = Explainer(self._retrieval, catalog, scorer)
         self.state = tf.Module()  # what the signatures read and write, as it is saved
-        people = KnownPeople(histories, catalog, Vocabularies(self.state))
-        self.state.parts = [self._retrieval, catalog, people, scorer]
+        stored = HistoryStore(histories, catalog, Vocabularies(self.state))
+        self.state.parts = [self._retrieval, catalog, stored, scorer]
 
         # Each of these is traced once and called by all signatures that need it.
         nearest = Candidates(catalog)
@@ -100,7 +100,7 @@ class RecommenderModel:
         self._by_utility = _Ranking(nearest, score, scorer.reason)
         self._by_similarity = _Ranking(alike, RetrievalScorer().score, RetrievalScorer.reason)
         self._rerank = tf.function(mmr_rerank, rerank_specs(dim))
-        self._history = tf.function(people.history, list(USER_SPECS))
+        self._history = tf.function(stored.history, list(USER_SPECS))
         self._recommend = tf.function(self._recommend_graph, [RECOMMEND_SPECS])
         self._similar = tf.function(self._similar_graph, [SIMILAR_SPECS])
         self._explain = tf.function(self._explain_graph, [EXPLAIN_SPECS])

@@ -11,6 +11,7 @@ from benchmarks import ablations
 from benchmarks.quality import bench, loaders, neural, ours, stored
 from benchmarks.quality.splits import Split, Stage, matrix
 from components.datasets.interactions import window
+from components.settings import from_mapping
 from trainer.config.retrieval import RetrievalConfig
 
 NUM_USERS, NUM_ITEMS = 24, 16
@@ -112,6 +113,14 @@ def test_the_settings_of_every_case_are_valid(case):
     for settings in contender.trials():
         RetrievalConfig(**ours.retrieval_settings(settings))
     assert contender.runs == 3
+
+
+def test_what_was_chosen_before_is_valid_today():
+    """Other benchmarks build on the stored settings of ours."""
+    for row in json.loads(stored.RESULT.read_text(encoding="utf-8"))["rows"]:
+        if row["contender"] == "ours":
+            for settings in row.get("settings", []):
+                from_mapping(RetrievalConfig, ours.retrieval_settings(settings))
 
 
 @pytest.mark.parametrize("case", ablations.VARIANTS)

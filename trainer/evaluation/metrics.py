@@ -139,9 +139,9 @@ def top_k(scores: np.ndarray, k: int, seeds: np.ndarray) -> np.ndarray:
         return ranked
     worst_kept = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
     for row, (row_scores, bound, seed) in enumerate(zip(scores, worst_kept, seeds)):
-        contenders = np.flatnonzero((row_scores >= bound) & (row_scores > -np.inf))
-        contenders = np.random.default_rng(seed).permutation(contenders)
-        order = contenders[np.argsort(-row_scores[contenders], kind="stable")][:k]
+        candidates = np.flatnonzero((row_scores >= bound) & (row_scores > -np.inf))
+        candidates = np.random.default_rng(seed).permutation(candidates)
+        order = candidates[np.argsort(-row_scores[candidates], kind="stable")][:k]
         ranked[row, : len(order)] = order
     return ranked
 

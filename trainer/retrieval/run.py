@@ -123,7 +123,7 @@ def _read(args: Arguments, folder: Path) -> tuple[ItemTable, Interactions, Inter
     users = read_user_features(args.users, args.data, train_split, args.retrieval)
     if users:
         train_split, eval_split = (
-            replace(split, known_rows=users.rows_of(split.user_ids)) for split in (train_split, eval_split)
+            replace(split, user_feature_rows=users.rows_of(split.user_ids)) for split in (train_split, eval_split)
         )
     return table, train_split, eval_split, users
 

@@ -1,5 +1,5 @@
 """The demo world on disk: `catalogue.csv`, `events.csv`, `users.csv`, `media/`, and `truth.npz`, which only the
-references may read."""
+upper bounds may read."""
 
 from __future__ import annotations
 

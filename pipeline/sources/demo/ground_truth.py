@@ -1,4 +1,4 @@
-"""Two references for the demo world, from its hidden truth: the oracle, and what perfect understanding of the content
+"""Two upper bounds for the demo world, from its hidden truth: the oracle, and what perfect understanding of the content
 would give.
 
 Dimensions: U people, N items, T traits, n interactions. Both return scores [U, N], to be ranked by the metric code

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from serving.export import replay, saved_model
 from serving.online.recommender import RecommenderModel
+from tests.documented import names, signatures, table, typed
 from tests.serving import tiny
 
 SIGNATURES = {
@@ -50,6 +51,23 @@ class TestExport:
         assert set(recommend.structured_outputs) == outputs
         for spec in [*inputs.values(), *recommend.structured_outputs.values()]:
             assert spec.shape.rank and spec.shape[0] is None, "batch first, and of any size"
+
+    def test_the_documented_names_and_types_are_the_exported_ones(self, exported, kind):
+        loaded = saved_model.load(exported[kind])
+        documented = signatures(table("artifacts.md", "signature"))
+        rules = typed(documented["recommend"][0])
+        assert {"recommend", "recommend_user", "similar", "explain", "encode_user"} <= set(documented)
+        for name in ("recommend", "serving_default", "recommend_user", "similar", "explain", "encode_user"):
+            takes = loaded.signatures[name].structured_input_signature[1]
+            gives = loaded.signatures[name].structured_outputs
+            inputs, outputs = documented[name]
+            assert names(inputs) - {"recommend"} == set(takes), name
+            assert names(outputs) == set(gives), name
+            for text, specs in ((inputs, takes), (outputs, gives)):
+                stated = {**(rules if specs is takes else {}), **typed(text)}
+                assert {key: stated[key] for key in stated if key in specs} == {
+                    key: specs[key].dtype.name for key in stated if key in specs
+                }, name
 
     def test_vocabularies_are_assets(self, exported, kind):
         """C27: the ids that clients send are files of the SavedModel."""

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from components.datasets.interactions import window
 from serving.offline.encoding import encode_items, encode_users, sampled_user_vectors
-from serving.online.histories import Histories, KnownPeople
+from serving.online.histories import Histories, HistoryStore
 from serving.online.vocabularies import Vocabularies
 from tests.serving import tiny, world
 
@@ -55,7 +55,7 @@ def test_what_is_stored_gives_the_window_of_the_offline_steps(model):
         *(([*range(user, user + user)], [10.0 * step for step in range(user)], 0) for user in range(6))
     )
     recommender = tiny.recommender(model, num_items=12)
-    known = KnownPeople(Histories.of(users, 3), recommender._catalog, Vocabularies(recommender))
+    known = HistoryStore(Histories.of(users, 3), recommender._catalog, Vocabularies(recommender))
     nothing = tf.zeros([len(users), 0], tf.string)
     stored = known.history(tf.constant(users.user_ids), nothing, nothing, tf.zeros([len(users), 0]))
     expected = window(users, np.arange(6), users.lengths, 3, np.full(6, np.nanmax(users.times_s)))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tests.documented import names, signatures, table, typed
 from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.retrieval.export import as_parsed, item_request, raw_tensor_spec, user_request
@@ -104,6 +105,19 @@ def test_without_a_history_the_learned_similarity_is_the_dot_product(exported):
             query=tf.constant(query), candidates=tf.constant(candidates), history=tf.zeros([2, length, 8])
         )["similarity"]
         np.testing.assert_allclose(scores, np.einsum("qd,qcd->qc", query, candidates), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["user_tower", "explain_user", "learned_similarity"])
+def test_the_documented_names_and_types_of_a_signature_are_its_own(exported, name):
+    signature = tf.saved_model.load(str(exported / "Format-Serving")).signatures[name]
+    documented = signatures(table("artifacts.md", "signature"))
+    takes = signature.structured_input_signature[1]
+    inputs, outputs = documented[name]
+    stated = typed(documented["user_tower"][0]) | typed(inputs)
+    assert {key: stated[key] for key in takes if key in stated} == {
+        key: takes[key].dtype.name for key in takes if key in stated
+    }
+    assert names(inputs) - {"user_tower"} <= set(takes) and names(outputs) == set(signature.structured_outputs)
 
 
 def test_raw_values_arrive_as_the_transform_expects_them():

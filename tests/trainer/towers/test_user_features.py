@@ -74,14 +74,14 @@ def test_somebody_without_a_history_is_served_by_what_is_known(
         tiny.CONFIG, **LEAN, use_user_features=True, epochs=20, learning_rate=0.05, history_dropout=0.9, **way
     )
     users = read_user_features(user_file, data, train_split, config)
-    known = dataclasses.replace(train_split, known_rows=users.rows_of(train_split.user_ids))
+    known = dataclasses.replace(train_split, user_feature_rows=users.rows_of(train_split.user_ids))
     newcomers = dataclasses.replace(
         _nobody(eval_split),
         user_ids=["new-even", "new-odd"],
         splits=np.zeros(3, np.int64),
         num_history=np.zeros(2, np.int64),
         ordered=np.ones(2, bool),
-        known_rows=users.rows_of(["new-even", "new-odd"]),
+        user_feature_rows=users.rows_of(["new-even", "new-odd"]),
     )
     gaps = []
     for seed in (7, 8, 9):
