@@ -37,17 +37,25 @@ def parts_of_version(work_path: Path, name: str, version: str) -> dict[str, Part
         found = _Store(work_path).parts(name, version)
     except (errors.StatusError, RuntimeError) as error:  # of a call, and of opening the store
         raise RuntimeError(f"{work_path / STORE} cannot be read: {error}") from error
-    return {key: _part(work_path, artifact) for key, artifact in found.items()}
+    return {
+        key: Part(located(work_path, artifact.uri), bool(artifact.custom_properties["blessed"].int_value))
+        for key, artifact in found.items()
+    }
+
+
+def open_store(work_path: Path) -> MetadataStore:
+    """The store of a work folder's runs, for reading."""
+    connection = pb.ConnectionConfig()
+    connection.sqlite.filename_uri = str(work_path / STORE)
+    connection.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READONLY
+    return MetadataStore(connection)
 
 
 class _Store:
     """The store of one work folder, opened for reading."""
 
     def __init__(self, work_path: Path):
-        connection = pb.ConnectionConfig()
-        connection.sqlite.filename_uri = str(work_path / STORE)
-        connection.sqlite.connection_mode = pb.SqliteMetadataSourceConfig.READONLY
-        self._store = MetadataStore(connection)
+        self._store = open_store(work_path)
 
     def parts(self, name: str, version: str) -> dict[str, pb.Artifact]:
         pushed = self._pushed(name, version)
@@ -93,9 +101,8 @@ class _Store:
         return {event.path.steps[0].key: artifacts[event.artifact_id] for event in reversed(events)}
 
 
-def _part(work_path: Path, artifact: pb.Artifact) -> Part:
-    """An artifact of a work folder that may have been moved or copied since: artifacts/node/output/execution."""
-    written = Path(artifact.uri)
+def located(work_path: Path, uri: str) -> Path:
+    """Where an artifact lies whose work folder may have been moved or copied: artifacts/node/output/execution."""
+    written = Path(uri)
     moved = work_path.joinpath("artifacts", *written.parts[-3:])
-    path = moved if not written.exists() and moved.exists() else written
-    return Part(path, bool(artifact.custom_properties["blessed"].int_value))
+    return moved if not written.exists() and moved.exists() else written

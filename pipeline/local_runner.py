@@ -19,7 +19,9 @@ from tfx.orchestration.portable.tfx_runner import IrBasedRunner
 from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import Artifact
 
+from pipeline.run_history import PEAK_MEMORY, PROCESSOR_SECONDS
 from pipeline.run_lock import one_run_at_a_time
+from pipeline.usage import Usage, measured
 
 
 class StageFailed(RuntimeError):
@@ -101,18 +103,19 @@ class _LocalRunner(IrBasedRunner):
             self._on_start(node_id, number, len(nodes))
             started = time.monotonic()
             try:
-                execution = launcher.Launcher(
-                    pipeline_node=node.pipeline_node,
-                    mlmd_connection=metadata.Metadata(connection),
-                    pipeline_info=pipeline.pipeline_info,
-                    pipeline_runtime_spec=pipeline.runtime_spec,
-                    executor_spec=runner_utils.extract_executor_spec(deployment, node_id),
-                    custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
-                ).launch()
+                with measured() as usage:
+                    execution = launcher.Launcher(
+                        pipeline_node=node.pipeline_node,
+                        mlmd_connection=metadata.Metadata(connection),
+                        pipeline_info=pipeline.pipeline_info,
+                        pipeline_runtime_spec=pipeline.runtime_spec,
+                        executor_spec=runner_utils.extract_executor_spec(deployment, node_id),
+                        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
+                    ).launch()
             except Exception as error:
                 raise StageFailed(node_id, error) from error
             seconds = time.monotonic() - started
-            cached, outputs = _recorded(connection, execution.execution_id)
+            cached, outputs = _recorded(connection, execution.execution_id, usage)
             stage = Stage(node_id, number, len(nodes), seconds, cached, outputs)
             self.stages[node_id] = stage
             self._on_done(stage)
@@ -130,11 +133,17 @@ def _leading_to(node_id: str, pipeline: pipeline_pb2.Pipeline) -> list[pipeline_
 
 
 def _recorded(
-    connection: metadata_store_pb2.ConnectionConfig, execution_id: int
+    connection: metadata_store_pb2.ConnectionConfig, execution_id: int, usage: Usage
 ) -> tuple[bool, dict[str, list[Artifact]]]:
-    """Whether an execution was answered from the cache, and its outputs, which the launcher tells for others only."""
+    """Whether an execution was answered from the cache, and its outputs, which the launcher tells for others only.
+
+    What it used is written beside it.
+    """
     with metadata.Metadata(connection) as handle:
         (execution,) = handle.store.get_executions_by_id([execution_id])
+        execution.custom_properties[PROCESSOR_SECONDS].double_value = usage.processor_seconds
+        execution.custom_properties[PEAK_MEMORY].int_value = usage.peak_memory_bytes
+        handle.store.put_executions([execution])
         outputs = execution_lib.get_output_artifacts(handle, execution_id)
     return execution.last_known_state == metadata_store_pb2.Execution.CACHED, dict(outputs)
 

@@ -10,6 +10,7 @@ from components.config import DataConfig
 from trainer.config.ranking import RankingConfig, broadest_success
 from trainer.ranking.features import HISTORY_SLICE, QUERY_ID, label_key
 
+RELIABILITY_BUCKETS = 200  # of a calibration plot, narrow: the report merges them
 SIGNATURE = "serve_examples"
 
 
@@ -31,6 +32,7 @@ def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
         options.slicing_specs.add(feature_keys=slicing)
     for name in data.event_rules:
         spec = options.metrics_specs.add(output_names=[] if is_alone else [name])
+        spec.metrics.add(class_name="CalibrationPlot", config=json.dumps({"num_buckets": RELIABILITY_BUCKETS}))
         for metric in ("AUC", "BinaryCrossEntropy", "Calibration", "ExampleCount"):
             added = spec.metrics.add(class_name=metric)
             if (metric, name) == ("AUC", gate):

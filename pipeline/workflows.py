@@ -27,7 +27,9 @@ def train(config: Config) -> dict[str, Stage]:
 
     Raises SettingsError where an input is not there, StageFailed (a RuntimeError) at the first node that fails.
     """
-    return _run(config)
+    stages = _run(config)
+    _write_report(config)
+    return stages
 
 
 def tune(config: Config) -> dict[str, Any]:
@@ -48,7 +50,10 @@ def refresh(config: Config) -> dict[str, Stage]:
     model, ranker, blessing = (current.part(name) for name in ("model", "ranker", "ranker_blessing"))
     from pipeline.dags import ServedModelUris
 
-    return _run(config, ServedModelUris(str(model.path), str(ranker.path), str(blessing.path), blessing.is_blessed))
+    served = ServedModelUris(str(model.path), str(ranker.path), str(blessing.path), blessing.is_blessed)
+    stages = _run(config, served)
+    _write_report(config)
+    return stages
 
 
 def evaluation(stages: dict[str, Stage]) -> dict[str, Any]:
@@ -147,6 +152,13 @@ def _run_nodes(nodes: list[BaseNode], config: Config, up_to: str) -> dict[str, S
         raise
     rejects_report.write_rejects(finished, config.work_path)
     return stages
+
+
+def _write_report(config: Config) -> None:
+    """The report of the run that has just ended, and where it is."""
+    from pipeline.report.write import write_run
+
+    remark(f"report: {write_run(config.name, config.work_path)}")
 
 
 def _require(setting: str, table: TableConfig) -> None:

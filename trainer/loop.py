@@ -52,6 +52,22 @@ class ProgressBar(tf.keras.callbacks.Callback):
         self.bar.close()
 
 
+class EpochLog(tf.keras.callbacks.Callback):
+    """Writes the logs of each epoch as TensorBoard scalars named as Keras names them, on the chief."""
+
+    def __init__(self, folder: str):
+        super().__init__()
+        self._writer = tf.summary.create_file_writer(folder) if is_chief() else tf.summary.create_noop_writer()
+
+    def on_epoch_end(self, epoch, logs=None):
+        with self._writer.as_default(epoch):
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(f"epoch_{name}", value)
+
+    def on_train_end(self, logs=None):
+        self._writer.close()
+
+
 def run_epochs(
     train_epoch: Callable[[int], float | None],
     variables: Sequence[tf.Variable],

@@ -15,7 +15,7 @@ from pipeline.run_lock import one_run_at_a_time
 from serving.gateway.privacy import Pseudonyms, load_keys, tombstones_of
 from serving.gateway.stores.base import StoreUnavailable, open_store
 
-LEFT_BY_RUNS = ("artifacts", "checkpoints", "tuning", "snapshots", "metadata.sqlite")  # in the work folder
+LEFT_BY_RUNS = ("artifacts", "checkpoints", "tuning", "snapshots", "report", "metadata.sqlite")  # in the work folder
 IDS_AT_ONCE = 1000
 
 

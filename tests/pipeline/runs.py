@@ -23,16 +23,37 @@ class Runs:
         self._store = MetadataStore(connection)
         self._artifact_type = self._store.put_artifact_type(pb.ArtifactType(name="Thing"))
         self._context_type = self._store.put_context_type(pb.ContextType(name="node"))
+        self._run_type = self._store.put_context_type(pb.ContextType(name="pipeline_run"))
+        self._run: int | None = None
 
-    def execute(self, node: str, inputs: Mapping[str, int], outputs: Mapping[str, Mapping]) -> dict[str, int]:
+    def begin(self, started_at: str) -> None:
+        """What is executed from now on belongs to a run that started at a moment, in ISO 8601."""
+        self._run = self._store.put_contexts([pb.Context(type_id=self._run_type, name=started_at)])[0]
+
+    def execute(
+        self,
+        node: str,
+        inputs: Mapping[str, int],
+        outputs: Mapping[str, Mapping],
+        state: int = pb.Execution.COMPLETE,
+        used: Mapping[str, float] | None = None,
+    ) -> dict[str, int]:
         """One execution of a node. outputs: name -> custom properties, `uri` among them where it is not the usual one.
 
+        used: custom properties of the execution.
         Returns the outputs' artifact ids by name.
         """
         kind = self._store.put_execution_type(pb.ExecutionType(name=node))
-        (execution,) = self._store.put_executions([pb.Execution(type_id=kind)])
-        association = pb.Association(execution_id=execution, context_id=self._context_of(node))
-        self._store.put_attributions_and_associations([], [association])
+        record = pb.Execution(type_id=kind, last_known_state=state)
+        for key, value in (used or {}).items():
+            if isinstance(value, int):
+                record.custom_properties[key].int_value = value
+            else:
+                record.custom_properties[key].double_value = value
+        (execution,) = self._store.put_executions([record])
+        contexts = [self._context_of(node), *([self._run] if self._run else [])]
+        associations = [pb.Association(execution_id=execution, context_id=context) for context in contexts]
+        self._store.put_attributions_and_associations([], associations)
         made = {}
         for name, properties in outputs.items():
             artifact = pb.Artifact(type_id=self._artifact_type)
@@ -88,6 +109,10 @@ class Runs:
         self.execute("ExactPusher", {"model": exact}, {"pushed_model": pushed})
         if version:
             (self.work_path / "serving" / self.name / version).mkdir(parents=True, exist_ok=True)
+
+    def path(self, artifact_id: int) -> Path:
+        """The folder of an artifact."""
+        return Path(self.uri(artifact_id))
 
     def uri(self, artifact_id: int) -> str:
         """Where an artifact lies."""

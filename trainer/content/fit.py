@@ -7,7 +7,7 @@ R items with an id embedding, B items of a step, D dimensions of the embeddings.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -28,7 +28,13 @@ _MOST_ITEMS = 20_000  # items that the content is fitted on
 _MIN_ITEMS = 20  # with fewer in either part the encoders have nothing to show
 
 
-def fit_content(tower: ItemTower, table: ItemTable, warm: np.ndarray, config: RetrievalConfig) -> dict[str, float]:
+def fit_content(
+    tower: ItemTower,
+    table: ItemTable,
+    warm: np.ndarray,
+    config: RetrievalConfig,
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+) -> dict[str, float]:
     """Fits the content path of a tower to its trained id embeddings.
 
     First the linear map in closed form, then the encoders to its residuals, for as many epochs as lower the error on
@@ -36,6 +42,7 @@ def fit_content(tower: ItemTower, table: ItemTable, warm: np.ndarray, config: Re
     distance to the id embedding; with an adversary, the mean of that and of the same on the moved inputs.
     table: prepared by the tower.
     warm: int [R], rows of items with an id embedding.
+    callbacks: of the epochs that look for the least error on items held out.
     Returns the held-out error of the `linear` map alone and `with_encoders`, and the encoders' `epochs`.
     """
     warm = warm[np.linspace(0, len(warm) - 1, min(len(warm), _MOST_ITEMS)).astype(int)]
@@ -43,7 +50,7 @@ def fit_content(tower: ItemTower, table: ItemTable, warm: np.ndarray, config: Re
     is_held_out = np.array([_share(table.item_ids[row]) < _HELD_OUT for row in warm])
     report = {"linear": float("nan"), "with_encoders": float("nan"), "epochs": 0.0}
     if config.content_epochs and min(is_held_out.sum(), (~is_held_out).sum()) >= _MIN_ITEMS:
-        report = _search_epochs(tower, table, warm, targets, is_held_out, config)
+        report = _search_epochs(tower, table, warm, targets, is_held_out, config, callbacks)
     _solve(tower, table, warm, targets, config)
     if report["epochs"]:
         train_epoch = _epoch(tower, table, warm, targets, config)
@@ -59,6 +66,7 @@ def _search_epochs(
     targets: np.ndarray,
     is_held_out: np.ndarray,
     config: RetrievalConfig,
+    callbacks: Sequence[tf.keras.callbacks.Callback],
 ) -> dict[str, float]:
     """Finds the number of epochs on held-out items, and leaves the encoders as they were.
 
@@ -77,7 +85,8 @@ def _search_epochs(
     linear = error()
     stopping = Stopping("error", error, config.content_patience, higher_is_better=False, start_value=linear)
     train_epoch = _epoch(tower, table, fitted, targets[~is_held_out], config)
-    progress = run_epochs(train_epoch, variables, config.content_epochs, stopping, [ProgressBar("content")])
+    told = [ProgressBar("content"), *callbacks]
+    progress = run_epochs(train_epoch, variables, config.content_epochs, stopping, told)
     for variable, value in zip(variables, before):
         variable.assign(value)
     return {"linear": linear, "with_encoders": progress.best_value, "epochs": float(progress.best_epoch + 1)}

@@ -16,7 +16,7 @@ from trainer.data import ItemTable
 from trainer.encoders.modality import Modality
 from trainer.encoders.text import TextEncoder, trimmed
 from trainer.keras import tf
-from trainer.loop import ProgressBar, Stopping, run_epochs
+from trainer.loop import EpochLog, ProgressBar, Stopping, run_epochs
 
 _HELD_OUT = 0.1  # share of the items that decides when a modality stops
 _HELD_OUT_DRAWS = 4  # masks drawn for each of them
@@ -105,12 +105,17 @@ def hide(there, share: float):
 
 
 def pretrain(
-    modalities: Sequence[Modality], table: ItemTable, encoder: EncoderConfig, config: PretrainingConfig
+    modalities: Sequence[Modality],
+    table: ItemTable,
+    encoder: EncoderConfig,
+    config: PretrainingConfig,
+    log_dir: str = "",
 ) -> dict[str, dict[str, float]]:
     """Pretrains each modality's encoder on all items that have it, with or without interactions.
 
     An encoder stops when the error on items held out (by hash of their id) no longer falls.
     table: prepared by the item tower of the modalities, which has measured the encoders' scales.
+    log_dir: where TensorBoard's logs go, a folder a modality; none are written where empty.
     Returns modality -> {"before", "after": held-out error, "epochs", "items"}.
     """
     report = {}
@@ -122,12 +127,19 @@ def pretrain(
             if isinstance(modality.encoder, TextEncoder)
             else MaskedPatches(modality.encoder, config.mask_patches, encoder)
         )
-        report[modality.name] = _fit(model, table, rows, config, modality)
+        bar = ProgressBar(f"pretraining of {modality.name}")
+        callbacks = [bar, EpochLog(f"{log_dir}/{modality.name}")] if log_dir else [bar]
+        report[modality.name] = _fit(model, table, rows, config, modality, callbacks)
     return report
 
 
 def _fit(
-    model: tf.keras.layers.Layer, table: ItemTable, rows: np.ndarray, config: PretrainingConfig, modality: Modality
+    model: tf.keras.layers.Layer,
+    table: ItemTable,
+    rows: np.ndarray,
+    config: PretrainingConfig,
+    modality: Modality,
+    callbacks: Sequence[tf.keras.callbacks.Callback],
 ) -> dict[str, float]:
     """Trains one encoder on items int [R] until the error on the held-out ones stops falling."""
     columns = modality.columns
@@ -168,8 +180,7 @@ def _fit(
     if len(held_out):
         before = held_out_error()
         stopping = Stopping("error", held_out_error, config.patience, higher_is_better=False, start_value=before)
-    bar = ProgressBar(f"pretraining of {modality.name}")
-    progress = run_epochs(train_epoch, model.trainable_variables, config.epochs, stopping, [bar])
+    progress = run_epochs(train_epoch, model.trainable_variables, config.epochs, stopping, callbacks)
     if stopping is None:
         return {"before": before, "after": float("nan"), "epochs": progress.epoch, "items": len(rows)}
     return {"before": before, "after": progress.best_value, "epochs": progress.best_epoch + 1, "items": len(rows)}

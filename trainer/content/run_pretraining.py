@@ -28,6 +28,8 @@ def pretrain_encoders(
 ) -> dict[str, dict[str, float]]:
     """Pretrains the content encoders on a catalogue and writes `weights.npz` and `report.json` into a folder.
 
+    TensorBoard's logs go below it, into `logs`.
+
     items: pattern or folder of transformed item examples.
     transform_graph: folder with their vocabularies; "" where there is none.
     folder: where the weights go, for `trainer.retrieval.run`, which must build the same encoders.
@@ -38,7 +40,7 @@ def pretrain_encoders(
     with tempfile.TemporaryDirectory() as local:
         sizes = vocabulary_sizes(transform_graph, data) if transform_graph else {}
         table = ItemTable.build(items, data, Path(local), sizes)
-        encoders, report = pretrained(table, encoder, config)
+        encoders, report = pretrained(table, encoder, config, f"{folder}/logs")
     tf.io.gfile.makedirs(folder)
     write_weights(encoders, folder)
     with tf.io.gfile.GFile(f"{folder}/report.json", "w") as file:
@@ -48,9 +50,12 @@ def pretrain_encoders(
 
 
 def pretrained(
-    table: ItemTable, encoder: EncoderConfig, config: PretrainingConfig
+    table: ItemTable, encoder: EncoderConfig, config: PretrainingConfig, log_dir: str = ""
 ) -> tuple[dict[str, tf.keras.layers.Layer], dict[str, dict[str, float]]]:
-    """Builds encoders and pretrains them on a table: modality -> encoder, and the report of `pretrain_encoders`."""
+    """Builds encoders and pretrains them on a table: modality -> encoder, and the report of `pretrain_encoders`.
+
+    log_dir: as `pretrain` takes it.
+    """
     wanted: tuple[str, ...] = config.modalities
     names = tuple(name for name in table.modalities if name in wanted)
     if not names or encoder.layers < 1:
@@ -62,4 +67,4 @@ def pretrained(
     tf.keras.utils.set_random_seed(config.seed)
     tower = ItemTower(table, [], [], RetrievalConfig(modalities=names, use_attributes=False, encoder=encoder))
     tower.prepare(table, np.linspace(0, len(table) - 1, min(len(table), _SCALED_ON)).astype(int))
-    return tower.encoders, pretrain(tower.modalities, table, encoder, config)
+    return tower.encoders, pretrain(tower.modalities, table, encoder, config, log_dir)

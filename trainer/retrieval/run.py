@@ -30,7 +30,7 @@ from trainer.config.tuning import with_settings
 from trainer.data import ItemTable, vocabulary_sizes
 from trainer.encoders.weights import read_weights
 from trainer.keras import tf
-from trainer.loop import ProgressBar
+from trainer.loop import EpochLog, ProgressBar
 from trainer.retrieval.content_init import content_directions
 from trainer.retrieval.export import export
 from trainer.retrieval.model import OBJECTIVES, Retrieval
@@ -101,7 +101,8 @@ def run_fn(fn_args: Any) -> None:
         with strategy.scope():
             model = build(table, train_split, args.data, args.retrieval, users, args.tuned, args.encoder_weights)
             callbacks = [tf.keras.callbacks.TensorBoard(log_dir, write_graph=False), ProgressBar("interactions")]
-            history = train(model, train_split, eval_split, table, args.engine, checkpoints, callbacks)
+            content = [EpochLog(f"{log_dir}/content")]
+            history = train(model, train_split, eval_split, table, args.engine, checkpoints, callbacks, content)
         attention = fit_cross_attention(model, model.item_tower.encode(table), train_split, eval_split)
         export(model, attention, table, tuple(args.data.event_rules), args.data, model_dir, args.transform_graph)
         checkpoints.remove()

@@ -29,19 +29,21 @@ def train(
     engine: EngineConfig | None = None,
     checkpoints: Checkpoints | None = None,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    content_callbacks: Sequence[tf.keras.callbacks.Callback] = (),
 ) -> tf.keras.callbacks.History:
     """Fits id embeddings and user tower, then the content encoders, then the shrinkage from id embeddings to content.
 
     Runs in the strategy that is in scope, in which the model was built; the item tower has prepared the table.
     checkpoints: where the first part goes on after a kill; the others start again, from the same weights.
-    callbacks: of the first part.
+    callbacks, content_callbacks: of the first part, and of `fit_content`.
     Returns the logs of each epoch; its `content` is the report of `fit_content`, where the tower has content.
     """
     history = fit_interactions(model, train_split, eval_split, table, engine, checkpoints, callbacks)
     config = model.config
     tf.keras.utils.set_random_seed(config.seed)  # the rest does not depend on whether the first part was resumed
     if model.item_tower.encoders:
-        history.content = fit_content(model.item_tower, table, np.flatnonzero(table.arrays["id_row"]), config)
+        warm = np.flatnonzero(table.arrays["id_row"])
+        history.content = fit_content(model.item_tower, table, warm, config, content_callbacks)
         if len(eval_split):
             _choose_shrinkage(model, table, Validation(model, eval_split, table, config.metric))
     return history

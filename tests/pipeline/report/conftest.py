@@ -1,0 +1,28 @@
+"""Two recorded runs for all tests of the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.report.facts import Facts, read_facts
+from pipeline.run_history import RunRecord, read_runs
+from tests.pipeline.report import recorded
+
+
+@pytest.fixture(scope="session")
+def work_path(tmp_path_factory, pushed_version: Path) -> Path:
+    folder = tmp_path_factory.mktemp("recorded") / "work"
+    recorded.two_runs(folder, pushed_version)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(work_path: Path) -> list[RunRecord]:
+    return read_runs(work_path)
+
+
+@pytest.fixture(scope="session")
+def facts(runs: list[RunRecord]) -> Facts:
+    return read_facts("tiny", runs[-1], runs)
