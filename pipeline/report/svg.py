@@ -1,4 +1,4 @@
-"""Small inline pictures. Coordinates are shares of the picture's size, so that it fits any width and its dots stay round.
+"""Small inline pictures, in shares of their size: they fit any width, and dots stay round.
 
 Every text that comes from data is escaped here; colours are classes of the page's style.
 """
