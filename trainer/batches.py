@@ -72,6 +72,23 @@ class TrainingBatches:
             batch = _filled_up(batch, -(-self.batch_size // parts))
         return {**batch, "candidates": candidates, "features": features}
 
+    def latest_windows(self) -> np.ndarray:
+        """The window of each user that holds their most recent interactions: int64 [users with any], ascending."""
+        return np.flatnonzero(np.append(self._users[1:] != self._users[:-1], len(self._users) > 0))
+
+    def of_windows(self, windows: np.ndarray) -> dict[str, Any]:
+        """A batch of windows of the caller's choice, with the whole catalogue as candidates, else as of `at`.
+
+        windows: int [B]. Raises ValueError where a step sees a part of the catalogue only.
+        """
+        if self._whole is None:
+            raise ValueError(f"items_per_step: got {self.items_per_step}, expected all {len(self.table)} items")
+        candidates, features = self._whole
+        batch = self._interactions(windows)
+        if self._few_shapes:
+            batch = _filled_up(batch, self.batch_size)
+        return {**batch, "candidates": candidates, "features": features}
+
     def dataset(self, epoch: int, step: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """The parts of this worker's replicas, one after the other, from a place on and without end; it reads ahead.
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from components.config import DataConfig
 from components.datasets.interactions import Interactions, read_interactions
@@ -146,12 +147,15 @@ def build(
     users: UserFeatures | None = None,
     tuned: Sequence[PretrainedConfig] = (),
     encoder_weights: str = "",
+    private: bool = False,
 ) -> Retrieval:
     """Builds the untrained model for a catalogue and prepares the table for training; the same seed gives the same
     model.
 
     tuned: the text encoders behind the modalities `pieces_<name>`.
     encoder_weights: folder of `trainer.content.run_pretraining`, from which the encoders start; none where empty.
+    private: nothing of the model may depend on who did what, for `trainer.retrieval.train_privately`: every item gets
+    an id embedding, which starts from content alone, and counts as one interaction.
     Raises ValueError where there is no positive interaction.
     """
     counts = train_split.counts(len(table))
@@ -159,6 +163,7 @@ def build(
         raise ValueError(
             "the train split has no positive interaction with an item of the catalogue; see event_rules and the rejects"
         )
+    counts = np.ones_like(counts) if private else counts
     tf.keras.utils.set_random_seed(config.seed)
     warm = np.flatnonzero(counts)
     weights = read_weights(encoder_weights) if encoder_weights else {}
@@ -166,7 +171,8 @@ def build(
     item_tower = ItemTower(table, warm_ids, counts[warm].tolist(), config, tuned, tuple(weights), name="item_tower")
     item_tower.prepare(table, warm, weights)
     if config.svd_init:
-        item_tower.start_at(_svd_init(item_tower, table, train_split, warm, config))
+        chosen = sp.csr_matrix((1, len(table))) if private else positive_matrix(train_split, len(table))
+        item_tower.start_at(_svd_init(item_tower, table, chosen, warm, config))
     model = OBJECTIVES[config.loss](
         item_tower, user_tower(data, config, users), counts / counts.sum(), config, data.history_length
     )
@@ -181,10 +187,12 @@ def build(
 
 
 def _svd_init(
-    item_tower: ItemTower, table: ItemTable, train_split: Interactions, warm: np.ndarray, config: RetrievalConfig
+    item_tower: ItemTower, table: ItemTable, chosen: sp.csr_matrix, warm: np.ndarray, config: RetrievalConfig
 ) -> np.ndarray:
-    """Where the warm items' id embeddings start: float32 [warm items, dimensions of the id embedding]."""
-    chosen = positive_matrix(train_split, len(table))
+    """Where the warm items' id embeddings start: float32 [warm items, dimensions of the id embedding].
+
+    chosen: as `svd_vectors` takes it.
+    """
     dim = config.embedding_dim // config.num_submodels - config.item_scale
     content = None
     if item_tower.encoders:

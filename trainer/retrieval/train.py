@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -70,20 +71,30 @@ def fit_interactions(
         config.seed,
         few_shapes=engine.xla,
     )
-    for layer in model.item_tower.content_layers:
-        layer.trainable = False
-    model.compile(optimizer=_optimizer(model, batches.steps_per_epoch, engine))
     validation = Validation(model, eval_split, table, config.metric)
     stopping = Stopping(config.metric, lambda: validation.value(model.item_tower.encode_ids(table)), config.patience)
-    history = fit(model, batches, config.epochs, stopping if len(eval_split) else None, callbacks, checkpoints, engine)
+    with content_frozen(model):
+        model.compile(optimizer=optimizer_of(model, batches.steps_per_epoch, engine))
+        return fit(
+            model, batches, config.epochs, stopping if len(eval_split) else None, callbacks, checkpoints, engine
+        )
+
+
+@contextmanager
+def content_frozen(model: Retrieval) -> Iterator[None]:
+    """While interactions are fitted, the content encoders are no variables of the training."""
+    for layer in model.item_tower.content_layers:
+        layer.trainable = False
+    yield
     for layer in model.item_tower.content_layers:
         layer.trainable = True
-    return history
 
 
-def _optimizer(model: Retrieval, steps_per_epoch: int, engine: EngineConfig) -> tf.keras.optimizers.Optimizer:
+def optimizer_of(
+    model: Retrieval, steps_per_epoch: int, engine: EngineConfig | None = None
+) -> tf.keras.optimizers.Optimizer:
     """AdamW as configured, its loss scaled where gradients would underflow in 16 bits."""
-    config = model.config
+    config, engine = model.config, engine or EngineConfig()
     rate = config.learning_rate
     if config.cosine_decay:
         rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * config.epochs, alpha=0.02)

@@ -1,0 +1,150 @@
+"""DP-SGD by person: what one person can change, how much noise there is, and that without both it is plain training."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from trainer.accounting import PrivacyReport
+from trainer.config.engine import EngineConfig
+from trainer.config.privacy import DifferentialConfig
+from trainer.keras import tf
+from trainer.retrieval.run import build
+from trainer.retrieval.train import content_frozen, fit_interactions
+from trainer.retrieval.train_privately import (
+    PeopleBatches,
+    check_supported,
+    clip_scale,
+    clipped_sum,
+    fit_interactions_privately,
+    train_privately,
+)
+
+STILL = {"history_dropout": 0.0, "modality_dropout": 0.0}  # nothing is random in a step
+
+
+@pytest.fixture()
+def private(table, train_split, tiny):
+    """A model for private training, in which nothing but the drawing of people is random."""
+    return build(table, train_split, tiny.DATA, replace(tiny.CONFIG, **STILL), private=True)
+
+
+def sum_of(model, split, table, clip: float) -> np.ndarray:
+    """The clipped sum over all people, as one vector."""
+    with content_frozen(model):
+        batches = list(PeopleBatches(split, table, model, seed=0).draw(1.0))
+        sums = [clipped_sum(model, batch, clip) for batch in batches]
+    return np.concatenate([np.ravel(sum(parts)) for parts in zip(*sums)])
+
+
+@pytest.mark.parametrize("clip", [0.01, 0.1])
+def test_a_person_more_changes_the_sum_by_at_most_the_clip(private, train_split, table, clip):
+    everybody = sum_of(private, train_split, table, clip)
+    for absent in (0, 7, 23):
+        others = train_split.select(np.delete(np.arange(len(train_split)), absent))
+        change = np.linalg.norm(everybody - sum_of(private, others, table, clip))
+        assert 0.5 * clip < change <= clip * (1 + 1e-4)
+
+
+def test_a_person_with_many_interactions_counts_with_the_latest_window_alone(private, train_split, table):
+    busy = train_split.select(np.array([0]))
+    items = np.arange(30, dtype=np.int32) % len(table)
+    columns = {name: np.resize(getattr(busy, name), 30) for name in ("events", "weights", "positives", "values")}
+    times_s = np.arange(30, dtype=np.float64)
+    longer = replace(busy, items=items, times_s=times_s, splits=np.array([0, 30]), **columns)
+    change = np.linalg.norm(sum_of(private, longer, table, 0.05))
+    assert change <= 0.05 * (1 + 1e-4)
+    latest = PeopleBatches(longer, table, private, seed=0)
+    (batch,) = latest.draw(1.0)
+    assert batch["items"].numpy()[0].tolist() == items[-8:].tolist()
+
+
+def test_the_clip_is_of_all_variables_together_and_leaves_small_gradients_alone():
+    assert clip_scale(tf.constant(2.0), 0.5).numpy() == pytest.approx(0.25)
+    assert clip_scale(tf.constant(0.1), 0.5).numpy() == 1.0
+    assert clip_scale(tf.constant(float("nan")), 0.5).numpy() == 0.0
+
+
+def test_without_clip_and_noise_the_sum_is_the_gradient_of_plain_training(private, train_split, table):
+    everybody = sum_of(private, train_split, table, np.inf) / len(train_split)
+    with content_frozen(private):
+        (batch,) = PeopleBatches(train_split, table, private, seed=0).draw(1.0)
+        with tf.GradientTape() as tape:
+            loss = private.compute_loss(batch, training=True)
+        plain = tape.gradient(loss, private.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    np.testing.assert_allclose(everybody, np.concatenate([np.ravel(tf.convert_to_tensor(one)) for one in plain]), atol=1e-6)
+
+
+def test_without_clip_and_noise_full_batches_give_the_weights_of_plain_training(train_split, table, tiny):
+    config = replace(tiny.CONFIG, **STILL, batch_size=len(train_split), epochs=4)
+    plain, private = (build(table, train_split, tiny.DATA, config, private=True) for _ in range(2))
+    nobody = train_split.select(np.zeros(0, np.int64))
+    fit_interactions(plain, train_split, nobody, table)
+    report = PrivacyReport(np.inf, 1e-5, 0.0, np.inf, 1.0, 4, len(train_split))
+    with content_frozen(private):
+        fit_interactions_privately(private, train_split, table, report, epochs=4)
+    np.testing.assert_allclose(private.item_tower.encode_ids(table), plain.item_tower.encode_ids(table), atol=1e-4)
+
+
+def test_the_noise_has_the_deviation_of_the_plan(private, table, train_split, monkeypatch):
+    """Steps of nobody are steps of noise alone, whose size plain gradient descent writes into the weights."""
+    descent = tf.keras.optimizers.SGD(1.0)
+    monkeypatch.setattr("trainer.retrieval.train_privately.optimizer_of", lambda *_: descent)
+    nobody = train_split.select(np.zeros(0, np.int64))
+    report = PrivacyReport(1.0, 1e-5, noise_multiplier=3.0, clip=0.5, sampling_rate=0.1, steps=40, people=20)
+    before = private.item_tower.id_embedding.embeddings.numpy()
+    with content_frozen(private):
+        fit_interactions_privately(private, nobody, table, report, epochs=2, seed=5)
+    moved = private.item_tower.id_embedding.embeddings.numpy() - before
+    expected = 3.0 * 0.5 / (0.1 * 20) * np.sqrt(40)  # noise x clip / expected people, over 40 steps
+    assert moved.std() == pytest.approx(expected, rel=0.25)  # of 104 values: three standard errors
+    assert abs(moved.mean()) < 4 * expected / np.sqrt(moved.size)
+
+
+def test_each_person_is_drawn_with_the_same_chance_independently(private, table, train_split):
+    people = PeopleBatches(train_split, table, private, seed=3)
+    sizes = [sum(int((batch["items"].numpy() >= 0).any(1).sum()) for batch in people.draw(0.25)) for _ in range(300)]
+    assert np.mean(sizes) == pytest.approx(6.0, abs=0.5)  # of 24
+    assert np.var(sizes) == pytest.approx(24 * 0.25 * 0.75, rel=0.35)  # binomial: not a fixed number
+
+
+def test_nothing_of_an_untrained_private_model_depends_on_who_did_what(table, train_split, tiny):
+    half = train_split.select(np.arange(0, len(train_split), 2))  # they take even items only
+    first, second = (build(table, split, tiny.DATA, tiny.CONFIG, private=True) for split in (train_split, half))
+    for one, other in zip(first.variables, second.variables):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    np.testing.assert_array_equal(first.item_share.numpy(), second.item_share.numpy())
+    np.testing.assert_array_equal(
+        first.item_tower.interaction_counts.numpy(), second.item_tower.interaction_counts.numpy()
+    )
+
+
+def test_a_private_model_learns_and_reports_what_it_spent(table, train_split, tiny, caplog):
+    model = build(table, train_split, tiny.DATA, replace(tiny.CONFIG, content_epochs=0), private=True)
+    settings = DifferentialConfig(epsilon=8.0, delta=0.1, people_per_step=12, epochs=3, content_share=0.5)
+    with caplog.at_level(logging.WARNING):
+        report = train_privately(model, train_split, table, settings, seed=1)
+    assert (report.steps, report.sampling_rate) == (6, 0.5)
+    assert 0 < report.epsilon <= 8.0
+    assert "delta: 0.1 is not below 1 / 24 people" in caplog.text
+    assert np.isfinite(model.item_tower.encode(table)).all()
+    assert model.item_tower.shrinkage.numpy() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": "full_softmax"}, "got retrieval.loss full_softmax"),
+        ({"use_user_id": True}, "use_user_features and use_user_id"),
+        ({"use_user_features": True}, "expected both to be off"),
+    ],
+)
+def test_settings_that_go_round_the_private_steps_are_refused(tiny, settings, message):
+    with pytest.raises(ValueError, match=message):
+        check_supported(replace(tiny.CONFIG, **settings), EngineConfig())
+
+
+def test_sixteen_bit_arithmetic_is_refused(tiny):
+    with pytest.raises(ValueError, match="engine.precision"):
+        check_supported(tiny.CONFIG, EngineConfig(precision="mixed_bfloat16"))
