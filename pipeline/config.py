@@ -17,6 +17,7 @@ from serving.config import EvaluationConfig, ServingConfig
 from serving.gateway.config import GatewayConfig
 from trainer.config.engine import EngineConfig
 from trainer.config.pretraining import PretrainingConfig
+from trainer.config.privacy import TrainingPrivacyConfig, check_private
 from trainer.config.ranking import RankingConfig, utility_weights
 from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import TuningConfig
@@ -58,6 +59,7 @@ class Config:
     tuning: TuningConfig | None = None  # with it, a RetrievalTuner stands before the trainer
     engine: EngineConfig = field(default_factory=EngineConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)  # the online service; docs/service.md
+    privacy: TrainingPrivacyConfig = TrainingPrivacyConfig()  # what training may learn of a person; docs/privacy.md
     deploy: DeployConfig = field(default_factory=DeployConfig)
     ground_truth: str = ""  # of a synthetic world (`zhiyin data demo` writes it): adds the oracle's rows to the report
 
@@ -76,6 +78,10 @@ class Config:
         Encoders(self.encoders)  # names a name that comes twice
         utility_weights(self.data.event_rules, self.ranking)  # names an objective without a rule
 
+        if self.privacy.differential:
+            check_private(self.retrieval, self.engine)
+            if self.tuning:
+                raise ValueError("privacy.differential: a tuner looks at people at each trial; expected no tuning")
         if self.tuning:
             self.tuning.space_of(self.retrieval)
 

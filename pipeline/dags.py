@@ -191,6 +191,7 @@ def _retrieval_trainer(
     pretraining: BaseNode | None,
 ) -> RetrievalTrainer:
     """The two towers."""
+    private = config.privacy.differential
     return RetrievalTrainer(
         examples=source.sequences,
         items=items.outputs["transformed_examples"],
@@ -207,6 +208,7 @@ def _retrieval_trainer(
             "encoders_fingerprint": paths.encoders_fingerprint,
             "checkpoints": f"{paths.checkpoints}/RetrievalTrainer",
             "code": code_fingerprint(RETRIEVAL_RUN_FN),
+            **({"privacy": to_json(private)} if private else {}),
         },
     )
 

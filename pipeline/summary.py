@@ -37,6 +37,12 @@ def last_line(config: Config, config_path: Path, evaluation: dict[str, Any], sec
     )
     rejects = rejects_line(config.work_path)
     before = f"{rejects}\n" if rejects else ""
+    if privacy := evaluation.get("privacy"):
+        before += (
+            f"the towers are ({privacy['epsilon']}, {privacy['delta']:g})-differentially private by person: noise "
+            f"{privacy['noise_multiplier']:.2f} x clip {privacy['clip']:g}, {privacy['steps']} steps of a share of "
+            f"{privacy['sampling_rate']:.3g}; docs/privacy.md says what that covers\n"
+        )
     if not decision["blessed"]:
         return f"{before}not pushed: {decision['reason']}; {headline}"
     return f"{before}model in {config.serving_path}, serve it with: ./zhiyin serve --config {config_path}; {headline}"

@@ -8,28 +8,15 @@ distributions (Koskela et al., 2020; Doroshenko et al., 2022).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import dp_accounting
 from dp_accounting import pld
 
 from trainer.config.privacy import DifferentialConfig
+from trainer.privacy_report import PrivacyReport
 
 _LOSS_INTERVAL = 1e-3  # of the discretised privacy loss, which is rounded up
 _TOLERANCE = 1e-3  # of the noise multiplier
-
-
-@dataclass(frozen=True)
-class PrivacyReport:
-    """What a private training guarantees, and by what."""
-
-    epsilon: float  # that the steps taken have spent, at most the configured one
-    delta: float
-    noise_multiplier: float  # standard deviation of the noise on a step's sum, in units of `clip`
-    clip: float
-    sampling_rate: float  # chance that a person is in a step
-    steps: int
-    people: int
 
 
 def plan(people: int, config: DifferentialConfig) -> PrivacyReport:

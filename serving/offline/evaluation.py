@@ -25,6 +25,7 @@ from serving.offline.encoding import encode_items, encode_users
 from serving.online.cold_start import cold_start_scores, empty_user_embedding, is_cold_start
 from trainer.evaluation import metrics
 from trainer.evaluation.baselines import Baseline, ContentKnn, ItemKnn, Popularity, Random, recent_popularity, tf_idf
+from trainer.privacy_report import read_report
 
 OURS, RECENT = "ours", "recent_popularity"
 ALL = "all"
@@ -184,6 +185,8 @@ def evaluate_retrieval(
         "item_knn": {"neighbours": knn.neighbours, "shrinkage": knn.shrinkage},
         "data": questions.digest(),
     }
+    if privacy := read_report(judged.model):
+        report["privacy"] = privacy
     with tf.io.gfile.GFile(f"{folder}/metrics.json", "w") as file:
         file.write(json.dumps(report, indent=1, ensure_ascii=False))
     if decision.blessed:

@@ -33,11 +33,11 @@ def test_the_noise_keeps_the_guarantee_and_hardly_more(epsilon):
 
 
 def test_more_privacy_more_steps_and_a_higher_rate_take_more_noise():
-    base = noise_multiplier(4.0, DELTA, RATE, STEPS)
-    assert noise_multiplier(1.0, DELTA, RATE, STEPS) > base > noise_multiplier(8.0, DELTA, RATE, STEPS)
-    assert noise_multiplier(4.0, DELTA, RATE, 2 * STEPS) > base
-    assert noise_multiplier(4.0, DELTA, 2 * RATE, STEPS) > base
-    assert noise_multiplier(4.0, DELTA / 100, RATE, STEPS) > base
+    base = noise_multiplier(4.0, DELTA, RATE, 8)
+    assert noise_multiplier(1.0, DELTA, RATE, 8) > base > noise_multiplier(8.0, DELTA, RATE, 8)
+    assert noise_multiplier(4.0, DELTA, RATE, 16) > base
+    assert noise_multiplier(4.0, DELTA, 2 * RATE, 8) > base
+    assert noise_multiplier(4.0, DELTA / 100, RATE, 8) > base
 
 
 def test_a_single_step_of_everybody_is_the_gaussian_mechanism():

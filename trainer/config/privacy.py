@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from trainer.config.engine import EngineConfig
+from trainer.config.retrieval import RetrievalConfig
+
 
 @dataclass(frozen=True)
 class DifferentialConfig:
@@ -37,3 +40,19 @@ class TrainingPrivacyConfig:
     """What training may learn of a single person."""
 
     differential: DifferentialConfig | None = None  # training by DP-SGD; None trains as usual
+
+
+def check_private(retrieval: RetrievalConfig, engine: EngineConfig) -> None:
+    """Raises ValueError for settings under which people would get into the weights beside the private steps."""
+    if retrieval.loss != "profile_cosine":
+        raise ValueError(
+            f"privacy.differential: got retrieval.loss {retrieval.loss}, expected profile_cosine, "
+            "the one whose gradient is split by person"
+        )
+    if retrieval.use_user_features or retrieval.use_user_id:
+        raise ValueError(
+            "privacy.differential: retrieval.use_user_features and use_user_id put people's data into the model; "
+            "expected both to be off"
+        )
+    if engine.precision != "float32" or engine.xla:
+        raise ValueError("privacy.differential: engine.precision and engine.xla: expected float32 without xla")

@@ -26,13 +26,16 @@ from components.pretrained_config import Encoders, PretrainedConfig
 from components.settings import from_json
 from trainer.checkpoints import Checkpoints, fingerprint
 from trainer.config.engine import EngineConfig
+from trainer.config.privacy import DifferentialConfig, check_private
 from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import with_settings
 from trainer.data import ItemTable, vocabulary_sizes
 from trainer.encoders.weights import read_weights
 from trainer.keras import tf
 from trainer.loop import EpochLog, ProgressBar
+from trainer.privacy_report import write_report
 from trainer.retrieval.content_init import content_directions
+from trainer.retrieval.cross_attention import CrossAttention
 from trainer.retrieval.export import export
 from trainer.retrieval.model import OBJECTIVES, Retrieval
 from trainer.retrieval.svd_init import positive_matrix, svd_vectors
@@ -60,6 +63,7 @@ class Arguments:
     retrieval: RetrievalConfig
     engine: EngineConfig
     tuned: tuple[PretrainedConfig, ...]  # text encoders that are tuned
+    privacy: DifferentialConfig | None  # with it, training is differentially private
 
     @classmethod
     def of(cls, fn_args: Any) -> Arguments:
@@ -78,6 +82,7 @@ class Arguments:
             retrieval=with_settings(from_json(RetrievalConfig, custom["retrieval"]), fn_args.hyperparameters or {}),
             engine=from_json(EngineConfig, custom["engine"]),
             tuned=tuple(from_json(Encoders, custom.get("tuned", "{}")).each),
+            privacy=from_json(DifferentialConfig, custom["privacy"]) if "privacy" in custom else None,
         )
 
 
@@ -87,8 +92,9 @@ def run_fn(fn_args: Any) -> None:
 
     fn_args: TFX's FnArgs. `train_files` and `eval_files` are sequence examples; `hyperparameters` are settings that
     replace those of `retrieval`; `custom_config` holds `items`, `users`, `encoder_weights` (paths as in `Arguments`),
-    `checkpoints` (a folder that outlives a killed attempt), and `data`, `retrieval`, `engine`, `tuned` (DataConfig,
-    RetrievalConfig, EngineConfig, Encoders as JSON).
+    `checkpoints` (a folder that outlives a killed attempt), and `data`, `retrieval`, `engine`, `tuned`, `privacy`
+    (DataConfig, RetrievalConfig, EngineConfig, Encoders as JSON, and DifferentialConfig where training is private:
+    then nothing but the steps of `train_privately` sees a person, and a killed training starts anew).
     With TF_CONFIG, call it with the same arguments on every worker; the folder must be one that all of them share.
     Raises ValueError where the train split has nothing to learn from.
     """
@@ -99,9 +105,12 @@ def run_fn(fn_args: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         table, train_split, eval_split, users = _read(args, Path(folder))
         model_dir, log_dir = (args.model_dir, args.log_dir) if is_chief() else (f"{folder}/model", f"{folder}/run")
+        callbacks = [tf.keras.callbacks.TensorBoard(log_dir, write_graph=False), ProgressBar("interactions")]
+        if args.privacy is not None:
+            _run_privately(args, args.privacy, table, train_split, callbacks)
+            return
         with strategy.scope():
             model = build(table, train_split, args.data, args.retrieval, users, args.tuned, args.encoder_weights)
-            callbacks = [tf.keras.callbacks.TensorBoard(log_dir, write_graph=False), ProgressBar("interactions")]
             content = [EpochLog(f"{log_dir}/content")]
             history = train(model, train_split, eval_split, table, args.engine, checkpoints, callbacks, content)
         attention = fit_cross_attention(model, model.item_tower.encode(table), train_split, eval_split)
@@ -113,6 +122,26 @@ def run_fn(fn_args: Any) -> None:
         len(table), len(train_split), len(train_split.items), len(history.epoch), metric,
         max(history.history.get(f"val_{metric}", [float("nan")])), time.monotonic() - started,
     )  # fmt: skip
+
+
+def _run_privately(
+    args: Arguments,
+    privacy: DifferentialConfig,
+    table: ItemTable,
+    train_split: Interactions,
+    callbacks: Sequence[tf.keras.callbacks.Callback],
+) -> None:
+    """As `run_fn` with DP-SGD; the learned similarity stays the dot product, since it would be fitted to people."""
+    from trainer.retrieval.train_privately import train_privately  # noqa: PLC0415  (its accountant takes seconds)
+
+    check_private(args.retrieval, args.engine)
+    encoders = (args.tuned, args.encoder_weights)
+    model = build(table, train_split, args.data, args.retrieval, None, *encoders, private=True)
+    report = train_privately(model, train_split, table, privacy, callbacks)
+    as_dot_product = CrossAttention(args.retrieval.embedding_dim, name="cross_attention")
+    events = tuple(args.data.event_rules)
+    export(model, as_dot_product, table, events, args.data, args.model_dir, args.transform_graph)
+    write_report(report, args.model_dir)
 
 
 def _read(args: Arguments, folder: Path) -> tuple[ItemTable, Interactions, Interactions, UserFeatures | None]:

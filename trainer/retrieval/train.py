@@ -75,9 +75,7 @@ def fit_interactions(
     stopping = Stopping(config.metric, lambda: validation.value(model.item_tower.encode_ids(table)), config.patience)
     with content_frozen(model):
         model.compile(optimizer=optimizer_of(model, batches.steps_per_epoch, engine))
-        return fit(
-            model, batches, config.epochs, stopping if len(eval_split) else None, callbacks, checkpoints, engine
-        )
+        return fit(model, batches, config.epochs, stopping if len(eval_split) else None, callbacks, checkpoints, engine)
 
 
 @contextmanager

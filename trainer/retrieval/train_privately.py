@@ -10,42 +10,26 @@ B people of a microbatch, N items.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from components.datasets.interactions import Interactions
-from trainer.accounting import PrivacyReport, plan
+from trainer.accounting import plan
 from trainer.batches import TrainingBatches
-from trainer.config.engine import EngineConfig
 from trainer.config.privacy import DifferentialConfig
-from trainer.config.retrieval import RetrievalConfig
 from trainer.content.fit import fit_content
 from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.loop import run_epochs
+from trainer.privacy_report import PrivacyReport
 from trainer.retrieval.model import Retrieval
 from trainer.retrieval.train import content_frozen, optimizer_of
 
 _SHARED = ("candidates", "features")  # of a batch, the same for all of its people
 _GRADIENT_CELLS = 8_000_000  # of the gradients of a microbatch, which decides its size
 _MOST_AT_ONCE = 64  # people of a microbatch
-
-
-def check_supported(config: RetrievalConfig, engine: EngineConfig) -> None:
-    """Raises ValueError for settings under which people would get into the weights beside the private steps."""
-    if config.loss != "profile_cosine":
-        raise ValueError(
-            f"privacy.differential: got retrieval.loss {config.loss}; a person's own gradient is that of profile_cosine"
-        )
-    if config.use_user_features or config.use_user_id:
-        raise ValueError(
-            "privacy.differential: retrieval.use_user_features and use_user_id put people's data into the model; "
-            "expected both to be off"
-        )
-    if engine.precision != "float32" or engine.xla:
-        raise ValueError("privacy.differential: engine.precision and engine.xla: expected float32 without xla")
 
 
 def train_privately(
@@ -68,7 +52,7 @@ def train_privately(
     report = plan(len(train_split), privacy)
     if privacy.delta >= 1 / max(len(train_split), 1):
         logging.warning(
-            "privacy.differential.delta: %g is not below 1 / %d people, so that a guarantee may hide the release of one",
+            "privacy.differential.delta: %g is not below 1 / %d people: that would allow to publish one of them",
             privacy.delta, len(train_split),
         )  # fmt: skip
     with content_frozen(model):

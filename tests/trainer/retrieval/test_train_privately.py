@@ -2,19 +2,22 @@
 
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from trainer.accounting import PrivacyReport
+from components.datasets.interactions import Interactions
 from trainer.config.engine import EngineConfig
-from trainer.config.privacy import DifferentialConfig
+from trainer.config.privacy import DifferentialConfig, check_private
+from trainer.data import ItemTable
 from trainer.keras import tf
+from trainer.privacy_report import PrivacyReport
+from trainer.retrieval.model import Retrieval
 from trainer.retrieval.run import build
 from trainer.retrieval.train import content_frozen, fit_interactions
 from trainer.retrieval.train_privately import (
     PeopleBatches,
-    check_supported,
     clip_scale,
     clipped_sum,
     fit_interactions_privately,
@@ -30,18 +33,25 @@ def private(table, train_split, tiny):
     return build(table, train_split, tiny.DATA, replace(tiny.CONFIG, **STILL), private=True)
 
 
-def sum_of(model, split, table, clip: float) -> np.ndarray:
+@pytest.fixture()
+def tiny(tiny):
+    """With words as the only content, which are quick to build."""
+    return SimpleNamespace(DATA=tiny.DATA, CONFIG=replace(tiny.CONFIG, modalities=("text",)))
+
+
+def sum_of(model: Retrieval, split: Interactions, table: ItemTable, clip: float) -> np.ndarray:
     """The clipped sum over all people, as one vector."""
     with content_frozen(model):
         batches = list(PeopleBatches(split, table, model, seed=0).draw(1.0))
-        sums = [clipped_sum(model, batch, clip) for batch in batches]
+        summed = tf.function(lambda batch: clipped_sum(model, batch, clip))
+        sums = [summed(batch) for batch in batches]
     return np.concatenate([np.ravel(sum(parts)) for parts in zip(*sums)])
 
 
 @pytest.mark.parametrize("clip", [0.01, 0.1])
 def test_a_person_more_changes_the_sum_by_at_most_the_clip(private, train_split, table, clip):
     everybody = sum_of(private, train_split, table, clip)
-    for absent in (0, 7, 23):
+    for absent in (0, 7):
         others = train_split.select(np.delete(np.arange(len(train_split)), absent))
         change = np.linalg.norm(everybody - sum_of(private, others, table, clip))
         assert 0.5 * clip < change <= clip * (1 + 1e-4)
@@ -73,7 +83,9 @@ def test_without_clip_and_noise_the_sum_is_the_gradient_of_plain_training(privat
         with tf.GradientTape() as tape:
             loss = private.compute_loss(batch, training=True)
         plain = tape.gradient(loss, private.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    np.testing.assert_allclose(everybody, np.concatenate([np.ravel(tf.convert_to_tensor(one)) for one in plain]), atol=1e-6)
+    np.testing.assert_allclose(
+        everybody, np.concatenate([np.ravel(tf.convert_to_tensor(one)) for one in plain]), atol=1e-6
+    )
 
 
 def test_without_clip_and_noise_full_batches_give_the_weights_of_plain_training(train_split, table, tiny):
@@ -142,9 +154,9 @@ def test_a_private_model_learns_and_reports_what_it_spent(table, train_split, ti
 )
 def test_settings_that_go_round_the_private_steps_are_refused(tiny, settings, message):
     with pytest.raises(ValueError, match=message):
-        check_supported(replace(tiny.CONFIG, **settings), EngineConfig())
+        check_private(replace(tiny.CONFIG, **settings), EngineConfig())
 
 
 def test_sixteen_bit_arithmetic_is_refused(tiny):
     with pytest.raises(ValueError, match="engine.precision"):
-        check_supported(tiny.CONFIG, EngineConfig(precision="mixed_bfloat16"))
+        check_private(tiny.CONFIG, EngineConfig(precision="mixed_bfloat16"))
