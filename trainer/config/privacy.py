@@ -15,9 +15,10 @@ class DifferentialConfig:
 
     epsilon: float  # above 0; .inf clips without noise, which guarantees nothing
     delta: float  # above 0, well below one by the number of people
-    clip: float = 0.3  # largest L2 norm of what a person adds to a step's gradient
+    clip: float = 0.1  # largest L2 norm of what a person adds to a step's gradient
     people_per_step: int = 256  # expected; each person is in a step with the same chance, independently of all others
     epochs: int = 20  # all are trained: early stopping would look at people outside of the guarantee
+    learning_rate: float = 0.03  # of AdamW, in place of retrieval's: private steps are few
     content_share: float = 0.5  # of an item's vector that its content decides, for items with and without interactions
 
     def __post_init__(self) -> None:
@@ -31,6 +32,8 @@ class DifferentialConfig:
             raise ValueError(
                 f"people_per_step, epochs: got {self.people_per_step}, {self.epochs}, expected at least 1 of each"
             )
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate: got {self.learning_rate}, expected more than 0")
         if not 0 <= self.content_share < 1:
             raise ValueError(f"content_share: got {self.content_share}, expected a share from 0 to below 1")
 

@@ -11,6 +11,7 @@ from components.datasets.interactions import Interactions
 from trainer.batches import TrainingBatches
 from trainer.checkpoints import Checkpoints
 from trainer.config.engine import EngineConfig
+from trainer.config.retrieval import RetrievalConfig
 from trainer.content.fit import fit_content
 from trainer.data import ItemTable
 from trainer.keras import tf
@@ -74,7 +75,7 @@ def fit_interactions(
     validation = Validation(model, eval_split, table, config.metric)
     stopping = Stopping(config.metric, lambda: validation.value(model.item_tower.encode_ids(table)), config.patience)
     with content_frozen(model):
-        model.compile(optimizer=optimizer_of(model, batches.steps_per_epoch, engine))
+        model.compile(optimizer=optimizer_of(config, batches.steps_per_epoch, engine))
         return fit(model, batches, config.epochs, stopping if len(eval_split) else None, callbacks, checkpoints, engine)
 
 
@@ -89,16 +90,15 @@ def content_frozen(model: Retrieval) -> Iterator[None]:
 
 
 def optimizer_of(
-    model: Retrieval, steps_per_epoch: int, engine: EngineConfig | None = None
+    config: RetrievalConfig, steps_per_epoch: int, engine: EngineConfig | None = None
 ) -> tf.keras.optimizers.Optimizer:
     """AdamW as configured, its loss scaled where gradients would underflow in 16 bits."""
-    config, engine = model.config, engine or EngineConfig()
     rate = config.learning_rate
     if config.cosine_decay:
         rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * config.epochs, alpha=0.02)
     optimizer = tf.keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=_NOT_DECAYED)
-    if engine.precision == "mixed_float16":
+    if engine is not None and engine.precision == "mixed_float16":
         return tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
     return optimizer
 

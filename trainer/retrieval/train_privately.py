@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def train_privately(
             privacy.delta, len(train_split),
         )  # fmt: skip
     with content_frozen(model):
-        fit_interactions_privately(model, train_split, table, report, privacy.epochs, callbacks, seed)
+        fit_interactions_privately(model, train_split, table, privacy, report, callbacks, seed)
     tf.keras.utils.set_random_seed(model.config.seed)
     if model.item_tower.encoders:
         fit_content(model.item_tower, table, np.flatnonzero(table.arrays["id_row"]), model.config)
@@ -74,20 +75,21 @@ def fit_interactions_privately(
     model: Retrieval,
     train_split: Interactions,
     table: ItemTable,
+    privacy: DifferentialConfig,
     report: PrivacyReport,
-    epochs: int,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
     seed: int | None = None,
 ) -> None:
-    """Takes the private steps of a plan. Arguments as in `train_privately`."""
+    """Takes the private steps of a plan, in the variables that are trainable. Arguments as in `train_privately`."""
     people = PeopleBatches(train_split, table, model, seed)
     model.random.reset_from_seed(int(people.generator.integers(2**62)))
     noise = tf.random.Generator.from_seed(int(people.generator.integers(2**62)))
     variables = model.trainable_variables
     deviation = report.noise_multiplier * report.clip if report.noise_multiplier else 0.0
     expected = report.sampling_rate * report.people
-    steps_per_epoch = report.steps // epochs
-    optimizer = optimizer_of(model, steps_per_epoch)
+    steps_per_epoch = report.steps // privacy.epochs
+    settings = replace(model.config, learning_rate=privacy.learning_rate, epochs=privacy.epochs)
+    optimizer = optimizer_of(settings, steps_per_epoch)
     optimizer.build(variables)
     add_clipped = tf.function(
         lambda sums, batch: [total + part for total, part in zip(sums, clipped_sum(model, batch, report.clip))],
@@ -107,7 +109,7 @@ def fit_interactions_privately(
                 sums = add_clipped(sums, batch)
             apply(sums)
 
-    run_epochs(train_epoch, variables, epochs, None, callbacks, model)
+    run_epochs(train_epoch, variables, privacy.epochs, None, callbacks, model)
 
 
 class PeopleBatches:

@@ -93,9 +93,10 @@ def test_without_clip_and_noise_full_batches_give_the_weights_of_plain_training(
     plain, private = (build(table, train_split, tiny.DATA, config, private=True) for _ in range(2))
     nobody = train_split.select(np.zeros(0, np.int64))
     fit_interactions(plain, train_split, nobody, table)
+    settings = DifferentialConfig(np.inf, 1e-5, epochs=4, learning_rate=config.learning_rate)
     report = PrivacyReport(np.inf, 1e-5, 0.0, np.inf, 1.0, 4, len(train_split))
     with content_frozen(private):
-        fit_interactions_privately(private, train_split, table, report, epochs=4)
+        fit_interactions_privately(private, train_split, table, settings, report)
     np.testing.assert_allclose(private.item_tower.encode_ids(table), plain.item_tower.encode_ids(table), atol=1e-4)
 
 
@@ -107,7 +108,7 @@ def test_the_noise_has_the_deviation_of_the_plan(private, table, train_split, mo
     report = PrivacyReport(1.0, 1e-5, noise_multiplier=3.0, clip=0.5, sampling_rate=0.1, steps=40, people=20)
     before = private.item_tower.id_embedding.embeddings.numpy()
     with content_frozen(private):
-        fit_interactions_privately(private, nobody, table, report, epochs=2, seed=5)
+        fit_interactions_privately(private, nobody, table, DifferentialConfig(1.0, 1e-5, epochs=2), report, seed=5)
     moved = private.item_tower.id_embedding.embeddings.numpy() - before
     expected = 3.0 * 0.5 / (0.1 * 20) * np.sqrt(40)  # noise x clip / expected people, over 40 steps
     assert moved.std() == pytest.approx(expected, rel=0.25)  # of 104 values: three standard errors
