@@ -6,10 +6,12 @@ import asyncio
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from components.config import DataConfig, TableConfig
 from components.settings import SettingsError
@@ -20,6 +22,7 @@ from serving.gateway.records import Acceptance, Event, StoredItem
 from serving.gateway.stores.base import Store, StoreUnavailable, open_store
 
 SOURCE = "store:"  # a table's path: the pipeline's own store, or store:URL
+STORE_VARIABLE = "ZHIYIN_STORE"
 ROWS_AT_ONCE = 1000
 _READS = ("catalogue", "events", "users")
 
@@ -34,8 +37,14 @@ class Imported:
 
 
 def default_store(config: Config) -> str:
-    """The SQLite file of a pipeline's service."""
-    return str(config.work_path / "store.sqlite")
+    """The address that the environment names (`ZHIYIN_STORE`: it may hold a password), else a SQLite file."""
+    return os.environ.get(STORE_VARIABLE) or str(config.work_path / "store.sqlite")
+
+
+def shown(url: str) -> str:
+    """A store's address without its password, for screens and logs."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl() if "@" in parts.netloc else url
 
 
 def is_store(path: str) -> bool:
@@ -159,7 +168,7 @@ def resolved(config: Config) -> Config:
 async def _snapshot(url: str, name: str, folder: Path) -> tuple[Path, list[str]]:
     """One table of a store as gzipped JSON lines; and the ids of withdrawn items."""
     if "://" not in url and not Path(url).is_file():
-        raise SettingsError(f"there is no store {url}: zhiyin up makes it")
+        raise SettingsError(f"there is no store {shown(url)}: zhiyin up makes it")
     store = open_store(url)
     await store.open()
     withdrawn: list[str] = []

@@ -66,13 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.once:
         return _train_once(config, url, file)
     settings = config.gateway.loop
-    command = module_command(
-        "pipeline.cli", "loop", "--once", "--config", str(arguments.config.absolute()), "--store", url
-    )
-    print(f"waiting for {settings.min_new_events:,} new events in {url} (Ctrl-C stops)", flush=True)
+    command = module_command("pipeline.cli", "loop", "--once", "--config", str(arguments.config.absolute()))
+    environment = module_environment(**{store_tables.STORE_VARIABLE: url})  # others may read a command line
+    waited_for = f"{settings.min_new_events:,} new events in {store_tables.shown(url)}"
+    print(f"waiting for {waited_for} (Ctrl-C stops)", flush=True)
     while True:
         if Progress.read(file).is_due(_num_events(url), time.time(), settings):
-            code = subprocess.run(command, env=module_environment(), check=False).returncode
+            code = subprocess.run(command, env=environment, check=False).returncode
             if code:  # the same data would fail again: wait for more
                 print(f"the run failed with exit code {code}; what is served stays", flush=True)
                 Progress(_num_events(url), time.time()).write(file)
@@ -104,8 +104,8 @@ def _num_events(url: str) -> int:
             await store.close()
 
     if "://" not in url and not Path(url).is_file():
-        raise SettingsError(f"there is no store {url}: ./zhiyin up makes it")
+        raise SettingsError(f"there is no store {store_tables.shown(url)}: ./zhiyin up makes it")
     try:
         return asyncio.run(go())
     except StoreUnavailable as error:
-        raise RuntimeError(f"{url}: {error}") from error
+        raise RuntimeError(f"{store_tables.shown(url)}: {error}") from error

@@ -72,6 +72,14 @@ def rows_of(config, name):
     return [row.values for row in rows]
 
 
+def test_the_environment_may_name_the_store_and_its_password_is_not_shown(config, monkeypatch):
+    assert store_tables.default_store(config).endswith("store.sqlite")
+    monkeypatch.setenv(store_tables.STORE_VARIABLE, "redis://:secret@stores:6379/2")
+    assert store_tables.default_store(config) == "redis://:secret@stores:6379/2"
+    assert store_tables.shown(store_tables.default_store(config)) == "redis://***@stores:6379/2"
+    assert store_tables.shown("/runs/demo/store.sqlite") == "/runs/demo/store.sqlite"
+
+
 def test_tables_are_taken_over_once(config):
     first = on_store(config, lambda store: store_tables.import_tables(config, store))
     assert (first.items, first.events, first.users) == (2, 2, 1)

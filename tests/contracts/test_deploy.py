@@ -1,0 +1,124 @@
+"""What deploys the service fits the code: files that images copy, flags that containers start with, the rendered chart.
+
+The chart is rendered and checked where helm is found.
+"""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import cli
+from serving.model_server import flags
+from tests.documented import ROOT
+
+DEPLOY = ROOT / "deploy"
+CHART = DEPLOY / "chart"
+HELM = shutil.which("helm")
+SETTINGS = {
+    "plain": [],
+    "everything": [
+        "ingress.enabled=true", "ingress.host=example.com", "ingress.tlsSecret=tls", "serviceMonitor.enabled=true",
+        "storage.data.existingClaim=tables", "gateway.pseudonymsSecret=people", "model.scann=true",
+        "image.pullSecrets={registry}",
+    ],
+    "own store, nothing else": [
+        "redis.enabled=false", "storeSecret=store", "loop.enabled=false", "networkPolicy.enabled=false",
+        "gateway.maxReplicas=2", "storage.runs.existingClaim=models",
+    ],
+}  # fmt: skip
+
+
+def test_what_the_image_copies_is_in_the_build_s_context() -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    copied = re.findall(r"^COPY (\S+) /", dockerfile, re.MULTILINE)
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8")
+    let_in = set(re.findall(r"^!(\S+)$", ignored, re.MULTILINE))
+    assert copied and set(copied) == let_in
+    assert not [name for name in copied if not (ROOT / name).exists()]
+    assert {"pipeline", "model-server", "gateway"} == set(re.findall(r"^FROM base AS (\S+)$", dockerfile, re.MULTILINE))
+    assert dockerfile.index("USER 10001") < dockerfile.index("FROM base AS pipeline")
+
+
+def check_model_server(arguments: list[str], folder: Path) -> None:
+    """The flags of a model server are taken, with another folder in the place of the container's."""
+    here = [f"--model_base_path={folder}" if word.startswith("--model_base_path=") else word for word in arguments]
+    assert here != arguments and flags.parse_flags(here).models
+
+
+def test_the_composed_services_start_with_flags_that_exist(tmp_path) -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    cli.parser().parse_args(["up", *services["gateway"]["command"]])
+    check_model_server(services["model-server"]["command"], tmp_path)
+    assert not [name for name, service in services.items() if service.get("privileged") or not service["read_only"]]
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
+def rendered(request) -> list[dict]:
+    if HELM is None:
+        pytest.skip("helm is not installed")
+    chosen = [word for setting in SETTINGS[request.param] for word in ("--set", setting)]
+    command = [HELM, "template", "trial", str(CHART), "--set", "image.registry=registry.test/team", *chosen]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return [document for document in yaml.safe_load_all(found.stdout) if document]
+
+
+def pods(documents: list[dict]) -> list[dict]:
+    """The pod specs of all workloads."""
+    found = []
+    for document in documents:
+        spec = document.get("spec", {})
+        spec = spec.get("jobTemplate", {}).get("spec", spec)
+        if "template" in spec:
+            found.append(spec["template"]["spec"])
+    return found
+
+
+@pytest.mark.skipif(HELM is None, reason="helm is not installed")
+def test_helm_finds_nothing_to_say_about_the_chart() -> None:
+    command = [HELM, "lint", "--strict", str(CHART), "--set", "image.registry=registry.test/team"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0 and "WARNING" not in found.stdout, found.stdout + found.stderr
+
+
+@pytest.mark.skipif(HELM is None, reason="helm is not installed")
+def test_a_chart_without_a_registry_says_so() -> None:
+    found = subprocess.run([HELM, "template", "trial", str(CHART)], capture_output=True, text=True, check=False)
+    assert found.returncode != 0 and "image.registry: where the images were pushed" in found.stderr
+
+
+def test_every_container_runs_without_rights_and_within_limits(rendered) -> None:
+    assert pods(rendered)
+    for pod in pods(rendered):
+        assert pod["securityContext"]["runAsNonRoot"] is True and pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True and context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]["cpu"]
+            mounted = {mount["name"] for mount in container["volumeMounts"]}
+            assert mounted <= {volume["name"] for volume in pod.get("volumes", [])} | {"data"}
+
+
+def test_every_container_starts_with_flags_that_exist(rendered, tmp_path) -> None:
+    for pod in pods(rendered):
+        for container in pod["containers"]:
+            if container["name"] == "gateway":
+                cli.parser().parse_args(["up", *container["args"]])
+            elif container["name"] == "model-server":
+                check_model_server(container["args"], tmp_path)
+            elif container["name"] == "loop":
+                cli.parser().parse_args(container["args"])
+
+
+def test_no_secret_is_in_the_chart(rendered) -> None:
+    assert not [document for document in rendered if document["kind"] == "Secret"]
+    for pod in pods(rendered):
+        for container in pod["containers"]:
+            for variable in container.get("env", []):
+                assert "valueFrom" in variable or "@" not in variable["value"]
