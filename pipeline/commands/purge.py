@@ -1,4 +1,7 @@
-"""`zhiyin purge`: removes what old runs left behind, and with it every trace of people who asked to be forgotten."""
+"""`zhiyin purge`: removes what old runs left behind, and with it every trace of people who asked to be forgotten.
+
+With --keep it makes room instead: the newest runs stay, and nothing is said of who is forgotten.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ IDS_AT_ONCE = 1000
 
 
 def add_parser(commands: Commands) -> None:
-    """`purge --config FILE [--store URL]`."""
+    """`purge --config FILE [--store URL | --keep N] [--dry-run]`."""
     command = add_command(
         commands,
         "purge",
@@ -30,11 +33,48 @@ def add_parser(commands: Commands) -> None:
     )
     add_config(command, DEMO_CONFIG)
     command.add_argument("--store", default="", help="as of `up`")
+    command.add_argument(
+        "--keep",
+        type=int,
+        metavar="N",
+        help="make room: keep the newest N runs, the current one and the last blessed one, whoever is forgotten",
+    )
+    command.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Remove everything but the newest version of each served model. The next run computes everything anew."""
+    """Remove everything but the newest version of each served model, or all runs but the newest few."""
     config = configuration.load(arguments.config)
+    if arguments.keep is not None:
+        return _make_room(config, arguments.keep, arguments.dry_run)
+    return _forget(config, arguments)
+
+
+def _make_room(config: configuration.Config, keep: int, is_dry: bool) -> int:
+    """Remove the artifacts and versions that belong to none of the runs that stay."""
+    if keep < 0:
+        raise SettingsError(f"--keep: got {keep}, expected 0 or more")
+    if not config.work_path.is_dir():
+        raise SettingsError(f"there is no work folder {config.work_path}: nothing has run yet")
+    from pipeline.run_listing import plan_purge
+
+    with one_run_at_a_time(config.work_path):
+        plan = plan_purge(config, keep)
+        size_mib = plan.size_bytes / 1024**2
+        if is_dry:
+            for path in plan.paths:
+                print(path)
+        else:
+            for path in plan.paths:
+                _remove(path)
+    would = "would go" if is_dry else "removed"
+    print(f"purge: {len(plan.removed):,} runs {would}, {len(plan.paths):,} folders of {size_mib:,.1f} MiB")
+    print(f"kept: {', '.join(plan.kept) or 'none'}")
+    return 0
+
+
+def _forget(config: configuration.Config, arguments: argparse.Namespace) -> int:
+    """Remove all but the newest versions, once they know nobody who was forgotten. The next run computes all anew."""
     url = arguments.store or store_tables.default_store(config)
     newest = {folder: versions[-1] for folder in _models(config) if (versions := _versions(folder))}
     for version in newest.values():
@@ -46,6 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
             )
     removed = [config.work_path / name for name in LEFT_BY_RUNS]
     removed += [version for folder, kept in newest.items() for version in _versions(folder) if version != kept]
+    if arguments.dry_run:
+        for path in removed:
+            if path.exists():
+                print(path)
+        return 0
     with one_run_at_a_time(config.work_path):
         count = sum(_remove(path) for path in removed)
     print(f"purge: {count:,} files and folders removed from {config.work_path}; the newest versions stay.")
