@@ -51,7 +51,7 @@ class Supervisor:
             child.command,
             env=child.environment,
             start_new_session=True,  # a terminal's Ctrl-C goes to us alone; we stop the children in order
-            preexec_fn=_end_with_parent,
+            preexec_fn=_in_child,
         )
 
     def has_ended(self, name: str) -> bool:
@@ -94,7 +94,11 @@ class Supervisor:
             self.start(name)
 
 
-def _end_with_parent() -> None:
-    """Runs in the child: the kernel ends it when we are killed."""
+def end_with_parent() -> None:
+    """Runs in a new child: the kernel ends it when we are killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _in_child() -> None:
+    end_with_parent()
     os.umask(0o077)

@@ -1,4 +1,4 @@
-"""`zhiyin check`: lint, format, types, import contracts, in one go."""
+"""`zhiyin check`: lint, format, types, import contracts, what may be unsafe, in one go."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ TOOLS = (
     ("ruff", "format", "--check", "."),
     ("mypy",),
     ("lint-imports",),
+    ("bandit", "-q", "-c", "pyproject.toml", "-ll", "-r", "components", "trainer", "serving", "pipeline"),
 )
 
 
 def add_parser(commands: Commands) -> None:
     """`check`."""
-    add_command(commands, "check", "lint, types, import contracts", "./zhiyin check", run)
+    add_command(commands, "check", "lint, types, import contracts, unsafe calls", "./zhiyin check", run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from components.settings import SettingsError
 from pipeline import config as configuration
 from pipeline import store_tables
 from pipeline.commands.arguments import DEMO_CONFIG, Commands, add_command, add_config
+from pipeline.supervisor import end_with_parent
 from serving.gateway.config import LoopConfig
 from serving.gateway.stores.base import StoreUnavailable, open_store
 
@@ -72,7 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"waiting for {waited_for} (Ctrl-C stops)", flush=True)
     while True:
         if Progress.read(file).is_due(_num_events(url), time.time(), settings):
-            code = subprocess.run(command, env=environment, check=False).returncode
+            code = subprocess.run(
+                command, env=environment, check=False, preexec_fn=end_with_parent
+            ).returncode  # a run that outlived a killed loop would keep the next one's from its work folder
             if code:  # the same data would fail again: wait for more
                 print(f"the run failed with exit code {code}; what is served stays", flush=True)
                 Progress(_num_events(url), time.time()).write(file)

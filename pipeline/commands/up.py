@@ -93,6 +93,7 @@ def _plan(arguments: argparse.Namespace, config: configuration.Config) -> _Plan:
         data=local.data,
         gateway=local.gateway,
         show_unreleased=local.serving.show_unreleased,
+        list_defaults=local.serving.defaults,
         model_servers=tuple(arguments.model_server) or (f"127.0.0.1:{_free_port()}",),
         store=arguments.store or store_tables.default_store(local),
         host=arguments.host,
@@ -151,9 +152,8 @@ def _serve(plan: _Plan, supervisor: Supervisor) -> int:
 
 
 def _wait(supervisor: Supervisor, name: str, host: str, port: int) -> None:
-    """Until the child listens. Raises CannotStart where it ends before."""
+    """Until the child listens (an address of every interface leads to loopback). Raises CannotStart where it ends."""
     until = time.monotonic() + START_S
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     while True:
         try:
             socket.create_connection((host, port), timeout=1).close()

@@ -7,14 +7,17 @@ answer, with the cause.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from serving.gateway import experiments
+from serving.gateway.admission import Admission
 from serving.gateway.breaker import CircuitBreaker
 from serving.gateway.catalog import Catalog
 from serving.gateway.config import ServerSettings
 from serving.gateway.exposures import ExposureLog
+from serving.gateway.fallbacks import Fallback, Fallbacks
 from serving.gateway.histories import history_of
 from serving.gateway.metrics import Metrics
 from serving.gateway.model_client import (
@@ -27,13 +30,14 @@ from serving.gateway.model_client import (
     Rules,
 )
 from serving.gateway.privacy import Tombstones
-from serving.gateway.problems import unavailable
+from serving.gateway.problems import OVERLOADED, Problem, unavailable
 from serving.gateway.records import Event, Exposure, UserState
 from serving.gateway.stores.base import Store, StoreUnavailable, within
 from serving.gateway.tracing import Tracing
 
 STORE_SHARE = 0.5  # of what is left of the budget, for the store; the model gets the rest
 MARGIN_S = 0.002  # kept back for the answer itself
+MAX_EXPLANATIONS = 4  # at once: each keeps the model busy for as long as many lists
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,15 @@ class Answers:
         self._exposures, self._tombstones, self._metrics, self._tracing = exposures, tombstones, metrics, tracing
         config = settings.gateway
         self.breaker = CircuitBreaker(config.breaker_failures, config.breaker_retry_s)
-        self._in_flight = 0
-        self._last_lists: OrderedDict[str, tuple[list[str], list[float], float]] = OrderedDict()
+        self.admission = Admission(config.max_in_flight, config.budget_ms / 1000)
+        self._explanations = 0  # under way
+        self._fallbacks = Fallbacks(catalog, config, settings.list_defaults)
 
     async def recommend(self, ask: Ask) -> Answer:
-        """A list for a person or a session. Raises Problem 503 where too many requests are at the model already."""
+        """A list for a person or a session. Raises Problem 503 where too many lists are under way already."""
+        return await self._admitted(self._recommend, ask)
+
+    async def _recommend(self, ask: Ask) -> Answer:
         state, store_cause = await self._state(ask)
         user_id = "" if state.is_forgotten or store_cause else ask.user_id
         now_s = int(time.time())
@@ -107,11 +115,11 @@ class Answers:
         try:
             found = await self._ask_model(request, ask.deadline)
         except ModelUnavailable as error:
-            answer = self._stand_in(ask, history, error.cause)
+            answer = _stood_in(self._fallbacks.for_person(ask.user_id, request), error.cause)
         else:
             degraded = Degraded("model", store_cause) if store_cause else None
             answer = replace(self._shown(found), variants=variants, degraded=degraded)
-            self._remember(user_id, answer)
+            self._fallbacks.remember(user_id, answer.item_ids, answer.scores)
         if answer.degraded:
             self._metrics.degraded.labels(answer.degraded.answered_by, answer.degraded.cause).inc()
         if not state.is_forgotten and not store_cause:  # nobody who may have been forgotten is written down
@@ -119,25 +127,36 @@ class Answers:
         return answer
 
     async def similar(self, item_id: str, k: int, rules: Rules, deadline: float) -> Answer:
-        """The items nearest to one; the popular ones of its domain where the model is away."""
+        """The items nearest to one; the popular ones of its domain where the model is away.
+
+        Raises Problem 503 where too many lists are under way already.
+        """
+        return await self._admitted(self._similar, item_id, k, rules, deadline)
+
+    async def _similar(self, item_id: str, k: int, rules: Rules, deadline: float) -> Answer:
         try:
-            found = await self._guarded(
+            answer = await self._guarded(
                 "similar", deadline, lambda left_s: self._client.similar(item_id, k, rules, int(time.time()), left_s)
             )
         except ModelUnavailable as error:
             item = self._catalog.get(item_id)
             domain = rules.domain or str((item.fields.get("domain") if item else None) or "")
-            answer = self._without_model(k, replace(rules, domain=domain), frozenset([item_id]), error.cause)
-            assert answer.degraded is not None
-            self._metrics.degraded.labels(answer.degraded.answered_by, answer.degraded.cause).inc()
-            return answer
-        return self._shown(found)
+            found = self._fallbacks.for_anybody(k, replace(rules, domain=domain), frozenset([item_id]))
+            self._metrics.degraded.labels(found.answered_by, error.cause).inc()
+            return _stood_in(found, error.cause)
+        return self._shown(answer)
 
     async def explain(self, user_id: str, item_id: str, request_id: str, deadline: float):
-        """What an item's score for a person is made of. Raises Problem 503 where the model is away."""
+        """What an item's score for a person is made of.
+
+        Raises Problem 503 where the model is away, or busy with MAX_EXPLANATIONS others.
+        """
+        if self._explanations >= MAX_EXPLANATIONS:
+            raise self._overloaded()
         state, cause = await self._state(Ask(request_id, deadline, user_id, 1))
         history = history_of(state.events, self._settings.data.event_rules, int(time.time()))
         known = "" if state.is_forgotten or cause else user_id
+        self._explanations += 1
         try:
             return await self._guarded(
                 "explain",
@@ -146,6 +165,26 @@ class Answers:
             )
         except ModelUnavailable as error:
             raise unavailable("model-unavailable", f"the model cannot explain now ({error.cause})") from error
+        finally:
+            self._explanations -= 1
+
+    async def _admitted(self, work: Callable[..., Awaitable[Answer]], *arguments: Any) -> Answer:
+        if not self.admission.enter():
+            raise self._overloaded()
+        started, is_models = time.monotonic(), False
+        self._metrics.in_flight.set(self.admission.in_flight)
+        try:
+            answer = await work(*arguments)
+            is_models = answer.degraded is None
+            return answer
+        finally:
+            self.admission.leave(time.monotonic() - started, is_models)
+            self._metrics.in_flight.set(self.admission.in_flight)
+            self._metrics.in_flight_bound.set(self.admission.bound)
+
+    def _overloaded(self) -> Problem:
+        self._metrics.refused.labels("overloaded").inc()
+        return unavailable("overloaded", OVERLOADED)
 
     async def _state(self, ask: Ask) -> tuple[UserState, str]:
         """What is known of the person, and why nothing is."""
@@ -173,19 +212,11 @@ class Answers:
         return await self._guarded("recommend", deadline, lambda left_s: self._client.recommend(request, left_s))
 
     async def _guarded(self, signature: str, deadline: float, call):
-        """A call of the model behind the bound of calls at once, the circuit breaker and the deadline.
-
-        Raises ModelUnavailable, or Problem 503 where too many calls are under way.
-        """
-        if self._in_flight >= self._settings.gateway.max_in_flight:
-            self._metrics.refused.labels("overloaded").inc()
-            raise unavailable("overloaded", "too many requests at once")
+        """A call of the model behind the circuit breaker and the deadline. Raises ModelUnavailable."""
         if not self.breaker.allows():
             raise ModelUnavailable("circuit_open", "the model has failed several times in a row")
         started = time.monotonic()
         left_s = deadline - started - MARGIN_S
-        self._in_flight += 1
-        self._metrics.in_flight.set(self._in_flight)
         try:
             with self._tracing.span(f"model.{signature}"):
                 answer = await call(left_s)
@@ -200,8 +231,6 @@ class Answers:
             self._metrics.model_version.set(answer.version)
             return answer
         finally:
-            self._in_flight -= 1
-            self._metrics.in_flight.set(self._in_flight)
             self._metrics.breaker_open.set(self.breaker.is_open)
             self._metrics.model_seconds.labels(signature).observe(time.monotonic() - started)
 
@@ -217,34 +246,9 @@ class Answers:
             is_new_user=found.is_new_user,
         )
 
-    def _stand_in(self, ask: Ask, history: History, cause: str) -> Answer:
-        hidden = frozenset(history.item_ids)
-        last = self._last_lists.get(ask.user_id) if ask.user_id else None
-        if last and time.monotonic() - last[2] < self._settings.gateway.last_list_s:
-            score_of = dict(zip(last[0], last[1]))
-            kept = list(self._catalog.allowed(last[0], ask.rules, hidden))[: ask.k]
-            if kept:
-                scores = [score_of[item_id] for item_id in kept]
-                return Answer(kept, scores, degraded=Degraded("last_list", cause))
-        return self._without_model(ask.k, ask.rules, hidden, cause)
-
-    def _without_model(self, k: int, rules: Rules, hidden: frozenset[str], cause: str) -> Answer:
-        answered_by, found = "popular", self._catalog.popular(k, rules, hidden)
-        if not found:
-            answered_by, found = "latest", self._catalog.latest(k, rules, hidden)
-        item_ids, scores = [item_id for item_id, _ in found], [score for _, score in found]
-        return Answer(item_ids, scores, degraded=Degraded(answered_by, cause))
-
-    def _remember(self, user_id: str, answer: Answer) -> None:
-        if user_id and answer.item_ids:
-            self._last_lists[user_id] = (answer.item_ids, answer.scores, time.monotonic())
-            self._last_lists.move_to_end(user_id)
-            while len(self._last_lists) > self._settings.gateway.last_lists:
-                self._last_lists.popitem(last=False)
-
     def forget(self, user_id: str) -> None:
         """Drop what is remembered of a person."""
-        self._last_lists.pop(user_id, None)
+        self._fallbacks.forget(user_id)
 
     def _log(self, ask: Ask, answer: Answer, now_s: int) -> None:
         self._exposures.add(
@@ -259,6 +263,10 @@ class Answers:
                 degraded=answer.degraded.cause if answer.degraded else "",
             )
         )
+
+
+def _stood_in(found: Fallback, cause: str) -> Answer:
+    return Answer(found.item_ids, found.scores, degraded=Degraded(found.answered_by, cause))
 
 
 def _model_request(ask: Ask, user_id: str, history: History, now_s: int) -> RecommendRequest:

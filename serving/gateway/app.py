@@ -57,6 +57,7 @@ def create_app(service: Service) -> FastAPI:
         metrics=service.metrics,
         tracing=service.tracing,
         hosts=service.hosts,
+        is_full=lambda: service.answers.admission.is_full,
     )
     _declare_problems(app)
     return app

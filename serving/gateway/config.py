@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from components.config import DataConfig
 from components.media.addresses import MediaRoots
+from serving.config import ListDefaults
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class GatewayConfig:
     budget_ms: float = 100.0  # of a request, unless it says X-Budget-Ms
     explain_budget_ms: float = 5000.0  # of an explanation, which integrates gradients
     history_events: int = 500  # most recent events of a person that go into a request
-    max_in_flight: int = 64  # requests to the model at once; more are refused at once with 503
+    max_in_flight: int = 64  # lists under way at once, fewer while answers come late; more are refused at once with 503
     rate_limit_per_s: float = 500.0  # requests of one key (or address), on average
     rate_limit_burst: int = 1000  # requests that may come at once
     breaker_failures: int = 5  # failures in a row after which the model is left alone
@@ -102,6 +103,7 @@ class ServerSettings:
     data: DataConfig  # the catalogue's and the people's columns, the event rules, media_root
     gateway: GatewayConfig = GatewayConfig()
     show_unreleased: bool = False  # as serving.show_unreleased
+    list_defaults: ListDefaults = ListDefaults()  # as serving.defaults
     model_servers: tuple[str, ...] = ("127.0.0.1:8500",)  # host:port of gRPC; the first answers, all are told of items
     store: str = ""  # a file, or redis://host:port/db
     host: str = "127.0.0.1"

@@ -37,7 +37,8 @@ class Metrics:
             "zhiyin_gateway_exposures_lost", "Lists shown that were not logged", registry=registry
         )
         self.refused = Counter("zhiyin_gateway_refused", "Requests refused", ["reason"], registry=registry)
-        self.in_flight = Gauge("zhiyin_gateway_in_flight", "Requests at the model server now", registry=registry)
+        self.in_flight = Gauge("zhiyin_gateway_in_flight", "Lists under way now", registry=registry)
+        self.in_flight_bound = Gauge("zhiyin_gateway_in_flight_bound", "Lists under way at most", registry=registry)
         self.breaker_open = Gauge("zhiyin_gateway_breaker_open", "1 while the model is left alone", registry=registry)
         self.items = Gauge("zhiyin_gateway_items", "Items known", registry=registry)
         self.model_version = Gauge("zhiyin_gateway_model_version", "Newest version seen", registry=registry)

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.gateway.metrics import Metrics
-from serving.gateway.problems import MEDIA_TYPE, Problem, document
+from serving.gateway.problems import MEDIA_TYPE, OVERLOADED, Problem, document
 from serving.gateway.tracing import Tracing
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ MAX_BODY_BYTES = 1 << 20
 BODY_S = 10.0  # within which a body must have come
 MIN_BUDGET_MS, MAX_BUDGET_MS = 1.0, 60_000.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LISTS = re.compile(r"/v1/(recommendations|users/[^/]+/recommendations|items/[^/]+/similar)")
 _SAFETY = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -41,10 +42,15 @@ class Frame:
     """ASGI middleware around the whole application."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, tracing: Tracing, hosts: Callable[[], frozenset[str] | None]
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        tracing: Tracing,
+        hosts: Callable[[], frozenset[str] | None],
+        is_full: Callable[[], bool],
     ) -> None:
-        """hosts: allowed values of Host without the port, None = any."""
-        self._app, self._metrics, self._tracing, self._hosts = app, metrics, tracing, hosts
+        """hosts: allowed values of Host without the port, None = any. is_full: whether a list has to be refused."""
+        self._app, self._metrics, self._tracing, self._hosts, self._is_full = app, metrics, tracing, hosts, is_full
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,6 +80,9 @@ class Frame:
                 if refusal is not None:
                     self._metrics.refused.labels("framing").inc()
                     await refusal(scope, receive, send_framed)
+                elif self._is_full() and _LISTS.fullmatch(scope["path"]):  # before it costs what the others lack
+                    self._metrics.refused.labels("overloaded").inc()
+                    await _overloaded(request_id)(scope, receive, send_framed)
                 else:
                     await self._app(scope, _Body(receive), send_framed)
         finally:
@@ -128,6 +137,11 @@ def _refusal(headers: Headers, hosts: frozenset[str] | None, request_id: str) ->
         detail = "this service answers under its own names only; gateway.allow_hosts adds more"
         return JSONResponse(document(request_id, 403, "unknown-host", detail), 403, media_type=MEDIA_TYPE)
     return None
+
+
+def _overloaded(request_id: str) -> JSONResponse:
+    body = document(request_id, 503, "overloaded", OVERLOADED)
+    return JSONResponse(body, 503, {"Retry-After": "1"}, MEDIA_TYPE)
 
 
 def _request_id(given: str | None) -> str:

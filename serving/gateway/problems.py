@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
+OVERLOADED = "too many requests at once; try again later"
 MAX_ERRORS = 20  # faults of one body that are listed
 
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -158,6 +159,38 @@ class Gateway(Process):
 
     def post(self, *events):
         return self.http.post("/v1/events", json={"events": list(events)})
+
+
+class Load:
+    """Posts events and asks for lists in a thread; remembers what was acknowledged, and tries again what was not."""
+
+    def __init__(self, gateway, budget_ms=500):
+        self._gateway, self._budget = gateway, {"X-Budget-Ms": str(budget_ms)}
+        self.acknowledged, self.answers, self.statuses = [], [], []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        number = 0
+        with httpx.Client(base_url=self._gateway.url, timeout=5, trust_env=False) as client:
+            while not self._stop.is_set():
+                event = {"user_id": f"u{number % 7}", "item_id": f"i{number % 30}", "event_id": f"load-{number}"}
+                try:
+                    posted = client.post("/v1/events", json=event)
+                    if posted.status_code == 200:
+                        self.acknowledged.append(event["event_id"])
+                        number += 1
+                    answer = client.get(f"/v1/users/u{number % 7}/recommendations", headers=self._budget)
+                    self.statuses.append(answer.status_code)
+                    self.answers.append(answer.json())
+                except httpx.TransportError:
+                    time.sleep(0.05)  # the gateway itself is away; the same event is sent again
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join(timeout=30)
+        return self
 
 
 def settings(model_server, store, model_name="tiny", **gateway):

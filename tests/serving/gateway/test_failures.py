@@ -1,46 +1,10 @@
 """kill -9 of one part after the other: acknowledged events stay, once each; answers go on, and recover by
 themselves."""
 
-import threading
-import time
-
-import httpx
 import pytest
 
 from tests.serving.gateway import running
-from tests.serving.gateway.running import until
-
-
-class Load:
-    """Posts events and asks for lists in a thread; remembers what was acknowledged, and tries again what was not."""
-
-    def __init__(self, gateway):
-        self._gateway = gateway
-        self.acknowledged, self.answers, self.statuses = [], [], []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self):
-        number = 0
-        with httpx.Client(base_url=self._gateway.url, timeout=5, trust_env=False) as client:
-            while not self._stop.is_set():
-                event = {"user_id": f"u{number % 7}", "item_id": f"i{number % 30}", "event_id": f"load-{number}"}
-                try:
-                    posted = client.post("/v1/events", json=event)
-                    if posted.status_code == 200:
-                        self.acknowledged.append(event["event_id"])
-                        number += 1
-                    answer = client.get(f"/v1/users/u{number % 7}/recommendations", headers={"X-Budget-Ms": "500"})
-                    self.statuses.append(answer.status_code)
-                    self.answers.append(answer.json())
-                except httpx.TransportError:
-                    time.sleep(0.05)  # the gateway itself is away; the same event is sent again
-
-    def stop(self):
-        self._stop.set()
-        self._thread.join(timeout=30)
-        return self
+from tests.serving.gateway.running import Load, until
 
 
 @pytest.fixture

@@ -1,12 +1,18 @@
 """Spans reach a real OTLP endpoint; metrics count what happened."""
 
 import http.server
+import json
+import re
 import threading
+from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.serving.gateway import running
 
+ROOT = Path(__file__).parents[3]
+DASHBOARD, DOCUMENT = ROOT / "deploy" / "grafana" / "zhiyin.json", ROOT / "docs" / "service.md"
+NAME, HISTOGRAM = re.compile(r"zhiyin_\w+"), ("bucket", "sum", "count")
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
@@ -58,3 +64,29 @@ def test_metrics_count_requests_events_and_seconds(gateway):
     assert 'zhiyin_gateway_model_seconds_count{signature="recommend"} 1.0' in text
     assert f"zhiyin_gateway_items {running.NUM_ITEMS}.0" in text
     assert "zhiyin_gateway_model_version 1.0" in text
+
+
+def test_every_metric_of_the_dashboard_is_one_that_a_gateway_exports(gateway):
+    exported = {}
+    for line in gateway.http.get("/metrics").text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split()
+            exported |= dict.fromkeys([name] if kind != "histogram" else [f"{name}_{one}" for one in HISTOGRAM], kind)
+    board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert all(map(NAME.search, expressions)), "each panel shows something of ours"
+    used = {name for expression in expressions for name in NAME.findall(expression)}
+    assert used <= set(exported)
+    ours = {
+        name for name in exported if name.startswith("zhiyin_") and not name.endswith(("_created", "_sum", "_count"))
+    }
+    assert ours <= used, "and nothing that is exported is left out"
+
+
+def test_the_documents_name_every_metric(gateway):
+    text = DOCUMENT.read_text(encoding="utf-8")
+    types = [
+        line.split() for line in gateway.http.get("/metrics").text.splitlines() if line.startswith("# TYPE zhiyin_")
+    ]
+    assert types
+    assert [name for _, _, name, _ in types if f"`{name}`" not in text and not name.endswith("_created")] == []

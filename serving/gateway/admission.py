@@ -1,0 +1,56 @@
+"""How many requests for lists are worked on at once: as many as are answered in time; the others are refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+START, FEWEST = 32.0, 8.0  # requests at once; a stall of a moment may fill as many
+LATE_SHARE = 0.75  # of the budget: an answer that took longer came late
+LESS = 0.8  # what is left of the bound after a late answer
+
+
+class Admission:
+    """A bound that grows by one with each bound-full of answers in time, and shrinks by a factor after a late one.
+
+    Additive increase, multiplicative decrease (Chiu & Jain, 1989): without a bound, a queue makes every answer late.
+    """
+
+    def __init__(self, most: int, budget_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """most: requests at once, whatever their answers take. budget_s: of an answer."""
+        self._most, self._budget_s, self._clock = float(most), budget_s, clock
+        self._bound = min(START, self._most)
+        self._shrunk_at = float("-inf")
+        self.in_flight = 0
+
+    @property
+    def bound(self) -> int:
+        """Requests at once, now."""
+        return int(self._bound)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next request is refused."""
+        return self.in_flight >= self.bound
+
+    def enter(self) -> bool:
+        """Count a request in; False where it has to be refused."""
+        if self.is_full:
+            return False
+        self.in_flight += 1
+        return True
+
+    def leave(self, seconds: float, is_models: bool) -> None:
+        """Count a request out.
+
+        seconds: what its answer took. is_models: whether it is the model's; one that stands in for it, however quick,
+        does not say that the model could do more.
+        """
+        is_used = 2 * self.in_flight >= self.bound  # little load says nothing of a bound above the usual
+        self.in_flight -= 1
+        if seconds <= LATE_SHARE * self._budget_s:
+            if is_models and (is_used or self._bound < START):
+                self._bound = min(self._bound + 1 / self._bound, self._most)
+        elif self._clock() - self._shrunk_at >= self._budget_s:  # answers that wait together are late together: once
+            self._bound = max(LESS * self._bound, min(FEWEST, self._most))
+            self._shrunk_at = self._clock()
