@@ -21,6 +21,7 @@ from serving.gateway.fallbacks import Fallback, Fallbacks
 from serving.gateway.histories import history_of
 from serving.gateway.metrics import Metrics
 from serving.gateway.model_client import (
+    ExplainAnswer,
     History,
     ListAnswer,
     ModelClient,
@@ -146,27 +147,30 @@ class Answers:
             return _stood_in(found, error.cause)
         return self._shown(answer)
 
-    async def explain(self, user_id: str, item_id: str, request_id: str, deadline: float):
+    async def explain(self, user_id: str, item_id: str, request_id: str, deadline: float) -> ExplainAnswer:
         """What an item's score for a person is made of.
 
         Raises Problem 503 where the model is away, or busy with MAX_EXPLANATIONS others.
         """
         if self._explanations >= MAX_EXPLANATIONS:
             raise self._overloaded()
-        state, cause = await self._state(Ask(request_id, deadline, user_id, 1))
-        history = history_of(state.events, self._settings.data.event_rules, int(time.time()))
-        known = "" if state.is_forgotten or cause else user_id
         self._explanations += 1
         try:
-            return await self._guarded(
-                "explain",
-                deadline,
-                lambda left_s: self._client.explain(known, history, item_id, int(time.time()), left_s),
-            )
+            return await self._explain(user_id, item_id, request_id, deadline)
         except ModelUnavailable as error:
             raise unavailable("model-unavailable", f"the model cannot explain now ({error.cause})") from error
         finally:
             self._explanations -= 1
+
+    async def _explain(self, user_id: str, item_id: str, request_id: str, deadline: float) -> ExplainAnswer:
+        state, cause = await self._state(Ask(request_id, deadline, user_id, 1))
+        history = history_of(state.events, self._settings.data.event_rules, int(time.time()))
+        known = "" if state.is_forgotten or cause else user_id
+        return await self._guarded(
+            "explain",
+            deadline,
+            lambda left_s: self._client.explain(known, history, item_id, int(time.time()), left_s),
+        )
 
     async def _admitted(self, work: Callable[..., Awaitable[Answer]], *arguments: Any) -> Answer:
         if not self.admission.enter():
