@@ -6,14 +6,16 @@ import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 
 from serving.gateway.api_keys import PREFIX, Scope, hash_of
 from serving.gateway.problems import Problem
 from serving.gateway.records import ApiKey
-from serving.gateway.stores.base import Store, StoreUnavailable
+from serving.gateway.stores.base import Store, StoreUnavailable, within
 
 HAS_KEYS_S = 1.0  # how long the answer to "are there any keys?" holds
 REMEMBERED_S = 300.0  # how long a key counts that the store, now away, has confirmed
+ASK_S = 0.5  # within which the store must have said what it knows of a key
 TOUCH_S = 60.0  # precision of the time of last use
 MAX_REMEMBERED = 10_000
 
@@ -29,11 +31,9 @@ class Access:
     async def has_keys(self) -> bool:
         """Whether any key is valid; then every call needs one. While the store is away, what was true last."""
         if self._clock() - self._asked_at >= HAS_KEYS_S:
-            try:
-                self._has_keys = any(not key.revoked_s for key in await self._store.keys())
-                self._asked_at = self._clock()
-            except StoreUnavailable:
-                pass
+            self._asked_at = self._clock()  # those who come meanwhile do not wait for a store that may be away
+            with suppress(StoreUnavailable):
+                self._has_keys = any(not key.revoked_s for key in await within(self._store.keys(), ASK_S))
         return self._has_keys
 
     @property
@@ -65,7 +65,7 @@ class Access:
     async def _key(self, key_id: str) -> ApiKey | None:
         now = self._clock()
         try:
-            key = await self._store.get_key(key_id)
+            key = await within(self._store.get_key(key_id), ASK_S)
         except StoreUnavailable:
             remembered = self._confirmed.get(key_id)
             if remembered is None or now - remembered[1] > REMEMBERED_S:
@@ -82,7 +82,7 @@ class Access:
         now = int(self._clock())
         if now - key.last_used_s >= TOUCH_S:
             try:
-                await self._store.touch_key(key.key_id, now)
+                await within(self._store.touch_key(key.key_id, now), ASK_S)
             except StoreUnavailable:
                 return  # the time of last use is not worth an answer
 
