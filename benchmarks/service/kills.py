@@ -13,10 +13,10 @@ import numpy as np
 
 from benchmarks.service.generator import EVENT, Acknowledged, Generator, Outcome, items_of
 from benchmarks.service.load import USERS
-from benchmarks.service.parts import Service, kill
+from benchmarks.service.parts import LOOP, Service, kill
 
 RATE = 25.0  # requests a second
-PAUSE_S = (1.0, 4.0)  # between two kills, after all is well again
+PAUSE_S, LOOP_PAUSE_S = (1.0, 4.0), (3.0, 20.0)  # between two kills, after all is well again; a run needs its start
 WELL = 20  # good outcomes in a row after which all is well
 LONGEST_S = 180.0
 LOOK_S = 0.02
@@ -34,7 +34,7 @@ async def _measure(service: Service, part: str, times: int) -> dict[str, float |
         load = asyncio.create_task(generator.run_into(outcomes, RATE, repeats_events=True))
         await _until_well(outcomes, 0, time.monotonic())
         for _ in range(times):
-            await asyncio.sleep(chance.uniform(*PAUSE_S))
+            await asyncio.sleep(chance.uniform(*(LOOP_PAUSE_S if part == LOOP else PAUSE_S)))
             seconds.append(await _kill_once(service, part, outcomes))
         load.cancel()
         await asyncio.gather(load, return_exceptions=True)
