@@ -10,7 +10,7 @@ B people of a microbatch, N items.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -142,20 +142,29 @@ def clipped_sum(model: Retrieval, batch: Mapping[str, Any], clip: float) -> list
     batch: of `TrainingBatches.of_windows`; people without interactions add nothing.
     """
     variables = model.trainable_variables
-    shared = {name: batch[name] for name in _SHARED}
 
-    def of_person(person):
+    def clipped(one):
         with tf.GradientTape() as tape:
-            one = {name: value[None] for name, value in person.items()}
-            loss = model.compute_loss({**one, **shared}, training=True)
+            loss = model.compute_loss(one, training=True)
         gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         norm = tf.sqrt(tf.add_n([tf.reduce_sum(gradient**2) for gradient in gradients]))
         scale = clip_scale(norm, clip)
         return [gradient * scale for gradient in gradients]
 
+    return [tf.reduce_sum(parts, 0) for parts in per_person(clipped, batch)]
+
+
+def per_person(function: Callable[[dict[str, Any]], Any], batch: Mapping[str, Any]) -> Any:
+    """What a function of a batch of one person gives for each of a batch, stacked.
+
+    batch: of `TrainingBatches.of_windows`.
+    """
+    shared = {name: batch[name] for name in _SHARED}
     people = {name: value for name, value in batch.items() if name not in _SHARED}
-    return [tf.reduce_sum(parts, 0) for parts in tf.vectorized_map(of_person, people, warn=False)]
+    return tf.vectorized_map(
+        lambda person: function({**{name: value[None] for name, value in person.items()}, **shared}), people, warn=False
+    )
 
 
 def clip_scale(norm, clip: float):
