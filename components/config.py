@@ -77,6 +77,7 @@ class DataConfig:
     catalogue: TableConfig
     events: TableConfig
     users: TableConfig | None = None
+    exposures: str = ""  # lists that were shown: store: reads a service's, else gzipped JSON lines (docs/ranking.md)
     media_root: str = ""  # relative media_uri are resolved against it; no medium outside of it is read
     media_roots: tuple[str, ...] = ()  # further folders and buckets from which media may be read
     numeric: tuple[str, ...] = ()  # declared numeric columns of the catalogue, beside duration_s

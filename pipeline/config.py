@@ -147,6 +147,7 @@ def _with_paths(config: Config, change: Callable[[str], str]) -> Config:
             catalogue=of_table(data.catalogue),
             events=of_table(data.events),
             users=of_table(data.users) if data.users else None,
+            exposures=change(data.exposures),
             media_root=change(data.media_root),
             media_roots=tuple(map(change, data.media_roots)),
         ),

@@ -86,7 +86,7 @@ def train(config: Config, paths: RunPaths) -> list[BaseNode]:
     retrieval = _retrieval_trainer(config, paths, source, items, users, tuner, pretraining)
     index = _item_index(config, source, retrieval.outputs["model"], items.outputs["transformed_examples"], "item_tower")
     evaluator = _retrieval_evaluator(config, paths, source, retrieval, index)
-    examples = _ranking_examples(config, source, retrieval, index)
+    examples = _ranking_examples(config, paths, source, retrieval, index)
     ranking = ranker_nodes(
         examples.outputs["examples"], config.data, config.ranking, config.engine, paths.knows_last_ranker
     )
@@ -242,14 +242,17 @@ def _retrieval_evaluator(
     )
 
 
-def _ranking_examples(config: Config, source: Ingest, retrieval: RetrievalTrainer, index: BaseNode) -> BaseNode:
+def _ranking_examples(
+    config: Config, paths: RunPaths, source: Ingest, retrieval: RetrievalTrainer, index: BaseNode
+) -> BaseNode:
     """What people took, beside what retrieval would have shown them at that time."""
     return RankingExamples(
         model=retrieval.outputs["model"],
         index=index.outputs["index"],
         items=source.items,
         sequences=source.sequences,
-        data=to_json(config.data.only(*RANKER_DATA)),
+        data=to_json(config.data.only(*RANKER_DATA, "exposures")),
+        exposures_fingerprint=paths.exposures_fingerprint,
         ranking=to_json(config.ranking),
         candidates=config.serving.index.candidates,
         code=code_fingerprint("pipeline.nodes.ranking_examples"),

@@ -36,6 +36,7 @@ class RunPaths:
     users_fingerprint: str
     media_fingerprint: str
     encoders_fingerprint: str
+    exposures_fingerprint: str = ""  # empty where no list was shown
     withdrawn: tuple[str, ...] = ()  # ids of items that must not be shown
     knows_last_ranker: bool = (
         True  # whether the orchestrator can find the last blessed ranker; Kubeflow cannot tell it from other models

@@ -77,6 +77,7 @@ def compile_pipeline(config: Config, output: Path, fingerprint: str) -> dict[str
         catalogue_fingerprint=fingerprint,
         events_fingerprint=fingerprint,
         users_fingerprint=fingerprint,
+        exposures_fingerprint=fingerprint if config.data.exposures else "",
         media_fingerprint=fingerprint,
         knows_last_ranker=False,
         encoders_fingerprint=fingerprint,

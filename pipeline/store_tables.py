@@ -25,6 +25,7 @@ SOURCE = "store:"  # a table's path: the pipeline's own store, or store:URL
 STORE_VARIABLE = "ZHIYIN_STORE"
 ROWS_AT_ONCE = 1000
 _READS = ("catalogue", "events", "users")
+_EXPOSURES = "exposures"
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def with_store(config: Config, url: str = "") -> Config:
     """The configuration with every table from a store. url: of another store than the pipeline's own."""
     table = TableConfig(path=SOURCE + url)
     users = table if config.data.users is not None else None
-    return replace(config, data=replace(config.data, catalogue=table, events=table, users=users))
+    return replace(config, data=replace(config.data, catalogue=table, events=table, users=users, exposures=table.path))
 
 
 def resolved(config: Config) -> Config:
@@ -153,16 +154,23 @@ def resolved(config: Config) -> Config:
     for name in _READS:
         table = getattr(config.data, name)
         if table is not None and is_store(table.path):
-            url = table.path.removeprefix(SOURCE) or default_store(config)
-            try:
-                path, withdrawn = asyncio.run(_snapshot(url, name, config.work_path / "snapshots"))
-            except (StoreUnavailable, ValueError) as error:
-                raise SettingsError(f"data.{name}.path: {error}") from error
+            path, withdrawn = _snapshot_of(config, name, table.path)
             if withdrawn:
                 catalog_updates.note_withdrawn(config, withdrawn)
             span = {"earliest_time": table.earliest_time, "latest_time": table.latest_time}
             tables[name] = TableConfig(path=str(path), timestamp_unit="s", **span)
+    if is_store(config.data.exposures):
+        tables[_EXPOSURES] = str(_snapshot_of(config, _EXPOSURES, config.data.exposures)[0])
     return replace(config, data=replace(config.data, **tables)) if tables else config
+
+
+def _snapshot_of(config: Config, name: str, source: str) -> tuple[Path, list[str]]:
+    """As `_snapshot`, of the store that a source names. Raises SettingsError where it cannot be read."""
+    url = source.removeprefix(SOURCE) or default_store(config)
+    try:
+        return asyncio.run(_snapshot(url, name, config.work_path / "snapshots"))
+    except (StoreUnavailable, ValueError) as error:
+        raise SettingsError(f"data.{name}: {error}") from error
 
 
 async def _snapshot(url: str, name: str, folder: Path) -> tuple[Path, list[str]]:
@@ -218,4 +226,14 @@ async def _users_of(store: Store, withdrawn: list[str]) -> AsyncIterator[dict[st
         yield {"user_id": user_id, **fields}
 
 
-_SNAPSHOTS = {"catalogue": _items_of, "events": _events_of, "users": _users_of}
+async def _exposures_of(store: Store, withdrawn: list[str]) -> AsyncIterator[dict[str, Any]]:
+    """A row a shown item; what was taken of it is in the events."""
+    del withdrawn
+    async for shown in store.exposures():
+        variant = ",".join(f"{experiment}={arm}" for experiment, arm in sorted(shown.variants.items()))
+        row = {"request_id": shown.request_id, "user_id": shown.user_id, "timestamp": shown.time_s, "variant": variant}
+        for position, item_id in enumerate(shown.item_ids, 1):
+            yield {**row, "item_id": item_id, "position": position}
+
+
+_SNAPSHOTS = {"catalogue": _items_of, "events": _events_of, "users": _users_of, _EXPOSURES: _exposures_of}

@@ -126,6 +126,7 @@ def _paths_of(config: Config) -> RunPaths:
         tuning=str(config.work_path / "tuning"),
         catalogue_fingerprint=file_fingerprint([data.catalogue.path]),
         events_fingerprint=file_fingerprint([data.events.path]),
+        exposures_fingerprint=file_fingerprint([data.exposures]) if data.exposures else "",
         users_fingerprint=file_fingerprint([data.users.path]) if data.users else "",
         media_fingerprint=catalogue_media_fingerprint(data),
         encoders_fingerprint=file_fingerprint([f"{encoder.path}/**" for encoder in config.encoders]),

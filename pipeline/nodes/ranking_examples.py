@@ -28,11 +28,12 @@ def RankingExamples(
     ranking: Parameter[str],
     candidates: Parameter[int],
     code: Parameter[str],
+    exposures_fingerprint: Parameter[str] = "",
 ) -> None:
     """Write ranking examples (docs/artifacts.md) of the splits train, eval and test.
 
     items: item examples (not transformed). data, ranking: DataConfig and RankingConfig as JSON. candidates: as the
-    answer's. code: fingerprint of our code, for the cache.
+    answer's. code, exposures_fingerprint: of our code and of the lists that were shown, for the cache.
     """
     from serving.offline.ranking_examples import write_ranking_examples
 

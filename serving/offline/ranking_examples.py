@@ -13,19 +13,20 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from components.config import DataConfig
+from components.datasets.exposures import read_exposures
 from components.datasets.interactions import Interactions, latest, read_interactions, window
 from components.datasets.items import available_from_s, read_item_metadata
 from components.events.splits import SPLITS
 from components.settings import from_json
 from serving.index import load_index
 from serving.offline.encoding import encode_users
+from serving.offline.ranking_candidates import Queries, Sampling, candidates_of
 from serving.online.pair_features import PER_ITEM, PER_REQUEST, PairFeatures
 from trainer.config.ranking import RankingConfig, labels_of
 from trainer.ranking.features import (
@@ -33,6 +34,7 @@ from trainer.ranking.features import (
     LONG_FROM,
     LONG_HISTORY,
     POSITION,
+    POSITIONS_SHOWN,
     QUERY_ID,
     SEEN_BY_RETRIEVAL,
     SHORT_HISTORY,
@@ -40,24 +42,6 @@ from trainer.ranking.features import (
 )
 
 _QUERIES_AT_ONCE = 256
-
-
-@dataclass(frozen=True)
-class Queries:
-    """Interactions to be ranked among others. people: a row for each query, cut before the target.
-
-    targets, users: int [Q]. stops: int [Q], how many interactions came before. later: what the person takes afterwards,
-    which is no example of what they do not take.
-    """
-
-    people: Interactions
-    targets: np.ndarray
-    labels: np.ndarray  # float32 [Q, O]
-    times_s: np.ndarray  # float64 [Q], NaN without time
-    stops: np.ndarray
-    later: list[np.ndarray]
-    ids: list[str]
-    fitted: bool  # whether retrieval was fitted on the targets
 
 
 class Popularity:
@@ -110,6 +94,8 @@ def write_ranking_examples(
     from_s = available_from_s(facts, rules_of, list(splits.values()))
     features = PairFeatures(facts, index, list(rules_of.event_rules), model.signatures["learned_similarity"])
     written = {}
+    shown = read_exposures(rules_of.exposures, item_ids) if rules_of.exposures else None
+    sampling = Sampling(config, candidates, shown if shown is not None and len(shown) else None)
     parts_of = queries_by_split(splits, rules_of, config)
     for split in folders:
         tf.io.gfile.makedirs(folders[split])
@@ -120,7 +106,7 @@ def write_ranking_examples(
                     model.signatures["user_tower"], vectors, queries.people, queries.stops, rules_of.history_length
                 )
                 for example in _examples(
-                    queries, query_vectors, vectors, features, from_s, popularity, rules_of, config, candidates
+                    queries, query_vectors, vectors, features, from_s, popularity, rules_of, sampling
                 ):
                     writer.write(example)
                     written[split] += 1
@@ -211,19 +197,17 @@ def _examples(
     from_s: np.ndarray,
     popularity: Popularity,
     data: DataConfig,
-    config: RankingConfig,
-    list_length: int,
+    sampling: Sampling,
 ) -> Iterator[bytes]:
-    generator = np.random.default_rng(config.seed)
+    generator = np.random.default_rng(sampling.config.seed)
     of_item: dict[int, bytes] = {}
+    shown = {} if sampling.shown is None else {POSITIONS_SHOWN: 1}
     people = queries.people
     for start in range(0, len(queries.ids), _QUERIES_AT_ONCE):
         rows = np.arange(start, min(start + _QUERIES_AT_ONCE, len(queries.ids)))
         scores = query_vectors[rows] @ vectors.T
         scores[from_s[None] > queries.times_s[rows, None]] = -np.inf  # did not exist yet
-        chosen = [
-            _candidates(queries, row, scores[number], config, list_length, generator) for number, row in enumerate(rows)
-        ]
+        chosen = [candidates_of(queries, row, scores[number], sampling, generator) for number, row in enumerate(rows)]
         width = max(len(items) for items, _ in chosen)
         padded = np.array([np.pad(items, (0, width - len(items)), mode="edge") for items, _ in chosen], np.int32)
         popular = np.array(
@@ -245,7 +229,7 @@ def _examples(
         )
         arrays = {name: value.numpy() for name, value in batch.items()}
         for number, (row, (items, places)) in enumerate(zip(rows, chosen)):
-            slices = {
+            slices = shown | {
                 QUERY_ID: queries.ids[row].encode(),
                 HISTORY_SLICE: _history_slice(queries.stops[row]),
                 SEEN_BY_RETRIEVAL: int(queries.fitted),
@@ -270,39 +254,6 @@ def _examples(
 
 def _history_slice(length: int) -> bytes:
     return (LONG_HISTORY if length >= LONG_FROM else SHORT_HISTORY).encode()
-
-
-def _candidates(
-    queries: Queries,
-    row: int,
-    scores: np.ndarray,
-    config: RankingConfig,
-    list_length: int,
-    generator: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The items of a query, the target first, and their places in retrieval's list (0 = beyond it).
-
-    The others are drawn evenly from the list. Taking its top instead would teach that what is similar is not taken: the
-    target is seldom there, the others always.
-    """
-    people, target = queries.people, queries.targets[row]
-    start, end = people.splits[row], people.splits[row] + queries.stops[row]
-    before = people.items[start:end]
-    scores = scores.copy()
-    scores[before[before != target]] = -np.inf
-    order = np.argsort(-scores, kind="stable")[: min(list_length, int(np.isfinite(scores).sum()))]
-    place = np.zeros(len(scores), np.int64)
-    place[order] = np.arange(1, len(order) + 1)
-    is_free = np.isfinite(scores)
-    is_free[np.concatenate([before, queries.later[row], [target]])] = False
-    in_list = order[is_free[order]]
-    drawn = [generator.choice(in_list, min(config.negatives_from_list, len(in_list)), replace=False)]
-    is_free[drawn[0]] = False
-    rest = generator.integers(0, len(scores), config.negatives_from_catalogue)
-    others = np.concatenate([*drawn, rest[is_free[rest]]])
-    _, firsts = np.unique(others, return_index=True)
-    items = np.concatenate([[target], others[np.sort(firsts)]]).astype(np.int32)
-    return items, place[items]
 
 
 def _serialized(values: Mapping[str, Any]) -> bytes:

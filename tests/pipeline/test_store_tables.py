@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from components.datasets.exposures import read_exposures
 from components.settings import SettingsError, from_mapping
 from components.tables.columns import table_and_columns
 from components.tables.inspection import inspect_table
@@ -14,7 +15,7 @@ from components.tables.readers import Row, read_rows
 from pipeline import store_tables
 from pipeline.catalog_updates import withdrawn
 from pipeline.config import Config
-from serving.gateway.records import Event, StoredItem
+from serving.gateway.records import Event, Exposure, StoredItem
 from serving.gateway.stores.base import open_store
 
 ITEMS = [
@@ -142,3 +143,27 @@ def test_files_stay_files_and_a_missing_store_is_named(config):
     assert store_tables.resolved(config) is config
     with pytest.raises(SettingsError, match="there is no store"):
         store_tables.resolved(store_tables.with_store(config))
+
+
+def test_lists_that_were_shown_become_a_table_of_shown_items(config):
+    shown = [
+        Exposure("r1", "u", 1_700_000_000, ("b", "a"), (0.9, 0.5), variants={"diversity": "more"}),
+        Exposure("r2", "v", 1_700_000_100, ("a",), (0.4,)),
+    ]
+    on_store(config, lambda store: store.add_exposures(shown))
+    taken = store_tables.resolved(store_tables.with_store(config)).data.exposures
+    with gzip.open(taken, "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    first = {"request_id": "r1", "user_id": "u", "timestamp": 1_700_000_000, "variant": "diversity=more"}
+    assert rows == [
+        {**first, "item_id": "b", "position": 1},
+        {**first, "item_id": "a", "position": 2},
+        {**first, "request_id": "r2", "user_id": "v", "timestamp": 1_700_000_100, "variant": "", "item_id": "a",
+         "position": 1},
+    ]  # fmt: skip
+    lists = read_exposures(taken, ["a", "b"])
+    assert lists.holding("u", 0, 1_700_000_060.0, 3600.0).tolist() == [1, 0]
+
+
+def test_without_a_store_there_are_no_exposures(config):
+    assert store_tables.resolved(config).data.exposures == ""

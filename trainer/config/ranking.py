@@ -15,6 +15,7 @@ class RankingConfig:
     targets_per_user: int = 8  # most recent train interactions of a user that become queries
     negatives_from_list: int = 10  # other items of a query, drawn evenly from retrieval's list at that time
     negatives_from_catalogue: int = 1  # and from all items
+    exposure_window_s: float = 3600.0  # an event answers a list that was shown at most so many seconds before it
     held_out_share: float = 0.25  # of the eval split's users, by whom training stops and probabilities are calibrated
     max_train_examples: int = 40_000  # sampled by query; at most half have a target that retrieval has not seen
     max_eval_examples: int = 12_000  # likewise, of the test split
@@ -40,6 +41,8 @@ class RankingConfig:
         for name in ("dropout", "position_dropout", "held_out_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected a share from 0 to below 1")
+        if self.exposure_window_s < 0:
+            raise ValueError(f"exposure_window_s: got {self.exposure_window_s}, expected 0 seconds or more")
         if not 0.5 <= self.min_auc < 1:
             raise ValueError(f"min_auc: got {self.min_auc}, expected at least 0.5, which is chance, and below 1")
         if self.negatives_from_list + self.negatives_from_catalogue < 1:

@@ -22,6 +22,7 @@ HISTORY_SLICE = "history"  # of these two; no feature, but a slice of the evalua
 LONG_FROM = 20  # interactions
 VECTORS = ("user_vector", "item_vector")
 POSITION = "position"
+POSITIONS_SHOWN = "positions_shown"  # no feature: 1 in examples whose positions are those where people saw the items
 SEEN_BY_RETRIEVAL = "fitted"  # the name in examples and signatures
 PAIR_NUMBERS = (
     "max_similarity",
@@ -76,7 +77,7 @@ def ranking_features(data: DataConfig, dim: int) -> tuple[Feature, ...]:
         ),
         Feature("domain_share", "float32", (), "share of the recent ones in the item's domain"),
         Feature("creator_share", "float32", (), "share of the recent ones by the item's creator"),
-        Feature(POSITION, "int64", (), "place in retrieval's list from 1 on, 0 unknown or beyond it"),
+        Feature(POSITION, "int64", (), "place from 1 on in the list that was shown, else in retrieval's; 0 unknown"),
         Feature(
             SEEN_BY_RETRIEVAL,
             "int64",
@@ -107,6 +108,7 @@ class RankingExamples(NamedTuple):
 
     features: dict[str, np.ndarray]  # by name, [R, ...]
     labels: np.ndarray  # float32 [R, O], 0 or 1
+    positions_shown: bool = False  # positions are those where people saw the items (0 unknown), not retrieval's
 
 
 def read_examples(files: Sequence[str], data: DataConfig) -> RankingExamples:
@@ -114,12 +116,13 @@ def read_examples(files: Sequence[str], data: DataConfig) -> RankingExamples:
     first = next(iter(tf.data.TFRecordDataset(list(files), "GZIP").take(1)), None)
     if first is None:
         raise ValueError("there are no ranking examples; are there interactions beyond each person's first?")
-    dim = len(tf.train.Example.FromString(first.numpy()).features.feature["item_vector"].float_list.value)
+    example = tf.train.Example.FromString(first.numpy()).features.feature
+    dim = len(example["item_vector"].float_list.value)
     spec = parsing_spec(data, dim, labels=True)
     batches = [tf.io.parse_example(batch, spec) for batch in tf.data.TFRecordDataset(list(files), "GZIP").batch(4096)]
     arrays = {name: np.concatenate([batch[name].numpy() for batch in batches]) for name in spec}
     labels = np.stack([arrays.pop(label_key(name)) for name in data.event_rules], 1)
-    return RankingExamples(arrays, labels)
+    return RankingExamples(arrays, labels, POSITIONS_SHOWN in example)
 
 
 class Encoder(tf.Module):

@@ -142,7 +142,7 @@ def build_ranker(
     """Trains a ranker on `train`; `valid` decides when it stops, and calibrates it."""
     encoder = Encoder(train.features, config.min_count, list(data.event_rules), data.numeric)
     model = train_ranker(kind, encoder, train, valid, config, log_dir)
-    platt = fit_platt(logits_as_served(model, encoder, valid.features), valid.labels)
+    platt = fit_platt(logits_as_served(model, encoder, valid), valid.labels)
     return Ranker(encoder, model, platt, data, train.features["item_vector"].shape[1])
 
 

@@ -5,6 +5,7 @@ R rows, O objectives.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from trainer.config.ranking import RankingConfig
 from trainer.keras import tf
 from trainer.loop import ProgressBar, Stopping, run_epochs
 from trainer.ranking.deepfm import LogisticRegression
-from trainer.ranking.features import SEEN_BY_RETRIEVAL, Encoder, RankingExamples
+from trainer.ranking.features import POSITION, SEEN_BY_RETRIEVAL, Encoder, RankingExamples
 
 _AT_ONCE = 8192  # rows
 
@@ -26,7 +27,14 @@ def train_ranker(
     config: RankingConfig,
     log_dir: Path | None = None,
 ) -> LogisticRegression:
-    """Trains a ranker until the loss on `valid` stops falling, where the position is hidden, as when serving."""
+    """Trains a ranker until the loss on `valid` stops falling, where the position is hidden, as when serving.
+
+    Where positions are those at which people saw the items, they are always told: that an item was taken or not is then
+    explained by its position and by its fields together, and when serving the fields are left (Zhao et al., 2019). To
+    hide positions would put the bias of the lists back into the fields, in training as in the loss that stops it.
+    """
+    if train.positions_shown:
+        config = replace(config, position_dropout=0.0)
     tf.keras.utils.set_random_seed(config.seed)
     inputs, labels = encoded(encoder, train.features), train.labels
     model = kind(encoder, labels.mean(0), config)
@@ -38,7 +46,8 @@ def train_ranker(
     model.compile(tf.keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay), loss)
     rows = tf.data.Dataset.from_tensor_slices((inputs, labels)).shuffle(len(labels), config.seed)
     batches = tf.distribute.get_strategy().experimental_distribute_dataset(rows.batch(config.batch_size).prefetch(2))
-    held_out = tf.data.Dataset.from_tensor_slices((as_served(encoder, valid.features), valid.labels)).batch(_AT_ONCE)
+    asked = as_served(encoder, valid)
+    held_out = tf.data.Dataset.from_tensor_slices((asked, valid.labels)).batch(_AT_ONCE)
     step = model.make_train_function()
 
     def train_epoch(epoch: int) -> float:
@@ -67,12 +76,16 @@ def encoded(encoder: Encoder, features: dict[str, np.ndarray]) -> dict[str, np.n
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def as_served(encoder: Encoder, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """As `encoded`, with the position hidden and whether retrieval has seen the target: both unknown when serving."""
-    zeros = np.zeros(len(features["time_s"]), np.int32)
-    return encoded(encoder, features | {SEEN_BY_RETRIEVAL: zeros.astype(np.int64)}) | {"position": zeros}
+def as_served(encoder: Encoder, examples: RankingExamples) -> dict[str, np.ndarray]:
+    """As `encoded`, with what is unknown when serving hidden: whether retrieval has seen the target, and the position.
+
+    The position stays where people saw the items at it: without it their choices cannot be told apart from the order.
+    """
+    zeros = np.zeros(len(examples.labels), np.int64)
+    hidden = {SEEN_BY_RETRIEVAL: zeros} | ({} if examples.positions_shown else {POSITION: zeros})
+    return encoded(encoder, examples.features | hidden)
 
 
-def logits_as_served(model: LogisticRegression, encoder: Encoder, features: dict[str, np.ndarray]) -> np.ndarray:
-    """Logits of features as they are when serving: float32 [R, O]."""
-    return model.predict(tf.data.Dataset.from_tensor_slices(as_served(encoder, features)).batch(_AT_ONCE), verbose=0)
+def logits_as_served(model: LogisticRegression, encoder: Encoder, examples: RankingExamples) -> np.ndarray:
+    """Logits of `as_served`: float32 [R, O]."""
+    return model.predict(tf.data.Dataset.from_tensor_slices(as_served(encoder, examples)).batch(_AT_ONCE), verbose=0)

@@ -1,15 +1,20 @@
 """Ranking examples know nothing of what comes after their query."""
 
+import gzip
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from components.config import DataConfig, TableConfig
-from components.datasets.interactions import Interactions
+from components.datasets.exposures import ShownLists
+from components.datasets.interactions import Interactions, read_interactions
 from components.datasets.records import records
 from components.settings import to_json
+from serving.offline.ranking_candidates import Sampling, candidates_of
 from serving.offline.ranking_examples import Popularity, queries_by_split, queries_of, write_ranking_examples
 from tests.serving import world
 from trainer.config.ranking import RankingConfig
@@ -59,9 +64,20 @@ def test_queries_are_the_latest_of_the_later_half():
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
     """split -> parsed examples of the world of two groups."""
-    folder = tmp_path_factory.mktemp("ranking")
+    return parsed(written(tmp_path_factory.mktemp("ranking"), DATA))
+
+
+def parsed(folder):
+    return {
+        split: [tf.train.Example.FromString(record).features.feature for record in records(str(folder / split))]
+        for split in ("train", "eval", "test")
+    }
+
+
+def written(folder, data):
+    """The folder in which the examples of the world were written."""
     vectors = world.content() / np.linalg.norm(world.content(), axis=1, keepdims=True)
-    (folder / "index").mkdir()
+    (folder / "index").mkdir(parents=True)
     np.save(folder / "index" / "vectors.npy", vectors)
     (folder / "index" / "item_ids.json").write_text(json.dumps(world.ITEM_IDS))
     (folder / "index" / "report.json").write_text(json.dumps({"kind": "exact", "parameters": {}}))
@@ -71,12 +87,78 @@ def examples(tmp_path_factory):
     write_ranking_examples(
         f"{model.uri}/Format-Serving", str(folder / "index"),
         {split: f"{sequences.uri}/Split-{split}" for split in splits}, f"{items.uri}/Split-train",
-        {split: str(folder / split) for split in splits}, to_json(DATA), to_json(CONFIG), 20,
+        {split: str(folder / split) for split in splits}, to_json(data), to_json(CONFIG), 20,
     )  # fmt: skip
-    return {
-        split: [tf.train.Example.FromString(record).features.feature for record in records(str(folder / split))]
-        for split in splits
-    }
+    return folder
+
+
+def shown_to_all(path, lists):
+    """Exposures of the world. lists: (user, time, item ids in order)."""
+    rows = [
+        {"request_id": f"{user}-{time_s}", "user_id": user, "timestamp": time_s, "item_id": item, "position": place}
+        for user, time_s, items in lists
+        for place, item in enumerate(items, 1)
+    ]
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    return replace(DATA, exposures=str(path))
+
+
+def queries_with(rows, user):
+    """Query name -> (label of play, position) of its examples."""
+    found = {}
+    for row in rows:
+        name = row["query_id"].bytes_list.value[0].decode()
+        if name.startswith(f"{user}\n"):
+            label, place = row["label_play"].float_list.value[0], row["position"].int64_list.value[0]
+            found.setdefault(name, []).append((label, place))
+    return found
+
+
+def test_lists_without_anybody_in_them_change_no_byte(examples, tmp_path):
+    again = written(tmp_path, shown_to_all(tmp_path / "none.jsonl.gz", []))
+    for split, rows in parsed(again).items():
+        assert list(map(as_bytes, rows)) == list(map(as_bytes, examples[split]))
+
+
+def as_bytes(row):
+    """Feature -> its bytes, in which an unknown number is equal to itself."""
+    return {name: feature.SerializeToString() for name, feature in row.items()}
+
+
+def test_what_was_shown_and_not_taken_stands_beside_what_was_with_its_position(examples, tmp_path):
+    """u00 takes the target of each test query out of a list of four, in which it stood third."""
+    sequences = read_interactions(str(tmp_path_of(tmp_path) / "Split-test"), world.ITEM_IDS)
+    user = sequences.user_ids.index("u00")
+    first, last = sequences.splits[user : user + 2]
+    own = sequences.items[first:last]
+    others = [item for row, item in enumerate(world.ITEM_IDS) if row not in own][:3]
+    lists = [
+        ("u00", sequences.times_s[at] - 1, [*others[:2], world.ITEM_IDS[sequences.items[at]], others[2]])
+        for at in range(first + sequences.num_history[user], last)
+    ]
+    rows = parsed(written(tmp_path / "run", shown_to_all(tmp_path / "shown.jsonl.gz", lists)))["test"]
+    queries = queries_with(rows, "u00")
+    assert len(queries) == len(lists)
+    assert all(query == [(1, 3), (0, 1), (0, 2), (0, 4)] for query in queries.values()), queries
+    elsewhere = [place for query in queries_with(rows, "u01").values() for _, place in query]
+    assert elsewhere and set(elsewhere) == {0}, "where nothing was shown, the position is unknown"
+
+
+def tmp_path_of(folder):
+    """The sequences of the world, written once more to look at."""
+    (folder / "look").mkdir()
+    return Path(world.sequences(folder / "look" / "sequences").uri)
+
+
+def test_a_shown_item_that_was_taken_earlier_or_later_is_no_negative():
+    one = people([5, 6, 7], [10, 20, 30])
+    queries = queries_of(one, "test", DATA, CONFIG, limit=100)
+    row = queries.stops.tolist().index(1)  # item 6, after 5, before 7
+    lists = ShownLists({"u0": (0, 1)}, np.array([15.0]), np.array([0, 6]), np.array([5, 7, 1, 6, 2, -1], np.int32))
+    sampling = Sampling(CONFIG, 8, lists)
+    items, places = candidates_of(queries, row, np.zeros(9, np.float32), sampling, np.random.default_rng(0))
+    assert dict(zip(items.tolist(), places.tolist())) == {6: 4, 1: 3, 2: 5}
+    assert items[0] == 6
 
 
 def test_each_query_has_one_target_and_others_not_taken(examples):

@@ -103,7 +103,7 @@ def test_a_learned_similarity_that_is_the_dot_product_tells_nothing(encoder):
     """What counts is what it adds: 0 after scaling where that is nothing everywhere, and of itself where it is
     something.
     """
-    features, _ = rows(50)
+    features, _, _ = rows(50)
     features["learned_similarity"] = (features["user_vector"] * features["item_vector"]).sum(1)
     at = PAIR_NUMBERS.index("learned_similarity")
     same = Encoder(features, 2, KINDS, DATA.numeric)(tensors(features))["dense"][:, at]
@@ -131,7 +131,7 @@ def test_a_batch_equals_its_parts(ranker):
 
 
 def test_it_learns_both_heads_and_is_calibrated(ranker):
-    features, labels = rows(2000, 7)
+    features, labels, _ = rows(2000, 7)
     probabilities = ranker.probabilities(tensors(features)).numpy()
     for name in ("play", "skip"):
         column = KINDS.index(name)
