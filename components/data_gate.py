@@ -7,7 +7,7 @@ from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 from tfx.utils import io_utils
 
-from components.rejects import describe_rejects, read_summary
+from components.rejects import FORGOTTEN, describe_rejects, read_summary
 
 
 class DataGateError(ValueError):
@@ -15,10 +15,14 @@ class DataGateError(ValueError):
 
 
 def excess_of(table: str, rejects_uri: str, max_reject_share: float) -> list[str]:
-    """A line if more than `max_reject_share` of a table's rows were rejected: shares, reasons, the first records."""
+    """A line if more than `max_reject_share` of a table's rows were rejected: shares, reasons, the first records.
+
+    Rows of people who were forgotten do not count: there is no fault in them.
+    """
     summary = read_summary(rejects_uri)
-    rejected = sum(summary["rejects"].values())
-    share = rejected / max(summary["rows"], 1)
+    forgotten = summary["rejects"].get(FORGOTTEN, 0)
+    rejected = sum(summary["rejects"].values()) - forgotten
+    share = rejected / max(summary["rows"] - forgotten, 1)
     if share <= max_reject_share:
         return []
     limit = f"max_reject_share is {max_reject_share:.1%}"

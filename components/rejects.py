@@ -12,6 +12,8 @@ from tfx.utils import io_utils
 
 from components.account import COPIES
 
+FORGOTTEN = "forgotten"  # the reason of rows of people who asked to be forgotten: no fault of the data
+
 
 def reject(stage: str, source: str, line: int | None, item_id: str | None, reason: str, detail: str) -> dict[str, Any]:
     """A record that was left out, as it is written to `rejects.jsonl`.

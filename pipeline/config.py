@@ -54,6 +54,7 @@ class Config:
     pretraining: PretrainingConfig | None = (
         None  # of the content encoders on the catalogue alone; the node is there where this is
     )
+    refit: bool = True  # whether the served retrieval model is the judged one trained again on train, eval and test
     ranking: RankingConfig = field(default_factory=RankingConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
     tuning: TuningConfig | None = None  # with it, a RetrievalTuner stands before the trainer

@@ -17,7 +17,6 @@ from tfx.types.standard_artifacts import Model, ModelBlessing
 from tfx.utils import import_utils
 
 from components.config import DataConfig
-from components.pretrained_config import Encoders
 from components.settings import to_json
 from pipeline.config import Config
 from pipeline.fingerprint import code_fingerprint
@@ -25,24 +24,24 @@ from pipeline.ingest import Ingest, RunPaths, ingest
 from pipeline.nodes.item_index import ItemIndex
 from pipeline.nodes.latest_blessed_ranker import LatestBlessedRanker
 from pipeline.nodes.model_pusher import ModelPusher
-from pipeline.nodes.pretraining import Pretraining
 from pipeline.nodes.ranking_examples import RankingExamples
 from pipeline.nodes.recommender import Recommender, RecommenderSettings
 from pipeline.nodes.retrieval_evaluator import RetrievalEvaluator
 from pipeline.nodes.retrieval_trainer import RetrievalTrainer
-from pipeline.nodes.retrieval_tuner import RetrievalTuner
 from pipeline.nodes.serving_validator import ServingValidator
-from pipeline.nodes.table_gen import TableGen
 from pipeline.ranking_evaluation import eval_config
+from pipeline.retrieval_nodes import (
+    BEHAVIOUR,
+    ITEM_COLUMNS,
+    TrainingInputs,
+    retrieval_refit,
+    retrieval_trainer,
+)
 from trainer.config.engine import EngineConfig
 from trainer.config.ranking import RankingConfig
 
-RETRIEVAL_RUN_FN = "trainer.retrieval.run.run_fn"
 RANKING_RUN_FN = "trainer.ranking.run.run_fn"
 ITEM_PREPROCESSING_FN = "components.transform.preprocessing.items"
-ITEM_COLUMNS = ("numeric", "categorical", "embeddings", "pieces")
-USER_COLUMNS = ("user_numeric", "user_categorical")
-BEHAVIOUR = ("event_rules", "history_length")  # what a user tower is trained by
 RANKER_DATA = ("numeric", "categorical", *BEHAVIOUR, "undated_items")  # what the ranker knows of the data
 ALL_ROWS = transform_pb2.SplitsConfig(analyze=["train"], transform=["train"])
 KINDS = ("exact", "scann")  # variants of the servable
@@ -80,28 +79,28 @@ def train(config: Config, paths: RunPaths) -> list[BaseNode]:
     """The training DAG: from the tables and the media files to a pushed model."""
     source = ingest(config, paths)
     items = _item_transform(config, source)
-    users = _users(config, paths)
-    tuner = _retrieval_tuner(config, paths, source, items)
-    pretraining = _pretraining(config, items)
-    retrieval = _retrieval_trainer(config, paths, source, items, users, tuner, pretraining)
+    inputs = TrainingInputs.of(config, paths, source, items)
+    retrieval = retrieval_trainer(config, paths, inputs)
     index = _item_index(config, source, retrieval.outputs["model"], items.outputs["transformed_examples"], "item_tower")
     evaluator = _retrieval_evaluator(config, paths, source, retrieval, index)
     examples = _ranking_examples(config, paths, source, retrieval, index)
     ranking = ranker_nodes(
         examples.outputs["examples"], config.data, config.ranking, config.engine, paths.knows_last_ranker
     )
+    refits = config.refit and not config.privacy.differential  # each training spends the privacy budget anew
+    refit = retrieval_refit(config, inputs, retrieval, index, evaluator) if refits else None
     parts = ServableParts(
-        model=retrieval.outputs["model"],
-        index=index.outputs["index"],
+        model=refit.outputs["served_model"] if refit else retrieval.outputs["model"],
+        index=refit.outputs["served_index"] if refit else index.outputs["index"],
         ranker=ranking.trainer.outputs["model"],
         ranker_blessing=ranking.evaluator.outputs["blessing"],
         model_blessing=evaluator.outputs["blessing"],
     )
-    optional = [node for node in (users, tuner, pretraining) if node is not None]
     compared = [ranking.latest_blessed] if paths.knows_last_ranker else []
+    served = [*([refit] if refit else []), *_serving_nodes(config, paths, source, parts)]
     return [
-        *(*source.nodes, items, *optional, retrieval, index, evaluator, examples),
-        *(ranking.trainer, *compared, ranking.evaluator, *_serving_nodes(config, paths, source, parts)),
+        *(*source.nodes, items, *inputs.optional, retrieval, index, evaluator, examples),
+        *(ranking.trainer, *compared, ranking.evaluator, *served),
     ]
 
 
@@ -136,81 +135,6 @@ def _item_transform(config: Config, source: Ingest) -> Transform:
         disable_statistics=True,
         custom_config={"data": columns, "code": code_fingerprint(ITEM_PREPROCESSING_FN)},
     ).with_id("ItemTransform")
-
-
-def _users(config: Config, paths: RunPaths) -> BaseNode | None:
-    """The users table, where a tower reads it."""
-    data = config.data
-    if not (config.retrieval.use_user_features and data.users):
-        return None
-    return TableGen(
-        table="users",
-        data=to_json(data.only("users", *USER_COLUMNS, "max_reject_share")),
-        fingerprint=paths.users_fingerprint,
-        code=code_fingerprint("pipeline.nodes.table_gen"),
-    ).with_id("UserGen")
-
-
-def _retrieval_tuner(config: Config, paths: RunPaths, source: Ingest, items: Transform) -> BaseNode | None:
-    """The search for better settings, where the configuration asks for one."""
-    if config.tuning is None:
-        return None
-    return RetrievalTuner(
-        sequences=source.sequences,
-        items=items.outputs["transformed_examples"],
-        data=to_json(config.data.only(*BEHAVIOUR)),
-        retrieval=to_json(config.retrieval),
-        engine=to_json(config.engine),
-        tuning=to_json(config.tuning),
-        storage_dir=paths.tuning,
-        code=code_fingerprint("pipeline.nodes.retrieval_tuner"),
-    )
-
-
-def _pretraining(config: Config, items: Transform) -> BaseNode | None:
-    """Encoders pretrained on the catalogue alone, where the configuration asks for them."""
-    if config.pretraining is None:
-        return None
-    return Pretraining(
-        items=items.outputs["transformed_examples"],
-        transform_graph=items.outputs["transform_graph"],
-        data=to_json(config.item_data.only(*ITEM_COLUMNS)),
-        encoder=to_json(config.retrieval.encoder),
-        pretraining=to_json(config.pretraining),
-        code=code_fingerprint("pipeline.nodes.pretraining"),
-    )
-
-
-def _retrieval_trainer(
-    config: Config,
-    paths: RunPaths,
-    source: Ingest,
-    items: Transform,
-    users: BaseNode | None,
-    tuner: BaseNode | None,
-    pretraining: BaseNode | None,
-) -> RetrievalTrainer:
-    """The two towers."""
-    private = config.privacy.differential
-    return RetrievalTrainer(
-        examples=source.sequences,
-        items=items.outputs["transformed_examples"],
-        users=users.outputs["examples"] if users else None,
-        transform_graph=items.outputs["transform_graph"],
-        encoder_weights=pretraining.outputs["weights"] if pretraining else None,
-        run_fn=RETRIEVAL_RUN_FN,
-        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner else None,
-        custom_config={
-            "data": to_json(config.item_data.only(*ITEM_COLUMNS, *BEHAVIOUR, *USER_COLUMNS)),
-            "retrieval": to_json(config.retrieval),
-            "engine": to_json(config.engine),
-            "tuned": to_json(Encoders(Encoders(config.encoders).tuned)),
-            "encoders_fingerprint": paths.encoders_fingerprint,
-            "checkpoints": f"{paths.checkpoints}/RetrievalTrainer",
-            "code": code_fingerprint(RETRIEVAL_RUN_FN),
-            **({"privacy": to_json(private)} if private else {}),
-        },
-    )
 
 
 def _item_index(config: Config, source: Ingest, model: BaseChannel, items: BaseChannel, signature: str) -> BaseNode:

@@ -38,6 +38,7 @@ class RunPaths:
     encoders_fingerprint: str
     exposures_fingerprint: str = ""  # empty where no list was shown
     withdrawn: tuple[str, ...] = ()  # ids of items that must not be shown
+    forgotten: str = ""  # file with the ids of people whose rows must not be used; none where empty
     knows_last_ranker: bool = (
         True  # whether the orchestrator can find the last blessed ranker; Kubeflow cannot tell it from other models
     )
@@ -88,17 +89,23 @@ def _catalogue(config: Config, paths: RunPaths) -> CheckedTable:
 
 def _events(config: Config, paths: RunPaths) -> CheckedTable:
     data = config.data.only("events", "max_reject_share")
-    return _checked_table("events", "Event", data, config.data.only(), paths.events_fingerprint)
+    return _checked_table("events", "Event", data, config.data.only(), paths.events_fingerprint, paths.forgotten)
 
 
-def _checked_table(table: str, prefix: str, data: DataConfig, columns: DataConfig, fingerprint: str) -> CheckedTable:
+def _checked_table(
+    table: str, prefix: str, data: DataConfig, columns: DataConfig, fingerprint: str, forgotten: str = ""
+) -> CheckedTable:
     """The nodes of one table.
 
     prefix: of the nodes' ids. data: what the table is read by. columns: what its schema is made of.
-    fingerprint: of the table's files.
+    fingerprint: of the table's files. forgotten: as RunPaths has it.
     """
     gen = TableGen(
-        table=table, data=to_json(data), fingerprint=fingerprint, code=code_fingerprint("pipeline.nodes.table_gen")
+        table=table,
+        data=to_json(data),
+        fingerprint=fingerprint,
+        forgotten=forgotten,
+        code=code_fingerprint("pipeline.nodes.table_gen"),
     ).with_id(f"{prefix}Gen")
     statistics = StatisticsGen(examples=gen.outputs["examples"]).with_id(f"{prefix}Statistics")
     schema = CuratedSchema(

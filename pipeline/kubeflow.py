@@ -86,7 +86,7 @@ def compile_pipeline(config: Config, output: Path, fingerprint: str) -> dict[str
     dags.resolve_functions(nodes)
     resources = _resources(config)
     for node in nodes:
-        if node.id in ("Pretraining", "RetrievalTrainer", "RetrievalTuner"):
+        if node.id in ("Pretraining", "RetrievalTrainer", "RetrievalRefit", "RetrievalTuner"):
             node.with_platform_config(resources)
     pipeline = Pipeline(
         pipeline_name=config.name,

@@ -27,8 +27,9 @@ def parts_of_version(work_path: Path, name: str, version: str) -> dict[str, Part
 
     version: the name of the version's folder.
     Returns the inputs of the Recommender node that built it, by their names (`model`, `ranker`, `ranker_blessing`,
-    `index`, `items`, `sequences`), the `catalogue` that the items were made of, and the `transformed_items` that the
-    retrieval model was trained on; after a refresh these are older than `items`.
+    `index`, `items`, `sequences`), the `catalogue` that the items were made of, the `transformed_items` that the
+    retrieval model was trained on (after a refresh older than `items`), and the `judged_model` where `model` is that
+    one trained again.
     Raises RuntimeError where the store of the runs cannot be read.
     """
     if not (work_path / STORE).is_file():
@@ -66,7 +67,11 @@ class _Store:
         while "items" in items:  # through the node of the frozen encoders
             items = self._made_from(items["items"])
         model = self._made_from(parts["model"]) if "model" in parts else {}
-        further = {"catalogue": items.get("catalogue"), "transformed_items": model.get("items")}
+        further = {
+            "catalogue": items.get("catalogue"),
+            "transformed_items": model.get("items"),
+            "judged_model": model.get("model"),
+        }
         return parts | {key: artifact for key, artifact in further.items() if artifact is not None}
 
     def _pushed(self, name: str, version: str) -> pb.Artifact | None:

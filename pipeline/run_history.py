@@ -17,6 +17,7 @@ from components.settings import SettingsError
 from pipeline.lineage import PUSHER, STORE, located, open_store
 
 PROCESSOR_SECONDS, PEAK_MEMORY = "processor_seconds", "peak_memory_bytes"  # custom properties of an execution
+REFIT_FILE = "refit.txt"  # beside the served model: what it and the judged one were trained on, in a line
 _STATES = {pb.Execution.COMPLETE: "done", pb.Execution.CACHED: "cached", pb.Execution.FAILED: "failed"}
 
 

@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -171,6 +171,53 @@ def _snapshot_of(config: Config, name: str, source: str) -> tuple[Path, list[str
         return asyncio.run(_snapshot(url, name, config.work_path / "snapshots"))
     except (StoreUnavailable, ValueError) as error:
         raise SettingsError(f"data.{name}: {error}") from error
+
+
+def forgotten_people(config: Config) -> str:
+    """A file with the ids of people in the configured tables whom the pipeline's store knows as forgotten.
+
+    A JSON text a line; the file is named by a digest of what it holds. "" where there is no store or nobody of them.
+    Raises SettingsError where the store or a table cannot be read.
+    """
+    from components.tables.raw import TableError
+
+    url = default_store(config)
+    if "://" not in url and not Path(url).is_file():
+        return ""
+    tables = [name for name in ("events", "users") if getattr(config.data, name) is not None]
+    try:
+        ids = sorted({row["user_id"] for name in tables for row in accepted_rows(config.data, name)})
+        gone = asyncio.run(_forgotten(config, ids))
+    except TableError as error:
+        raise SettingsError(str(error)) from error
+    except (StoreUnavailable, ValueError) as error:
+        raise SettingsError(f"the store {shown(url)}: {error}") from error
+    if not gone:
+        return ""
+    text = "".join(json.dumps(user_id) + "\n" for user_id in gone)
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    path = config.work_path / "snapshots" / digest / "forgotten.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+async def _forgotten(config: Config, user_ids: Sequence[str]) -> list[str]:
+    """Those of some people whom the store knows as forgotten, under their own or their kept id."""
+    pseudonyms, store = Pseudonyms(load_keys(config.gateway.privacy)), open_store(default_store(config))
+    await store.open()
+    try:
+        tombstones = await tombstones_of(store)
+        gone = []
+        for start in range(0, len(user_ids), ROWS_AT_ONCE):
+            part = user_ids[start : start + ROWS_AT_ONCE]
+            own = await store.forgotten([tombstones(user_id) for user_id in part])
+            kept = await store.forgotten([tombstones(pseudonyms(user_id)) for user_id in part])
+            gone += [user_id for user_id, *found in zip(part, own, kept) if any(found)]
+    finally:
+        await store.close()
+    return gone
 
 
 async def _snapshot(url: str, name: str, folder: Path) -> tuple[Path, list[str]]:

@@ -14,8 +14,11 @@ METRICS = ("NDCG@10", "R@20", "HR@10", "coverage@10")
 SLICES = ("all", "warm items", "cold items", "cold items among cold", "new users")
 
 
-def metrics(rows: Sequence[dict[str, Any]]) -> str:
-    """A block a slice, a line a method, ours first; 95 % intervals beside the deciding metric."""
+def metrics(rows: Sequence[dict[str, Any]], refit: str = "") -> str:
+    """A block a slice, a line a method, ours first; 95 % intervals beside the deciding metric.
+
+    refit: what the served model was trained on, where that is another than the judged one; the last line.
+    """
     blocks = []
     for part in SLICES:
         of_slice = [row for row in rows if row["slice"] == part]
@@ -26,7 +29,7 @@ def metrics(rows: Sequence[dict[str, Any]]) -> str:
         users = max(row["users"] for row in of_slice)
         lines = [[name, *(_cell(values.get((name, metric))) for metric in METRICS)] for name in methods]
         blocks.append(table([f"{part} ({users} users)", *METRICS], lines))
-    return "\n\n".join(blocks)
+    return "\n\n".join([*blocks, refit] if refit else blocks)
 
 
 def last_line(config: Config, config_path: Path, evaluation: dict[str, Any], seconds: float) -> str:

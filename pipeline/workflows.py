@@ -13,6 +13,7 @@ from pipeline import catalog_updates, rejects_report, store_tables
 from pipeline.config import Config, is_remote, localised
 from pipeline.console import StageLines, quiet_libraries, remark
 from pipeline.local_model import CurrentModel
+from pipeline.run_history import REFIT_FILE
 
 if TYPE_CHECKING:
     from tfx.dsl.components.base.base_node import BaseNode
@@ -59,6 +60,13 @@ def refresh(config: Config) -> dict[str, Stage]:
 def evaluation(stages: dict[str, Stage]) -> dict[str, Any]:
     """What the RetrievalEvaluator wrote: `rows` (contender, slice, metric, value, low, high, users), `decision`."""
     return json.loads((stages["RetrievalEvaluator"].uri("evaluation") / "metrics.json").read_text(encoding="utf-8"))
+
+
+def refit_account(stages: dict[str, Stage]) -> str:
+    """What the served retrieval model was trained on beside the judged one; empty where `refit` is off."""
+    if "RetrievalRefit" not in stages:
+        return ""
+    return (stages["RetrievalRefit"].uri("served_model") / REFIT_FILE).read_text(encoding="utf-8")
 
 
 def ground_truth_rows(config: Config, stages: dict[str, Stage]) -> list[dict[str, Any]]:
@@ -131,6 +139,7 @@ def _paths_of(config: Config) -> RunPaths:
         media_fingerprint=catalogue_media_fingerprint(data),
         encoders_fingerprint=file_fingerprint([f"{encoder.path}/**" for encoder in config.encoders]),
         withdrawn=tuple(catalog_updates.withdrawn(config)),
+        forgotten=store_tables.forgotten_people(config),
     )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from components.config import DataConfig
 from components.contract import Feature, item_features, modalities
+from components.datasets.interactions import Interactions
+from components.datasets.items import available_from_s, read_item_metadata
 from components.datasets.records import record_dataset
 from trainer.keras import tf
 
@@ -32,6 +34,9 @@ class ItemTable:
         self.vocabulary_sizes = vocabulary_sizes  # vocabulary name -> ids in use, absent and unknown included
         self.modalities = present  # modalities that at least one item has
         self.index = {item_id: row for row, item_id in enumerate(item_ids)}
+        self.available_from_s = np.full(
+            len(item_ids), -np.inf
+        )  # float64 [N], when each becomes a candidate; see `date`
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -108,6 +113,15 @@ class ItemTable:
         return cls(
             arrays, [item.encode() for item in spec["items"]], spec["vocabulary_sizes"], tuple(spec["modalities"])
         )
+
+    def date(self, item_examples: str, data: DataConfig, splits: Sequence[Interactions]) -> None:
+        """Reads from when on each item is a candidate, as evaluation does; without this, all are there at all times.
+
+        item_examples: pattern or folder of item examples that are not transformed. splits: where the first events are
+        looked for (`data.undated_items`).
+        """
+        metadata = read_item_metadata(item_examples, [item_id.decode() for item_id in self.item_ids])
+        self.available_from_s = available_from_s(metadata, data, splits)
 
     def take(self, indices: np.ndarray, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """The features of the items at `indices` int [C]: name -> [C, ...]. A repeated index is read once."""

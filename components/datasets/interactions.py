@@ -289,7 +289,8 @@ def latest(splits: Sequence[Interactions]) -> Interactions:
 
     splits: in the order of time, of one catalogue.
     """
-    names = tuple(sorted({name for split in splits for name in split.event_names}))
+    found = dict.fromkeys(split.event_names for split in splits)
+    names = next(iter(found)) if len(found) == 1 else tuple(sorted({name for each in found for name in each}))
     parts = [_renamed(split, names) for split in splits]
     everything = Interactions(
         user_ids=[user_id for part in parts for user_id in part.user_ids],

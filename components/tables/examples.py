@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import apache_beam as beam
@@ -10,10 +11,10 @@ from components.account import ACCEPTED, COPIES, REJECTED, ROWS
 from components.artifacts import WriteRecords
 from components.contract import Column
 from components.examples import add_place, row_example
-from components.rejects import WriteRejects
+from components.rejects import FORGOTTEN, WriteRejects, reject
 from components.tables.duplicates import KeepFirst
 from components.tables.inspection import TableFacts
-from components.tables.readers import ReadTable, Row
+from components.tables.readers import STAGE, ReadTable, Row
 
 DEFAULT_EVENT = "play"  # what an event is that does not say what it is
 
@@ -22,25 +23,37 @@ class TableToExamples(beam.PTransform):
     """Reads a table and writes its rows as Examples, its rejects, and the account of every file.
 
     Pipeline → Examples in `examples_uri`, rejects and summary in `rejects_uri`. Of the rows of one id the first stands
-    in catalogue and users; events lose exact copies and keep the place of the first.
+    in catalogue and users; events lose exact copies and keep the place of the first. Rows of people who were forgotten
+    are rejects.
     """
 
-    def __init__(self, name: str, columns: tuple[Column, ...], facts: TableFacts, examples_uri: str, rejects_uri: str):
+    def __init__(
+        self,
+        name: str,
+        columns: tuple[Column, ...],
+        facts: TableFacts,
+        examples_uri: str,
+        rejects_uri: str,
+        forgotten: Collection[str] = (),
+    ):
+        """forgotten: ids of the people whose rows must not be used."""
         super().__init__()
+        self._forgotten = frozenset(forgotten)
         self._name, self._columns, self._facts = name, columns, facts
         self._examples_uri, self._rejects_uri = examples_uri, rejects_uri
 
     def expand(self, pipeline: beam.Pipeline) -> Any:
         columns = self._columns
         read = pipeline | "ReadTable" >> ReadTable(columns, self._facts)
+        allowed = read.rows | "DropForgotten" >> beam.Map(tagged, self._forgotten).with_outputs("rejects", main="rows")
         if self._name == "events":
-            named = read.rows | "NameEvents" >> beam.Map(with_event)
+            named = allowed.rows | "NameEvents" >> beam.Map(with_event)
             kept = named | "DropCopies" >> KeepFirst(lambda row: serialized(row, columns))
             records = kept.rows | "SerializeEvents" >> beam.Map(serialized_with_place, columns)
         else:
-            kept = read.rows | "KeepFirst" >> KeepFirst(lambda row: row.values[columns[0].name])
+            kept = allowed.rows | "KeepFirst" >> KeepFirst(lambda row: row.values[columns[0].name])
             records = kept.rows | "SerializeRows" >> beam.Map(serialized, columns)
-        rejects = [read.rejects, kept.rejects] | "JoinRejects" >> beam.Flatten()
+        rejects = [read.rejects, allowed.rejects, kept.rejects] | "JoinRejects" >> beam.Flatten()
         _ = records | "WriteRecords" >> WriteRecords(self._examples_uri)
         return {
             "accepted": records,
@@ -62,6 +75,14 @@ class _CountByFile(beam.PTransform):
             collections["copies"] | "KeyCopies" >> beam.Map(lambda row: ((row.source, COPIES), 1)),
             collections["rejects"] | "KeyRejects" >> beam.Map(lambda reject: ((reject["source"], REJECTED), 1)),
         ) | "JoinKinds" >> beam.Flatten()
+
+
+def tagged(row: Row, forgotten: Collection[str]) -> Row | beam.pvalue.TaggedOutput:
+    """The row, or a reject where it is of somebody who was forgotten; the reject does not say of whom."""
+    if row.values.get("user_id") not in forgotten:
+        return row
+    detail = "user_id: this person asked to be forgotten (the store's tombstones)"
+    return beam.pvalue.TaggedOutput("rejects", reject(STAGE, row.source, row.line, None, FORGOTTEN, detail))
 
 
 def serialized(row: Row, columns: tuple[Column, ...]) -> bytes:

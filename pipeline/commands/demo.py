@@ -37,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     stages = workflows.train(config)
     evaluation = workflows.evaluation(stages)
-    print(summary.metrics(evaluation["rows"] + workflows.ground_truth_rows(config, stages)))
+    rows = evaluation["rows"] + workflows.ground_truth_rows(config, stages)
+    print(summary.metrics(rows, workflows.refit_account(stages)))
 
     try:
         model = CurrentModel(config)

@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = configuration.load(arguments.config)
     stages = workflows.train(config)
     evaluation = workflows.evaluation(stages)
-    print(summary.metrics(evaluation["rows"] + workflows.ground_truth_rows(config, stages)))
+    rows = evaluation["rows"] + workflows.ground_truth_rows(config, stages)
+    print(summary.metrics(rows, workflows.refit_account(stages)))
     print(summary.last_line(config, arguments.config, evaluation, time.monotonic() - started))
     return 0

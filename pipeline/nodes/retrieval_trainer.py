@@ -1,4 +1,4 @@
-"""TFX's Trainer with more inputs beside the sequences: transformed items, and, where there are, users and encoders."""
+"""TFX's Trainer with more inputs beside the sequences: items, and, where there are, users and encoders."""
 
 from typing import Any
 
@@ -12,12 +12,13 @@ from tfx.utils import json_utils
 import zhiyin_artifacts
 
 ITEMS_KEY = "items"
+ITEM_EXAMPLES_KEY = "item_examples"
 USERS_KEY = "users"
 WEIGHTS_KEY = "encoder_weights"
 
 
 class RetrievalTrainerSpec(standard_component_specs.TrainerSpec):
-    """TrainerSpec and the channel `items`.
+    """TrainerSpec and the channels `items` and `item_examples`, which are not transformed and hold the dates.
 
     `users` is there where a tower reads the users table, `encoder_weights` where encoders are pretrained.
     """
@@ -25,19 +26,20 @@ class RetrievalTrainerSpec(standard_component_specs.TrainerSpec):
     INPUTS = {
         **standard_component_specs.TrainerSpec.INPUTS,
         ITEMS_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        ITEM_EXAMPLES_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples),
         USERS_KEY: component_spec.ChannelParameter(type=standard_artifacts.Examples, optional=True),
         WEIGHTS_KEY: component_spec.ChannelParameter(type=zhiyin_artifacts.EncoderWeights, optional=True),
     }
 
 
 class RetrievalTrainerExecutor(executor.GenericExecutor):
-    """Hands the locations of its further inputs to `run_fn` in `custom_config`: `items`, `users`, `encoder_weights`."""
+    """Hands the locations of its further inputs to `run_fn` in `custom_config`, under the names of their channels."""
 
     def _GetFnArgs(self, input_dict, output_dict, exec_properties):
         fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
         places = {
             key: artifact_utils.get_split_uri(input_dict[key], "train")
-            for key in (ITEMS_KEY, USERS_KEY)
+            for key in (ITEMS_KEY, ITEM_EXAMPLES_KEY, USERS_KEY)
             if input_dict.get(key)
         }
         if input_dict.get(WEIGHTS_KEY):
@@ -56,6 +58,7 @@ class RetrievalTrainer(base_component.BaseComponent):
         self,
         examples: types.BaseChannel,
         items: types.BaseChannel,
+        item_examples: types.BaseChannel,
         transform_graph: types.BaseChannel,
         run_fn: str,
         custom_config: dict[str, Any],
@@ -70,6 +73,7 @@ class RetrievalTrainer(base_component.BaseComponent):
             spec=RetrievalTrainerSpec(
                 examples=examples,
                 items=items,
+                item_examples=item_examples,
                 transform_graph=transform_graph,
                 hyperparameters=hyperparameters,
                 users=users,

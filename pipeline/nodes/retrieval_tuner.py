@@ -22,6 +22,7 @@ from trainer.config.tuning import TuningConfig
 def RetrievalTuner(
     sequences: InputArtifact[Examples],
     items: InputArtifact[Examples],
+    item_examples: InputArtifact[Examples],
     best_hyperparameters: OutputArtifact[HyperParameters],
     tuner_results: OutputArtifact[TunerResults],
     data: Parameter[str],
@@ -33,9 +34,10 @@ def RetrievalTuner(
 ) -> None:
     """Search the settings of the retrieval model on the splits train and eval.
 
-    data, retrieval, tuning, engine: the configurations as JSON. storage_dir: folder that keeps the search through a
-    kill; none where empty. code: fingerprint of our code, for the cache. Writes `best_hyperparameters.txt`, an object
-    from setting to value, and `tuner_results.json`, everything about the trials.
+    items: transformed; item_examples: not. data, retrieval, tuning, engine: the configurations as JSON. storage_dir:
+    folder that keeps the search through a kill; none where empty. code: fingerprint of our code, for the cache.
+    Writes `best_hyperparameters.txt`, an object from setting to value, and `tuner_results.json`, everything about the
+    trials.
     """
     from trainer.retrieval.run_tuning import TuningRequest, tune_retrieval
 
@@ -44,6 +46,7 @@ def RetrievalTuner(
             train_files=[f"{artifact_utils.get_split_uri([sequences], 'train')}/*"],
             eval_files=[f"{artifact_utils.get_split_uri([sequences], 'eval')}/*"],
             items=artifact_utils.get_split_uri([items], "train"),
+            item_examples=artifact_utils.get_split_uri([item_examples], "train"),
             folder=storage_dir,
             code=code,
             data=from_json(DataConfig, data),

@@ -1,9 +1,12 @@
 """TFX node that reads a table into Examples, with what was left out beside them."""
 
+import json
+
 import apache_beam as beam
 from tfx.dsl.component.experimental.annotations import BeamComponentParameter, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples
+from tfx.utils import io_utils
 
 from components.account import check_account
 from components.artifacts import prepare_examples, split_uri
@@ -26,6 +29,7 @@ def TableGen(
     data: Parameter[str],
     fingerprint: Parameter[str],
     code: Parameter[str],
+    forgotten: Parameter[str] = "",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ):
     """Read one of the three tables.
@@ -33,6 +37,7 @@ def TableGen(
     table: catalogue, events or users.
     data: a DataConfig as JSON.
     fingerprint, code: of the table's files and of our code, for the cache.
+    forgotten: file with the ids of people whose rows are rejects, one a line in JSON; none where empty.
     Raises TableError where the table cannot be used or nothing of it was accepted, AccountError where a row of it is
     neither accepted nor rejected, DataGateError where more than `max_reject_share` of the users are rejects; DataGate
     says so of the other tables.
@@ -41,8 +46,9 @@ def TableGen(
     config, columns = table_and_columns(settings, table)
     facts = inspect_table(config, columns)
     prepare_examples(examples, ["train"])
+    people = map(json.loads, io_utils.read_string_file(forgotten).splitlines()) if forgotten else ()
     with beam_pipeline as pipeline:
-        _ = pipeline | TableToExamples(table, columns, facts, split_uri(examples, "train"), rejects.uri)
+        _ = pipeline | TableToExamples(table, columns, facts, split_uri(examples, "train"), rejects.uri, [*people])
     summary = read_summary(rejects.uri)
     check_account(summary)
     if not summary["accepted"]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.run_history import RunRecord
+from pipeline.run_history import REFIT_FILE, RunRecord
 
 MOST_PAST_RUNS = 12
 
@@ -40,6 +40,7 @@ class Quality:
     users_without_truth: int
     targets_after_question: int
     data: str  # digest: equal where the same people are asked for the same things
+    refit: str = ""  # what the served and the judged model were trained on; empty where they are one
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,10 @@ class PastRun:
 
 def read_quality(run: RunRecord) -> Quality | None:
     """The evaluation of a run; None where it made none."""
-    report = run.evaluation()
-    return of_report(report) if report else None
+    report, served = run.evaluation(), run.output("RetrievalRefit", "served_model")
+    if not report:
+        return None
+    return replace(of_report(report), refit=(served / REFIT_FILE).read_text(encoding="utf-8") if served else "")
 
 
 def of_report(report: dict[str, Any]) -> Quality:

@@ -5,6 +5,7 @@ U users of the test split, N items.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -170,7 +171,7 @@ def evaluate_retrieval(
         """The deciding metric of an older model, from raw item features on, through the transform that it carries."""
         model = tf.saved_model.load(path)
         vectors = encode_items(model.signatures["encode_item"], judged.items, item_ids)
-        result = evaluate_slice(ours.scores(model, vectors), questions, _everything(questions), config)
+        result = evaluate_slice(ours.scores(model, vectors), questions, everything(questions), config)
         return result.mean(config.metric)
 
     last = read_last(blessed_folder)
@@ -184,6 +185,7 @@ def evaluate_retrieval(
         "targets_after_question": questions.num_later,
         "item_knn": {"neighbours": knn.neighbours, "shrinkage": knn.shrinkage},
         "data": questions.digest(),
+        "trained_until": last_day(train),
     }
     if privacy := read_report(judged.model):
         report["privacy"] = privacy
@@ -200,7 +202,8 @@ def _decide(by_name: Mapping[str, metrics.Evaluation], last: LastBlessed | None,
     return decide(ours.mean(config.metric), popular.mean(config.metric), gain, last, config)
 
 
-def _everything(data: TestSet) -> Slice:
+def everything(data: TestSet) -> Slice:
+    """The slice of everyone and of all items."""
     every_item = np.ones(data.num_items, bool)
     return Slice(ALL, np.arange(len(data.people.user_ids)), every_item, every_item)
 
@@ -210,14 +213,14 @@ def slices_of(data: TestSet, is_cold: np.ndarray, domains: np.ndarray, active_fr
 
     is_cold: bool [N], not in training. domains: str objects [N].
     """
-    yield (whole := _everything(data))
-    everyone, everything = whole.rows, whole.candidates
+    yield (whole := everything(data))
+    everyone, every_item = whole.rows, whole.candidates
     if is_cold.any():
-        yield Slice("warm items", everyone, ~is_cold, everything)
-        yield Slice("cold items", everyone, is_cold, everything)
+        yield Slice("warm items", everyone, ~is_cold, every_item)
+        yield Slice("cold items", everyone, is_cold, every_item)
         yield Slice("cold items among cold", everyone, is_cold, is_cold)
-    yield Slice("active users", np.flatnonzero(data.people.num_history >= active_from), everything, everything)
-    yield Slice("new users", np.flatnonzero(data.people.num_history == 0), everything, everything)
+    yield Slice("active users", np.flatnonzero(data.people.num_history >= active_from), every_item, every_item)
+    yield Slice("new users", np.flatnonzero(data.people.num_history == 0), every_item, every_item)
     names = sorted(set(domains) - {""})
     for name in names if len(names) > 1 else ():
         of_domain = domains == name
@@ -242,7 +245,7 @@ def table_rows(part: str, results: Mapping[str, metrics.Evaluation], seed: int) 
 
 def tuned_item_knn(taken: sp.csr_matrix, validation: TestSet, config: EvaluationConfig) -> ItemKnn:
     """The ItemKNN of the grid that is best on validation; the middle one where there is nothing to validate on."""
-    part = _everything(validation)
+    part = everything(validation)
     best, best_value = ItemKnn(), -np.inf
     for neighbours, shrinkage in _KNN_GRID:
         knn = ItemKnn(neighbours, shrinkage)
@@ -267,3 +270,11 @@ def evaluate_slice(
     return metrics.evaluate(
         score, truth, data.seen, config.cutoffs, candidates, part.rows, unavailable=data.unavailable
     )
+
+
+def last_day(interactions: Interactions) -> str:
+    """The date of the last interaction (UTC), "an unknown day" where none has a time."""
+    times_s = interactions.times_s[~np.isnan(interactions.times_s)]
+    if not len(times_s):
+        return "an unknown day"
+    return datetime.datetime.fromtimestamp(times_s.max(), datetime.timezone.utc).date().isoformat()

@@ -21,8 +21,8 @@ def artifact(kind, folder):
     return made
 
 
-def run_table_gen(folder, table, data):
-    """(examples, rejects) of one table."""
+def run_table_gen(folder, table, data, forgotten=""):
+    """(examples, rejects) of one table. forgotten: file of people whose rows are left out."""
     examples, rejects = artifact(Examples, folder / table / "examples"), artifact(Rejects, folder / table / "rejects")
     TableGen.test_call(
         examples=examples,
@@ -31,6 +31,7 @@ def run_table_gen(folder, table, data):
         data=to_json(data),
         fingerprint="",
         code="",
+        forgotten=forgotten,
         beam_pipeline=beam.Pipeline(),
     )
     return examples, rejects

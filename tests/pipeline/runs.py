@@ -85,12 +85,19 @@ class Runs:
         catalogue = self.execute("CatalogGen", {}, {"examples": {}})["examples"]
         items = self.execute("MediaFeatures", {"catalogue": catalogue}, {"examples": {}})["examples"]
         transformed = self.execute("ItemTransform", {"examples": items}, {"transformed_examples": {}})
-        model = self.execute("RetrievalTrainer", {"items": transformed["transformed_examples"]}, {"model": {}})["model"]
+        trained_on = {"items": transformed["transformed_examples"]}
+        judged = self.execute("RetrievalTrainer", trained_on, {"model": {}})["model"]
+        refitted = self.execute("RetrievalRefit", {**trained_on, "model": judged}, {"served_model": {}})
+        model = refitted["served_model"]
         ranker = self.execute("RankingTrainer", {}, {"model": {}})["model"]
         blessing = self.execute("RankingEvaluator", {}, {"blessing": {"blessed": int(bool(version))}})["blessing"]
         parts = {"model": model, "items": items, "ranker": ranker, "ranker_blessing": blessing}
         self.push(parts, version)
-        return parts | {"catalogue": catalogue, "transformed_items": transformed["transformed_examples"]}
+        return parts | {
+            "catalogue": catalogue,
+            "transformed_items": transformed["transformed_examples"],
+            "judged_model": judged,
+        }
 
     def refresh(self, parts: Mapping[str, int], version: str) -> dict[str, int]:
         """A run on the parts of another, with a catalogue of its own."""

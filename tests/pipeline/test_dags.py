@@ -70,6 +70,22 @@ def test_what_is_not_configured_has_no_node(config_of, paths, tmp_path) -> None:
     assert {node.id for node in dags.train(config_of(tmp_path), cluster)} == ids - {"LastBlessedRanker"}
 
 
+def test_the_served_model_is_the_refitted_one_unless_refit_is_off(config, paths) -> None:
+    """The judge sees the model of the trainer, the ranker's examples too; what is served is another with its index."""
+    nodes = {node.id: node for node in dags.train(config, paths)}
+
+    def producers(node: str) -> dict[str, str]:
+        return {name: channel.producer_component_id for name, channel in nodes[node].inputs.items()}
+
+    assert {producers("Recommender")[name] for name in ("model", "index")} == {"RetrievalRefit"}
+    assert producers("RetrievalRefit")["blessing"] == "RetrievalEvaluator"
+    for judge in ("RetrievalEvaluator", "RankingExamples"):
+        assert producers(judge)["model"] == "RetrievalTrainer" and producers(judge)["index"] == "ItemIndex"
+    nodes = {node.id: node for node in dags.train(dataclasses.replace(config, refit=False), paths)}
+    assert "RetrievalRefit" not in nodes
+    assert producers("Recommender")["model"] == "RetrievalTrainer" and producers("Recommender")["index"] == "ItemIndex"
+
+
 def test_a_refresh_trains_nothing(config, paths) -> None:
     served = dags.ServedModelUris("model", "ranker", "blessing", ranker_is_blessed=True)
     nodes = dags.refresh(config, paths, served)

@@ -18,7 +18,7 @@ NODES = {
     "CatalogGen", "EventGen", "CatalogStatistics", "EventStatistics", "CatalogSchema", "EventSchema",
     "CatalogValidator", "EventValidator",
     "DataGate", "MediaFeatures", "ItemTransform", "Interactions", "RetrievalTrainer", "ItemIndex", "RetrievalEvaluator",
-    "RankingExamples", "RankingTrainer", "RankingEvaluator", "Recommender", "ServingValidator",
+    "RankingExamples", "RankingTrainer", "RankingEvaluator", "RetrievalRefit", "Recommender", "ServingValidator",
     "ExactPusher", "ScannPusher",
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ from pipeline.lineage import STORE, parts_of_version
 from pipeline.local_model import CurrentModel
 from tests.pipeline.runs import Runs
 
-NAMES = {"model", "items", "ranker", "ranker_blessing", "catalogue", "transformed_items"}
+NAMES = {"model", "items", "ranker", "ranker_blessing", "catalogue", "transformed_items", "judged_model"}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from components.tables.readers import Row, read_rows
 from pipeline import store_tables
 from pipeline.catalog_updates import withdrawn
 from pipeline.config import Config
+from serving.gateway.privacy import tombstones_of
 from serving.gateway.records import Event, Exposure, StoredItem
 from serving.gateway.stores.base import open_store
 
@@ -81,6 +83,23 @@ def test_the_environment_may_name_the_store_and_its_password_is_not_shown(config
     assert store_tables.shown("/runs/demo/store.sqlite") == "/runs/demo/store.sqlite"
 
 
+def test_the_people_of_the_tables_who_were_forgotten_are_told_to_a_run(config):
+    assert store_tables.forgotten_people(config) == "", "there is no store"
+
+    async def forget(store):
+        tombstones = await tombstones_of(store)
+        for user_id in ("v", "somebody whom no table has"):
+            await store.forget_user(user_id, tombstones(user_id), 5)
+
+    on_store(config, lambda store: store.user_state("v", "", 1))
+    assert store_tables.forgotten_people(config) == "", "nobody asked for it"
+    on_store(config, forget)
+    path = Path(store_tables.forgotten_people(config))
+    assert path.read_text() == '"v"\n'
+    assert path.stat().st_mode & 0o077 == 0
+    assert store_tables.forgotten_people(config) == str(path), "the same people have the same name in the cache"
+
+
 def test_tables_are_taken_over_once(config):
     first = on_store(config, lambda store: store_tables.import_tables(config, store))
     assert (first.items, first.events, first.users) == (2, 2, 1)
@@ -126,8 +145,6 @@ def test_the_same_state_gives_the_same_bytes_and_another_state_another_name(conf
 
 
 def test_who_was_forgotten_is_not_taken_over_again(config):
-    from serving.gateway.privacy import tombstones_of
-
     on_store(config, lambda store: store_tables.import_tables(config, store))
 
     async def forget(store):

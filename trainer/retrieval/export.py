@@ -7,7 +7,6 @@ B items or users of a request, L interactions of a history, C candidates, M item
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,13 @@ class Towers(tf.Module):
         events: Sequence[str],
         data: DataConfig,
         transform_graph: str | None,
+        frame: np.ndarray | None = None,
     ):
+        """frame: float32 [D, D], orthogonal: what the towers' vectors are multiplied by in all that goes in or out;
+        they stay as they are where None.
+        """
         super().__init__()
+        self.frame = None if frame is None else tf.constant(frame, tf.float32)
         self.item_tower, self.user_tower, self.attention = model.item_tower, model.user_tower, attention
         codes = range(FIRST_EVENT, FIRST_EVENT + len(events))
         self.event_codes = tf.lookup.StaticHashTable(
@@ -89,7 +93,7 @@ class Towers(tf.Module):
 
     def encode_item(self, **features):
         """The features of transformed items -> `vector` float32 [B, D]."""
-        return {"vector": self.item_tower(features, training=False)}
+        return {"vector": self._outward(self.item_tower(features, training=False))}
 
     def tell_tags(self, **features):
         """Transformed items, own tags hidden -> `tags` [B, tags], likeliest first, and their `probabilities`."""
@@ -100,12 +104,12 @@ class Towers(tf.Module):
     def encode_user(self, user_id, history_vectors, history_events, history_age_s):
         """A history of item vectors -> `vector` float32 [B, D]."""
         history = self._history(user_id, history_vectors, history_events, history_age_s)
-        return {"vector": self.user_tower(history, training=False)}
+        return {"vector": self._outward(self.user_tower(history, training=False))}
 
     def explain_user(self, user_id, history_vectors, history_events, history_age_s, item_vectors):
         """History and items [B, M, D] -> what interactions add to the scores, `parts` [B, M, L], and `rest` [B, M]."""
         history = self._history(user_id, history_vectors, history_events, history_age_s)
-        parts, rest = history_parts(self.user_tower, history, item_vectors)
+        parts, rest = history_parts(self.user_tower, history, self._inward(item_vectors))
         return {"parts": parts, "rest": rest}
 
     def learned_similarity(self, query, candidates, history):
@@ -115,16 +119,26 @@ class Towers(tf.Module):
     def _history(self, user_id, history_vectors, history_events, history_age_s):
         events = tf.where(tf.reduce_any(history_vectors != 0, -1), self.event_codes.lookup(history_events), PADDING)
         users = rows_of(self.user_tower, user_id)
-        return {"vectors": history_vectors, "events": events, "age_s": history_age_s, "users": users}
+        return {"vectors": self._inward(history_vectors), "events": events, "age_s": history_age_s, "users": users}
 
     def encode_raw_item(self, **raw):
         """The raw features of items, an absent value as its default (`raw_tensor_spec`) -> `vector` [B, D]."""
-        return {"vector": self.item_tower(self._transformed(raw), training=False)}
+        return {"vector": self._outward(self.item_tower(self._transformed(raw), training=False))}
 
     def explain_raw_item(self, **raw):
         """As `encode_raw_item` -> `parts` [B, A, D], which add up to the vector, and their `names` [B, A]."""
-        parts = contributions(self.item_tower, self._transformed(raw))
+        parts = self.item_parts(self._transformed(raw))
         return {"parts": parts, "names": tf.repeat(tf.constant([part_names(self.item_tower)]), tf.shape(parts)[0], 0)}
+
+    def item_parts(self, features):
+        """What adds up to the vectors of transformed items: float32 [B, A, D], by `trainer.explain.attribution`."""
+        return self._outward(contributions(self.item_tower, features))
+
+    def _outward(self, vectors):
+        return vectors if self.frame is None else tf.einsum("...d,de->...e", vectors, self.frame)
+
+    def _inward(self, vectors):
+        return vectors if self.frame is None else tf.einsum("...e,de->...d", vectors, self.frame)
 
     def _transformed(self, raw):
         # The transform layer tells no ranks, without which TensorFlow's optimiser of graphs warns at every load.
@@ -161,22 +175,24 @@ def export(
     data: DataConfig,
     folder: str,
     transform_graph: str | None = None,
+    frame: np.ndarray | None = None,
 ) -> None:
     """Writes the SavedModel, reads it back and replays some items and users.
 
     folder: where it goes, local or remote.
     events: names of the event rules, in their order.
     transform_graph: folder of the transform that made the table; None where there is none.
+    frame: as `Towers` takes it.
     Raises RuntimeError where what was read back answers differently by more than TOLERANCE.
     """
-    towers = Towers(model, attention, events, data, transform_graph)
+    towers = Towers(model, attention, events, data, transform_graph, frame)
     tf.saved_model.save(towers, folder, signatures=towers.signatures(model.config.embedding_dim))
     rows = np.linspace(0, len(table) - 1, min(len(table), 8)).astype(int)
     restored = tf.saved_model.load(folder).signatures
     items = item_request(table, rows, data)
     vectors = restored["item_tower"](**items)["vector"].numpy()
     _compare(vectors, tf.function(towers.encode_item)(**items)["vector"].numpy(), "item_tower", folder)
-    parts = tf.function(partial(contributions, model.item_tower))(items).numpy()
+    parts = tf.function(towers.item_parts)(items).numpy()
     _compare(parts.sum(1), vectors, "item_contributions", folder, PARTS_TOLERANCE)
     request = user_request(vectors, events)
     users = restored["user_tower"](**request)["vector"].numpy()

@@ -37,6 +37,7 @@ from trainer.privacy_report import write_report
 from trainer.retrieval.content_init import content_directions
 from trainer.retrieval.cross_attention import CrossAttention
 from trainer.retrieval.export import export
+from trainer.retrieval.fitted import Fitted, write_fitted
 from trainer.retrieval.model import OBJECTIVES, Retrieval
 from trainer.retrieval.svd_init import positive_matrix, svd_vectors
 from trainer.retrieval.train import train
@@ -54,6 +55,7 @@ class Arguments:
     train_files: list[str]  # sequence examples
     eval_files: list[str]
     items: str  # pattern or folder of transformed item examples
+    item_examples: str | None  # likewise of those that are not transformed, which hold the dates; None = no dates
     users: str | None  # examples of the users table, where the user tower reads them
     transform_graph: str | None  # folder with the items' vocabularies
     encoder_weights: str  # folder of `trainer.content.run_pretraining`; "" where encoders are not pretrained
@@ -73,6 +75,7 @@ class Arguments:
             train_files=list(fn_args.train_files),
             eval_files=list(fn_args.eval_files),
             items=custom["items"],
+            item_examples=custom.get("item_examples"),
             users=custom.get("users"),
             transform_graph=fn_args.transform_graph_path or None,
             encoder_weights=custom.get("encoder_weights", ""),
@@ -91,10 +94,11 @@ def run_fn(fn_args: Any) -> None:
     `fn_args.model_run_dir`.
 
     fn_args: TFX's FnArgs. `train_files` and `eval_files` are sequence examples; `hyperparameters` are settings that
-    replace those of `retrieval`; `custom_config` holds `items`, `users`, `encoder_weights` (paths as in `Arguments`),
-    `checkpoints` (a folder that outlives a killed attempt), and `data`, `retrieval`, `engine`, `tuned`, `privacy`
-    (DataConfig, RetrievalConfig, EngineConfig, Encoders as JSON, and DifferentialConfig where training is private:
-    then nothing but the steps of `train_privately` sees a person, and a killed training starts anew).
+    replace those of `retrieval`; `custom_config` holds `items`, `item_examples`, `users`, `encoder_weights` (paths as
+    in `Arguments`), `checkpoints` (a folder that outlives a killed attempt), and `data`, `retrieval`, `engine`,
+    `tuned`, `privacy` (DataConfig, RetrievalConfig, EngineConfig, Encoders as JSON, and DifferentialConfig where
+    training is private: then nothing but the steps of `train_privately` sees a person, and a killed training starts
+    anew).
     With TF_CONFIG, call it with the same arguments on every worker; the folder must be one that all of them share.
     Raises ValueError where the train split has nothing to learn from.
     """
@@ -113,8 +117,10 @@ def run_fn(fn_args: Any) -> None:
             model = build(table, train_split, args.data, args.retrieval, users, args.tuned, args.encoder_weights)
             content = [EpochLog(f"{log_dir}/content")]
             history = train(model, train_split, eval_split, table, args.engine, checkpoints, callbacks, content)
-        attention = fit_cross_attention(model, model.item_tower.encode(table), train_split, eval_split)
+        vectors = model.item_tower.encode(table)
+        attention = fit_cross_attention(model, vectors, train_split, eval_split, table.available_from_s)
         export(model, attention, table, tuple(args.data.event_rules), args.data, model_dir, args.transform_graph)
+        write_fitted(model_dir, Fitted.of(args.retrieval, history.history))
         checkpoints.remove()
     metric = args.retrieval.metric
     logging.info(
@@ -151,6 +157,8 @@ def _read(args: Arguments, folder: Path) -> tuple[ItemTable, Interactions, Inter
     events = tuple(args.data.event_rules)
     train_split = read_interactions(args.train_files, table.item_ids, events, folder / "train")
     eval_split = read_interactions(args.eval_files, table.item_ids, events, folder / "eval")
+    if args.item_examples:
+        table.date(args.item_examples, args.data, (train_split, eval_split))
     users = read_user_features(args.users, args.data, train_split, args.retrieval)
     if users:
         train_split, eval_split = (
@@ -163,7 +171,8 @@ def checkpoints_of(fn_args: Any, replicas: int, engine: EngineConfig) -> Checkpo
     """The checkpoints of a training: equal inputs, settings, code and numbers of replicas find each other's."""
     config = dict(fn_args.custom_config)
     where = config.pop("checkpoints")
-    inputs = [*fn_args.train_files, *fn_args.eval_files, config["items"], *filter(None, [config.get("users")])]
+    optional = [config[name] for name in ("item_examples", "users") if config.get(name)]
+    inputs = [*fn_args.train_files, *fn_args.eval_files, config["items"], *optional]
     name = fingerprint(inputs, config, fn_args.hyperparameters, replicas)
     return Checkpoints(where, name, engine.checkpoint_every_s, is_chief())
 
@@ -177,6 +186,7 @@ def build(
     tuned: Sequence[PretrainedConfig] = (),
     encoder_weights: str = "",
     private: bool = False,
+    measured_on: np.ndarray | None = None,
 ) -> Retrieval:
     """Builds the untrained model for a catalogue and prepares the table for training; the same seed gives the same
     model.
@@ -185,6 +195,8 @@ def build(
     encoder_weights: folder of `trainer.content.run_pretraining`, from which the encoders start; none where empty.
     private: nothing of the model may depend on who did what, for `trainer.retrieval.train_privately`: every item gets
     an id embedding, which starts from content alone, and counts as one interaction.
+    measured_on: int [R], rows of the items that the content's scales and tags are taken from; those with positive
+    interactions where None.
     Raises ValueError where there is no positive interaction.
     """
     counts = train_split.counts(len(table))
@@ -198,7 +210,7 @@ def build(
     weights = read_weights(encoder_weights) if encoder_weights else {}
     warm_ids = [table.item_ids[row] for row in warm]
     item_tower = ItemTower(table, warm_ids, counts[warm].tolist(), config, tuned, tuple(weights), name="item_tower")
-    item_tower.prepare(table, warm, weights)
+    item_tower.prepare(table, warm if measured_on is None else measured_on, weights)
     if config.svd_init:
         chosen = sp.csr_matrix((1, len(table))) if private else positive_matrix(train_split, len(table))
         item_tower.start_at(_svd_init(item_tower, table, chosen, warm, config))

@@ -29,6 +29,7 @@ class TuningRequest:
     train_files: Sequence[str]  # patterns of sequence examples
     eval_files: Sequence[str]
     items: str  # pattern or folder of transformed item examples, of which the ids are read
+    item_examples: str  # likewise of those that are not transformed, of which the dates are read; none where empty
     folder: str  # keeps the search, where a killed one and one for more trials go on; none where empty
     code: str  # fingerprint of the code, which a search must not outlive
     data: DataConfig
@@ -51,6 +52,8 @@ def tune_retrieval(request: TuningRequest) -> Tuned:
             read_interactions(files, table.item_ids, events, Path(place, split))
             for split, files in (("train", request.train_files), ("eval", request.eval_files))
         )
+        if request.item_examples:
+            table.date(request.item_examples, data, (train_split, eval_split))
         if not len(eval_split):
             raise ValueError("the eval split has no users to judge by; see data.split")
 
@@ -69,7 +72,7 @@ def _storage(request: TuningRequest) -> str | None:
         return None
     Path(request.folder).mkdir(parents=True, exist_ok=True)
     name = fingerprint(
-        [*request.train_files, *request.eval_files, request.items],
+        [*request.train_files, *request.eval_files, request.items, request.item_examples],
         to_json(request.data),
         to_json(request.retrieval),
         dataclasses.asdict(request.tuning)["space"],

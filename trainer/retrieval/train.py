@@ -59,8 +59,12 @@ def fit_interactions(
     engine: EngineConfig | None = None,
     checkpoints: Checkpoints | None = None,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    epochs: int | None = None,
 ) -> tf.keras.callbacks.History:
-    """Fits id embeddings and user tower until the validation metric stops improving; arguments as in `train`."""
+    """Fits id embeddings and user tower until the validation metric stops improving; arguments as in `train`.
+
+    epochs: at most; as configured where None. A decaying learning rate spans the configured ones in either case.
+    """
     config, engine = model.config, engine or EngineConfig()
     batches = TrainingBatches(
         train_split,
@@ -76,7 +80,8 @@ def fit_interactions(
     stopping = Stopping(config.metric, lambda: validation.value(model.item_tower.encode_ids(table)), config.patience)
     with content_frozen(model):
         model.compile(optimizer=optimizer_of(config, batches.steps_per_epoch, engine))
-        return fit(model, batches, config.epochs, stopping if len(eval_split) else None, callbacks, checkpoints, engine)
+        wanted = config.epochs if epochs is None else epochs
+        return fit(model, batches, wanted, stopping if len(eval_split) else None, callbacks, checkpoints, engine)
 
 
 @contextmanager

@@ -39,19 +39,26 @@ class Queries:
     targets: np.ndarray  # int32 [Q], rows of the items
     vectors: np.ndarray  # float32 [Q, D], of the user tower
     history: np.ndarray  # int32 [Q, L], L at most RECENT, rows of the items, oldest first, -1 where padded
+    asked_at_s: np.ndarray  # float64 [Q], seconds since 1970, NaN where unknown
 
 
 def fit_cross_attention(
-    model: Retrieval, vectors: np.ndarray, train_split: Interactions, eval_split: Interactions
+    model: Retrieval,
+    vectors: np.ndarray,
+    train_split: Interactions,
+    eval_split: Interactions,
+    available_from_s: np.ndarray | None = None,
 ) -> CrossAttention:
     """Trains cross-attention by a sampled softmax with log-Q correction; it stays the dot product where it is not
     surely better.
 
     Negatives are the other targets of the batch and a uniform sample. The target's NDCG within retrieval's list decides
-    when training
-    stops: over users that it was not trained on, in the eval split, where it has such users, else in the train split.
-    vectors: float32 [N, D], of all items.
+    when training stops: over users that it was not trained on, in the eval split, where it has such users, else in the
+    train split.
+    vectors: float32 [N, D], of all items. available_from_s: float64 [N], before which an item is in no list of
+    validation; None = all are there.
     """
+    from_s = np.full(len(vectors), -np.inf) if available_from_s is None else available_from_s
     attention = CrossAttention(vectors.shape[1], name="cross_attention")
     as_dot = attention.get_weights()
     generator = np.random.default_rng(model.config.seed)
@@ -61,7 +68,7 @@ def fit_cross_attention(
     names = {train_split.user_ids[user] for user in others}
     unknown = np.array([user for user, user_id in enumerate(eval_split.user_ids) if user_id not in names], np.int64)
     split, chosen = (eval_split, generator.permutation(unknown)) if len(unknown) else (train_split, held_out)
-    validation = Validation(attention, vectors, queries_of(model, vectors, split, chosen, generator))
+    validation = Validation(attention, vectors, queries_of(model, vectors, split, chosen, generator), from_s)
     if not (len(queries.users) and validation.has_users):
         return attention
     training = Training(attention, vectors, queries, train_split.counts(len(vectors)))
@@ -106,7 +113,8 @@ def queries_of(
         inputs = (known.items, known.events, known.age_s, sequences.feature_rows(rows[part]))
         encoded.append(model.encode_users(tf.constant(vectors), *map(tf.constant, inputs)).numpy())
     recent = window(sequences, rows, stops, min(RECENT, model.history_length)).items
-    return Queries(rows, np.asarray(sequences.items[places], np.int32), np.concatenate(encoded), recent)
+    targets = np.asarray(sequences.items[places], np.int32)
+    return Queries(rows, targets, np.concatenate(encoded), recent, sequences.asked_at_s(rows, stops))
 
 
 class Training:
@@ -152,7 +160,8 @@ class Training:
 class Validation:
     """Ranks retrieval's list of each query anew; queries whose list does not hold the target do not count."""
 
-    def __init__(self, attention: CrossAttention, vectors: np.ndarray, queries: Queries):
+    def __init__(self, attention: CrossAttention, vectors: np.ndarray, queries: Queries, available_from_s: np.ndarray):
+        """available_from_s: float64 [N], from when on an item is in a list."""
         three = tf.TensorSpec([None, None, vectors.shape[1]])
         self._score = tf.function(
             lambda *parts: attention(*parts), input_signature=[tf.TensorSpec([None, vectors.shape[1]]), three, three]
@@ -162,13 +171,14 @@ class Validation:
         for start in range(0, len(queries.users), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             scores = queries.vectors[part] @ vectors.T
+            scores[available_from_s > queries.asked_at_s[part, None]] = -np.inf
             is_known = (queries.history[part] >= 0) & (queries.history[part] != queries.targets[part, None])
             rows, columns = np.nonzero(is_known)
             scores[rows, queries.history[part][rows, columns]] = -np.inf
             lists.append(np.argsort(-scores, 1, kind="stable")[:, :_LISTED])
         listed = np.concatenate(lists)
         is_target = listed == queries.targets[:, None]
-        holds = is_target.any(1)
+        holds = is_target.any(1) & ~(available_from_s[queries.targets] > queries.asked_at_s)
         self._lists, self._places = listed[holds], is_target[holds].argmax(1)
         self._queries, self._history = queries.vectors[holds], queries.history[holds]
         _, self._users = np.unique(queries.users[holds], return_inverse=True)

@@ -18,7 +18,10 @@ _INTERACTIONS_AT_ONCE = 2_000_000  # of validation, as matrices in memory
 
 
 class Validation:
-    """Ranks the whole catalogue for every user of a split, with the items of their history hidden."""
+    """Ranks the catalogue for every user of a split, without their history and without what is not out when they ask.
+
+    As in evaluation, each user asks once, at the time of the first interaction of the split.
+    """
 
     def __init__(self, model: Retrieval, sequences: Interactions, table: ItemTable, metric: str):
         """metric: name and cutoff, as in NDCG@10."""
@@ -40,7 +43,13 @@ class Validation:
             def scores(rows: np.ndarray, users: np.ndarray = users) -> np.ndarray:
                 return user_vectors(self.model, self.sequences, vectors, users[rows]) @ vectors.T
 
-            result = metrics.evaluate(scores, *self._block[1:], cutoffs=(cutoff,), candidates=candidates)
+            def unavailable(rows: np.ndarray, users: np.ndarray = users) -> np.ndarray:
+                asked_at_s = self.sequences.asked_at_s(users[rows], self.sequences.num_history[users[rows]])
+                return self.table.available_from_s > asked_at_s[:, None]
+
+            result = metrics.evaluate(
+                scores, *self._block[1:], cutoffs=(cutoff,), candidates=candidates, unavailable=unavailable
+            )
             values.append(result.values[self.metric])
         joined = np.concatenate([np.zeros(0), *values])
         return float(joined.mean()) if len(joined) else float("nan")

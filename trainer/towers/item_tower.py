@@ -215,6 +215,12 @@ class ItemTower(tf.keras.layers.Layer):
         self.id_embedding.build(None)
         self.id_embedding.embeddings.assign(np.concatenate([np.zeros_like(vectors[:1]), vectors]))
 
+    def rotate_content(self, rotation: np.ndarray) -> None:
+        """Multiplies the content vectors, before they are of unit length, by a float [D, D] without the scales."""
+        if self.encoders:
+            for kernel in (self.linear.kernel, *self.linear.imputed.values(), self.project.kernel):
+                kernel.assign(tf.matmul(kernel, tf.constant(rotation, tf.float32)))
+
     def id_embeddings(self, table: ItemTable, rows: np.ndarray) -> np.ndarray:
         """Unit id embeddings of warm items, without their scale: float32 [R, D]. rows: int [R], of the table."""
         embeddings = self.id_embedding(tf.constant(table.arrays["id_row"][rows]))

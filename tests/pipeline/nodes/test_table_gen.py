@@ -1,5 +1,6 @@
 """The node that reads a table."""
 
+import json
 from dataclasses import replace
 
 import apache_beam as beam
@@ -11,7 +12,7 @@ from tfx_bsl.coders import example_coder
 
 from components.config import DataConfig, TableConfig
 from components.contract import CATALOGUE, EVENTS, catalogue_columns, user_columns
-from components.data_gate import DataGateError
+from components.data_gate import DataGateError, excess_of
 from components.rejects import read_summary
 from components.settings import to_json
 from components.tables.raw import TableError
@@ -30,6 +31,31 @@ def write_tables(folder, items="item_id\na\n", events="user_id,item_id\nu,a\n", 
         users=TableConfig(str(folder / "users.csv")),
         user_numeric=("age",),
     )
+
+
+@pytest.mark.parametrize("table", ["events", "users"])
+def test_rows_of_forgotten_people_are_rejects_and_no_fault_of_the_table(tmp_path, table):
+    """Two of three rows are of somebody who asked to be forgotten: none is used, none is named, the account holds, and
+    the run goes on though no other reject would be allowed.
+    """
+    data = write_tables(
+        tmp_path,
+        events="user_id,item_id\nÜ,a\nv,a\nÜ,b\n",
+        users="user_id,age\nÜ,3\nv,4\nÜ,5\n",
+    )
+    (tmp_path / "forgotten.jsonl").write_text(json.dumps("Ü") + "\n")
+    examples, rejects = run_table_gen(
+        tmp_path, table, replace(data, max_reject_share=0.0), str(tmp_path / "forgotten.jsonl")
+    )
+    rows = read_values(examples, EVENTS if table == "events" else user_columns(data))
+    assert [row["user_id"] for row in rows] == ["v"]
+    assert [(reject["line"], reject["reason"]) for reject in read_rejects(rejects)] == [
+        (2, "forgotten"),
+        (4, "forgotten"),
+    ]
+    assert "Ü" not in json.dumps(read_rejects(rejects), ensure_ascii=False)
+    assert read_summary(rejects.uri)["rejects"] == {"forgotten": 2}
+    assert excess_of(table, rejects.uri, 0.0) == []
 
 
 def test_duplicate_items_collapse_and_contradictions_are_reported(tmp_path):

@@ -50,6 +50,43 @@ def test_checkerboard_users_get_the_withheld_item(table, train_split, eval_split
         assert np.mean(history["loss"][-3:]) < np.mean(history["loss"][:3])
 
 
+def test_validation_ranks_only_what_is_out_when_a_user_asks(table, train_split, eval_split, tiny):
+    """A model that was never trained finds the withheld item where nothing else is out, and has nothing to find where
+    that item is the one that is not.
+    """
+    users = np.arange(len(eval_split))
+    targets = eval_split.items[eval_split.splits[users] + eval_split.num_history]
+    asked_at_s = eval_split.asked_at_s(users, eval_split.num_history)
+    model = build(table, train_split, tiny.DATA, tiny.CONFIG)
+    vectors = model.item_tower.encode(table)
+    for user in users[:4]:
+        alone = Validation(model, eval_split.select(users[[user]]), table, "HR@1")
+        table.available_from_s = np.full(len(table), asked_at_s[user] + 1)
+        assert np.isnan(alone.value(vectors))
+        table.available_from_s[targets[user]] = asked_at_s[user]
+        assert alone.value(vectors) == 1
+
+
+def test_the_dates_of_items_are_those_of_evaluation(table, eval_split, tiny, tmp_path):
+    """Item 3 has a date, which counts; the others have none, and may start at their first event."""
+    records = []
+    for number, item_id in enumerate(table.item_ids):
+        example = tf.train.Example()
+        example.features.feature["item_id"].bytes_list.value.append(item_id)
+        if number == 3:
+            example.features.feature["published_at"].int64_list.value.append(1_600_000_000)
+        records.append(example.SerializeToString())
+    pattern = tiny.write_records(tmp_path / "dated.gz", records[::-1])
+    table.date(pattern, tiny.DATA, [eval_split])
+    expected = np.full(len(table), -np.inf)
+    expected[3] = 1_600_000_000
+    np.testing.assert_array_equal(table.available_from_s, expected)
+    table.date(pattern, dataclasses.replace(tiny.DATA, undated_items="from_first_event"), [eval_split])
+    expected[:] = eval_split.first_event_s(len(table))
+    expected[3] = 1_600_000_000
+    np.testing.assert_array_equal(table.available_from_s, expected)
+
+
 def test_a_cold_item_is_placed_by_its_content(item_file, tiny, tmp_path):
     """Item 10 is even and item 11 odd in content only; no training event names them. Chance would be right for half of
     the users.

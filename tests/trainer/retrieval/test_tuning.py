@@ -146,6 +146,7 @@ def test_real_trainings_are_searched_and_the_trainer_takes_what_is_found(
         train_files=[sequence_files["train"]],
         eval_files=[sequence_files["eval"]],
         items=items,
+        item_examples="",
         folder=str(tmp_path / "search"),
         code="code",
         data=tiny.DATA,

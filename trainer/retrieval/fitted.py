@@ -1,0 +1,42 @@
+"""What a training of the retrieval model has found beside its weights, as a file in its SavedModel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from components.settings import from_mapping
+from trainer.config.retrieval import RetrievalConfig
+from trainer.keras import tf
+
+_FITTED_FILE = "assets.extra/fitted.json"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training has found beside the weights."""
+
+    retrieval: RetrievalConfig  # its settings, with those of a search
+    epochs: int  # after which validation was best
+
+    @classmethod
+    def of(cls, config: RetrievalConfig, logs: Mapping[str, Sequence[float]]) -> Fitted:
+        """From the logs of all epochs, name -> a value each; without validation all of them counted."""
+        values = logs.get(f"val_{config.metric}")
+        return cls(config, int(np.argmax(values)) + 1 if values else len(logs["loss"]))
+
+
+def write_fitted(folder: str, fitted: Fitted) -> None:
+    """Leaves what a training found in its SavedModel."""
+    tf.io.gfile.makedirs(f"{folder}/{_FITTED_FILE.partition('/')[0]}")
+    with tf.io.gfile.GFile(f"{folder}/{_FITTED_FILE}", "w") as file:
+        file.write(json.dumps(asdict(fitted), sort_keys=True))
+
+
+def read_fitted(folder: str) -> Fitted:
+    """What `write_fitted` left."""
+    with tf.io.gfile.GFile(f"{folder}/{_FITTED_FILE}") as file:
+        return from_mapping(Fitted, json.loads(file.read()))
