@@ -19,7 +19,7 @@ from serving.gateway.metrics import Metrics
 from serving.gateway.model_client import ModelClient, ModelUnavailable
 from serving.gateway.privacy import Pseudonyms, Tombstones, load_keys, tombstones_of
 from serving.gateway.problems import unavailable
-from serving.gateway.stores.base import Store, StoreUnavailable, open_store, within
+from serving.gateway.stores.base import REQUEST_CALL_S, Store, StoreUnavailable, open_store, within
 from serving.gateway.tracing import Tracing, tracing_to
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ async def make_service(settings: ServerSettings) -> Service:
     Raises StoreUnavailable, OpenToAll, ValueError for a key of pseudonyms that cannot be used.
     """
     config, metrics, tracing = settings.gateway, Metrics(), tracing_to(settings.gateway.traces_endpoint)
-    store = open_store(settings.store)
+    store = open_store(settings.store, REQUEST_CALL_S)
     await store.open()
     if store.durability_warning:
         log.warning(store.durability_warning)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 
 T = TypeVar("T")
+COMMAND_CALL_S, REQUEST_CALL_S = 30.0, 1.0
 
 
 class StoreUnavailable(RuntimeError):
@@ -156,10 +157,11 @@ class Store(ABC):
         """Set it where it is not set; returns what it is now."""
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, call_s: float = COMMAND_CALL_S) -> Store:
     """The store behind an address: `sqlite:///absolute/file`, a file's path, or `redis://host:port/db`. It is not
     connected yet.
 
+    call_s: after which a store across a network counts as away; a command has more time than a request.
     Raises ValueError for another scheme.
     """
     scheme, separator, rest = url.partition("://")
@@ -170,7 +172,7 @@ def open_store(url: str) -> Store:
     if scheme in ("redis", "rediss", "unix"):
         from serving.gateway.stores.redis import RedisStore
 
-        return RedisStore(url)
+        return RedisStore(url, call_s)
     raise ValueError(f"store: got {url!r}, expected a file, sqlite:///FILE or redis://HOST:PORT/DB")
 
 

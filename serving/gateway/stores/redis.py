@@ -21,7 +21,7 @@ from serving.gateway.stores.base import Store, StoreUnavailable
 from serving.gateway.stores.redis_values import encoded, exposure_of, item_of, key_of
 
 PREFIX = "zhiyin:"
-CALL_S = 1.0
+CONNECT_S = 1.0
 ROWS_AT_ONCE = 1000
 _UNTIMED = 0  # the score of an event without a time
 
@@ -88,10 +88,10 @@ return 0
 class RedisStore(Store):
     """State in one Redis database, every key under a prefix."""
 
-    def __init__(self, url: str) -> None:
-        """url: redis://host:port/db, rediss:// with TLS, unix:// for a socket."""
+    def __init__(self, url: str, call_s: float) -> None:
+        """url: redis://host:port/db, rediss:// with TLS, unix:// for a socket. call_s: of one call at most."""
         self._redis = redis_asyncio.from_url(
-            url, decode_responses=True, socket_timeout=CALL_S, socket_connect_timeout=CALL_S
+            url, decode_responses=True, socket_timeout=call_s, socket_connect_timeout=CONNECT_S
         )
         self._warning = ""
 
