@@ -108,9 +108,7 @@ class HeldOut:
 
 
 def refit_rows() -> list[dict[str, Any]]:
-    """The judged model, the same trained again, and recent popularity, asked about the last tenth; then the ranker that
-    was trained beside the judged model on the examples that each of both gives.
-    """
+    """The judged model, the same trained again, and recent popularity, asked about the last tenth."""
     rows = []
     for name, path in CONFIGS.items():
         loaded = configuration.localised(configuration.load(Path(path)))
@@ -123,7 +121,6 @@ def refit_rows() -> list[dict[str, Any]]:
 
 def _refit_values(config: configuration.Config, folder: Path) -> dict[str, np.ndarray]:
     """Contender -> NDCG@10 of each user that has something to find."""
-    from serving.index import ExactIndex, save_index
     from serving.offline.encoding import encode_items
     from trainer.keras import tf
     from trainer.retrieval.refit import refit
@@ -158,11 +155,7 @@ def _refit_values(config: configuration.Config, folder: Path) -> dict[str, np.nd
         NOT_AGAIN: encode_items(judged.signatures["encode_item"], items, item_ids),
     }
     models = {"ours": arguments.model_dir, NOT_AGAIN: fn_args.serving_model_dir}
-    for name, array in vectors.items():
-        (folder / name).mkdir()
-        save_index(ExactIndex(array), str(folder / name), item_ids, {})
-    values = _asked_later(held_out, items, item_ids, {name: (models[name], vectors[name]) for name in models})
-    return values | _ranked_later(config, held_out, items, models, folder)
+    return _asked_later(held_out, items, item_ids, {name: (models[name], vectors[name]) for name in models})
 
 
 def _asked_later(
@@ -197,55 +190,6 @@ def _values(score: Any, questions: Any) -> np.ndarray:
         score, questions.truth, questions.seen, (10,), questions.exists, unavailable=questions.unavailable
     )
     return found.values[METRIC]
-
-
-def _ranked_later(
-    config: configuration.Config, held_out: HeldOut, items: str, models: Mapping[str, str], folder: Path
-) -> dict[str, np.ndarray]:
-    """NDCG@10 within the examples of each query of LATER, by one ranker trained on those of the judged model."""
-    import tensorflow as tf
-
-    from pipeline.dags import RANKER_DATA
-    from serving.offline.ranking_examples import write_ranking_examples
-    from trainer.config.ranking import broadest_success
-    from trainer.ranking import run as ranking
-    from trainer.ranking.features import QUERY_ID, read_examples
-
-    data, candidates = config.data.only(*RANKER_DATA), config.serving.index.candidates
-    column = list(data.event_rules).index(broadest_success(data.event_rules))
-
-    def examples(name: str, test: str, wanted: Sequence[str]) -> dict[str, str]:
-        sequences = {**{split: held_out.files[split] for split in SPLITS}, "test": held_out.files[test]}
-        folders = {split: str(folder / "ranking" / name / test / split) for split in wanted}
-        settings = to_json(data), to_json(config.ranking)
-        write_ranking_examples(models[name], str(folder / name), sequences, items, folders, *settings, candidates)
-        return folders
-
-    learned = examples(NOT_AGAIN, "test", ("train", "eval"))
-    train, valid = (read_examples([f"{learned[split]}/{_EXAMPLES}"], data) for split in ("train", "eval"))
-    with tf.distribute.get_strategy().scope():
-        ranker = ranking.build_ranker(ranking.DeepFM, train, valid, data, config.ranking)
-    values = {}
-    for name in models:
-        asked = read_examples([f"{examples(name, LATER, ('test',))['test']}/{_EXAMPLES}"], data)
-        by_query = asked.features.get(QUERY_ID)
-        probabilities = ranker.probabilities({key: tf.constant(array) for key, array in asked.features.items()}).numpy()
-        values[f"{name}, ranker"] = _ndcg_by_query(by_query, probabilities[:, column], asked.labels[:, column])
-    return values
-
-
-_EXAMPLES = "data_tfrecord-00000-of-00001.gz"
-
-
-def _ndcg_by_query(queries: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """1 / log2(1 + rank of the one relevant item), 0 beyond the tenth: float [queries with a relevant item]."""
-    found = []
-    for query in np.unique(queries):
-        at = queries == query
-        if labels[at].any():
-            rank = int((scores[at] >= scores[at][labels[at] > 0].max()).sum())
-            found.append(1 / np.log2(1 + rank) if rank <= 10 else 0.0)
-    return np.array(found)
 
 
 def new_people_rows() -> list[dict[str, Any]]:

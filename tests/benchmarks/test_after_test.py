@@ -1,9 +1,8 @@
-"""What is held out for the end is in nobody's hands before, and lists are judged as by hand."""
+"""What is held out for the end is in nobody's hands before."""
 
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks import after_test
@@ -26,16 +25,6 @@ def test_the_last_tenth_is_in_no_split_but_its_own_and_all_before_is_its_history
     assert later.num_history.tolist() == [18, 18]
     assert max(split.items.max() for split in splits.values()) == 35
     assert all(len(split) for split in splits.values())
-
-
-def test_the_gain_of_a_query_is_that_of_its_items_rank() -> None:
-    """Second of three; first; eleventh, which is beyond the list; a query without a relevant item does not count."""
-    queries = np.array([b"a"] * 3 + [b"b"] * 2 + [b"c"] * 11 + [b"d"])
-    scores = np.array([0.9, 0.5, 0.1, 0.9, 0.1, *np.linspace(1, 0, 11), 0.3])
-    labels = np.zeros(len(queries))
-    labels[[1, 3, 15]] = 1
-    found = after_test._ndcg_by_query(queries, scores, labels)
-    np.testing.assert_allclose(found, [1 / np.log2(3), 1.0, 0.0])
 
 
 def test_an_unknown_case_is_named() -> None:
