@@ -12,6 +12,7 @@ from components.config import DataConfig, TableConfig
 from components.files import without_magic
 from components.pretrained_config import Encoders, PretrainedConfig
 from components.settings import SettingsError, from_mapping, with_new_names
+from pipeline.drift.config import DriftConfig
 from pipeline.yaml_settings import read_yaml
 from serving.config import EvaluationConfig, ServingConfig
 from serving.gateway.config import GatewayConfig
@@ -61,6 +62,7 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)  # the online service; docs/service.md
     privacy: TrainingPrivacyConfig = TrainingPrivacyConfig()  # what training may learn of a person; docs/privacy.md
+    drift: DriftConfig = field(default_factory=DriftConfig)  # what is told of a run whose world has moved
     deploy: DeployConfig = field(default_factory=DeployConfig)
     ground_truth: str = ""  # of a synthetic world (`zhiyin data demo` writes it): adds the oracle's rows to the report
 

@@ -165,10 +165,13 @@ def _run_nodes(nodes: list[BaseNode], config: Config, up_to: str) -> dict[str, S
 
 
 def _write_report(config: Config) -> None:
-    """The report of the run that has just ended, and where it is."""
-    from pipeline.report.write import write_run
+    """The report of the run that has just ended; on the screen where it is, and what has moved."""
+    from pipeline.report.write import write_newest
 
-    remark(f"report: {write_run(config.name, config.work_path)}")
+    facts, path = write_newest(config)
+    for line in facts.drift.lines() if facts.drift else ():
+        remark(f"drift: {line}")
+    remark(f"report: {path}")
 
 
 def _require(setting: str, table: TableConfig) -> None:

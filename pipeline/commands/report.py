@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pipeline.report import write
 
     if len(arguments.run_ids) == 2:
-        print(write.write_two(config.name, config.work_path, *arguments.run_ids))
+        print(write.write_two(config, *arguments.run_ids))
     else:
-        print(write.write_run(config.name, config.work_path, *arguments.run_ids))
+        print(write.write_run(config, *arguments.run_ids))
     return 0

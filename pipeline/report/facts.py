@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.drift.check import Drift, drift_of
+from pipeline.drift.config import DriftConfig
 from pipeline.report.curves import Curve, read_curves
 from pipeline.report.health import Health, read_health
 from pipeline.report.items import ItemMap, read_item_map
@@ -30,10 +32,15 @@ class Facts:
     item_map: ItemMap | None
     lists: list[SampleList]
     health: Health
+    drift: Drift | None  # since the last blessed run before it
+    privacy: dict[str, Any] | None  # the retrieval model's guarantee (`trainer.privacy_report`)
 
 
-def read_facts(name: str, run: RunRecord, runs: Sequence[RunRecord]) -> Facts:
-    """The facts of a run of a pipeline. runs: all of its work folder, for what came before."""
+def read_facts(name: str, run: RunRecord, runs: Sequence[RunRecord], limits: DriftConfig) -> Facts:
+    """The facts of a run of a pipeline.
+
+    runs: all of its work folder, for what came before. limits: beyond which the world is said to have moved.
+    """
     quality = read_quality(run)
     return Facts(
         name=name,
@@ -46,6 +53,8 @@ def read_facts(name: str, run: RunRecord, runs: Sequence[RunRecord]) -> Facts:
         item_map=read_item_map(run),
         lists=read_sample_lists(run),
         health=read_health(run),
+        drift=drift_of(run, runs, limits),
+        privacy=_privacy(run),
     )
 
 
@@ -66,6 +75,8 @@ def numbers(facts: Facts) -> dict[str, float]:
     for stage in facts.health.stages:
         found[f"data/{stage.name}/accepted"] = float(stage.accepted)
         found[f"data/{stage.name}/rejected"] = float(sum(stage.rejects.values()))
+    for measure in facts.drift.measures if facts.drift else ():
+        found[f"drift/{measure.name}"] = measure.value
     for node in facts.run.nodes.values():
         found[f"seconds/{node.name}"] = node.seconds
     return found
@@ -74,3 +85,10 @@ def numbers(facts: Facts) -> dict[str, float]:
 def _index(run: RunRecord) -> dict[str, Any] | None:
     folder = run.output("ItemIndex", "index")
     return json.loads((folder / "report.json").read_text(encoding="utf-8")) if folder else None
+
+
+def _privacy(run: RunRecord) -> dict[str, Any] | None:
+    from trainer.privacy_report import read_report
+
+    folder = run.output("RetrievalTrainer", "model")
+    return read_report(str(folder / "Format-Serving")) if folder else None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.account import ACCEPTED, COPIES, REJECTED, ROWS, remarks
+from pipeline.drift.snapshot import statistics_of
 from pipeline.run_history import RunRecord
 
 TABLES = {"CatalogGen": "catalog", "EventGen": "events", "UserGen": "users"}
@@ -109,18 +110,6 @@ def _columns(run: RunRecord, node: str, table: str) -> list[Column]:
 
 def _present(feature: Any) -> int:
     return getattr(feature, feature.WhichOneof("stats")).common_stats.num_non_missing
-
-
-def statistics_of(run: RunRecord, node: str) -> Any:
-    """TFDV's statistics of a table as DatasetFeatureStatisticsList; None where the run has none."""
-    from tensorflow_metadata.proto.v0 import statistics_pb2
-
-    folder = run.output(node, "statistics")
-    if folder is None:
-        return None
-    return statistics_pb2.DatasetFeatureStatisticsList.FromString(
-        (folder / "Split-train" / "FeatureStats.pb").read_bytes()
-    )
 
 
 def _anomalies(run: RunRecord, node: str, table: str) -> list[str]:

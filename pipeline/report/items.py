@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from components.contract import (
     VIDEO_KEY_FRAMES,
     VIDEO_WIDTH,
 )
+from pipeline.records import examples_of, flag, text
 from pipeline.run_history import RunRecord
 
 MOST_ON_MAP = 2000  # items
@@ -65,7 +66,7 @@ def read_item_map(run: RunRecord) -> ItemMap | None:
     chosen = np.unique(np.linspace(0, len(item_ids) - 1, min(len(item_ids), MOST_ON_MAP)).astype(int))
     vectors = np.load(index / "vectors.npy", mmap_mode="r")[chosen]
     points, shares = principal_components(vectors)
-    ids = [_text(item_ids[row]) for row in chosen]
+    ids = [item_ids[row] for row in chosen]
     known = read_items(catalogue, ids)
     return ItemMap([known.get(item_id, Item(item_id, item_id, "")) for item_id in ids], points, shares, len(item_ids))
 
@@ -86,10 +87,10 @@ def principal_components(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, 
 def read_items(catalogue: Path, item_ids: Collection[str]) -> dict[str, Item]:
     """Title and domain of some items, from a folder of catalogue examples."""
     wanted, found = set(item_ids), {}
-    for features in _features(catalogue):
-        item_id = _first(features, "item_id")
+    for features in examples_of(catalogue):
+        item_id = text(features, "item_id")
         if item_id in wanted:
-            found[item_id] = Item(item_id, _first(features, "title") or item_id, _first(features, "domain"))
+            found[item_id] = Item(item_id, text(features, "title") or item_id, text(features, "domain"))
             if len(found) == len(wanted):
                 break
     return found
@@ -104,8 +105,8 @@ def read_looks(run: RunRecord, item_ids: Collection[str]) -> dict[str, Look]:
     if json.loads((index / "report.json").read_text(encoding="utf-8"))["num_items"] > MOST_FOR_PICTURES:
         return {}
     wanted, found = set(item_ids), {}
-    for features in _features(media):
-        item_id = _first(features, "item_id")
+    for features in examples_of(media):
+        item_id = text(features, "item_id")
         if item_id in wanted:
             found[item_id] = Look(_picture(features), _loudness(features))
             if len(found) == len(wanted):
@@ -113,31 +114,9 @@ def read_looks(run: RunRecord, item_ids: Collection[str]) -> dict[str, Look]:
     return found
 
 
-def _features(folder: Path) -> Iterator[Any]:
-    """The features of every example in a folder, of its only split."""
-    import tensorflow as tf
-
-    files = [str(file) for file in sorted(folder.glob("Split-*/*.gz"))]
-    for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
-        yield tf.train.Example.FromString(record).features.feature
-
-
-def _first(features: Any, name: str) -> str:
-    values = features[name].bytes_list.value if name in features else ()
-    return _text(values[0]) if values else ""
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def _flag(features: Any, name: str) -> bool:
-    return name in features and bool(features[name].int64_list.value[0])
-
-
 def _picture(features: Any) -> str:
     """The first key frame as a data URI; empty where there is none."""
-    if not _flag(features, "has_video"):
+    if not flag(features, "has_video"):
         return ""
     import tensorflow as tf
 
@@ -148,7 +127,7 @@ def _picture(features: Any) -> str:
 
 def _loudness(features: Any) -> tuple[float, ...]:
     """Amplitude over time, a share of the loudest; empty where there is no sound."""
-    if not _flag(features, "has_audio"):
+    if not flag(features, "has_audio"):
         return ()
     shape = (AUDIO_SEGMENTS, AUDIO_FRAMES, AUDIO_MELS)
     log_mel = np.frombuffer(features["audio_log_mel"].bytes_list.value[0], np.uint8).reshape(shape) / 255

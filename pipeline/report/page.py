@@ -18,21 +18,24 @@ SHOWN_METRICS = ("NDCG@10", "R@20", "HR@10", "coverage@10", "gini@10")
 COLOURS = 8  # of domains; further ones share the last
 
 _templates = jinja2.Environment(
-    loader=jinja2.PackageLoader("pipeline.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-    trim_blocks=True, lstrip_blocks=True,
-)  # fmt: skip
+    loader=jinja2.PackageLoader("pipeline.report"),
+    autoescape=jinja2.select_autoescape(["html"]),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 def write_report(facts: Facts, path: Path) -> Path:
     """Write the report of a run to a file, whole or not at all; returns the file."""
-    return _write("report.html", path, facts=facts, **_views(facts))
+    return write_template("report.html", path, facts=facts, **_views(facts))
 
 
 def write_comparison(comparison: Comparison, path: Path) -> Path:
     """Write two runs side by side to a file, whole or not at all; returns the file."""
     rows = interval_rows(comparison)
     top = max((each.highest for each in rows), default=1.0)
-    return _write("comparison.html", path, comparison=comparison, rows=rows, top=top)
+    return write_template("comparison.html", path, comparison=comparison, rows=rows, top=top)
 
 
 def number(value: float | None) -> str:
@@ -66,7 +69,8 @@ def _highest(interval: Any) -> float:
     return interval.value if interval.high is None else interval.high
 
 
-def _write(template: str, path: Path, **values: Any) -> Path:
+def write_template(template: str, path: Path, **values: Any) -> Path:
+    """Write what a template says to a file, whole or not at all; returns the file."""
     text = _templates.get_template(template).render(svg=svg, **values)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -75,9 +79,15 @@ def _write(template: str, path: Path, **values: Any) -> Path:
     return path
 
 
+def _cell(text: str) -> str:
+    """Text of the data within a line of Markdown, where it must neither end a cell nor be markup."""
+    escaped = "".join(f"\\{c}" if c in "\\|`*[]<>" else c for c in str(text))
+    return " ".join(escaped.split())
+
+
 def _clock(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).strftime("%H:%M:%S")
 
 
-_templates.filters |= {"num": number, "clock": _clock}
+_templates.filters |= {"num": number, "clock": _clock, "cell": _cell}
 _templates.globals |= {"top_of": top_of}

@@ -4,30 +4,46 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.config import Config
 from pipeline.report.compare import Comparison
-from pipeline.report.facts import read_facts
+from pipeline.report.facts import Facts, read_facts
+from pipeline.report.model_card import write_model_card
 from pipeline.report.page import write_comparison, write_report
-from pipeline.run_history import find_run, read_runs
+from pipeline.run_history import RunRecord, find_run, read_runs
 
 FOLDER = "report"  # in the work folder
-PAGE = "index.html"
+PAGE, CARD = "index.html", "model_card.md"
 
 
-def write_run(name: str, work_path: Path, run_id: str = "") -> Path:
+def write_newest(config: Config) -> tuple[Facts, Path]:
+    """The report of the newest run; returns its facts and the file. Raises SettingsError where nothing has run yet."""
+    runs = read_runs(config.work_path)
+    return _write_run(config, find_run(runs, ""), runs)
+
+
+def write_run(config: Config, run_id: str = "") -> Path:
     """The report of a run: of the newest as report/index.html, of an older one in a folder of its own.
 
-    name: of the pipeline. run_id: or its beginning; the newest run where empty.
+    Where the run trained, its model card is written beside it. run_id: or its beginning; the newest where empty.
     Returns the file. Raises SettingsError where there is no such run.
     """
-    runs = read_runs(work_path)
-    run = find_run(runs, run_id)
-    folder = work_path / FOLDER if run is runs[-1] else work_path / FOLDER / run.run_id
-    return write_report(read_facts(name, run, runs), folder / PAGE)
+    runs = read_runs(config.work_path)
+    return _write_run(config, find_run(runs, run_id), runs)[1]
 
 
-def write_two(name: str, work_path: Path, first_id: str, second_id: str) -> Path:
+def write_two(config: Config, first_id: str, second_id: str) -> Path:
     """Two runs side by side; arguments and errors as of `write_run`."""
-    runs = read_runs(work_path)
-    first, second = find_run(runs, first_id), find_run(runs, second_id)
-    comparison = Comparison(read_facts(name, first, runs), read_facts(name, second, runs))
-    return write_comparison(comparison, work_path / FOLDER / f"{first.run_id}_{second.run_id}" / PAGE)
+    runs = read_runs(config.work_path)
+    first, second = (
+        read_facts(config.name, find_run(runs, run_id), runs, config.drift) for run_id in (first_id, second_id)
+    )
+    folder = config.work_path / FOLDER / f"{first.run.run_id}_{second.run.run_id}"
+    return write_comparison(Comparison(first, second), folder / PAGE)
+
+
+def _write_run(config: Config, run: RunRecord, runs: list[RunRecord]) -> tuple[Facts, Path]:
+    folder = config.work_path / FOLDER if run is runs[-1] else config.work_path / FOLDER / run.run_id
+    facts = read_facts(config.name, run, runs, config.drift)
+    if run.trains:
+        write_model_card(facts, folder / CARD)
+    return facts, write_report(facts, folder / PAGE)

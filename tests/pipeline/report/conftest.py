@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from components.config import DataConfig, TableConfig
+from pipeline.config import Config
+from pipeline.drift.config import DriftConfig
 from pipeline.report.facts import Facts, read_facts
 from pipeline.run_history import RunRecord, read_runs
+from serving.config import EvaluationConfig
 from tests.pipeline.report import recorded
 
 
@@ -25,4 +29,11 @@ def runs(work_path: Path) -> list[RunRecord]:
 
 @pytest.fixture(scope="session")
 def facts(runs: list[RunRecord]) -> Facts:
-    return read_facts("tiny", runs[-1], runs)
+    return read_facts("tiny", runs[-1], runs, DriftConfig())
+
+
+@pytest.fixture(scope="session")
+def config(work_path: Path) -> Config:
+    evaluation = EvaluationConfig(min_gain_over_popularity=0, max_loss_to_last=0)
+    data = DataConfig(TableConfig("items.csv"), TableConfig("events.csv"))
+    return Config("tiny", data, evaluation, work_dir=str(work_path))

@@ -122,7 +122,8 @@ def _media(item_id: str) -> dict[str, tf.train.Feature]:
     if item_id == "i0":
         frames = np.zeros((4, 48, 48, 3), np.uint8)
         frames[..., 0] = 255
-        return {"item_id": _bytes(item_id), "has_video": _ints(1), "has_audio": _ints(0), "video_frames": _raw(frames)}
+        features = {"item_id": _bytes(item_id), "has_video": _ints(1), "has_audio": _ints(0)}
+        return features | {"video_frames": _raw(frames), "video_num_frames": _ints(4)}
     log_mel = np.linspace(255, 0, 3 * 300 * 64).astype(np.uint8)
     features = {"item_id": _bytes(item_id), "has_video": _ints(0), "has_audio": _ints(1)}
     return features | {"audio_log_mel": _raw(log_mel), "audio_num_frames": _ints(300, 300, 300)}

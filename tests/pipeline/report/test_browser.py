@@ -19,8 +19,8 @@ SERIOUS = {"serious", "critical"}
 
 
 @pytest.fixture(scope="module")
-def files(work_path):
-    return [write.write_run("tiny", work_path), write.write_two("tiny", work_path, FIRST_ID, SECOND_ID)]
+def files(config):
+    return [write.write_run(config), write.write_two(config, FIRST_ID, SECOND_ID)]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from components.settings import SettingsError
+from pipeline.config import Config
 from pipeline.report import svg, write
 from pipeline.report.facts import Facts, numbers
 from pipeline.report.items import BARS, principal_components
@@ -19,8 +21,8 @@ from tests.pipeline.report.recorded import FIRST_ID, HOSTILE, SECOND_ID
 
 
 @pytest.fixture(scope="module")
-def page(work_path: Path) -> str:
-    return write.write_run("tiny", work_path).read_text(encoding="utf-8")
+def page(config: Config) -> str:
+    return write.write_run(config).read_text(encoding="utf-8")
 
 
 def test_the_report_needs_no_other_file_and_no_network(page: str) -> None:
@@ -70,38 +72,38 @@ def test_an_item_is_shown_by_its_picture_or_its_sound(facts: Facts) -> None:
     assert list(i3.look.loudness) == sorted(i3.look.loudness, reverse=True) and i3.look.loudness[0] == 1
 
 
-def test_two_runs_side_by_side_show_signed_differences(work_path: Path) -> None:
-    text = write.write_two("tiny", work_path, FIRST_ID, SECOND_ID).read_text(encoding="utf-8")
+def test_two_runs_side_by_side_show_signed_differences(config: Config) -> None:
+    text = write.write_two(config, FIRST_ID, SECOND_ID).read_text(encoding="utf-8")
     assert "+0.0500" in text and "not judged by the same people" not in text
-    assert "-0.0500" in write.write_two("tiny", work_path, SECOND_ID, FIRST_ID).read_text(encoding="utf-8")
+    assert "-0.0500" in write.write_two(config, SECOND_ID, FIRST_ID).read_text(encoding="utf-8")
 
 
-def test_an_older_run_has_a_file_of_its_own(work_path: Path) -> None:
-    assert write.write_run("tiny", work_path, "20260301") == work_path / "report" / FIRST_ID / "index.html"
+def test_an_older_run_has_a_file_of_its_own(config: Config, work_path: Path) -> None:
+    assert write.write_run(config, "20260301") == work_path / "report" / FIRST_ID / "index.html"
 
 
-def test_a_run_of_which_little_is_left_has_a_report(work_path: Path, tmp_path: Path) -> None:
+def test_a_run_of_which_little_is_left_has_a_report(config: Config, work_path: Path, tmp_path: Path) -> None:
     """Artifacts may have been removed since: what is left is told."""
     moved = tmp_path / "moved"
     moved.mkdir()
     shutil.copy(work_path / "metadata.sqlite", moved)
     shutil.move(work_path / "artifacts", tmp_path / "aside")
     try:
-        text = write.write_run("tiny", moved).read_text(encoding="utf-8")
+        text = write.write_run(dataclasses.replace(config, work_dir=str(moved))).read_text(encoding="utf-8")
     finally:
         shutil.move(tmp_path / "aside", work_path / "artifacts")
     assert "RetrievalTrainer" in text and "How good the lists are" not in text
 
 
 @pytest.mark.parametrize(("run_id", "said"), [("2026", "2 runs have such an id"), ("1999", "0 runs")])
-def test_a_run_must_be_named_clearly(work_path: Path, run_id: str, said: str) -> None:
+def test_a_run_must_be_named_clearly(config: Config, run_id: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        write.write_run("tiny", work_path, run_id)
+        write.write_run(config, run_id)
 
 
-def test_nothing_has_run_yet(tmp_path: Path) -> None:
+def test_nothing_has_run_yet(config: Config, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="nothing has run yet"):
-        write.write_run("tiny", tmp_path)
+        write.write_run(dataclasses.replace(config, work_dir=str(tmp_path)))
 
 
 def test_principal_components_find_the_axis_along_which_points_lie() -> None:
