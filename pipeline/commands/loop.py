@@ -19,6 +19,8 @@ from pipeline.supervisor import end_with_parent
 from serving.gateway.config import LoopConfig
 from serving.gateway.stores.base import StoreUnavailable, open_store
 
+DRIFTED = 3  # exit code
+
 
 def add_parser(commands: Commands) -> None:
     """`loop --config FILE [--store URL] [--once]`."""
@@ -76,15 +78,22 @@ def run(arguments: argparse.Namespace) -> int:
             code = subprocess.run(
                 command, env=environment, check=False, preexec_fn=end_with_parent
             ).returncode  # a run that outlived a killed loop would keep the next one's from its work folder
-            if code:  # the same data would fail again: wait for more
+            if code == DRIFTED:
+                print("the run's world has moved; what moved stands in its report", flush=True)
+            elif code:  # the same data would fail again: wait for more
                 print(f"the run failed with exit code {code}; what is served stays", flush=True)
                 Progress(_num_events(url), time.time()).write(file)
         time.sleep(settings.poll_s)
 
 
 def _train_once(config: configuration.Config, url: str, file: Path) -> int:
-    """One run over the store's tables. Exit code 0 too where the model was refused: that is a result."""
+    """One run over the store's tables. Exit code 0 too where the model was refused: that is a result.
+
+    DRIFTED where the run ended and its world has moved beyond a limit (`drift` in the configuration).
+    """
     from pipeline import catalog_updates, workflows
+    from pipeline.drift.record import has_drifted
+    from pipeline.report.write import FOLDER
 
     progress = Progress(_num_events(url), time.time())
     before = catalog_updates.newest(config)
@@ -94,7 +103,7 @@ def _train_once(config: configuration.Config, url: str, file: Path) -> int:
     after = catalog_updates.newest(config)
     verdict = f"pushed version {after.name}" if after and after != before else "nothing pushed; what is served stays"
     print(f"loop: {progress.num_events:,} events read; {decision['reason']}; {verdict}", flush=True)
-    return 0
+    return DRIFTED if has_drifted(config.work_path / FOLDER) else 0
 
 
 def _num_events(url: str) -> int:

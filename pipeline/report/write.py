@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.config import Config
+from pipeline.drift.record import write_drift
 from pipeline.report.compare import Comparison
 from pipeline.report.facts import Facts, read_facts
 from pipeline.report.model_card import write_model_card
@@ -16,9 +17,13 @@ PAGE, CARD = "index.html", "model_card.md"
 
 
 def write_newest(config: Config) -> tuple[Facts, Path]:
-    """The report of the newest run; returns its facts and the file. Raises SettingsError where nothing has run yet."""
+    """The report of the newest run; returns its facts and the file.
+
+    Its drift goes beside it, for programs. Raises SettingsError where nothing has run yet."""
     runs = read_runs(config.work_path)
-    return _write_run(config, find_run(runs, ""), runs)
+    facts, path = _write_run(config, find_run(runs, ""), runs)
+    write_drift(facts.drift, facts.run.run_id, path.parent)
+    return facts, path
 
 
 def write_run(config: Config, run_id: str = "") -> Path:

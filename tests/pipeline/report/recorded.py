@@ -130,7 +130,18 @@ def _media(item_id: str) -> dict[str, tf.train.Feature]:
 
 
 def _sequence(user_id: str, item_ids: list[str]) -> dict[str, tf.train.Feature]:
-    return {"user_id": _bytes(user_id), "item_ids": _bytes(*item_ids), "num_history": _ints(1)}
+    ones = [1.0] * len(item_ids)
+    return {
+        "user_id": _bytes(user_id),
+        "item_ids": _bytes(*item_ids),
+        "events": _bytes(*["play"] * len(item_ids)),
+        "timestamps_s": _ints(*range(len(item_ids))),
+        "weights": _floats(*ones),
+        "values": _floats(*ones),
+        "positives": _ints(*[1] * len(item_ids)),
+        "num_history": _ints(1),
+        "ordered": _ints(1),
+    }
 
 
 def _bytes(*texts: str) -> tf.train.Feature:
@@ -139,6 +150,10 @@ def _bytes(*texts: str) -> tf.train.Feature:
 
 def _raw(array: np.ndarray) -> tf.train.Feature:
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[array.tobytes()]))
+
+
+def _floats(*values: float) -> tf.train.Feature:
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 
 def _ints(*values: int) -> tf.train.Feature:
