@@ -23,6 +23,7 @@ from trainer.config.ranking import RankingConfig, utility_weights
 from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import TuningConfig
 
+TRACKERS = ("tensorboard",)
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")  # what Kubeflow accepts
 
 
@@ -63,6 +64,7 @@ class Config:
     gateway: GatewayConfig = field(default_factory=GatewayConfig)  # the online service; docs/service.md
     privacy: TrainingPrivacyConfig = TrainingPrivacyConfig()  # what training may learn of a person; docs/privacy.md
     drift: DriftConfig = field(default_factory=DriftConfig)  # what is told of a run whose world has moved
+    tracking: str = ""  # tensorboard: a run's numbers go into tracking/ of the work folder too; empty: to no tracker
     deploy: DeployConfig = field(default_factory=DeployConfig)
     ground_truth: str = ""  # of a synthetic world (`zhiyin data demo` writes it): adds the oracle's rows to the report
 
@@ -73,6 +75,8 @@ class Config:
                 "(lower case letters, digits and dashes, 128 at most)"
             )
 
+        if self.tracking not in ("", *TRACKERS):
+            raise ValueError(f"tracking: got {self.tracking!r}, expected {', '.join(TRACKERS)} or nothing")
         taken = sorted({encoder.name for encoder in self.encoders} & set(self.data.embeddings))
         if taken:
             raise ValueError(f"encoders: the catalogue has an embedding named {', '.join(taken)} already")

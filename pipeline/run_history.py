@@ -18,6 +18,7 @@ from pipeline.lineage import PUSHER, STORE, located, open_store
 
 PROCESSOR_SECONDS, PEAK_MEMORY = "processor_seconds", "peak_memory_bytes"  # custom properties of an execution
 REFIT_FILE = "refit.txt"  # beside the served model: what it and the judged one were trained on, in a line
+ENDED = ("done", "cached")
 _STATES = {pb.Execution.COMPLETE: "done", pb.Execution.CACHED: "cached", pb.Execution.FAILED: "failed"}
 
 
@@ -44,8 +45,9 @@ class RunRecord:
     nodes: dict[str, NodeRecord]  # in the order in which they ran
 
     def output(self, node: str, name: str) -> Path | None:
-        """The folder of a node's output; None where the run has no such node or the folder is gone."""
-        path = self.nodes[node].outputs.get(name) if node in self.nodes else None
+        """The folder of a node's output; None where the run has no such node, it did not end, or the folder is gone."""
+        has_ended = node in self.nodes and self.nodes[node].state in ENDED
+        path = self.nodes[node].outputs.get(name) if has_ended else None
         return path if path is not None and path.is_dir() else None
 
     @property

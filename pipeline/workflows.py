@@ -166,9 +166,11 @@ def _run_nodes(nodes: list[BaseNode], config: Config, up_to: str) -> dict[str, S
 
 def _write_report(config: Config) -> None:
     """The report of the run that has just ended; on the screen where it is, and what has moved."""
+    from pipeline.report.tracking import track
     from pipeline.report.write import write_newest
 
     facts, path = write_newest(config)
+    track(config, facts)
     for line in facts.drift.lines() if facts.drift else ():
         remark(f"drift: {line}")
     remark(f"report: {path}")

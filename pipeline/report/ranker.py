@@ -68,7 +68,9 @@ def _is_baseline(result: Any) -> bool:
 
 def _objective(output: str, name: str, by_slice: dict[tuple, Any], plots: dict[str, Any]) -> Objective:
     def value(part: tuple, metric: str) -> float:
-        return next(iter(by_slice[part][output].values()))[metric].get("doubleValue", float("nan"))
+        return float(
+            next(iter(by_slice[part][output].values()))[metric].get("doubleValue", "nan")
+        )  # "NaN" where undefined
 
     return Objective(
         name=name,

@@ -13,6 +13,8 @@ from pipeline import dags
 from pipeline.console import _account
 from pipeline.local_runner import run_locally
 from pipeline.ranking_evaluation import eval_config
+from pipeline.report.ranker import read_ranker
+from pipeline.run_history import read_runs
 from tests.trainer.ranking.test_deepfm import CONFIG, DATA, rows
 from trainer.config.engine import EngineConfig
 from trainer.ranking.features import HISTORY_SLICE, QUERY_ID, label_key
@@ -57,6 +59,13 @@ def test_the_first_is_blessed_a_worse_one_is_refused_and_the_same_one_is_not_jud
     first = float(reason.split("AUC of play ")[1].split()[0])
     assert first > 0.85
     assert run(tmp_path, CONFIG) == (True, True, reason)
+
+    trained, cached_run = read_runs(tmp_path)
+    assert trained.nodes["RankingTrainer"].processor_seconds > 0 and trained.nodes["RankingTrainer"].state == "done"
+    assert cached_run.nodes["RankingTrainer"].state == "cached"
+    assert read_ranker(cached_run) == read_ranker(trained)
+    play = next(one for one in read_ranker(trained).objectives if one.name == "play")
+    assert round(play.auc, 4) == first and sum(point.rows for point in play.reliability) == 500
 
     cached, blessed, reason = run(tmp_path, WORSE)
     worse = float(reason.split("AUC of play ")[1].split()[0])
