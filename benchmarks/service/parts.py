@@ -171,9 +171,15 @@ def _up(config: Path, log: Path, words: Sequence[str]) -> tuple[Process, str]:
 
 
 def _model_server_of(up: Process) -> str:
-    commands = map(command_of, family_of(up.pid))
-    words = next(command for command in commands if _MODULES[MODEL_SERVER] in command).split()
-    port = next(word.removeprefix("--port=") for word in words if word.startswith("--port="))
+    """Its address, from its command line."""
+    found: list[str] = []
+
+    def is_found() -> bool:  # /proc may miss a child while others end
+        found[:] = [words for words in map(command_of, family_of(up.pid)) if _MODULES[MODEL_SERVER] in words]
+        return bool(found)
+
+    wait_for(is_found, START_S, f"the {MODEL_SERVER}")
+    port = next(word.removeprefix("--port=") for word in found[0].split() if word.startswith("--port="))
     return f"127.0.0.1:{port}"
 
 
