@@ -1,7 +1,8 @@
 """`./zhiyin bench`: one benchmark with its peers, its rows as JSON, and the table of all of them.
 
 A benchmark is a module of `benchmarks/` with `run(data_dir) -> rows` and `GOALS`; with cases that can be run alone,
-`run(data_dir, cases)`, and with a picture, `draw(rows, path)`. benchmarks/goals.py says what a row and a goal are.
+`run(data_dir, cases)`, with a commit to compare with, `run(data_dir, cases, before)`, and with a picture,
+`draw(rows, path)`. benchmarks/goals.py says what a row and a goal are.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from pipeline.console import quiet_libraries
 BENCHMARKS = Path(__file__).resolve().parent
 ROOT = BENCHMARKS.parent
 RESULTS = BENCHMARKS / "results"
+# Options that some benchmarks take -> what is said of one that does not.
+WANTED = {"seconds": "sends no load", "before": "compares no commits"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--data-dir", type=Path, help="folder with the data that the benchmark reads")
     made.add_argument("--case", nargs="+", default=[], help="these cases alone; the stored rows of others stay")
     made.add_argument("--seconds", type=float, help="of load, of benchmarks that send any (default: their own)")
+    made.add_argument(
+        "--before", type=Path, help="speed: a checkout of an earlier commit, to be measured beside this one"
+    )
     made.add_argument("--table", action="store_true", help="render benchmarks/README.md from the stored results")
     return made
 
@@ -60,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"benchmark: got {arguments.name!r}, expected one of {', '.join(names())}")
     started = time.monotonic()
     module, path = importlib.import_module(f"benchmarks.{arguments.name}"), RESULTS / f"{arguments.name}.json"
-    options = {} if arguments.seconds is None else {"seconds": arguments.seconds}
-    if options and "seconds" not in inspect.signature(module.run).parameters:
-        raise SettingsError(f"--seconds: {arguments.name} sends no load")
+    options = {name: getattr(arguments, name) for name in WANTED if getattr(arguments, name) is not None}
+    for name in set(options) - set(inspect.signature(module.run).parameters):
+        raise SettingsError(f"--{name}: {arguments.name} {WANTED[name]}")
     if arguments.case:
         rows = module.run(arguments.data_dir, arguments.case, **options)
         stored = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
@@ -94,7 +100,8 @@ def names() -> list[str]:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    return f"./zhiyin bench {arguments.name}" + (" --data-dir DIR" if arguments.data_dir else "")
+    flags = {"--data-dir DIR": arguments.data_dir, "--before CHECKOUT": arguments.before}
+    return " ".join([f"./zhiyin bench {arguments.name}", *(flag for flag, value in flags.items() if value)])
 
 
 def _commit() -> str:

@@ -28,10 +28,11 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 def module_environment(**variables: str) -> Mapping[str, str]:
-    """This process's environment with these variables and Keras 2 chosen.
+    """This process's environment with these variables, Keras 2 chosen, and libraries' warnings hidden.
 
-    PYTHONPATH leads to our rooms and to nothing relative.
+    PYTHONPATH leads to our rooms and to nothing relative. PYTHONWARNINGS stays where somebody has set it.
     """
     given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(path).is_absolute()]
     paths = os.pathsep.join(dict.fromkeys([str(ROOT), *given]))
-    return {**os.environ, "PYTHONPATH": paths, "TF_USE_LEGACY_KERAS": "1", **variables}
+    own = {"PYTHONPATH": paths, "TF_USE_LEGACY_KERAS": "1"}
+    return {"PYTHONWARNINGS": "ignore", **os.environ, **own, **variables}

@@ -54,7 +54,7 @@ def remark(text: str) -> None:
 
 def _account(stage: Stage) -> list[str]:
     """Counts of one stage in a line, from the small reports that our nodes leave, and lines of remarks."""
-    for output in ("rejects", "index", "evaluation"):
+    for output in ("rejects", "index", "evaluation", "model_run"):
         if output not in stage.outputs:
             continue
         folder = stage.uri(output)

@@ -29,6 +29,12 @@ class Stopping:
     patience: int  # epochs without a better value before training ends
     higher_is_better: bool = True
     start_value: float | None = None  # of the weights before the first epoch, which then compete; None: they do not
+    start_patience: int | None = None  # epochs without a value better than `start_value`; None: as `patience`
+
+    def is_over(self, epoch: int, best_epoch: int) -> bool:
+        """Whether training ends after an epoch that was no better than `best_epoch`, -1 for the start."""
+        is_at_start = best_epoch < 0 and self.start_patience is not None
+        return epoch - best_epoch >= (self.start_patience if is_at_start else self.patience)
 
 
 class ProgressBar(tf.keras.callbacks.Callback):
@@ -101,7 +107,7 @@ def run_epochs(
             is_better = value > progress.best_value if stopping.higher_is_better else value < progress.best_value
             if is_better or not progress.best_weights:
                 progress.remember(value, progress.epoch, variables)
-            elif progress.epoch - progress.best_epoch >= stopping.patience:
+            elif stopping.is_over(progress.epoch, progress.best_epoch):
                 progress.is_done = True
         told.on_epoch_end(progress.epoch, dict(logs))
         progress.logs.append(logs)

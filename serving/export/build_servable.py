@@ -18,6 +18,7 @@ from components.events.splits import SPLITS
 from serving.config import ServingConfig
 from serving.export.saved_model import export_servables
 from serving.index import ExactIndex, VectorIndex, load_index
+from serving.loaded import load_once
 from serving.online.catalog import IndexedItems, LiveCatalog
 from serving.online.cold_start import cold_start_scores
 from serving.online.histories import Histories
@@ -61,7 +62,7 @@ def build_servables(
     one, copied.
     withdrawn: ids that are never shown. Returns counts for the log. Raises ExportError where an export does not hold.
     """
-    retrieval = tf.saved_model.load(parts.retrieval)
+    retrieval = load_once(parts.retrieval)
     ranker = tf.saved_model.load(parts.ranker) if parts.ranker else None
     exact, item_ids = load_index(parts.index, "exact")
     as_measured, _ = load_index(parts.index)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from components.datasets.interactions import read_interactions
 from serving.config import IndexConfig, ServingConfig
 from serving.index import MIN_SCANN_ITEMS, ExactIndex, ScannIndex, VectorIndex, save_index
+from serving.loaded import load_once
 from serving.offline.encoding import sampled_user_vectors
 
 
@@ -44,10 +45,9 @@ def build_item_index(
     started = time.monotonic()
     index = build_vector_index(vectors, item_ids, config.index)
     build_s = time.monotonic() - started
-    tower = (model := tf.saved_model.load(model_path)).signatures["user_tower"]
+    tower = load_once(model_path).signatures["user_tower"]
     people = read_interactions(sequences_folder, item_ids)
     queries = sampled_user_vectors(tower, index.vectors.numpy(), people, history_length, config.index.measured_queries)
-    del model
     report: dict[str, Any] = {"build_seconds": round(build_s, 3), "queries": len(queries)}
     if isinstance(index, ScannIndex) and not (config.index.leaves_to_search or config.index.reorder):
         report["curve"] = tune_scann(index, queries, config.index.min_recall)

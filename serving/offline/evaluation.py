@@ -21,6 +21,7 @@ from components.datasets.interactions import Interactions, latest, read_interact
 from components.datasets.items import available_from_s, read_item_metadata, read_item_words
 from serving.config import EvaluationConfig
 from serving.index import load_index
+from serving.loaded import load_once
 from serving.offline.blessing import Decision, LastBlessed, decide, read_last, write_last
 from serving.offline.encoding import encode_items, encode_users
 from serving.online.cold_start import cold_start_scores, empty_user_embedding, is_cold_start
@@ -159,7 +160,7 @@ def evaluate_retrieval(
     fitted: dict[str, Baseline] = {
         baseline.name: baseline.fit(taken) for baseline in (Popularity(), Random(config.seed), knn, text_knn)
     }
-    methods = {OURS: ours.scores(tf.saved_model.load(judged.model), index.vectors.numpy())}
+    methods = {OURS: ours.scores(load_once(judged.model), index.vectors.numpy())}
     methods |= {name: _scores_of(baseline, questions.histories) for name, baseline in fitted.items()}
     methods[RECENT] = lambda rows: np.tile(recent, (len(rows), 1))
     rows, results = [], {}
@@ -169,7 +170,7 @@ def evaluate_retrieval(
 
     def value_of(path: str) -> float:
         """The deciding metric of an older model, from raw item features on, through the transform that it carries."""
-        model = tf.saved_model.load(path)
+        model = load_once(path)
         vectors = encode_items(model.signatures["encode_item"], judged.items, item_ids)
         result = evaluate_slice(ours.scores(model, vectors), questions, everything(questions), config)
         return result.mean(config.metric)

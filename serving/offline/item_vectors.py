@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
+from serving.loaded import load_once
+
 _ITEMS_AT_ONCE = 64
 _ABSENT = {tf.string: "", tf.float32: np.nan, tf.int64: -1}  # in lists of free length; as `encode_item` documents it
 
@@ -26,7 +28,7 @@ class ItemTower(ModelHandler):
         self._path, self._signature = path, signature
 
     def load_model(self) -> Any:
-        loaded = tf.saved_model.load(self._path)
+        loaded = load_once(self._path)
         tower = loaded.signatures[self._signature]
         tower.owner = loaded  # the variables live as long as what loaded them
         return tower

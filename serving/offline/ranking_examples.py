@@ -25,6 +25,7 @@ from components.datasets.items import available_from_s, read_item_metadata
 from components.events.splits import SPLITS
 from components.settings import from_json
 from serving.index import load_index
+from serving.loaded import load_once
 from serving.offline.encoding import encode_users
 from serving.offline.ranking_candidates import Queries, Sampling, candidates_of
 from serving.online.pair_features import PER_ITEM, PER_REQUEST, PairFeatures
@@ -42,6 +43,7 @@ from trainer.ranking.features import (
 )
 
 _QUERIES_AT_ONCE = 256
+_GZIP = tf.io.TFRecordOptions("GZIP", compression_level=1)  # at any level vectors hardly shrink
 
 
 class Popularity:
@@ -85,7 +87,7 @@ def write_ranking_examples(
     one that is ranked.
     """
     rules_of, config = from_json(DataConfig, data), from_json(RankingConfig, ranking)
-    model = tf.saved_model.load(model_path)
+    model = load_once(model_path)
     index, item_ids = load_index(index_folder, "exact")
     vectors = index.vectors.numpy()
     splits: dict[str, Interactions] = {split: read_interactions(sequence_folders[split], item_ids) for split in SPLITS}
@@ -100,7 +102,7 @@ def write_ranking_examples(
     for split in folders:
         tf.io.gfile.makedirs(folders[split])
         written[split] = 0
-        with tf.io.TFRecordWriter(f"{folders[split]}/data_tfrecord-00000-of-00001.gz", "GZIP") as writer:
+        with tf.io.TFRecordWriter(f"{folders[split]}/data_tfrecord-00000-of-00001.gz", _GZIP) as writer:
             for queries in parts_of[split]:
                 query_vectors = encode_users(
                     model.signatures["user_tower"], vectors, queries.people, queries.stops, rules_of.history_length

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from serving.index import Untracked
+from trainer.saved_state import captured_state
 
 
 class LoadedSignatures(tf.Module):
@@ -21,11 +22,8 @@ class LoadedSignatures(tf.Module):
     def __init__(self, loaded: Any, names: Sequence[str]):
         super().__init__()
         functions = {name: loaded.signatures[name] for name in names}
-        captured = {id(handle) for function in functions.values() for handle in function.captured_inputs}
         self._held = Untracked((loaded, functions))
-        self._state = [
-            node for node in tf.train.TrackableView(loaded).descendants() if id(_handle_of(node)) in captured
-        ]
+        self._state = captured_state(loaded, functions.values())
 
     def __getitem__(self, name: str) -> Any:
         """The concrete function of a signature."""
@@ -34,8 +32,3 @@ class LoadedSignatures(tf.Module):
     def call(self, name: str, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """The outputs of a signature."""
         return self[name](**inputs)
-
-
-def _handle_of(node: Any) -> Any:
-    """The tensor by which a function captures a variable or a table."""
-    return node.handle if isinstance(node, tf.Variable) else getattr(node, "resource_handle", None)

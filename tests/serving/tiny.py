@@ -2,6 +2,8 @@
 with a pencil.
 """
 
+from contextlib import contextmanager
+
 import numpy as np
 import tensorflow as tf
 
@@ -94,6 +96,18 @@ def interactions_of(*users):
         num_history=np.array([user[2] for user in users], np.int64),
         ordered=np.ones(len(users), bool),
     )
+
+
+@contextmanager
+def unchanged(made):
+    """Undoes afterwards what a test changes in the catalogue of a recommender, so that tests can share it."""
+    added, variables = made._catalog._added, made.state.variables
+    values, (names, rows) = [variable.numpy() for variable in variables], added.export()
+    yield made
+    for variable, value in zip(variables, values):
+        variable.assign(value)
+    added.remove(added.export()[0])
+    added.insert(names, rows)
 
 
 def recommender(

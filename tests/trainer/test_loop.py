@@ -112,6 +112,16 @@ def test_an_error_is_better_the_lower_and_the_start_competes():
     assert curve.run(higher_is_better=False, start_value=0.5).best_epoch == 1 and int(curve.weight) == 2
 
 
+def test_a_start_that_no_early_epoch_beats_has_a_patience_of_its_own():
+    """One epoch worse than the start's 0.5 ends training; after a better one, two worse epochs do."""
+    curve = Curve([0.7, 0.4, 0.1])
+    progress = curve.run(higher_is_better=False, start_value=0.5, start_patience=1)
+    assert (progress.epoch, progress.best_epoch, int(curve.weight)) == (1, -1, 0)
+    curve = Curve([0.4, 0.7, 0.7, 0.1])
+    progress = curve.run(higher_is_better=False, start_value=0.5, start_patience=1)
+    assert (progress.epoch, progress.best_epoch, int(curve.weight)) == (3, 0, 1)
+
+
 def test_without_a_metric_the_last_weights_stay():
     curve = Curve([])
     progress = run_epochs(curve.train_epoch, [curve.weight], 3)

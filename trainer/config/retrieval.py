@@ -21,6 +21,7 @@ class RetrievalConfig:
     modality_dropout: float = 0.1  # chance that a modality is hidden from a training step, never all of an item's
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     content_epochs: int = 12  # at most, of the encoders, after the id embeddings; 0 leaves the linear map alone
+    content_min_items: int = 500  # with fewer items with interactions the encoders are not trained
     content_patience: int = 3  # epochs without a smaller error on items held out before the encoders stop
     content_learning_rate: float = 1e-3  # of the encoders
     tag_loss_weight: float = 0.1  # of the tag head's loss beside the squared error; 0 leaves the encoders without

@@ -7,7 +7,10 @@ R items with an id embedding, B items of a step, D dimensions of the embeddings.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +28,26 @@ _TARGETS = "targets"  # beside the features of a step
 _BATCH = 64  # items a step
 _HELD_OUT = 0.2  # share of the items that decides when the encoders stop
 _MOST_ITEMS = 20_000  # items that the content is fitted on
-_MIN_ITEMS = 20  # with fewer in either part the encoders have nothing to show
+_MIN_ITEMS = 20  # with fewer in either part the held-out error says nothing
+_TRIAL_STEPS = 32  # in which the encoders must lower the held-out error once, or they are not trained
+
+
+@dataclass(frozen=True)
+class ContentReport:
+    """Whether the content encoders were trained beside the linear map, and why.
+
+    The errors are mean squared distances of held-out items to their id embeddings; NaN where they were not measured.
+    """
+
+    decision: str  # in words
+    linear: float = math.nan  # error of the linear map alone
+    with_encoders: float = math.nan  # error after the best epoch
+    epochs: int = 0  # that the encoders were trained for; 0: the linear map alone is served
+
+    def as_json(self) -> dict[str, Any]:
+        """The report with the headline that the command line shows; what was not measured is None."""
+        values = {name: None if value != value else value for name, value in asdict(self).items()}
+        return {"headline": f"content encoders: {self.decision}", **values}
 
 
 def fit_content(
@@ -34,28 +56,36 @@ def fit_content(
     warm: np.ndarray,
     config: RetrievalConfig,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
-) -> dict[str, float]:
+) -> ContentReport:
     """Fits the content path of a tower to its trained id embeddings.
 
     First the linear map in closed form, then the encoders to its residuals, for as many epochs as lower the error on
-    items held out (by hash of their id); for none, where the catalogue is too small for them. The error is the squared
-    distance to the id embedding; with an adversary, the mean of that and of the same on the moved inputs.
+    items held out (by hash of their id). They are not trained where the items are fewer than `content_min_items`, and
+    no further where a trial of `_TRIAL_STEPS` steps does not lower the error. The error is the squared distance to the
+    id embedding; with an adversary, the mean of that and of the same on the moved inputs.
+    Afterwards the tower uses its encoders only where they were trained: untrained they add nothing.
     table: prepared by the tower.
     warm: int [R], rows of items with an id embedding.
     callbacks: of the epochs that look for the least error on items held out.
-    Returns the held-out error of the `linear` map alone and `with_encoders`, and the encoders' `epochs`.
     """
+    tower.uses_encoders = True
     warm = warm[np.linspace(0, len(warm) - 1, min(len(warm), _MOST_ITEMS)).astype(int)]
     targets = tower.id_embeddings(table, warm)
     is_held_out = np.array([_share(table.item_ids[row]) < _HELD_OUT for row in warm])
-    report = {"linear": float("nan"), "with_encoders": float("nan"), "epochs": 0.0}
-    if config.content_epochs and min(is_held_out.sum(), (~is_held_out).sum()) >= _MIN_ITEMS:
+    if not config.content_epochs:
+        report = ContentReport("not trained (content_epochs is 0)")
+    elif len(warm) < config.content_min_items or min(is_held_out.sum(), (~is_held_out).sum()) < _MIN_ITEMS:
+        report = ContentReport(
+            f"not trained, {len(warm)} items with interactions are too few to tell a gain over the linear map"
+        )
+    else:
         report = _search_epochs(tower, table, warm, targets, is_held_out, config, callbacks)
     _solve(tower, table, warm, targets, config)
-    if report["epochs"]:
+    if report.epochs:
         train_epoch = _epoch(tower, table, warm, targets, config)
         variables = [variable for variable, _ in tower.content_rates]
-        run_epochs(train_epoch, variables, int(report["epochs"]), callbacks=[ProgressBar("content, on all items")])
+        run_epochs(train_epoch, variables, report.epochs, callbacks=[ProgressBar("content, on all items")])
+    tower.uses_encoders = report.epochs > 0
     return report
 
 
@@ -67,11 +97,10 @@ def _search_epochs(
     is_held_out: np.ndarray,
     config: RetrievalConfig,
     callbacks: Sequence[tf.keras.callbacks.Callback],
-) -> dict[str, float]:
+) -> ContentReport:
     """Finds the number of epochs on held-out items, and leaves the encoders as they were.
 
     is_held_out: bool [R].
-    Returns the report of `fit_content`.
     """
     fitted, held_out = warm[~is_held_out], warm[is_held_out]
     _solve(tower, table, fitted, targets[~is_held_out], config)
@@ -83,13 +112,19 @@ def _search_epochs(
         return _error(objective, tower, table, held_out, targets[is_held_out])
 
     linear = error()
-    stopping = Stopping("error", error, config.content_patience, higher_is_better=False, start_value=linear)
+    trial = min(math.ceil(_TRIAL_STEPS / math.ceil(len(fitted) / _BATCH)), config.content_patience)
+    stopping = Stopping("error", error, config.content_patience, False, start_value=linear, start_patience=trial)
     train_epoch = _epoch(tower, table, fitted, targets[~is_held_out], config)
     told = [ProgressBar("content"), *callbacks]
     progress = run_epochs(train_epoch, variables, config.content_epochs, stopping, told)
     for variable, value in zip(variables, before):
         variable.assign(value)
-    return {"linear": linear, "with_encoders": progress.best_value, "epochs": float(progress.best_epoch + 1)}
+    epochs = progress.best_epoch + 1
+    decision = f"not trained, {len(progress.logs)} epochs did not lower the linear map's error on held-out items"
+    if epochs:
+        gain = 1 - progress.best_value / linear
+        decision = f"trained for {epochs} epochs, {gain:.2%} below the linear map's error on held-out items"
+    return ContentReport(decision, linear, progress.best_value, epochs)
 
 
 def _solve(tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.ndarray, config: RetrievalConfig) -> None:

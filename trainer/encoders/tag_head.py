@@ -35,13 +35,14 @@ class TagHead(tf.keras.layers.Layer):
         self.bias = self.add_weight("bias", [len(tag_ids)], initializer="zeros", trainable=False)
         self.project = tf.keras.layers.Dense(len(tag_ids), use_bias=False, kernel_initializer="zeros")
 
-    def call(self, columns, pooled):
+    def call(self, columns, pooled=None):
         """The logits of the tags: float [B, C].
 
         columns: the blocks, float [B, E_m] each.
-        pooled: float [B, W], the fused token.
+        pooled: float [B, W], the fused token; None leaves its part out.
         """
-        return tf.concat(columns, 1) @ self.kernel + self.bias + self.project(pooled)
+        logits = tf.concat(columns, 1) @ self.kernel + self.bias
+        return logits if pooled is None else logits + self.project(pooled)
 
     def labels(self, ids):
         """Multi-hot labels: float32 [B, C]. ids: int64 [B, G], an item's tags."""

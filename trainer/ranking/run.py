@@ -31,6 +31,7 @@ from trainer.ranking.features import (
     read_examples,
 )
 from trainer.ranking.train import logits_as_served, train_ranker
+from trainer.saved_state import captured_state
 from trainer.strategy import local_strategy
 
 FEATURES_FILE = "assets.extra/features.json"  # what a ranker reads, which tells whether two can be compared
@@ -151,14 +152,16 @@ def export(ranker: Ranker, features: dict[str, np.ndarray], folder: str) -> None
 
     Raises RuntimeError where the probabilities differ by more than TOLERANCE.
     """
-    tf.saved_model.save(ranker, folder, signatures=ranker.signatures())
+    traced, saved = ranker.signatures(), tf.Module()
+    saved.state = captured_state(ranker, traced.values())
+    tf.saved_model.save(saved, folder, signatures=traced)
     tf.io.gfile.makedirs(f"{folder}/{FEATURES_FILE.partition('/')[0]}")
     with tf.io.gfile.GFile(f"{folder}/{FEATURES_FILE}", "w") as file:
         read = {name: [spec.dtype.name, spec.shape.as_list()] for name, spec in ranker.specs.items()}
         file.write(json.dumps(read, sort_keys=True))
     some = {name: tf.constant(values[:64]) for name, values in features.items()}
     restored = tf.saved_model.load(folder).signatures["rank"](**some)["probabilities"].numpy()
-    difference = float(np.abs(restored - ranker.probabilities(some).numpy()).max(initial=0))
+    difference = float(np.abs(restored - traced["rank"](**some)["probabilities"].numpy()).max(initial=0))
     if not difference <= TOLERANCE:
         raise RuntimeError(f"the exported ranker differs from the trained one by {difference:.2g}")
 

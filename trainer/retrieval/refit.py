@@ -116,4 +116,6 @@ def _restore(tower: ItemTower, attention: CrossAttention, judged: str, num_known
             kept.tag_head = tower.tag_head
     towers = tf.train.Checkpoint(item_tower=kept, attention=attention)
     towers.read(f"{judged}/variables/variables").assert_existing_objects_matched().expect_partial()
+    if tower.encoders:
+        tower.uses_encoders = bool(tower.project.kernel.numpy().any())  # zero where they were not trained
     return tf.convert_to_tensor(ids.embeddings)[1:]

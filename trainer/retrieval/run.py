@@ -29,6 +29,7 @@ from trainer.config.engine import EngineConfig
 from trainer.config.privacy import DifferentialConfig, check_private
 from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import with_settings
+from trainer.content.fit import ContentReport
 from trainer.data import ItemTable, vocabulary_sizes
 from trainer.encoders.weights import read_weights
 from trainer.keras import tf
@@ -117,6 +118,8 @@ def run_fn(fn_args: Any) -> None:
             model = build(table, train_split, args.data, args.retrieval, users, args.tuned, args.encoder_weights)
             content = [EpochLog(f"{log_dir}/content")]
             history = train(model, train_split, eval_split, table, args.engine, checkpoints, callbacks, content)
+            if model.item_tower.encoders:
+                _write_report(history.content, log_dir)
         vectors = model.item_tower.encode(table)
         attention = fit_cross_attention(model, vectors, train_split, eval_split, table.available_from_s)
         export(model, attention, table, tuple(args.data.event_rules), args.data, model_dir, args.transform_graph)
@@ -165,6 +168,13 @@ def _read(args: Arguments, folder: Path) -> tuple[ItemTable, Interactions, Inter
             replace(split, user_feature_rows=users.rows_of(split.user_ids)) for split in (train_split, eval_split)
         )
     return table, train_split, eval_split, users
+
+
+def _write_report(report: ContentReport, folder: str) -> None:
+    """Leaves beside the logs what was decided about the content encoders."""
+    tf.io.gfile.makedirs(folder)
+    with tf.io.gfile.GFile(f"{folder}/report.json", "w") as file:
+        file.write(json.dumps(report.as_json()))
 
 
 def checkpoints_of(fn_args: Any, replicas: int, engine: EngineConfig) -> Checkpoints:

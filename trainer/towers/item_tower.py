@@ -6,6 +6,7 @@ B items, M modalities, W width of a token, E columns of the linear map, D embedd
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class ItemTower(tf.keras.layers.Layer):
         self.modalities = content_modalities(table, config, tuned, pretrained)
         self.encoders = {modality.name: modality.encoder for modality in self.modalities}
         self.pretrained = {modality.name: modality.pretrained for modality in self.modalities if modality.pretrained}
+        self.uses_encoders = True  # False: the content is the linear map's part alone, as where they are not trained
         self.tag_head: TagHead | None = None  # where enough items have tags, and something else besides
         if self.encoders:
             blocks = [block for modality in self.modalities for block in modality.blocks]
@@ -131,6 +133,9 @@ class ItemTower(tf.keras.layers.Layer):
 
     def raw_content(self, features, training=None):
         """As `content`, before the vectors are scaled to unit length: the linear map's part plus the encoders'."""
+        if not self.uses_encoders:
+            vectors = self.linear(self.complete(features))
+            return vectors, tf.zeros([tf.shape(vectors)[0], len(self.encoders)])
         return self.fused(*self.tokens_of(features, training=training), training=training)
 
     def tokens_of(self, features, training=None) -> tuple[dict[str, Any], Any, Any]:
@@ -158,9 +163,15 @@ class ItemTower(tf.keras.layers.Layer):
         blocks = zip(self.linear.blocks, self.linear.design(features))
         return [columns for block, columns in blocks if block.name not in hidden]
 
-    @tf.function(reduce_retracing=True)
     def tags(self, features):
         """The probability of each of the tag head's tags: float [B, tags]."""
+        return self._tags(features, self.uses_encoders)
+
+    @tf.function(reduce_retracing=True)
+    def _tags(self, features, uses_encoders: bool):
+        assert self.tag_head is not None
+        if not uses_encoders:
+            return tf.sigmoid(self.tag_head(self.without_tags(self.complete(features))))
         return tf.sigmoid(self.tag_logits(*self.tokens_of(features)))
 
     def complete(self, features) -> dict[str, Any]:
@@ -232,10 +243,11 @@ class ItemTower(tf.keras.layers.Layer):
 
     def encode(self, table: ItemTable) -> np.ndarray:
         """Unit vectors of all items of a prepared table: float32 [items of the table, D]."""
-        return _in_batches(self._encode, table, self.inputs)
+        encode = partial(self._encode, uses_encoders=self.uses_encoders)
+        return _in_batches(encode, table, self.inputs)
 
     @tf.function(reduce_retracing=True)
-    def _encode(self, features):
+    def _encode(self, features, uses_encoders: bool):  # an argument, so that a change is a new trace
         return self(features, training=False)
 
 

@@ -17,9 +17,16 @@ def model(tmp_path_factory):
     return tf.saved_model.load(tiny.save_model(tmp_path_factory.mktemp("model")))
 
 
-@pytest.fixture(params=["exact", "scann"])
-def answer(request, model):
+@pytest.fixture(scope="module", params=["exact", "scann"])
+def shared(request, model):
     return tiny.recommender(model, request.param, NUM_ITEMS, insert_capacity=FREE)
+
+
+@pytest.fixture()
+def answer(shared):
+    """A recommender whose catalogue is as it was built; what a test changes is undone after it."""
+    with tiny.unchanged(shared):
+        yield shared
 
 
 def add(answer, ids, vectors, domain="", creator=""):
@@ -64,18 +71,16 @@ def test_an_item_that_is_added_twice_has_one_place_and_its_last_vector(answer):
     assert page(answer, history=(("i7",),), k=(30,)).count("new") == 1
 
 
-def test_a_withdrawn_item_is_gone_at_once_and_can_come_back(answer, model):
+def test_a_withdrawn_item_is_gone_at_once_and_can_come_back(answer):
     """It is in no list, but a history may still hold it."""
+    before = page(answer, history=(("i3",),), k=(1,))
     everything = {f"i{row}" for row in range(NUM_ITEMS)}
     known = answer.withdraw_items(tf.constant(["i3", "nobody"]))["known"].numpy()
     assert known.tolist() == [True, False]
     assert set(page(answer, history=(("i5",),), k=(100,))) == everything - {"i3", "i5"}
     assert set(page(answer, k=(100,))) == everything - {"i3"}, "people without a history"
     assert b"i3" not in answer.similar(**tiny.similar_to("i5", k=100))["item_ids"].numpy()
-    np.testing.assert_allclose(
-        page(answer, history=(("i3",),), k=(1,)) == page(tiny.recommender(model, "exact"), history=(("i3",),), k=(1,)),
-        True,
-    )
+    assert page(answer, history=(("i3",),), k=(1,)) == before
     add(answer, ["i3"], tiny.vectors_of(NUM_ITEMS)[3:4])
     assert set(page(answer, k=(100,))) == everything
 

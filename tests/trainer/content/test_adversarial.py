@@ -136,13 +136,15 @@ def test_the_encoders_train_against_the_adversary_too(table, train_split, tiny, 
     """With an adversary, errors are those under attack as well, and the encoders' steps lower them."""
     monkeypatch.setattr("trainer.content.fit._MIN_ITEMS", 1)
     adversary = AdversaryConfig(method="fgsm", **RADII)
-    config = dataclasses.replace(tiny.CONFIG, content_epochs=4, content_learning_rate=3e-3, adversary=adversary)
+    config = dataclasses.replace(
+        tiny.CONFIG, content_epochs=4, content_min_items=0, content_learning_rate=3e-3, adversary=adversary
+    )
     reports = {}
     for name, settings in (("plain", dataclasses.replace(config, adversary=None)), ("hard", config)):
         tower = build(table, train_split, tiny.DATA, settings).item_tower
         reports[name] = fit_content(tower, table, np.arange(len(table)), settings)
-    assert reports["hard"]["linear"] > reports["plain"]["linear"]
-    assert reports["hard"]["with_encoders"] <= reports["hard"]["linear"]
+    assert reports["hard"].linear > reports["plain"].linear
+    assert reports["hard"].with_encoders <= reports["hard"].linear
 
 
 def test_a_radius_below_zero_is_refused():

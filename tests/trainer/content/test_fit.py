@@ -61,7 +61,28 @@ def test_encoders_stay_out_where_the_catalogue_is_too_small(table, train_split, 
     config = dataclasses.replace(tiny.CONFIG, content_epochs=3)
     tower = build(table, train_split, tiny.DATA, config).item_tower
     report = fit_content(tower, table, np.arange(len(table)), config)
-    assert report["epochs"] == 0 and np.isnan(report["linear"])
+    assert report.epochs == 0 and np.isnan(report.linear)
+    assert report.decision.startswith(f"not trained, {len(table)} items")
+
+
+def test_encoders_are_trained_no_further_where_the_map_leaves_nothing_to_them(table, train_split, tiny, monkeypatch):
+    """The id embeddings are a linear map of the content, so no epoch of the trial can do better."""
+    monkeypatch.setattr("trainer.content.fit._MIN_ITEMS", 1)
+    monkeypatch.setattr("trainer.content.fit._solve", lambda *_: None)
+    config = dataclasses.replace(
+        tiny.CONFIG, content_epochs=3, content_min_items=0, content_patience=2, modalities=("tags",)
+    )
+    tower = build(table, train_split, tiny.DATA, config).item_tower
+    rows = np.arange(len(table))
+    tower.linear.kernel.assign(np.random.default_rng(5).normal(size=tower.linear.kernel.shape))
+    exact = tower.linear(table.take(rows, tower.inputs)).numpy()
+    monkeypatch.setattr(tower, "id_embeddings", lambda table, warm: exact[warm])
+    before = [variable.numpy() for variable, _ in tower.content_rates]
+    report = fit_content(tower, table, rows, config)
+    assert report.epochs == 0 and report.with_encoders == report.linear == pytest.approx(0, abs=1e-9)
+    assert report.decision == "not trained, 2 epochs did not lower the linear map's error on held-out items"
+    for (variable, _), value in zip(tower.content_rates, before):
+        np.testing.assert_array_equal(variable.numpy(), value)
 
 
 @pytest.mark.parametrize("shrinkage, nearer", [(0.0, "id"), (1e6, "content")])

@@ -84,7 +84,7 @@ def test_fitting_moves_the_top_block_and_the_projection_alone(words, read, train
     table, data = read
     monkeypatch.setattr("trainer.content.fit._MIN_ITEMS", 1)
     config = dataclasses.replace(
-        tiny.CONFIG, content_epochs=4, modalities=("tags", "pieces_words"), modality_dropout=0.0
+        tiny.CONFIG, content_epochs=4, content_min_items=0, modalities=("tags", "pieces_words"), modality_dropout=0.0
     )
     tower = build(table, train_split, data, config, tuned=[words]).item_tower
     states = tower.encoders["pieces_words"].states
@@ -93,7 +93,7 @@ def test_fitting_moves_the_top_block_and_the_projection_alone(words, read, train
         "trainer.content.fit._solve", lambda *_: None
     )  # the linear map knows nothing, so there is something to learn
     report = fit_content(tower, table, np.arange(len(table)), config)
-    assert report["epochs"] > 0 and report["with_encoders"] < report["linear"]
+    assert report.epochs > 0 and report.with_encoders < report.linear
     moved = {
         variable.ref() for variable in states.variables if np.abs(variable.numpy() - before[variable.ref()]).max() > 0
     }
