@@ -33,8 +33,8 @@ class Stopping:
 
     def is_over(self, epoch: int, best_epoch: int) -> bool:
         """Whether training ends after an epoch that was no better than `best_epoch`, -1 for the start."""
-        is_at_start = best_epoch < 0 and self.start_patience is not None
-        return epoch - best_epoch >= (self.start_patience if is_at_start else self.patience)
+        patience = self.patience if best_epoch >= 0 or self.start_patience is None else self.start_patience
+        return epoch - best_epoch >= patience
 
 
 class ProgressBar(tf.keras.callbacks.Callback):

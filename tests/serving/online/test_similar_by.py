@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 
 from serving.export import saved_model
+from serving.index import SAVE_OPTIONS
+from serving.online.requests import SIMILAR_SPECS
 from tests.serving import tiny
 from trainer.retrieval.similarity import SIMILARITIES
 
@@ -21,11 +23,23 @@ ORACLES = {
 }
 
 
+def save_similar(recommender, path):
+    """A SavedModel with the two signatures that are asked here; tracing the others takes most of the time."""
+    texts = {name: tf.TensorSpec([None], tf.string, name) for name in ("item_id", "domain", "creator")}
+    added = texts | {"vector": tf.TensorSpec([None, tiny.DIM], tf.float32, "vector")}
+    specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in SIMILAR_SPECS._asdict().items()}
+    signatures = {
+        "similar": tf.function(recommender.similar).get_concrete_function(**specs),
+        "add_items": tf.function(recommender.add_items).get_concrete_function(**added),
+    }
+    tf.saved_model.save(recommender.state, path, signatures=signatures, options=SAVE_OPTIONS)
+
+
 @pytest.mark.parametrize(("name", "kind"), [*((name, "exact") for name in SIMILARITIES), ("hamming", "scann")])
 def test_each_name_orders_all_items_new_ones_too(model, tmp_path, name, kind):
     """Equal ones stand as all items do, or as ScaNN hands them on: by dot product."""
     recommender = tiny.recommender(model, kind, NUM_ITEMS, insert_capacity=2, similar_by=name)
-    saved_model.save(recommender, str(tmp_path))
+    save_similar(recommender, str(tmp_path))
     loaded = saved_model.load(str(tmp_path)).signatures
     nothing = tf.constant([""])
     loaded["add_items"](item_id=tf.constant(["new"]), vector=tf.constant(NEW[None]), domain=nothing, creator=nothing)

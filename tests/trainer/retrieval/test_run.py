@@ -1,5 +1,6 @@
 """The entry point, from files to a SavedModel that another process reads without our code."""
 
+import json
 import subprocess
 import sys
 import types
@@ -64,6 +65,22 @@ def test_the_graph_holds_core_operations_only(exported):
     }
     assert not {op for op in ops if "PyFunc" in op or ">" in op}, ops
     assert ops
+
+
+def test_the_saved_model_holds_no_layer_and_no_encoder(exported):
+    """Twelve items are too few for the encoders: what is saved are the tables and variables that signatures read."""
+    saved = saved_model_pb2.SavedModel.FromString((exported / "Format-Serving" / "saved_model.pb").read_bytes())
+    objects = saved.meta_graphs[0].object_graph_def.nodes
+    assert not [node.user_object.identifier for node in objects if "keras" in node.user_object.identifier]
+    names = {node.variable.name for node in objects if node.HasField("variable")}
+    assert names and not [name for name in names if "transformer" in name or "fusion" in name], names
+
+
+def test_the_report_says_what_was_decided_about_the_encoders(exported):
+    (path,) = exported.rglob("report.json")
+    report = json.loads(path.read_text())
+    assert report["headline"].startswith("content encoders: not trained, ") and report["epochs"] == 0
+    assert report["linear"] is None and report["with_encoders"] is None
 
 
 def test_tensorboard_logs_hold_the_validation_metric(exported, tiny):
