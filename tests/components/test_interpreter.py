@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,18 @@ def test_relative_entries_of_the_path_are_dropped(hostile: Path, monkeypatch: py
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", ".", str(ROOT), "components"]))
     assert module_environment()["PYTHONPATH"] == str(ROOT)
     assert "usage" in said(module_command("pipeline.cli", "--help"))
+
+
+@pytest.mark.parametrize("wanted", ["", "default"])
+def test_warnings_of_libraries_are_hidden_unless_somebody_wants_them(
+    monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    if wanted:
+        monkeypatch.setenv("PYTHONWARNINGS", wanted)
+    warning = [sys.executable, "-c", "import warnings; warnings.warn('outdated', FutureWarning)"]
+    done = subprocess.run(warning, capture_output=True, text=True, env=module_environment(), timeout=60, check=True)
+    assert ("FutureWarning: outdated" in done.stderr) == bool(wanted)
 
 
 def test_the_decoder_starts_in_a_hostile_folder(hostile: Path, clips) -> None:
