@@ -67,15 +67,6 @@ def test_the_graph_holds_core_operations_only(exported):
     assert ops
 
 
-def test_the_saved_model_holds_no_layer_and_no_encoder(exported):
-    """Twelve items are too few for the encoders: what is saved are the tables and variables that signatures read."""
-    saved = saved_model_pb2.SavedModel.FromString((exported / "Format-Serving" / "saved_model.pb").read_bytes())
-    objects = saved.meta_graphs[0].object_graph_def.nodes
-    assert not [node.user_object.identifier for node in objects if "keras" in node.user_object.identifier]
-    names = {node.variable.name for node in objects if node.HasField("variable")}
-    assert names and not [name for name in names if "transformer" in name or "fusion" in name], names
-
-
 def test_the_report_says_what_was_decided_about_the_encoders(exported):
     (path,) = exported.rglob("report.json")
     report = json.loads(path.read_text())
