@@ -17,7 +17,7 @@ from components.config import DataConfig, TableConfig
 from components.settings import SettingsError
 from pipeline.config import Config
 from pipeline.table_rows import accepted_rows
-from serving.gateway.privacy import Pseudonyms, load_keys, tombstones_of
+from serving.gateway.privacy import Pseudonyms, deciding_tombstones, load_keys, tombstones_of
 from serving.gateway.records import Acceptance, Event, StoredItem
 from serving.gateway.stores.base import Store, StoreUnavailable, open_store
 
@@ -95,9 +95,10 @@ async def _import_events(config: Config, store: Store) -> int:
     pseudonyms, tombstones = Pseudonyms(load_keys(config.gateway.privacy)), await tombstones_of(store)
     count = 0
     for batch in _batches(accepted_rows(config.data, "events")):
+        batch = [row for row in batch if row.get("event", "play") in config.data.event_rules]
         events = [_event(row, pseudonyms(row["user_id"])) for row in batch]
-        events = [event for event in events if event.event in config.data.event_rules]
-        done = await store.add_events(events, [tombstones(event.user_id) for event in events])
+        marks = await deciding_tombstones(store, tombstones, pseudonyms, [row["user_id"] for row in batch])
+        done = await store.add_events(events, marks)
         count += done.count(Acceptance.ACCEPTED)
     return count
 
@@ -113,9 +114,9 @@ async def _import_users(config: Config, store: Store) -> int:
     pseudonyms, tombstones = Pseudonyms(load_keys(config.gateway.privacy)), await tombstones_of(store)
     count = 0
     for batch in _batches(accepted_rows(config.data, "users")):
-        for row in batch:
+        marks = await deciding_tombstones(store, tombstones, pseudonyms, [row["user_id"] for row in batch])
+        for row, is_gone in zip(batch, await store.forgotten(marks)):
             user_id = pseudonyms(row.pop("user_id"))
-            is_gone = (await store.forgotten([tombstones(user_id)]))[0]
             if not is_gone and await store.get_user(user_id) is None:
                 await store.put_user(user_id, row)
                 count += 1

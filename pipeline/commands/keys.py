@@ -102,8 +102,13 @@ async def _rotate(store: Store, config: configuration.Config) -> str:
     file = _key_file(config)
     privacy.load_keys(config.gateway.privacy)
     key = secrets.token_bytes(privacy.MIN_KEY_BYTES)
-    count = await store.rename_users(lambda user_id: privacy.pseudonym(user_id, key))
-    _append_key(file, key)
+    before = file.read_text(encoding="ascii")
+    _append_key(file, key)  # first: people under a key that nobody has any more would be lost
+    try:
+        count = await store.rename_users(lambda user_id: privacy.pseudonym(user_id, key))
+    except Exception:
+        file.write_text(before, encoding="ascii")
+        raise
     return (
         f"{count:,} people have new pseudonyms; {file} holds the new key beside the old ones. Start the gateways again"
     )

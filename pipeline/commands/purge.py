@@ -18,7 +18,8 @@ from pipeline.run_lock import one_run_at_a_time
 from serving.gateway.privacy import Pseudonyms, load_keys, tombstones_of
 from serving.gateway.stores.base import StoreUnavailable, open_store
 
-LEFT_BY_RUNS = ("artifacts", "checkpoints", "tuning", "snapshots", "report", "metadata.sqlite")  # in the work folder
+# In the work folder; rejected rows may name people, too.
+LEFT_BY_RUNS = ("artifacts", "checkpoints", "tuning", "snapshots", "report", "rejects.csv", "metadata.sqlite")
 IDS_AT_ONCE = 1000
 
 
@@ -110,7 +111,7 @@ async def _forgotten_in(config: configuration.Config, url: str, version: Path) -
     try:
         await store.open()
         tombstones = await tombstones_of(store)
-        both = [tombstones(one) for user_id in user_ids for one in {user_id, pseudonyms(user_id)}]
+        both = [tombstones(one) for user_id in user_ids for one in sorted(pseudonyms.later(user_id))]
         found = [await store.forgotten(both[at : at + IDS_AT_ONCE]) for at in range(0, len(both), IDS_AT_ONCE)]
     except StoreUnavailable as error:
         raise SettingsError(f"--store: {error}") from error

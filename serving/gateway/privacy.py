@@ -39,6 +39,16 @@ class Pseudonyms:
         """The id under which a person is kept; the empty id is nobody's and stays."""
         return functools.reduce(pseudonym, self._keys, user_id) if user_id else user_id
 
+    def former(self, user_id: str) -> list[str]:
+        """The ids under which a person was kept before each rotation, the oldest first."""
+        return [functools.reduce(pseudonym, self._keys[:count], user_id) for count in range(1, len(self._keys))]
+
+    def later(self, kept_as: str) -> set[str]:
+        """The ids under which somebody may be kept who was kept under an id before any of the rotations."""
+        places = range(len(self._keys) + 1)
+        chains = {self._keys[first:last] for first in places for last in places if first <= last}
+        return {functools.reduce(pseudonym, chain, kept_as) for chain in chains}
+
 
 def pseudonym(user_id: str, key: bytes) -> str:
     """HMAC-SHA256 of an id, hexadecimal."""
@@ -77,3 +87,17 @@ class Tombstones:
 async def tombstones_of(store: Store) -> Tombstones:
     """The store's tombstones, under a random key that the store keeps."""
     return Tombstones(bytes.fromhex(await store.set_meta_once(_TOMBSTONE_KEY, secrets.token_hex(MIN_KEY_BYTES))))
+
+
+async def deciding_tombstones(
+    store: Store, tombstones: Tombstones, pseudonyms: Pseudonyms, user_ids: Sequence[str]
+) -> list[str]:
+    """The tombstone that says whether each person is forgotten: of a former pseudonym where that one stands.
+
+    A rotation gives everybody who is kept a new pseudonym, but knows nobody who was forgotten before it.
+    user_ids: as applications say them.
+    """
+    former = {user_id: [tombstones(one) for one in pseudonyms.former(user_id)] for user_id in user_ids}
+    asked = [mark for marks in former.values() for mark in marks]
+    stands = dict(zip(asked, await store.forgotten(asked))) if asked else {}
+    return [next(filter(stands.get, former[user_id]), tombstones(pseudonyms(user_id))) for user_id in user_ids]

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import ValidationError
 
+from serving.gateway.privacy import deciding_tombstones
 from serving.gateway.problems import responses
 from serving.gateway.records import Acceptance, Event
 from serving.gateway.routes.dependencies import COMMON_ERRORS, ServiceOf, permitted
@@ -25,7 +26,8 @@ async def add_events(body: EventBatch | EventIn, service: ServiceOf) -> EventsAc
     given: list[Any] = body.events if isinstance(body, EventBatch) else [body]
     judged = [_judged(one, service) for one in given]
     events = [one for one in judged if isinstance(one, Event)]
-    tombstones = [service.tombstones(event.user_id) for event in events]
+    whose = [_user_id(one) for one, event in zip(given, judged) if isinstance(event, Event)]
+    tombstones = await service.read(deciding_tombstones(service.store, service.tombstones, service.pseudonyms, whose))
     done = await service.durably(service.store.add_events(events, tombstones)) if events else []
     became = iter(done)
     outcomes = [one if isinstance(one, EventOutcome) else _outcome(one, next(became)) for one in judged]
@@ -35,6 +37,11 @@ async def add_events(body: EventBatch | EventIn, service: ServiceOf) -> EventsAc
     return EventsAccepted(
         accepted=counts["accepted"], duplicates=counts["duplicate"], refused=counts["refused"], outcomes=outcomes
     )
+
+
+def _user_id(given: Any) -> str:
+    """Whose event it is, as the application says it. given: that was accepted."""
+    return given.user_id if isinstance(given, EventIn) else str(given["user_id"])
 
 
 def _judged(given: Any, service: Service) -> Event | EventOutcome:

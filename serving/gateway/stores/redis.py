@@ -200,8 +200,7 @@ class RedisStore(Store):
     async def forget_user(self, user_id: str, tombstone: str, time_s: int) -> int:
         with _unavailable():
             deleted = int(await _wait(self._redis.eval(_FORGET, 0, PREFIX, user_id, tombstone, str(time_s))))
-            if (await self._redis.info("persistence")).get("aof_enabled"):
-                await self._redis.bgrewriteaof()  # the log still names the person until it is written anew
+            await self._rewrite_files()
         return deleted
 
     async def rename_users(self, rename: Callable[[str], str]) -> int:
@@ -212,7 +211,16 @@ class RedisStore(Store):
                     users.add(key.removeprefix(f"{PREFIX}{kind}:"))
         for user_id in sorted(users):
             await self._rename(user_id, rename(user_id))
+        with _unavailable():
+            await self._rewrite_files()
         return len(users)
+
+    async def _rewrite_files(self) -> None:
+        """Has Redis write its files anew, in the background: until then they hold people under their old names."""
+        if (await self._redis.info("persistence")).get("aof_enabled"):
+            await self._redis.bgrewriteaof()
+        elif await self._redis.lastsave() and (await self._redis.config_get("save")).get("save"):
+            await self._redis.bgsave(schedule=True)
 
     async def _rename(self, old: str, new: str) -> None:
         with _unavailable():

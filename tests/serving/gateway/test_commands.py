@@ -161,8 +161,9 @@ def test_purge_refuses_while_the_model_knows_somebody_who_was_forgotten(configur
     assert (work / "artifacts").exists(), "nothing was touched"
 
     shutil.copytree(versions / "1", versions / "2")
+    (work / "rejects.csv").write_text("events,known\n")
     users = versions / "2" / "assets" / "user_ids.txt"
     users.write_text(users.read_text().replace("known\n", ""))
     assert cli.main(words) == 0
     assert [path.name for path in versions.iterdir()] == ["2"]
-    assert not any((work / left).exists() for left in ("artifacts", "checkpoints", "snapshots"))
+    assert not any((work / left).exists() for left in ("artifacts", "checkpoints", "snapshots", "rejects.csv"))

@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 
 from serving.gateway.config import PrivacyConfig
-from serving.gateway.privacy import Pseudonyms, Tombstones, load_keys, pseudonym
+from serving.gateway.privacy import (
+    Pseudonyms,
+    Tombstones,
+    deciding_tombstones,
+    load_keys,
+    pseudonym,
+    tombstones_of,
+)
 from tests.serving.gateway import running
 
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -57,6 +64,48 @@ def test_with_pseudonyms_the_id_is_nowhere_and_its_owner_finds_everything(model_
         assert name.encode() not in left
 
 
+def test_who_was_forgotten_stays_so_after_a_rotation(model_server, tmp_path):
+    store = tmp_path / "store.sqlite"
+    running.fill(store)
+    gateway = running.Gateway(tmp_path / "process", pseudonymous(model_server, store, tmp_path))
+    use(gateway)
+    gateway.http.delete(f"/v1/users/{WHO}").raise_for_status()
+    gateway.stop()
+    running.run(lambda opened: opened.rename_users(lambda user_id: pseudonym(user_id, OTHER)), store)
+    rotated = running.Gateway(tmp_path / "rotated", pseudonymous(model_server, store, tmp_path, (KEY, OTHER)))
+    said = rotated.post({"user_id": WHO, "item_id": "i1", "event": "like"}).json()
+    assert (said["accepted"], said["refused"]) == (0, 1)
+    assert rotated.http.put(f"/v1/users/{WHO}", json={}).status_code == 409
+    assert rotated.post({"user_id": "somebody else", "item_id": "i1", "event": "like"}).json()["accepted"] == 1
+    rotated.stop()
+    assert WHO.encode() not in bytes_left(tmp_path)
+
+
+def test_the_tombstone_of_a_former_pseudonym_decides_where_it_stands(tmp_path):
+    once, twice = Pseudonyms([KEY]), Pseudonyms([KEY, OTHER])
+
+    async def marks(store):
+        tombstones = await tombstones_of(store)
+        await store.forget_user(once(WHO), tombstones(once(WHO)), 5)
+        found = await deciding_tombstones(store, tombstones, twice, [WHO, "somebody else"])
+        plain = await deciding_tombstones(store, tombstones, Pseudonyms(), [WHO])
+        return tombstones, found, plain, await store.forgotten(found)
+
+    tombstones, found, plain, are_forgotten = running.run(marks, tmp_path / "store.sqlite")
+    assert found == [tombstones(once(WHO)), tombstones(twice("somebody else"))]
+    assert plain == [tombstones(WHO)]
+    assert are_forgotten == [True, False]
+
+
+def test_ids_of_every_generation_are_found_from_any_of_them():
+    once, twice = Pseudonyms([KEY])(WHO), Pseudonyms([KEY, OTHER])(WHO)
+    rotated = Pseudonyms([KEY, OTHER])
+    assert rotated.former(WHO) == [once]
+    assert Pseudonyms([KEY]).former(WHO) == Pseudonyms().former(WHO) == []
+    assert {once, twice} <= rotated.later(once)
+    assert {WHO, once, twice} <= rotated.later(WHO)
+
+
 def test_without_pseudonyms_forgetting_leaves_no_byte_either(model_server, tmp_path):
     store = tmp_path / "store.sqlite"
     running.fill(store)
@@ -80,7 +129,12 @@ def test_redis_forgets_in_its_log_too(model_server, tmp_path):
     assert WHO.encode() in bytes_left(tmp_path)
     gateway.http.delete(f"/v1/users/{WHO}").raise_for_status()
     running.until(lambda: WHO.encode() not in bytes_left(tmp_path))
+    gateway.post({"user_id": "Charles", "item_id": "i1", "event": "like"}).raise_for_status()
     gateway.stop()
+    assert b"Charles" in bytes_left(tmp_path)
+    running.run(lambda opened: opened.rename_users(lambda user_id: pseudonym(user_id, KEY)), redis.url)
+    running.until(lambda: b"Charles" not in bytes_left(tmp_path))
+    assert pseudonym("Charles", KEY).encode() in bytes_left(tmp_path)
     redis.stop()
 
 
