@@ -79,6 +79,7 @@ def RetrievalRefit(
             retrieval=RetrievalConfig(),
             engine=from_json(EngineConfig, engine),
             tuned=tuple(from_json(Encoders, tuned).each),
+            privacy=None,  # refit is off where training is private
         )
         vectors = refit(arguments, folders, judged.model)
         check = check_refitted(judged, model_dir, vectors, from_json(EvaluationConfig, evaluation), settings)
