@@ -92,7 +92,7 @@ def test_new_vectors_lie_where_the_judged_ones_do(both, tiny):
     before = tf.saved_model.load(judged).signatures["item_tower"](**items)["vector"].numpy()
     after = np.stack([vectors[table.item_ids[row].decode()] for row in range(10)])
     likeness = after @ before.T
-    assert np.diag(likeness).mean() > likeness[~np.eye(10, dtype=bool)].mean() + 0.2
+    assert np.diag(likeness).mean() > likeness[~np.eye(10, dtype=bool)].mean() + 0.1
     assert np.diag(likeness).mean() > 0.7
 
 
