@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> Any:
         line = error.object[: error.start].count(b"\n") + 1
         raise SettingsError(f"{path} is not UTF-8 (line {line}); save it as UTF-8") from error
     try:
-        return yaml.load(text, _Loader)  # nosec B506, it is a SafeLoader
+        return yaml.load(text, _Loader)  # a SafeLoader  # nosec B506
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
     except yaml.composer.ComposerError as error:
