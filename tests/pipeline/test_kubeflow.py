@@ -112,8 +112,8 @@ def test_another_ending_is_refused_with_the_allowed_ones(cloud_settings, write, 
 
 
 def test_a_function_that_does_not_exist_is_refused(monkeypatch, cloud_settings, write, tmp_path) -> None:
-    from pipeline import dags
+    from pipeline import retrieval_nodes
 
-    monkeypatch.setattr(dags, "RETRIEVAL_RUN_FN", "trainer.retrieval.run.nope")
+    monkeypatch.setattr(retrieval_nodes, "RETRIEVAL_RUN_FN", "trainer.retrieval.run.nope")
     with pytest.raises(ValueError, match="RetrievalTrainer: there is no function trainer.retrieval.run.nope"):
         compiled(configuration.load(write(cloud_settings)), tmp_path / "job.json")
