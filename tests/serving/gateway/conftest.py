@@ -4,7 +4,7 @@ import pytest
 
 from tests.serving.gateway import running
 
-COPIES = 4  # of the model: one for each file of tests that changes its items
+COPIES = 5  # of the model: one for each file of tests that changes its items; one worker may get all of them
 
 
 def save_version(folder, version, seed=0, insert_capacity=8):
