@@ -77,7 +77,7 @@ class Checkout:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - started
-        if process.returncode not in (0, -signal.SIGINT, 130):
+        if process.returncode not in (0, -signal.SIGTERM):
             lines = (self.folder / "output.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise RuntimeError(f"{' '.join(command)} in {self.code}: {lines[-1] if lines else process.returncode}")
         return Cost(seconds, usage.ru_utime + usage.ru_stime)
@@ -97,7 +97,7 @@ class Checkout:
             _first_answer(port, process)
             answered = time.monotonic() - started
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # a shell in the background has SIGINT ignored
             cost = self.ended(process, started, command)
         return cost._replace(seconds=answered)
 
