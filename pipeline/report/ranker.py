@@ -50,20 +50,15 @@ def read_ranker(run: RunRecord) -> Ranker | None:
     from pipeline.ranking_evaluation import verdict
     from trainer.ranking.features import label_key
 
-    results = tfma.load_eval_results([str(folder)]).get_results()
-    candidate = next(result for result in results if not _is_baseline(result))
+    specs = tfma.load_eval_result(str(folder)).config.model_specs
+    judged = next(spec.name for spec in specs if not spec.is_baseline)
+    candidate = tfma.load_eval_result(str(folder), model_name=judged)
     by_slice = dict(candidate.slicing_metrics)
     plots = dict(candidate.plots).get((), None) or {}
     names = [spec.output_names[0] if spec.output_names else "" for spec in candidate.config.metrics_specs]
-    alone = candidate.config.model_specs[0].label_key.removeprefix(
-        label_key("")
-    )  # a single objective has no output name
+    alone = specs[0].label_key.removeprefix(label_key(""))  # a single objective has no output name
     objectives = [_objective(name, name or alone, by_slice, plots) for name in dict.fromkeys(names)]
     return Ranker(bool(run.nodes["RankingEvaluator"].properties.get("blessed")), verdict(str(folder)), objectives)
-
-
-def _is_baseline(result: Any) -> bool:
-    return any(spec.is_baseline and spec.name == result.model_name for spec in result.config.model_specs)
 
 
 def _objective(output: str, name: str, by_slice: dict[tuple, Any], plots: dict[str, Any]) -> Objective:

@@ -76,7 +76,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestLine:
     def test_every_stage_says_what_it_did_and_the_last_line_where_the_result_is(self, line: Path) -> None:
         lines = (line / "first.txt").read_text().splitlines()
-        assert sum(text.startswith("  [") for text in lines) == 23
+        assert sum(text.startswith("  [") for text in lines) == 24
         assert "rejects: empty_file 1" in (line / "first.txt").read_text()
         assert "linear on true traits" in (line / "first.txt").read_text()
         assert lines[-1].startswith("model in ") and "NDCG@10" in lines[-1]
@@ -84,7 +84,7 @@ class TestLine:
     def test_the_second_run_is_all_cache_hits(self, line: Path) -> None:
         done = zhiyin("run", "--config", "tiny.yaml", cwd=line)
         stages = ran(done.stdout)
-        assert len(stages) == 23 and {name for name, cached in stages.items() if not cached} <= {"LastBlessedRanker"}, (
+        assert len(stages) == 24 and {name for name, cached in stages.items() if not cached} <= {"LastBlessedRanker"}, (
             done.stdout
         )
 

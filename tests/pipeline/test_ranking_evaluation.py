@@ -68,7 +68,10 @@ def test_the_first_is_blessed_a_worse_one_is_refused_and_the_same_one_is_not_jud
     assert round(play.auc, 4) == first and sum(point.rows for point in play.reliability) == 500
 
     cached, blessed, reason = run(tmp_path, WORSE)
+    refused = read_ranker(read_runs(tmp_path)[-1])
+    assert not refused.is_blessed and refused.verdict == reason, "the report tells of the judged one, not of the last"
     worse = float(reason.split("AUC of play ")[1].split()[0])
+    assert round(next(one for one in refused.objectives if one.name == "play").auc, 4) == worse
     assert not cached and not blessed and CONFIG.min_auc < worse < first - CONFIG.max_auc_loss_to_last
     assert (
         reason.startswith("not blessed") and f"of the last blessed ranker {first:.4f} (at most 0.005 lower)" in reason
