@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.demo import newest
 from benchmarks.quality.bench import row_of
+from components.events.splits import SPLITS
 from components.settings import SettingsError, to_json
 from pipeline import config as configuration
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 METRIC = "NDCG@10"
 HELD_OUT = 0.1  # of the events, the last
-SPLITS = ("train", "eval", "test")
 LATER = "later"  # what is held out, after all that is known as history
 CONFIGS = {"demo": "configs/demo.yaml", "ML100K": "configs/movielens_100k.yaml"}
 SMALL = {"demo": {"modalities": ("text", "tags"), "content_epochs": 4}, "ML100K": {"content_epochs": 0}}

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.drift.config import DriftConfig
 from pipeline.drift.snapshot import Contents, Snapshot
+from trainer.evaluation.metrics import gini
 
 FEW_VALUES = (
     0.5  # a text column with more distinct values than this share of its rows names things, and is not compared
@@ -43,15 +44,6 @@ def compare(previous: Snapshot, current: Snapshot, limits: DriftConfig) -> list[
         *_content_measures(previous.contents, current.contents, limits),
         *_popularity_measures(previous, current, limits),
     ]
-
-
-def gini(counts: np.ndarray) -> float:
-    """The Gini coefficient of counts int [N]: 0 where all are equal, towards 1 where one has everything."""
-    ordered = np.sort(np.asarray(counts, np.float64))
-    if not len(ordered) or not ordered.sum():
-        return 0.0
-    ranks = np.arange(1, len(ordered) + 1)
-    return float((2 * ranks - len(ordered) - 1) @ ordered / (len(ordered) * ordered.sum()))
 
 
 def mean_shift(previous: Contents, current: Contents, is_weighted: bool) -> float:
@@ -150,8 +142,9 @@ def _domain_shares(contents: Contents) -> dict[str, float]:
 def _popularity_measures(previous: Snapshot, current: Snapshot, limits: DriftConfig) -> Iterator[Measure]:
     before, after = previous.interactions, current.interactions
     if before is not None and after is not None:
-        warm = [counts[counts > 0] for counts in (before, after)]
-        yield Measure("concentration of popularity", abs(gini(warm[0]) - gini(warm[1])), limits.max_popularity_change)
+        change = abs(gini(before[before > 0]) - gini(after[after > 0]))
+        if not np.isnan(change):  # nothing was taken in one of them
+            yield Measure("concentration of popularity", change, limits.max_popularity_change)
         cold = [float((counts == 0).mean()) for counts in (before, after)]
         yield Measure("share of cold items", abs(cold[0] - cold[1]), limits.max_cold_change)
     if previous.coverage is not None and current.coverage is not None:

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS, VIDEO_KEY_FRAMES
+from components.events.splits import SPLITS
 from pipeline.records import examples_of, flag, text
 from pipeline.run_history import RunRecord
 
 MOST_ITEMS = 5000  # whose content is summarised
 CONTENT_DIM = AUDIO_MELS + 3  # mel bands, then red, green, blue
-SPLITS = ("train", "eval", "test")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from tfx.utils import path_utils
 
 import zhiyin_artifacts
 from components.artifacts import prepare_examples, split_uri
-
-SPLITS = ("train", "eval", "test")
+from components.events.splits import SPLITS
 
 
 @component

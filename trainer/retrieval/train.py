@@ -89,9 +89,11 @@ def content_frozen(model: Retrieval) -> Iterator[None]:
     """While interactions are fitted, the content encoders are no variables of the training."""
     for layer in model.item_tower.content_layers:
         layer.trainable = False
-    yield
-    for layer in model.item_tower.content_layers:
-        layer.trainable = True
+    try:
+        yield
+    finally:
+        for layer in model.item_tower.content_layers:
+            layer.trainable = True
 
 
 def optimizer_of(

@@ -12,7 +12,7 @@ import tensorflow_data_validation as tfdv
 from benchmarks import drift as bench
 from pipeline.drift.check import Drift
 from pipeline.drift.config import DriftConfig
-from pipeline.drift.measures import Measure, compare, gini, mean_shift, table_measures
+from pipeline.drift.measures import Measure, compare, mean_shift, table_measures
 from pipeline.drift.snapshot import CONTENT_DIM, Contents, Snapshot
 
 
@@ -46,11 +46,6 @@ def test_an_item_without_sound_says_nothing_of_the_sound() -> None:
 def test_too_few_items_with_content_are_no_measure() -> None:
     few = contents(0, items=5)
     assert np.isnan(mean_shift(few, few, is_weighted=False))
-
-
-@pytest.mark.parametrize(("counts", "expected"), [([3, 3, 3], 0.0), ([0, 0, 0, 8], 0.75), ([], 0.0), ([0, 0], 0.0)])
-def test_gini(counts: list[int], expected: float) -> None:
-    assert gini(np.array(counts)) == pytest.approx(expected)
 
 
 def statistics(kinds: list[str], values: np.ndarray):

@@ -113,6 +113,13 @@ def test_exposure():
     assert even.totals == {"coverage@1": 1.0, "gini@1": pytest.approx(0.0)}
 
 
+@pytest.mark.parametrize(
+    ("counts", "expected"), [([3, 3, 3], 0.0), ([0, 0, 0, 8], 0.75), ([], np.nan), ([0, 0], np.nan)]
+)
+def test_gini_says_nothing_where_nothing_was_shown(counts, expected):
+    assert metrics.gini(np.array(counts)) == pytest.approx(expected, nan_ok=True)
+
+
 def test_nobody_to_judge():
     result = evaluate(np.zeros((2, 3)), np.zeros((2, 3)), cutoffs=(1,))
     assert result.users_without_truth == 2 and np.isnan(result.mean("R@1")) and np.isnan(result.interval("R@1").low)
