@@ -141,7 +141,7 @@ def _refit_values(config: configuration.Config, folder: Path) -> dict[str, np.nd
             "item_examples": items,
             "data": to_json(config.data),
             "retrieval": to_json(config.retrieval),
-            "engine": to_json(config.engine),
+            "engine": to_json(config.engine.training),
             "checkpoints": str(folder / "checkpoints"),
         },
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from components.config import DataConfig, TableConfig
 from components.files import without_magic
 from components.pretrained_config import Encoders, PretrainedConfig
 from components.settings import SettingsError, from_mapping, with_new_names
+from pipeline.beam_engine import BeamConfig
 from pipeline.drift.config import DriftConfig
 from pipeline.yaml_settings import read_yaml
 from serving.config import EvaluationConfig, ServingConfig
@@ -25,6 +26,18 @@ from trainer.config.tuning import TuningConfig
 
 TRACKERS = ("tensorboard",)
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")  # what Kubeflow accepts
+
+
+@dataclass(frozen=True)
+class PipelineEngineConfig(EngineConfig):
+    """Where the trainers compute (docs/training.md says which of it was tried on what), and the Beam nodes."""
+
+    beam: BeamConfig = BeamConfig()  # docs/cluster.md
+
+    @property
+    def training(self) -> EngineConfig:
+        """What a trainer knows of it, and its cache key."""
+        return EngineConfig(**{each.name: getattr(self, each.name) for each in fields(EngineConfig)})
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ class Config:
     ranking: RankingConfig = field(default_factory=RankingConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
     tuning: TuningConfig | None = None  # with it, a RetrievalTuner stands before the trainer
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    engine: PipelineEngineConfig = field(default_factory=PipelineEngineConfig)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)  # the online service; docs/service.md
     privacy: TrainingPrivacyConfig = TrainingPrivacyConfig()  # what training may learn of a person; docs/privacy.md
     drift: DriftConfig = field(default_factory=DriftConfig)  # what is told of a run whose world has moved

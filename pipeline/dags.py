@@ -85,7 +85,7 @@ def train(config: Config, paths: RunPaths) -> list[BaseNode]:
     evaluator = _retrieval_evaluator(config, paths, source, retrieval, index)
     examples = _ranking_examples(config, paths, source, retrieval, index)
     ranking = ranker_nodes(
-        examples.outputs["examples"], config.data, config.ranking, config.engine, paths.knows_last_ranker
+        examples.outputs["examples"], config.data, config.ranking, config.engine.training, paths.knows_last_ranker
     )
     refits = config.refit and not config.privacy.differential  # each training spends the privacy budget anew
     refit = retrieval_refit(config, inputs, retrieval, index, evaluator) if refits else None

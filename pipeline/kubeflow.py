@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import yaml
 
 from components.settings import SettingsError
+from pipeline import beam_engine
 from pipeline.config import Config, is_remote
 
+Target = Literal["kubeflow", "vertex"]
 ENDINGS = (".json", ".yaml", ".yml")
 CONTAINER_COMMAND = (
     "env",
@@ -53,14 +57,22 @@ def check(config: Config, output: Path) -> None:
         for encoder in config.encoders
         if not is_remote(encoder.path) and not encoder.path.startswith("/")
     ]
+    beam = config.engine.beam
+    if beam.runner != "direct" and any(argument.startswith("--runner") for argument in config.deploy.beam_args):
+        faults.append(f"deploy.beam_args choose a runner, and engine.beam.runner is {beam.runner}; set one of them")
+    if beam.is_portable and beam.workers == beam_engine.LOOPBACK:
+        faults.append("engine.beam.workers: loopback needs a run on this machine; give host:port of a worker pool")
     if faults:
         raise SettingsError("; ".join(faults))
+    beam_engine.check_options(_beam_arguments(config))
 
 
-def compile_pipeline(config: Config, output: Path, fingerprint: str) -> dict[str, Any]:
-    """Write the KFP v2 pipeline job of the training DAG to `output` (.json or .yaml) and return it.
+def compile_pipeline(config: Config, output: Path, fingerprint: str, target: Target = "vertex") -> dict[str, Any]:
+    """Write the training DAG for a cluster to `output` (.json or .yaml), and return it as a KFP v2 pipeline job.
 
     fingerprint: stands for the remote tables and media in the cache keys, which are frozen at compile time.
+    target: what reads the file. Vertex takes a whole job as JSON; Kubeflow, and either as YAML, the job's pipeline
+    specification alone.
     """
     check(config, output)
     from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as kubeflow
@@ -93,19 +105,29 @@ def compile_pipeline(config: Config, output: Path, fingerprint: str) -> dict[str
         pipeline_root=config.deploy.pipeline_root,
         components=nodes,
         enable_cache=True,
-        beam_pipeline_args=[*config.deploy.beam_args, f"--sdk_container_image={config.deploy.image}"],
+        beam_pipeline_args=[*_beam_arguments(config), f"--sdk_container_image={config.deploy.image}"],
     )
     runner = kubeflow.KubeflowV2DagRunner(
         config=kubeflow.KubeflowV2DagRunnerConfig(
-            display_name=config.name, default_image=config.deploy.image, default_commands=list(CONTAINER_COMMAND)
-        ),
-        output_dir=str(output.parent),
-        output_filename=output.name,
+            display_name=config.name,
+            default_image=config.deploy.image,
+            default_commands=list(CONTAINER_COMMAND),
+            use_pipeline_spec_2_1=True,  # the only one that Kubeflow takes; Vertex takes it, too
+        )
     )
     job = runner.run(pipeline, write_out=False)
+    job["pipelineSpec"]["defaultPipelineRoot"] = config.deploy.pipeline_root
     _refuse_local_paths(job)
     output.parent.mkdir(parents=True, exist_ok=True)
-    return runner.run(pipeline)
+    output.write_text(_text(job, output.suffix, target), encoding="utf-8")
+    return job
+
+
+def _text(job: dict[str, Any], ending: str, target: Target) -> str:
+    """A job as its reader takes it."""
+    if ending != ".json":
+        return yaml.safe_dump(job["pipelineSpec"])
+    return json.dumps(job if target == "vertex" else job["pipelineSpec"], sort_keys=True)
 
 
 def summary(job: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -127,6 +149,11 @@ def summary(job: dict[str, Any]) -> list[tuple[str, str, str]]:
         else:
             rows.append((task["taskInfo"]["name"], "-", next(iter(executor))))
     return rows
+
+
+def _beam_arguments(config: Config) -> list[str]:
+    """Of the engine that is configured, and those of `deploy` alone."""
+    return [*config.engine.beam.arguments, *config.deploy.beam_args]
 
 
 def _resources(config: Config) -> Any:

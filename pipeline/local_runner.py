@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,10 @@ from tfx.types import Artifact
 from pipeline.run_history import PEAK_MEMORY, PROCESSOR_SECONDS
 from pipeline.run_lock import one_run_at_a_time
 from pipeline.usage import Usage, measured
+
+# Where Beam has options and none says what its workers run, TFX packs itself for them, anew in each node; here they
+# have this project's environment.
+NOTHING_TO_SEND = "--sdk_container_image=of-this-project"
 
 
 class StageFailed(RuntimeError):
@@ -56,12 +60,14 @@ def run_locally(
     on_start: Callable[[str, int, int], None],
     on_done: Callable[[Stage], None],
     up_to: str = "",
+    beam_arguments: Sequence[str] = (),
 ) -> dict[str, Stage]:
     """Run the nodes in order, with caching, metadata in SQLite under `work_path`; returns the stages by node id.
 
     nodes: in an order in which they can run. name: of the pipeline.
     on_start: is told a node's id, its number from 1 and the count of all. on_done: is told the finished Stage.
     up_to: a node's id; it and what must come before it are run, and nothing else; everything where empty.
+    beam_arguments: Beam's options for every Beam node; none for the direct runner.
     Raises StageFailed at the first node that fails; a later call goes on from the cache.
     """
     work_path.mkdir(parents=True, exist_ok=True)
@@ -74,7 +80,7 @@ def run_locally(
         components=nodes,
         enable_cache=True,
         metadata_connection_config=connection,
-        beam_pipeline_args=[],  # not empty would make each Beam node build a source distribution of TFX first
+        beam_pipeline_args=[NOTHING_TO_SEND, *beam_arguments] if beam_arguments else [],
     )
     runner = _LocalRunner(on_start, on_done, up_to)
     with one_run_at_a_time(work_path):

@@ -59,7 +59,12 @@ def sections(root: type = Config) -> Iterator[tuple[str, type, list[Setting]]]:
 
 
 def field_comments(kind: type) -> dict[str, str]:
-    """What is said in comments above each field of a dataclass and on its lines."""
+    """What is said in comments above each field of a dataclass and on its lines, those that it inherits included."""
+    of_parents = [field_comments(parent) for parent in kind.__bases__ if parent is not object]
+    return {name: about for found in [*of_parents, _own_comments(kind)] for name, about in found.items()}
+
+
+def _own_comments(kind: type) -> dict[str, str]:
     source = textwrap.dedent(inspect.getsource(kind))
     said = {
         token.start[0]: token.string.lstrip("# ").strip()

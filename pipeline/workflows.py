@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from components.config import TableConfig
 from components.files import matching_files
 from components.settings import SettingsError
-from pipeline import catalog_updates, rejects_report, store_tables
+from pipeline import beam_engine, catalog_updates, rejects_report, store_tables
 from pipeline.config import Config, is_remote, localised
 from pipeline.console import StageLines, quiet_libraries, remark
 from pipeline.local_model import CurrentModel
@@ -89,6 +89,7 @@ def _run(config: Config, served: ServedModelUris | None = None, up_to: str = "")
     """Run the refresh DAG on a served model, or the training DAG, as far as a node where one is named."""
     config = localised(store_tables.resolved(config))
     _check_inputs(config, reads_users=config.retrieval.use_user_features and served is None)
+    beam_engine.check(config.engine.beam)
     quiet_libraries()
     from pipeline import dags  # TFX: seconds
 
@@ -155,7 +156,9 @@ def _run_nodes(nodes: list[BaseNode], config: Config, up_to: str) -> dict[str, S
         lines.done(stage)
 
     try:
-        stages = run_locally(nodes, config.name, config.work_path, lines.start, done, up_to)
+        stages = run_locally(
+            nodes, config.name, config.work_path, lines.start, done, up_to, config.engine.beam.arguments
+        )
     except StageFailed:
         if rejects_report.write_rejects(finished, config.work_path):
             remark(rejects_report.rejects_line(config.work_path))

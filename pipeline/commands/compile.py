@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = configuration.load(arguments.config)
     kubeflow.check(config, arguments.output)
     compiled_at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    job = kubeflow.compile_pipeline(config, arguments.output, fingerprint=compiled_at)
+    job = kubeflow.compile_pipeline(config, arguments.output, compiled_at, arguments.target)
     rows = kubeflow.summary(job)
     for node, image, entry in rows:
         print(f"  {node:22s} {image:40s} {entry}")

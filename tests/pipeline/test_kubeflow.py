@@ -62,6 +62,26 @@ def test_json_and_yaml_hold_the_same_nodes_and_the_trainer_its_accelerator(cloud
 
 
 @pytest.mark.slow
+def test_vertex_gets_a_job_and_kubeflow_its_specification_in_the_client_library_s_types(
+    cloud_settings, write, tmp_path
+) -> None:
+    from google.protobuf import json_format
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    config = configuration.load(write(cloud_settings))
+    specs = {}
+    for target in ("vertex", "kubeflow"):
+        kubeflow.compile_pipeline(config, tmp_path / f"{target}.json", "20240101T000000Z", target)
+        text = (tmp_path / f"{target}.json").read_text()
+        message = pipeline_spec_pb2.PipelineJob() if target == "vertex" else pipeline_spec_pb2.PipelineSpec()
+        specs[target] = json_format.Parse(text, message)
+    job, spec = specs["vertex"], specs["kubeflow"]
+    assert json_format.ParseDict(json_format.MessageToDict(job.pipeline_spec), type(spec)()) == spec
+    assert (spec.schema_version, spec.default_pipeline_root) == ("2.1.0", "gs://b/root")
+    assert job.runtime_config.gcs_output_directory == "gs://b/root"
+
+
+@pytest.mark.slow
 def test_pretraining_is_a_node_where_the_configuration_asks_for_it(cloud_settings, write, tmp_path) -> None:
     """And the retrieval trainer waits for its weights."""
     plain = compiled(configuration.load(write(cloud_settings)), tmp_path / "plain.json")
