@@ -25,6 +25,7 @@ from pipeline.sources.summary import SourceError, Summary
 
 VERSION = 1
 SHORTEST_S = 20.0  # shorter pieces are jingles
+NOBODY = ("unknown", "<unknown>", "unknown artist", "various", "various artists")  # what tags say of no composer
 CATALOGUE = ("item_id", "title", "domain", "media_uri", "duration_s")
 LABELS = ("item_id", "game", "soundtrack", "composer", "package", "path")
 
@@ -153,7 +154,8 @@ def write_soundtracks(out_dir: Path, source: Path) -> Summary:
 
 def _take(package: str, deb: Path, folder: Path) -> tuple[list[Track], str]:
     """Copies a package's tracks and its copyright file into the folder; gives the tracks and that file's text."""
-    tracks, copyright_text = [], ""
+    tracks: list[Track] = []
+    copyright_text = ""
     soundtracks = [soundtrack for soundtrack in SOUNDTRACKS if soundtrack.package == package]
     for path, file in members(deb):
         if is_copyright(path):
@@ -177,6 +179,7 @@ def _long_enough(track: Track, place: Path) -> Iterator[Track]:
         return
     title = tags.get("title") or PurePosixPath(track.path).stem.replace("_", " ").replace("-", " ")
     composer = _plain(tags.get("composer") or tags.get("artist") or "")
+    composer = "" if composer.lower() in NOBODY else composer
     yield track._replace(title=title, composer=composer, duration_s=duration_s)
 
 

@@ -55,7 +55,7 @@ def debs(tmp_path_factory, clips):
     package(folder, "gunroar-data", {**files, "usr/share/games/gunroar/sounds/shot.ogg": long})
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as pk3:
-        pk3.writestr("sound/cdtracks/deep_track-1.ogg", long)
+        pk3.writestr("sound/cdtracks/deep_track-1.ogg", tagged(long, ARTIST="<Unknown>"))
     package(folder, "nexuiz-music", {"usr/share/games/nexuiz/data/music.pk3": archive.getvalue()})
     return folder / "debs"
 
