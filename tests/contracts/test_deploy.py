@@ -1,6 +1,7 @@
 """What deploys the service fits the code: files that images copy, flags that containers start with, the rendered chart.
 
-The chart is rendered and checked where helm is found.
+The chart is rendered and checked where helm is found, and held against Kubernetes' schemas where kubernetes-validate is
+found, too.
 """
 
 import re
@@ -12,12 +13,16 @@ import pytest
 import yaml
 
 from pipeline import cli
+from pipeline import config as configuration
 from serving.model_server import flags
 from tests.documented import ROOT
 
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "chart"
 HELM = shutil.which("helm")
+SCHEMAS = shutil.which("kubernetes-validate")  # PyPI's, with the schemas of every Kubernetes
+KUBERNETES = ("1.27", "1.31", "1.35")  # versions: the oldest that the chart is for, and later ones
+TEMPLATE = [str(HELM), "template", "trial", str(CHART), "--kube-version", KUBERNETES[0]]
 SETTINGS = {
     "plain": [],
     "everything": [
@@ -61,7 +66,7 @@ def rendered(request) -> list[dict]:
     if HELM is None:
         pytest.skip("helm is not installed")
     chosen = [word for setting in SETTINGS[request.param] for word in ("--set", setting)]
-    command = [HELM, "template", "trial", str(CHART), "--set", "image.registry=registry.test/team", *chosen]
+    command = [*TEMPLATE, "--set", "image.registry=registry.test/team", *chosen]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     return [document for document in yaml.safe_load_all(found.stdout) if document]
@@ -87,7 +92,7 @@ def test_helm_finds_nothing_to_say_about_the_chart() -> None:
 
 @pytest.mark.skipif(HELM is None, reason="helm is not installed")
 def test_a_chart_without_a_registry_says_so() -> None:
-    found = subprocess.run([HELM, "template", "trial", str(CHART)], capture_output=True, text=True, check=False)
+    found = subprocess.run(TEMPLATE, capture_output=True, text=True, check=False)
     assert found.returncode != 0 and "image.registry: where the images were pushed" in found.stderr
 
 
@@ -103,6 +108,24 @@ def test_every_container_runs_without_rights_and_within_limits(rendered) -> None
             assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]["cpu"]
             mounted = {mount["name"] for mount in container["volumeMounts"]}
             assert mounted <= {volume["name"] for volume in pod.get("volumes", [])} | {"data"}
+
+
+@pytest.mark.skipif(SCHEMAS is None, reason="kubernetes-validate is not installed")
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_every_object_is_one_of_kubernetes_schemas_without_a_word_too_many(rendered, version, tmp_path) -> None:
+    own = [document for document in rendered if document["kind"] != "ServiceMonitor"]  # of the Prometheus operator
+    for number, document in enumerate(own):
+        (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    files = sorted(str(path) for path in tmp_path.iterdir())
+    command = [str(SCHEMAS), "--strict", "--quiet", "--kubernetes-version", version, *files]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert files and found.returncode == 0, found.stdout + found.stderr
+
+
+def test_the_configuration_that_the_chart_brings_can_be_loaded(rendered, tmp_path) -> None:
+    (config,) = (document for document in rendered if document["kind"] == "ConfigMap")
+    (tmp_path / "zhiyin.yaml").write_text(config["data"]["zhiyin.yaml"], encoding="utf-8")
+    assert configuration.load(tmp_path / "zhiyin.yaml").name == "demo"
 
 
 def test_every_container_starts_with_flags_that_exist(rendered, tmp_path) -> None:

@@ -26,6 +26,7 @@ runAsNonRoot: true
 runAsUser: 10001
 runAsGroup: 10001
 fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch  # else each start walks through all runs
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
