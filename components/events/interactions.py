@@ -43,7 +43,10 @@ def interactions_of(events: Iterable[Event], rules: Mapping[str, EventRule]) -> 
 
 def _interaction(item_id: str, events: list[Event], rules: Mapping[str, EventRule]) -> Interaction:
     # Of equally strong events the later one speaks: a changed rating replaces the first.
-    strongest = max(reversed(events), key=lambda event: rules[event.event].weight)
+    strongest = events[-1]
+    for event in reversed(events[:-1]):
+        if rules[event.event].weight > rules[strongest.event].weight:
+            strongest = event
     rule = rules[strongest.event]
     return Interaction(
         item_id, strongest.event, strongest.value, events[-1].time_s, rule.weight, rule.is_positive(strongest.value)

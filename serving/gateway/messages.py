@@ -7,6 +7,7 @@ of the published `tensorflow/core/framework` and `tensorflow_serving/apis` defin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -153,9 +154,8 @@ def array_of(tensor: Any) -> np.ndarray:
         return np.frombuffer(tensor.tensor_content, _NUMPY[tensor.dtype]).reshape(shape)
     values = list(getattr(tensor, _VALUES_OF[tensor.dtype]))
     kind = object if tensor.dtype == STRING else _NUMPY[tensor.dtype]
-    array = np.empty(len(values), kind)
-    array[:] = values
-    size = int(np.prod(shape))
+    array = np.array(values, kind)
+    size = math.prod(shape)
     if len(values) < size:  # the last value stands for all that follow; none at all for zeros
         fill = values[-1] if values else (b"" if kind is object else 0)
         array = np.concatenate([array, np.full(size - len(values), fill, kind)])

@@ -75,7 +75,7 @@ class Frame:
             await send(message)
 
         try:
-            with self._tracing.request(scope["method"], dict(headers)):
+            with self._tracing.request(scope["method"], headers):
                 refusal = _refusal(headers, self._hosts(), request_id)
                 if refusal is not None:
                     self._metrics.refused.labels("framing").inc()

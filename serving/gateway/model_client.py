@@ -167,7 +167,7 @@ class ModelClient:
     ) -> ExplainAnswer:
         """Why an item has its score for a person."""
         inputs = _person(user_id, history) | {
-            "item_ids": _texts([[item_id]]),
+            "item_ids": _row([item_id]),
             "objective_weights": np.zeros((1, 0), np.float32),
             "time_s": np.array([time_s], np.int64),
         }
@@ -256,28 +256,29 @@ class ModelClient:
             raise
 
 
-def _texts(values: Any) -> np.ndarray:
-    array = np.array(values, dtype=object)
-    return np.vectorize(str.encode, otypes=[object])(array) if array.size else array
+def _texts(values: Sequence[str]) -> np.ndarray:
+    array = np.empty(len(values), object)
+    array[:] = [value.encode() for value in values]
+    return array
 
 
-def _rows(values: Sequence[str]) -> np.ndarray:
-    return _texts([list(values)]) if values else np.empty((1, 0), object)
+def _row(values: Sequence[str]) -> np.ndarray:
+    return _texts(values)[np.newaxis]
 
 
 def _person(user_id: str, history: History) -> dict[str, np.ndarray]:
     return {
         "user_id": _texts([user_id]),
-        "history_ids": _rows(history.item_ids),
-        "history_events": _rows(history.events),
+        "history_ids": _row(history.item_ids),
+        "history_events": _row(history.events),
         "history_age_s": np.array([history.age_s], np.float32),
     }
 
 
 def _rules(rules: Rules, k: int, time_s: int) -> dict[str, np.ndarray]:
     return {
-        "exclude_ids": _rows(rules.exclude),
-        "allow_ids": _rows(rules.allow),
+        "exclude_ids": _row(rules.exclude),
+        "allow_ids": _row(rules.allow),
         "domain": _texts([rules.domain]),
         "k": np.array([k], np.int32),
         "max_per_creator": np.array([rules.max_per_creator], np.int32),

@@ -141,7 +141,7 @@ async def why(item_id: ItemId, request: Request, service: ServiceOf, person: Per
 @router.get("/page/similar/{item_id}", dependencies=page_permitted("read"))
 async def more_like(item_id: ItemId, request: Request, service: ServiceOf) -> Response:
     """The items most like one."""
-    found = await lists.similar(item_id, lists.ListQuery(k=6), request, service)
+    found = RankedList(**await lists.most_like(item_id, lists.ListQuery(k=6), request, service))
     return render(request, "similar.html", found=found, item=_card(service, item_id))
 
 
@@ -166,7 +166,7 @@ async def _listening(
         exploration_rate=exploration or None,
         seed=secrets.randbelow(2**31) if exploration else None,
     )
-    found: RankedList = await lists.recommend_for(body, request, service)
+    found = RankedList(**await lists.recommended(body, request, service))
     recent = await service.read(service.store.user_state(service.pseudonyms(person), "", HISTORY)) if person else None
     history = [(event, card_of(service.catalog, event.item_id)) for event in reversed(recent.events)] if recent else []
     return {

@@ -20,6 +20,10 @@ def service_of(request: Request) -> Service:
     return request.app.state.service
 
 
+async def _service(request: Request) -> Service:
+    return service_of(request)  # in a coroutine: a function would be called on another thread
+
+
 def deadline_of(request: Request, budget_ms: float) -> float:
     """When the answer must be there, of time.monotonic(): what the caller said, else `budget_ms` after the request
     came."""
@@ -46,7 +50,7 @@ def permitted(scope: Scope) -> list[Any]:
     return [Depends(requires(scope))]
 
 
-ServiceOf = Annotated[Service, Depends(service_of)]
+ServiceOf = Annotated[Service, Depends(_service)]
 UserId = Annotated[Id, Path(description="of the person, as the application names them")]
 ItemId = Annotated[Id, Path(description="of the item, as the catalogue names it")]
 COMMON_ERRORS = (400, 401, 403, 408, 413, 422, 429, 503)

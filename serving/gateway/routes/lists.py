@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
 
 from serving.gateway.answers import Ask
 from serving.gateway.model_client import Rules, option_of
@@ -40,22 +41,30 @@ def rules_of(query: ListRules) -> Rules:
     )
 
 
-@router.get("/users/{user_id}/recommendations", dependencies=permitted("read"), operation_id="recommend")
+@router.get(
+    "/users/{user_id}/recommendations",
+    dependencies=permitted("read"),
+    response_model=RankedList,
+    operation_id="recommend",
+)
 async def recommend(
     user_id: UserId, query: Annotated[RecommendQuery, Query()], request: Request, service: ServiceOf
-) -> RankedList:
+) -> Response:
     """A list for a person, with everything that is known of them up to this moment."""
     body = RecommendBody(user_id=user_id, **query.model_dump())
-    return await _recommend(body, request, service)
+    return JSONResponse(await recommended(body, request, service))
 
 
-@router.post("/recommendations", dependencies=permitted("read"), operation_id="recommend_for")
-async def recommend_for(body: RecommendBody, request: Request, service: ServiceOf) -> RankedList:
+@router.post(
+    "/recommendations", dependencies=permitted("read"), response_model=RankedList, operation_id="recommend_for"
+)
+async def recommend_for(body: RecommendBody, request: Request, service: ServiceOf) -> Response:
     """A list for a session without an id, from the history in the body; or for a person."""
-    return await _recommend(body, request, service)
+    return JSONResponse(await recommended(body, request, service))
 
 
-async def _recommend(body: RecommendBody, request: Request, service: Service) -> RankedList:
+async def recommended(body: RecommendBody, request: Request, service: Service) -> dict[str, Any]:
+    """The fields of the `RankedList` for a body."""
     kinds = service.settings.kinds
     weights = body.objective_weights or {}
     if unknown := sorted(set(weights) - set(kinds)):
@@ -80,12 +89,21 @@ async def _recommend(body: RecommendBody, request: Request, service: Service) ->
 
 
 @router.get(
-    "/items/{item_id}/similar", dependencies=permitted("read"), responses=responses(404), operation_id="similar"
+    "/items/{item_id}/similar",
+    dependencies=permitted("read"),
+    responses=responses(404),
+    response_model=RankedList,
+    operation_id="similar",
 )
 async def similar(
     item_id: ItemId, query: Annotated[ListQuery, Query()], request: Request, service: ServiceOf
-) -> RankedList:
+) -> Response:
     """The items most like one."""
+    return JSONResponse(await most_like(item_id, query, request, service))
+
+
+async def most_like(item_id: str, query: ListRules, request: Request, service: Service) -> dict[str, Any]:
+    """The fields of the `RankedList` of the items most like one. Raises Problem 404."""
     deadline = deadline_of(request, service.settings.gateway.budget_ms)
     answer = await service.answers.similar(item_id, query.k, rules_of(query), deadline)
     if not answer.item_ids and service.catalog.get(item_id) is None:

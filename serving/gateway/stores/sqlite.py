@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,17 @@ READERS = 4  # threads, each with a connection of its own
 ROWS_AT_ONCE = 5000
 
 _EVENT = "event_id, user_id, item_id, event, time_s, value, request_id"
+# One row whatever their number: each step of a cursor hands the interpreter's lock to another thread and back. A number
+# of SQLite's JSON has 15 digits, which are too few for a double.
+_USER_STATE = """
+SELECT json_group_array(json_array(seq, event_id, user_id, item_id, event, time_s, value, request_id)),
+       EXISTS (SELECT 1 FROM tombstones WHERE tombstone = ?)
+FROM (
+    SELECT seq, event_id, user_id, item_id, event, time_s, request_id,
+           CASE WHEN value IS NULL THEN NULL ELSE printf('%!.17g', value) END AS value
+    FROM events WHERE user_id = ? ORDER BY time_s DESC, seq DESC LIMIT ?
+)
+"""
 _EXPOSURE = "request_id, user_id, time_s, item_ids, scores, model_version, variants, degraded"
 _ITEM = "item_id, fields, is_live, is_withdrawn, seq"
 _KEY = "key_id, secret_hash, scopes, name, created_s, revoked_s, last_used_s"
@@ -37,10 +49,12 @@ class SqliteStore(Store):
         self._writer = GroupWriter(self._connect)
         self._readers = ThreadPoolExecutor(READERS, "sqlite-reader")
         self._local = threading.local()
+        self._at_once: sqlite3.Connection | None = None
 
     async def open(self) -> None:
         try:
             await asyncio.to_thread(self._migrate)
+            self._at_once = self._connect(busy_s=0)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{self.path}: {error}") from error
         self._writer.start()
@@ -48,6 +62,9 @@ class SqliteStore(Store):
     async def close(self) -> None:
         await asyncio.to_thread(self._writer.stop)
         self._readers.shutdown()
+        if self._at_once is not None:
+            self._at_once.close()
+            self._at_once = None
 
     async def ping(self) -> None:
         await self._read(lambda db: db.execute("SELECT 1").fetchone())
@@ -84,15 +101,9 @@ class SqliteStore(Store):
     # People -------------------------------------------------------------------------------------------------------
 
     async def user_state(self, user_id: str, tombstone: str, limit: int) -> UserState:
-        def read(db: sqlite3.Connection) -> UserState:
-            rows = db.execute(
-                f"SELECT {_EVENT} FROM events WHERE user_id = ? ORDER BY time_s DESC, seq DESC LIMIT ?",
-                (user_id, limit),
-            ).fetchall()
-            is_forgotten = db.execute("SELECT 1 FROM tombstones WHERE tombstone = ?", (tombstone,)).fetchone()
-            return UserState(tuple(Event(*row) for row in reversed(rows)), is_forgotten is not None)
-
-        return await self._read(read)
+        texts, is_forgotten = await self._row_at_once(_USER_STATE, tombstone, user_id, limit)
+        rows = sorted(json.loads(texts), key=lambda row: (row[5] is not None, row[5], row[0]))
+        return UserState(tuple(_event(row) for row in rows), bool(is_forgotten))
 
     async def forgotten(self, tombstones: Sequence[str]) -> list[bool]:
         def read(db: sqlite3.Connection) -> list[bool]:
@@ -205,8 +216,8 @@ class SqliteStore(Store):
         await self._writer.write(lambda db: db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?, ?)", row))
 
     async def get_key(self, key_id: str) -> ApiKey | None:
-        rows = await self._rows(f"SELECT {_KEY} FROM keys WHERE key_id = ?", key_id)
-        return _key(rows[0]) if rows else None
+        row = await self._row_at_once(f"SELECT {_KEY} FROM keys WHERE key_id = ?", key_id)
+        return _key(row) if row else None
 
     async def keys(self) -> list[ApiKey]:
         return [_key(row) for row in await self._rows(f"SELECT {_KEY} FROM keys ORDER BY created_s, key_id")]
@@ -238,11 +249,19 @@ class SqliteStore(Store):
         schema.migrate(connection)
         connection.close()
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
+    def _connect(self, busy_s: float = BUSY_S) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=busy_s, isolation_level=None)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
         return connection
+
+    async def _row_at_once(self, query: str, *arguments: Any) -> Any:
+        """One row of a short read, in this thread: the way to another and back takes longer, and readers of a
+        write-ahead log wait for nobody. Where the file is locked after all, another thread waits."""
+        if self._at_once is not None:
+            with suppress(sqlite3.Error):
+                return self._at_once.execute(query, arguments).fetchone()
+        return await self._read(lambda db: db.execute(query, arguments).fetchone())
 
     async def _rows(self, query: str, *arguments: Any) -> list[tuple]:
         return await self._read(lambda db: db.execute(query, arguments).fetchall())
@@ -306,6 +325,12 @@ def _count(db: sqlite3.Connection, item_id: str, event: str, change: int) -> Non
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _event(row: Sequence[Any]) -> Event:
+    """An event of `_USER_STATE`."""
+    event_id, user_id, item_id, event, time_s, value, request_id = row[1:]
+    return Event(event_id, user_id, item_id, event, time_s, None if value is None else float(value), request_id)
 
 
 def _item(row: tuple) -> StoredItem:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from serving.gateway.run import MAX_HEAD_BYTES
 from tests.serving.gateway import running
 
 CHANGES_ITEMS = True
@@ -189,3 +190,19 @@ def test_the_process_has_no_tensorflow():
     assert (
         subprocess.run([sys.executable, "-c", code], check=False, env=os.environ | {"PYTHONPATH": "."}).returncode == 0
     )
+
+
+def test_a_request_whose_headers_never_end_is_refused_before_it_fills_the_memory(gateway):
+    with socket.create_connection(("127.0.0.1", gateway.settings.port), timeout=30) as connection:
+        connection.sendall(b"GET /v1/popular HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
+        sent, answer = 0, b""
+        try:
+            while sent < 64 * MAX_HEAD_BYTES:
+                sent += connection.send(b"a" * 65536)
+            answer = connection.recv(65536)
+        except ConnectionError:  # the answer is lost where the connection was reset first
+            pass
+    assert sent < 64 * MAX_HEAD_BYTES
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+    long = b"GET /v1/popular HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 100_000 + b"\r\n\r\n"
+    assert raw(gateway, long) == "HTTP/1.1 200 OK"

@@ -65,6 +65,20 @@ class Contract:
 
         running.run(go, url)
 
+    def test_a_persons_state_has_the_events_as_they_came(self, url):
+        given = [
+            Event("e1", "u", 'a "quoted", ü\\', "play", 1, 1 / 3, "r\t1"),
+            Event("e2", "u", "i", "rating", 2, 1e-300),
+            Event("e3", "u", "i", "play", 3, None),
+            Event("e4", "u", "i", "rating", 4, -123456789.123456789),
+        ]
+
+        async def go(store):
+            await store.add_events(given)
+            assert list((await store.user_state("u", "t", 9)).events) == given
+
+        running.run(go, url)
+
     def test_a_persons_events_come_by_pages(self, url):
         async def go(store):
             await store.add_events([event(n, time_s=1000 - n) for n in range(5)])
