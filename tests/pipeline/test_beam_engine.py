@@ -18,6 +18,12 @@ from pipeline import config as configuration
 from pipeline.beam_engine import BeamConfig
 
 STARTS_WITHIN_S = 120
+OUTPUTS = (
+    ("CatalogGen", "examples"),
+    ("MediaFeatures", "examples"),
+    ("Interactions", "sequences"),
+    ("ItemTransform", "transformed_examples"),
+)
 
 
 def free_port() -> int:
@@ -113,6 +119,27 @@ def test_what_a_container_could_not_use_is_refused(cloud_settings, write, beam, 
         kubeflow.check(configuration.load(write(cloud_settings)), tmp_path / "job.json")
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_every_container_of_a_compiled_pipeline_is_told_the_engine(cloud_settings, write, tmp_path) -> None:
+    cloud_settings["engine"] = {"beam": {"runner": "flink", "job_server": "jobs:8099", "workers": "localhost:50000"}}
+    job = kubeflow.compile_pipeline(
+        configuration.load(write(cloud_settings)), tmp_path / "job.json", "20240101T000000Z"
+    )
+    executors = job["pipelineSpec"]["deploymentSpec"]["executors"].values()
+    assert executors and all(
+        executor["container"]["args"][-5:]
+        == [
+            "--runner=PortableRunner",
+            "--job_endpoint=jobs:8099",
+            "--environment_type=EXTERNAL",
+            "--environment_config=localhost:50000",
+            "--sdk_container_image=registry/zhiyin:1",
+        ]
+        for executor in executors
+    )
+
+
 @pytest.fixture(scope="module")
 def job_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of Beam's own job server, in a process of its own."""
@@ -152,12 +179,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def records_after_ingest(world: Path, work_path: Path, beam: BeamConfig) -> dict[str, list[bytes]]:
-    """The records of tables, media features and sequences, sorted; by node, output and split."""
+def records_before_training(world: Path, work_path: Path, beam: BeamConfig) -> dict[str, list[bytes]]:
+    """The records of tables, media features, sequences and transformed items, sorted; by node and split."""
     import tensorflow as tf
 
     from components.config import DataConfig, TableConfig
-    from pipeline.ingest import ingest
+    from pipeline import dags
     from pipeline.local_runner import run_locally
     from serving.config import EvaluationConfig
 
@@ -170,8 +197,10 @@ def records_after_ingest(world: Path, work_path: Path, beam: BeamConfig) -> dict
     evaluation = EvaluationConfig(min_gain_over_popularity=0, max_loss_to_last=0)
     config = configuration.Config("tiny", data, evaluation, work_dir=str(work_path))
     paths = workflows._paths_of(config)
+    nodes = dags.train(config, paths)
+    last = [node.id for node in nodes].index("ItemTransform")
     stages = run_locally(
-        ingest(config, paths).nodes,
+        nodes[: last + 1],
         "tiny",
         work_path,
         lambda *_: None,
@@ -179,7 +208,7 @@ def records_after_ingest(world: Path, work_path: Path, beam: BeamConfig) -> dict
         beam_arguments=beam.arguments,
     )
     found = {}
-    for node, output in (("CatalogGen", "examples"), ("MediaFeatures", "examples"), ("Interactions", "sequences")):
+    for node, output in OUTPUTS:
         for split in sorted(stages[node].uri(output).glob("Split-*")):
             files = [str(path) for path in split.iterdir()]
             records = tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator()
@@ -198,8 +227,8 @@ def canonical(record: bytes) -> bytes:
 @pytest.mark.filterwarnings("default")
 def test_nodes_through_a_job_server_write_the_records_of_the_direct_runner(world, job_server, tmp_path) -> None:
     """Our nodes and TFX's own, with workers of this process; the order of records aside."""
-    direct = records_after_ingest(world, tmp_path / "direct", BeamConfig())
+    direct = records_before_training(world, tmp_path / "direct", BeamConfig())
     portable = BeamConfig(runner="flink", job_server=job_server)
     beam_engine.check(portable)
-    assert records_after_ingest(world, tmp_path / "portable", portable) == direct
-    assert len(direct["MediaFeatures Split-train"]) == 12 and direct["Interactions Split-train"]
+    assert records_before_training(world, tmp_path / "portable", portable) == direct
+    assert len(direct["ItemTransform Split-train"]) == 12 and direct["Interactions Split-train"]
