@@ -13,6 +13,7 @@ class PretrainingConfig:
     """Masked prediction of the catalogue's own words, sounds and pictures, without any interaction."""
 
     modalities: tuple[Modality, ...] = ("text", "audio", "video")  # those of them that the catalogue has
+    audio: Literal["masked", "codebook"] = "masked"  # masked patches in the audio encoder, or a dictionary of patches
     mask_words: float = 0.15  # share of an item's words to be predicted
     mask_patches: float = 0.5  # share of an item's patches to be predicted
     epochs: int = 60  # at most

@@ -1,4 +1,5 @@
-"""Self-supervised pretraining of the content encoders on the catalogue: masked words and masked patches are predicted.
+"""Self-supervised pretraining of the content encoders on the catalogue: masked words and masked patches are predicted,
+and a dictionary of the patches of its sounds is learned.
 
 B items, P tokens (words or patches), W width of a token, V words of the vocabulary, E values of a patch.
 """
@@ -13,6 +14,7 @@ import numpy as np
 from trainer.config.encoder import EncoderConfig
 from trainer.config.pretraining import PretrainingConfig
 from trainer.data import ItemTable
+from trainer.encoders.codebook import PatchCodebook
 from trainer.encoders.modality import Modality
 from trainer.encoders.text import TextEncoder, trimmed
 from trainer.keras import tf
@@ -20,6 +22,7 @@ from trainer.loop import EpochLog, ProgressBar, Stopping, run_epochs
 
 _HELD_OUT = 0.1  # share of the items that decides when a modality stops
 _HELD_OUT_DRAWS = 4  # masks drawn for each of them
+_SOUNDS = 4_000  # items whose sounds the dictionary of patches is learned from
 _UNKNOWN = 1  # word id that stands for all rare words: nothing to guess
 _AS_MASK, _AS_OTHER = 0.8, 0.1  # shares of the chosen words; the rest stays as it is (Devlin et al., 2019)
 
@@ -131,6 +134,19 @@ def pretrain(
         callbacks = [bar, EpochLog(f"{log_dir}/{modality.name}")] if log_dir else [bar]
         report[modality.name] = _fit(model, table, rows, config, modality, callbacks)
     return report
+
+
+def learn_codebook(table: ItemTable, seed: int) -> tuple[PatchCodebook, dict[str, float]]:
+    """Learns the dictionary of patches from the table's sounds, of at most _SOUNDS items.
+
+    Returns it and the report of `pretrain`: the error is the share of a patch's energy that its nearest atom leaves.
+    """
+    rows = np.flatnonzero(table.arrays["has_audio"])
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SOUNDS)).astype(int)]
+    is_held_out = np.array([_share(table.item_ids[row]) < _HELD_OUT for row in rows])
+    codebook = PatchCodebook()
+    fit = codebook.learn(table.take(rows, codebook.inputs), is_held_out, seed)
+    return codebook, {"before": fit.before, "after": fit.after, "epochs": fit.iterations, "items": len(rows)}
 
 
 def _fit(

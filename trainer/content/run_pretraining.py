@@ -14,8 +14,9 @@ from components.config import DataConfig
 from trainer.config.encoder import EncoderConfig
 from trainer.config.pretraining import PretrainingConfig
 from trainer.config.retrieval import RetrievalConfig
-from trainer.content.pretraining import pretrain
+from trainer.content.pretraining import learn_codebook, pretrain
 from trainer.data import ItemTable, vocabulary_sizes
+from trainer.encoders.codebook import CODEBOOK
 from trainer.encoders.weights import write_weights
 from trainer.keras import tf
 from trainer.towers.item_tower import ItemTower
@@ -52,7 +53,8 @@ def pretrain_encoders(
 def pretrained(
     table: ItemTable, encoder: EncoderConfig, config: PretrainingConfig, log_dir: str = ""
 ) -> tuple[dict[str, tf.keras.layers.Layer], dict[str, dict[str, float]]]:
-    """Builds encoders and pretrains them on a table: modality -> encoder, and the report of `pretrain_encoders`.
+    """Builds encoders and pretrains them on a table: modality or CODEBOOK -> encoder, and the report of
+    `pretrain_encoders`.
 
     log_dir: as `pretrain` takes it.
     """
@@ -67,4 +69,10 @@ def pretrained(
     tf.keras.utils.set_random_seed(config.seed)
     tower = ItemTower(table, [], [], RetrievalConfig(modalities=names, use_attributes=False, encoder=encoder))
     tower.prepare(table, np.linspace(0, len(table) - 1, min(len(table), _SCALED_ON)).astype(int))
-    return tower.encoders, pretrain(tower.modalities, table, encoder, config, log_dir)
+    uses_codebook = config.audio == "codebook" and "audio" in names
+    trained = [modality for modality in tower.modalities if not (uses_codebook and modality.name == "audio")]
+    report = pretrain(trained, table, encoder, config, log_dir)
+    encoders: dict[str, tf.keras.layers.Layer] = {modality.name: modality.encoder for modality in trained}
+    if uses_codebook:
+        encoders[CODEBOOK], report["audio"] = learn_codebook(table, config.seed)
+    return encoders, report

@@ -90,10 +90,10 @@ class AudioEncoder(ContentEncoder):
 
         Returns float [B, S, F, M] and float [B, S, F, 1].
         """
-        mels = self.standardise_mels(_log_mel(features["audio_log_mel"]))
+        mels = self.standardise_mels(dequantised(features["audio_log_mel"]))
         if training and any(self.masks):
             mels = spec_augment(mels, *self.masks)
-        return mels, _valid(features["audio_num_frames"])
+        return mels, frame_mask(features["audio_num_frames"])
 
     def _split(self, mels, valid):
         times, bands = AUDIO_FRAMES // self.patch_frames, AUDIO_MELS // self.patch_mels
@@ -113,7 +113,7 @@ class AudioEncoder(ContentEncoder):
         """Measures the scale of statistics and mel bins on items that have audio; features with the statistics."""
         self.standardise.fit(features["audio_statistics"])
         valid = np.arange(AUDIO_FRAMES) < features["audio_num_frames"][..., None]
-        self.standardise_mels.fit(_log_mel(features["audio_log_mel"][valid]).numpy())
+        self.standardise_mels.fit(dequantised(features["audio_log_mel"][valid]).numpy())
 
 
 def audio_statistics(log_mel, num_frames):
@@ -124,7 +124,7 @@ def audio_statistics(log_mel, num_frames):
     num_frames: int64 [B, S], frames that are no padding.
     Returns float32 [B, E], finite throughout.
     """
-    mels, valid = _log_mel(log_mel), _valid(num_frames)
+    mels, valid = dequantised(log_mel), frame_mask(num_frames)
     mean = masked_mean(mels, valid, [1, 2])  # [B, M]
     deviation = tf.sqrt(masked_mean((mels - mean[:, None, None]) ** 2, valid, [1, 2]) + 1e-6)
     both = valid[:, :, 1:] * valid[:, :, :-1]
@@ -217,10 +217,12 @@ def _onset_autocorrelation(onsets, valid):
     return tf.gather(correlation, LAGS, axis=1) / (correlation[:, :1] + 1e-6)
 
 
-def _log_mel(values):
+def dequantised(values):
+    """The log-mel energies behind their stored form, float32 in nats. values: uint8 of any shape."""
     return tf.cast(values, tf.float32) * ((LOG_MEL_CEILING - LOG_MEL_FLOOR) / 255) + LOG_MEL_FLOOR
 
 
-def _valid(num_frames):
+def frame_mask(num_frames):
+    """1 for each frame that is there, else 0: float32 [B, S, F, 1]. num_frames: int64 [B, S]."""
     is_frame = tf.range(AUDIO_FRAMES, dtype=tf.int64) < tf.cast(num_frames, tf.int64)[..., None]
     return tf.cast(is_frame, tf.float32)[..., None]

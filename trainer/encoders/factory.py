@@ -8,6 +8,7 @@ from components.pretrained_config import PretrainedConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.data import ItemTable
 from trainer.encoders.audio import AudioEncoder
+from trainer.encoders.codebook import CODEBOOK, PatchCodebook
 from trainer.encoders.modality import Block, ContentEncoder, Modality
 from trainer.encoders.tabular import AttributeEncoder, EmbeddingEncoder
 from trainer.encoders.text import TagEncoder, TextEncoder
@@ -28,7 +29,8 @@ def content_modalities(
     """New encoders for what the catalogue has and the configuration wants, in the order in which fusion sees them.
 
     tuned: text encoders that are tuned, each behind the modality `pieces_<name>`.
-    pretrained: modalities of which an encoder pretrained on the catalogue is another block of the linear map.
+    pretrained: modalities of which an encoder pretrained on the catalogue is another block of the linear map; CODEBOOK
+        stands for the audio's dictionary of patches.
     Raises ValueError for a modality that no item has, and where tuned encoders stand alone: they are fitted to the
     residuals of the linear map, which then has no columns.
     """
@@ -42,6 +44,8 @@ def content_modalities(
     encoders = {name: _encoder(name, table, config, by_name) for name in names}
     attributes = _attributes(table, config) if config.use_attributes else []
     frozen = {name: _encoder(name, table, config, {}) for name in pretrained if name in encoders}
+    if CODEBOOK in pretrained and "audio" in encoders:
+        frozen["audio"] = PatchCodebook()
     found = [_modality(name, encoder, table, frozen.get(name)) for name, encoder in encoders.items()]
     if found + attributes and not any(modality.blocks for modality in found + attributes):
         raise ValueError(

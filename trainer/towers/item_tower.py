@@ -214,9 +214,10 @@ class ItemTower(tf.keras.layers.Layer):
         for modality in self.modalities:
             if not (modality.pretrained and modality.pretrained_block):
                 continue
-            for layer in (modality.pretrained, modality.encoder):
+            is_same = modality.pretrained.name == modality.name  # else a layer of another kind
+            for layer in (modality.pretrained, modality.encoder) if is_same else (modality.pretrained,):
                 layer(_tensors(table.take(fit_on[:1], modality.columns)))  # builds it
-                initialise(layer, weights[modality.name])
+                initialise(layer, weights[modality.pretrained.name])
             modality.pretrained.trainable = False  # what the linear map reads stays as it was
             tokens = _in_batches(modality.pretrained, table, modality.columns)
             table.arrays[modality.pretrained_block.feature] = tokens

@@ -14,6 +14,7 @@ from trainer.content.pretraining import (
 )
 from trainer.content.run_pretraining import pretrain_encoders, pretrained
 from trainer.encoders.audio import AudioEncoder
+from trainer.encoders.codebook import CODEBOOK
 from trainer.encoders.text import TextEncoder
 from trainer.encoders.weights import initialise, read_weights, write_weights
 from trainer.keras import tf
@@ -112,6 +113,24 @@ def test_weights_written_by_the_entry_are_those_that_the_towers_start_from(
     np.testing.assert_allclose(
         features["audio_pretrained"], tower.encoders["audio"](features, training=False), atol=1e-4
     )
+    bare = {name: value for name, value in features.items() if not name.endswith(("_pretrained", "_statistics"))}
+    np.testing.assert_allclose(tower.content(bare)[0], tower.content(features)[0], atol=1e-4)  # as it is served
+
+
+def test_the_dictionary_of_patches_is_what_the_linear_map_reads_and_what_is_served(
+    item_file, table, train_split, tiny, tmp_path
+):
+    config = PretrainingConfig(modalities=("audio", "text"), audio="codebook", epochs=1, batch_size=8)
+    report = pretrain_encoders(item_file, "", str(tmp_path / "weights"), tiny.DATA, tiny.SMALL, config)
+    assert set(report) == {"text", "audio"} and report["audio"]["items"] == len(table)
+    stored = read_weights(str(tmp_path / "weights"))
+    assert set(stored) == {"text", CODEBOOK}
+    tower = build(table, train_split, tiny.DATA, tiny.CONFIG, encoder_weights=str(tmp_path / "weights")).item_tower
+    for got, expected in zip(tower.pretrained["audio"].get_weights(), stored[CODEBOOK], strict=True):
+        np.testing.assert_array_equal(got, expected)
+    assert not tower.pretrained["audio"].trainable_weights
+    features = table.take(np.arange(len(table)), tower.inputs)
+    np.testing.assert_allclose(features["audio_pretrained"], tower.pretrained["audio"](features), atol=1e-4)
     bare = {name: value for name, value in features.items() if not name.endswith(("_pretrained", "_statistics"))}
     np.testing.assert_allclose(tower.content(bare)[0], tower.content(features)[0], atol=1e-4)  # as it is served
 
