@@ -19,7 +19,7 @@ from benchmarks.soundtracks.sound import KEPT
 
 LABELS = ("soundtrack", "composer")
 HALVES = ("choosing", "test")
-_MAP, _COLOURS = "map.npz", 16
+_MAP, _COLOURS = "map.npz", 14
 GOALS: list[dict[str, Any]] = [
     {"case": f"{label} test", "metric": metric, "at_least": 1.0, "of": "halfway from MFCC to musicnn"}
     for label in LABELS
