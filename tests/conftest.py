@@ -1,6 +1,10 @@
-"""Settings that must stand before TensorFlow is imported, in every test process, and the order of the files."""
+"""Settings that must stand before TensorFlow is imported, in every test process, and what the processes share."""
 
+import fcntl
 import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +15,22 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 pytest_plugins = ["tests.clips", "tests.processor_seconds"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with tests of the whole line first, then those with slow ones: two workers then end at about the same
-    time."""
-    rank: dict[object, int] = {}
-    for item in items:
-        own = 0 if item.get_closest_marker("e2e") else 1 if item.get_closest_marker("slow") else 2
-        rank[item.path] = min(own, rank.get(item.path, 2))
-    items.sort(key=lambda item: rank[item.path])
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`made_once(name, make)`: a folder that `make` fills in one of the workers and all read; nobody changes it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made_once"
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        shared.mkdir(exist_ok=True)
+        folder, partial = shared / name, shared / f"{name}.partial"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                shutil.rmtree(partial, ignore_errors=True)  # of a worker that failed
+                partial.mkdir()
+                make(partial)
+                partial.rename(folder)
+        return folder
+
+    return made

@@ -2,16 +2,19 @@
 them.
 
 Wall time on a busy machine tells little. The record beside this file holds what each test file took when all tests were
-last measured on a quiet one (`./zhiyin test --record`), without its tests that are marked slow, e2e, browser or gpu.
+last measured on a quiet one (`./zhiyin test --record`): with all of its tests, by which files are put in order, and
+without those that are marked slow, e2e, browser or gpu, by which `--quick` chooses.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import resource
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -19,6 +22,13 @@ SHOW, WRITE, BUDGET = "--processor-seconds", "--record-processor-seconds", "--pr
 RECORD = Path(__file__).with_suffix(".json")
 MARKED = {"slow", "e2e", "browser", "gpu"}
 _STARTED = pytest.StashKey[float]()
+
+
+class Taken(NamedTuple):
+    """Processor seconds of a test file."""
+
+    all: float
+    quick: float  # of its tests without a mark of `MARKED`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,28 +44,36 @@ def spent() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def beyond(record: Mapping[str, float], budget_s: float) -> set[str]:
+def beyond(record: Mapping[str, Taken], budget_s: float) -> set[str]:
     """The files of a record that do not fit a budget, the cheapest taken first."""
     left_s, kept = budget_s, set()
-    for file, seconds in sorted(record.items(), key=lambda one: one[1]):
-        left_s -= seconds
+    for file, taken in sorted(record.items(), key=lambda one: one[1].quick):
+        left_s -= taken.quick
         if left_s >= 0:
             kept.add(file)
     return record.keys() - kept
 
 
-def read_record() -> dict[str, float]:
-    """File -> processor seconds; empty where nothing has been measured yet."""
-    return json.loads(RECORD.read_text()) if RECORD.is_file() else {}
+def read_record() -> dict[str, Taken]:
+    """File -> what it takes; empty where nothing has been measured yet."""
+    return {file: Taken(*taken) for file, taken in json.loads(RECORD.read_text()).items()} if RECORD.is_file() else {}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the files beyond the budget; a file that the record does not know is run."""
-    if (budget_s := config.getoption(BUDGET)) is None:
-        return
-    out = beyond(read_record(), budget_s)
-    config.hook.pytest_deselected(items=[item for item in items if _file(item.nodeid) in out])
-    items[:] = [item for item in items if _file(item.nodeid) not in out]
+    """Leave out the files beyond the budget, and put those first that take longest: two workers then end at about the
+    same time. A file that the record does not know is run, before all others."""
+    record = read_record()
+    if (budget_s := config.getoption(BUDGET)) is not None:
+        out = beyond(record, budget_s)
+        config.hook.pytest_deselected(items=[item for item in items if _file(item.nodeid) in out])
+        items[:] = [item for item in items if _file(item.nodeid) not in out]
+    marked = {_file(item.nodeid) for item in items if any(map(item.get_closest_marker, MARKED))}
+    items.sort(key=lambda item: place(_file(item.nodeid), record, marked))
+
+
+def place(file: str, record: Mapping[str, Taken], marked: Collection[str]) -> tuple[float, bool]:
+    """By which files are put in order; marked: files with tests that are marked."""
+    return (-record[file].all if file in record else -math.inf, file not in marked)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -79,10 +97,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The slowest tests and what each folder takes; fixtures count for the test that is the first to need them."""
     config, measured = terminalreporter.config, list(_measured(terminalreporter))
     if config.getoption(WRITE):
-        files = _sums((_file(name), seconds) for name, seconds, marked in measured if not marked)
-        record = {**read_record(), **{name: round(seconds, 1) for name, seconds in files.items()}}
-        present = {name: record[name] for name in sorted(record) if (config.rootpath / name).is_file()}
-        RECORD.write_text(json.dumps(present, indent=0) + "\n")
+        whole = _sums((_file(name), seconds) for name, seconds, _ in measured)
+        quick = _sums((_file(name), seconds) for name, seconds, marked in measured if not marked)
+        files = {name: Taken(round(seconds, 1), round(quick.get(name, 0.0), 1)) for name, seconds in whole.items()}
+        record = {**read_record(), **files}
+        lines = [
+            f"{json.dumps(name)}: {json.dumps(record[name])}"
+            for name in sorted(record)
+            if (config.rootpath / name).is_file()
+        ]
+        RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     if shown := config.getoption(SHOW):
         folders = _sums((_file(name).rpartition("/")[0], seconds) for name, seconds, _ in measured)
         tests = _sums((name, seconds) for name, seconds, _ in measured)

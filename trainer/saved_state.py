@@ -18,6 +18,22 @@ def captured_state(owner: Any, functions: Iterable[Any]) -> list[Any]:
     return [node for node in tf.train.TrackableView(owner).descendants() if id(_handle_of(node)) in captured]
 
 
+def variables_tree(layers: Any, found: dict[int, Any] | None = None) -> Any:
+    """A tree of modules with the names and the variables of a tree of layers, and nothing else of it.
+
+    A checkpoint of the one can be read into the other. A SavedModel that tracks it holds no layer's calls.
+    found: node by the identity of what it stands for, where several trees share variables.
+    """
+    found = {} if found is None else found
+    if isinstance(layers, tf.Variable):
+        return layers
+    if id(layers) not in found:
+        found[id(layers)] = node = tf.Module()
+        for name, child in tf.train.TrackableView.children(layers).items():
+            setattr(node, name, variables_tree(child, found))
+    return found[id(layers)]
+
+
 def _handle_of(node: Any) -> Any:
     """The tensor by which a function captures a variable or a table."""
     return node.handle if isinstance(node, tf.Variable) else getattr(node, "resource_handle", None)

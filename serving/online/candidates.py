@@ -57,9 +57,9 @@ class Candidates:
         """
         self.catalog, self._score = catalog, score
         signature = [query_specs(catalog.vectors.shape[1]), tf.TensorSpec([], tf.int32)]
-        self.search_all = tf.function(self._search_all, signature)
-        self.search_all_capped = tf.function(self._search_all_capped, signature)
-        self.search = tf.function(self._search, [*signature, tf.TensorSpec([None], tf.int32)])
+        self.search_all = tf.function(self._search_all, signature, autograph=False)
+        self.search_all_capped = tf.function(self._search_all_capped, signature, autograph=False)
+        self.search = tf.function(self._search, [*signature, tf.TensorSpec([None], tf.int32)], autograph=False)
 
     def _search(self, query: Query, wanted, needed):
         """The best eligible items, whoever made them: scores float32 (-inf beyond them) and items int32 [B, wanted].

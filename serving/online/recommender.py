@@ -7,6 +7,7 @@ catalogue.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -38,6 +39,7 @@ from trainer.retrieval.similarity import SIMILARITIES
 
 _STRINGS, _INTS = tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int32)
 _SEEDS = 2**31 - 1
+_traced = partial(tf.function, autograph=False)  # no branch here is one by Python's own statements
 
 
 class _Asked(NamedTuple):
@@ -96,14 +98,14 @@ class RecommenderModel:
         # Each of these is traced once and called by all signatures that need it.
         nearest = Candidates(catalog)
         alike = nearest if config.similar_by == "dot" else Candidates(catalog, SIMILARITIES[config.similar_by])
-        score = tf.function(scorer.score, [*_PAIRS, context_specs(dim, self.num_objectives)])
+        score = _traced(scorer.score, [*_PAIRS, context_specs(dim, self.num_objectives)])
         self._by_utility = _Ranking(nearest, score, scorer.reason)
         self._by_similarity = _Ranking(alike, RetrievalScorer().score, RetrievalScorer.reason)
-        self._rerank = tf.function(mmr_rerank, rerank_specs(dim))
-        self._history = tf.function(stored.history, list(USER_SPECS))
-        self._recommend = tf.function(self._recommend_graph, [RECOMMEND_SPECS])
-        self._similar = tf.function(self._similar_graph, [SIMILAR_SPECS])
-        self._explain = tf.function(self._explain_graph, [EXPLAIN_SPECS])
+        self._rerank = _traced(mmr_rerank, rerank_specs(dim))
+        self._history = _traced(stored.history, list(USER_SPECS))
+        self._recommend = _traced(self._recommend_graph, [RECOMMEND_SPECS])
+        self._similar = _traced(self._similar_graph, [SIMILAR_SPECS])
+        self._explain = _traced(self._explain_graph, [EXPLAIN_SPECS])
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The signatures of the SavedModel, whose root is `state`; `recommend` is the default one too."""
@@ -122,7 +124,7 @@ class RecommenderModel:
             "encode_item": (self.encode_item, self._retrieval["encode_item"].structured_input_signature[1]),
         }
         traced = {
-            name: tf.function(function).get_concrete_function(**{key: _named(spec, key) for key, spec in specs.items()})
+            name: _traced(function).get_concrete_function(**{key: _named(spec, key) for key, spec in specs.items()})
             for name, (function, specs) in functions.items()
         }
         return {"serving_default": traced["recommend"], **traced}

@@ -36,6 +36,27 @@ def zhiyin(*words: str, cwd: Path) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.fixture
+def ask(line: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """`ask("similar", "--item", "i1")`: a command as `zhiyin` runs it, in this process: exit code, stdout, stderr.
+
+    The commands that only ask a version share one load of it.
+    """
+    from pipeline import cli
+    from serving.export import saved_model
+    from serving.loaded import load_once
+
+    monkeypatch.chdir(line)
+    monkeypatch.setattr(saved_model, "load", load_once)
+
+    def asked(*words: str) -> subprocess.CompletedProcess:
+        code = cli.main([words[0], "--config", "tiny.yaml", *words[1:]])
+        told = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, told.out, told.err)
+
+    return asked
+
+
 def plain(array: np.ndarray) -> list:
     """An array as JSON takes it."""
     return np.char.decode(array.astype("S"), "utf-8").tolist() if array.dtype == object else array.tolist()
@@ -155,7 +176,7 @@ class TestLine:
             [curl, "-s", "-d", "@-", url], input=json.dumps(body), capture_output=True, text=True, check=True
         ).stdout
 
-    def test_bulk_and_single_answers_agree_and_a_stranger_is_told_so(self, line: Path) -> None:
+    def test_bulk_and_single_answers_agree_and_a_stranger_is_told_so(self, line: Path, ask) -> None:
         done = zhiyin(
             "recommend", "--config", "tiny.yaml", "--all-users", "--k", "3", "--output", "lists.csv", cwd=line
         )
@@ -163,29 +184,23 @@ class TestLine:
         rows = [text.split(",") for text in (line / "lists.csv").read_text().splitlines()]
         assert rows[0] == ["user_id", "rank", "item_id", "score"]
         user = rows[1][0]
-        single = zhiyin("recommend", "--config", "tiny.yaml", "--user", user, "--k", "3", cwd=line).stdout
+        single = ask("recommend", "--user", user, "--k", "3").stdout
         assert [text.split()[2] for text in single.splitlines()] == [row[2] for row in rows[1:4]]
-        assert (
-            "nothing is known of 'nobody'"
-            in zhiyin("recommend", "--config", "tiny.yaml", "--user", "nobody", cwd=line).stdout
-        )
+        assert "nothing is known of 'nobody'" in ask("recommend", "--user", "nobody").stdout
 
-    def test_a_score_is_told_by_the_history_and_by_what_is_known_of_the_item(
-        self, line: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_score_is_told_by_the_history_and_by_what_is_known_of_the_item(self, ask) -> None:
         """Both add up to the score that is printed: to 1e-4, and in print to the rounding of the lines."""
         from pipeline import attribution
         from pipeline import config as configuration
         from pipeline.local_model import CurrentModel
 
-        monkeypatch.chdir(line)
         config = configuration.load(Path("tiny.yaml"))
         model = CurrentModel(config)
         score = float(model.explain("u0001", "i0003")["score"][0])
         names, parts = attribution.score_parts(model, "i0003", model.query("u0001"), score)
         assert {"listeners", "text", "shared"} <= set(names) and abs(parts.sum() - score) < 1e-4
 
-        done = zhiyin("explain", "--config", "tiny.yaml", "--user", "u0001", "--item", "i0003", "--top", "3", cwd=line)
+        done = ask("explain", "--user", "u0001", "--item", "i0003", "--top", "3")
         assert done.returncode == 0, done.stderr
         told = {}
         for block in done.stdout.strip().split("\n\n"):
@@ -199,12 +214,9 @@ class TestLine:
         )
         assert all(abs(total - by_lines) < 1e-3 for total, by_lines in told.values())
 
-    def test_similar_names_an_unknown_item(self, line: Path) -> None:
-        assert (
-            len(zhiyin("similar", "--config", "tiny.yaml", "--item", "i0003", "--k", "4", cwd=line).stdout.splitlines())
-            == 5
-        )
-        unknown = zhiyin("similar", "--config", "tiny.yaml", "--item", "nope", cwd=line)
+    def test_similar_names_an_unknown_item(self, ask) -> None:
+        assert len(ask("similar", "--item", "i0003", "--k", "4").stdout.splitlines()) == 5
+        unknown = ask("similar", "--item", "nope")
         assert unknown.returncode == 2 and "no item 'nope'" in unknown.stderr
 
     def test_a_changed_medium_reruns_what_depends_on_it_and_nothing_else(self, line: Path) -> None:

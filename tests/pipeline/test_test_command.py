@@ -12,7 +12,7 @@ import pytest
 from pipeline import cli
 from pipeline.commands import test as command
 from tests import processor_seconds
-from tests.processor_seconds import beyond
+from tests.processor_seconds import Taken, beyond, place
 
 
 @pytest.fixture
@@ -54,11 +54,19 @@ def test_what_files_take_is_written_down_where_that_is_asked_for(started):
 
 
 def test_the_cheapest_files_that_fit_a_budget_are_kept():
-    record = {"dear": 9.0, "cheap": 1.0, "middle": 3.0, "other": 3.0}
+    quick = {"dear": 9.0, "cheap": 1.0, "middle": 3.0, "other": 3.0}
+    record = {name: Taken(10.0, seconds) for name, seconds in quick.items()}
     assert beyond(record, 7.0) == {"dear"}
     assert beyond(record, 6.9) == {"dear", "other"}
     assert beyond(record, 0.5) == set(record)
     assert beyond({}, 0.0) == set()
+
+
+def test_what_takes_longest_comes_first_and_before_it_what_was_never_measured():
+    record = {"cheap": Taken(1.0, 1.0), "dear": Taken(9.0, 0.0)}
+    files = ["cheap", "new", "dear", "new and slow"]
+    order = sorted(files, key=lambda file: place(file, record, {"new and slow", "cheap"}))
+    assert order == ["new and slow", "new", "dear", "cheap"]
 
 
 def test_a_run_under_a_budget_leaves_files_out_and_says_which(tmp_path):
@@ -78,7 +86,7 @@ def test_a_run_under_a_budget_leaves_files_out_and_says_which(tmp_path):
     pytest_says("--record-processor-seconds", "test_cheap.py", "test_dear.py")
     told = pytest_says("--processor-budget=0.9", "--processor-seconds=5")
     assert "2 passed, 1 deselected" in told and "1 files do not fit 1 processor seconds: test_dear.py" in told
-    assert "test_new.py::test_new" in told
+    assert "test_new.py::test_new" in told and told.index("test_new.py") < told.index("test_cheap.py")
 
 
 def test_coverage_is_measured_where_it_is_asked_for(started):

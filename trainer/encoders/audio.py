@@ -116,6 +116,7 @@ class AudioEncoder(ContentEncoder):
         self.standardise_mels.fit(dequantised(features["audio_log_mel"][valid]).numpy())
 
 
+@tf.function(reduce_retracing=True, autograph=False)  # one trace for all models and signatures of a process
 def audio_statistics(log_mel, num_frames):
     """Summary statistics of spectrograms: timbre, its changes, loudness, and the autocorrelation of the onsets at each
     lag.

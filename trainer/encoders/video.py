@@ -98,6 +98,7 @@ class VideoEncoder(ContentEncoder):
         self.standardise.fit(features["video_statistics"])
 
 
+@tf.function(reduce_retracing=True, autograph=False)  # one trace for all models and signatures of a process
 def video_statistics(frames, times_s, num_frames):
     """Summary statistics of key frames: colours, light, edges with their directions and curvature, layout, and motion.
 

@@ -6,8 +6,8 @@ B items or users of a request, L interactions of a history, C candidates, M item
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,10 @@ from trainer.explain.integrated_gradients import history_parts
 from trainer.keras import tf
 from trainer.retrieval.cross_attention import CrossAttention
 from trainer.retrieval.model import Retrieval
+from trainer.saved_state import captured_state, variables_tree
 from trainer.towers.user_tower import rows_of
 
+_traced = partial(tf.function, autograph=False)  # no branch here is one by Python's own statements
 TOLERANCE = 1e-5  # between the model in memory and the one read back
 PARTS_TOLERANCE = 1e-4  # between a vector and the sum of its parts
 
@@ -50,6 +52,10 @@ class Towers(tf.Module):
             tf.lookup.KeyValueTensorInitializer(list(events), tf.constant(list(codes), tf.int32)), UNKNOWN_EVENT
         )
         self._data = data
+        item = [{feature.name: _tensor_spec(feature) for feature in item_features(data)}]
+        # Each is traced once, and called by all signatures that need it.
+        self._encode = _traced(self._encode_item, item)
+        self.item_parts = _traced(self._item_parts, item)
         self.transform: Any = None
         self._tag_names: Any = None
         if transform_graph is not None:
@@ -64,7 +70,7 @@ class Towers(tf.Module):
     def signatures(self, embedding_dim: int) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The served signatures by name. embedding_dim: D."""
         item = {feature.name: _tensor_spec(feature) for feature in item_features(self._data)}
-        user = {
+        history = {
             "user_id": tf.TensorSpec([None], tf.string, "user_id"),
             "history_vectors": tf.TensorSpec([None, None, embedding_dim], tf.float32, "history_vectors"),
             "history_events": tf.TensorSpec([None, None], tf.string, "history_events"),
@@ -73,27 +79,42 @@ class Towers(tf.Module):
         vectors = {
             name: tf.TensorSpec([None, None, embedding_dim], tf.float32, name) for name in ("candidates", "history")
         }
-        functions = {
-            "item_tower": tf.function(self.encode_item).get_concrete_function(**item),
-            "user_tower": tf.function(self.encode_user).get_concrete_function(**user),
-            "explain_user": tf.function(self.explain_user).get_concrete_function(
-                **user, item_vectors=tf.TensorSpec([None, None, embedding_dim], tf.float32, "item_vectors")
+        requests: dict[str, tuple[Callable[..., Any], Mapping[str, tf.TensorSpec]]] = {
+            "item_tower": (self.encode_item, item),
+            "user_tower": (self.encode_user, history),
+            "explain_user": (
+                self.explain_user,
+                {**history, "item_vectors": tf.TensorSpec([None, None, embedding_dim], tf.float32, "item_vectors")},
             ),
-            "learned_similarity": tf.function(self.learned_similarity).get_concrete_function(
-                query=tf.TensorSpec([None, embedding_dim], tf.float32, "query"), **vectors
+            "learned_similarity": (
+                self.learned_similarity,
+                {"query": tf.TensorSpec([None, embedding_dim], tf.float32, "query"), **vectors},
             ),
         }
         if self.transform is not None:
             raw = {name: raw_tensor_spec(name, spec) for name, spec in self._raw_spec.items()}
+            self._transformed = _traced(self._transform_raw, [raw])
             if self._tag_names is not None:
-                functions["tags"] = tf.function(self.tell_tags).get_concrete_function(**item)
-            functions["encode_item"] = tf.function(self.encode_raw_item).get_concrete_function(**raw)
-            functions["item_contributions"] = tf.function(self.explain_raw_item).get_concrete_function(**raw)
-        return functions
+                requests["tags"] = (self.tell_tags, item)
+            requests["encode_item"] = (self.encode_raw_item, raw)
+            requests["item_contributions"] = (self.explain_raw_item, raw)
+        return {name: _traced(function).get_concrete_function(**specs) for name, (function, specs) in requests.items()}
+
+    def state(self, functions: Iterable[Any]) -> tf.Module:
+        """What a SavedModel of the signatures holds: the variables of all layers, and what the functions read besides.
+
+        `trainer.retrieval.refit` reads the variables by their names.
+        """
+        root, found = tf.Module(), dict[int, Any]()
+        root.item_tower, root.user_tower, root.attention = (
+            variables_tree(layers, found) for layers in (self.item_tower, self.user_tower, self.attention)
+        )
+        root.tables = [node for node in captured_state(self, functions) if not isinstance(node, tf.Variable)]
+        return root
 
     def encode_item(self, **features):
         """The features of transformed items -> `vector` float32 [B, D]."""
-        return {"vector": self._outward(self.item_tower(features, training=False))}
+        return {"vector": self._encode(features)}
 
     def tell_tags(self, **features):
         """Transformed items, own tags hidden -> `tags` [B, tags], likeliest first, and their `probabilities`."""
@@ -123,14 +144,17 @@ class Towers(tf.Module):
 
     def encode_raw_item(self, **raw):
         """The raw features of items, an absent value as its default (`raw_tensor_spec`) -> `vector` [B, D]."""
-        return {"vector": self._outward(self.item_tower(self._transformed(raw), training=False))}
+        return {"vector": self._encode(self._transformed(raw))}
 
     def explain_raw_item(self, **raw):
         """As `encode_raw_item` -> `parts` [B, A, D], which add up to the vector, and their `names` [B, A]."""
         parts = self.item_parts(self._transformed(raw))
         return {"parts": parts, "names": tf.repeat(tf.constant([part_names(self.item_tower)]), tf.shape(parts)[0], 0)}
 
-    def item_parts(self, features):
+    def _encode_item(self, features):
+        return self._outward(self.item_tower(features, training=False))
+
+    def _item_parts(self, features):
         """What adds up to the vectors of transformed items: float32 [B, A, D], by `trainer.explain.attribution`."""
         return self._outward(contributions(self.item_tower, features))
 
@@ -140,7 +164,7 @@ class Towers(tf.Module):
     def _inward(self, vectors):
         return vectors if self.frame is None else tf.einsum("...e,de->...d", vectors, self.frame)
 
-    def _transformed(self, raw):
+    def _transform_raw(self, raw):
         # The transform layer tells no ranks, without which TensorFlow's optimiser of graphs warns at every load.
         shapes = {feature.name: _tensor_spec(feature).shape for feature in item_features(self._data)}
         found = self.transform({name: as_parsed(raw[name], spec) for name, spec in self._raw_spec.items()})
@@ -186,24 +210,30 @@ def export(
     Raises RuntimeError where what was read back answers differently by more than TOLERANCE.
     """
     towers = Towers(model, attention, events, data, transform_graph, frame)
-    tf.saved_model.save(towers, folder, signatures=towers.signatures(model.config.embedding_dim))
-    rows = np.linspace(0, len(table) - 1, min(len(table), 8)).astype(int)
+    traced = towers.signatures(model.config.embedding_dim)
+    tf.saved_model.save(towers.state(traced.values()), folder, signatures=traced)
     restored = tf.saved_model.load(folder).signatures
+    rows = np.linspace(0, len(table) - 1, min(len(table), 8)).astype(int)
     items = item_request(table, rows, data)
-    vectors = restored["item_tower"](**items)["vector"].numpy()
-    _compare(vectors, tf.function(towers.encode_item)(**items)["vector"].numpy(), "item_tower", folder)
-    parts = tf.function(towers.item_parts)(items).numpy()
-    _compare(parts.sum(1), vectors, "item_contributions", folder, PARTS_TOLERANCE)
-    request = user_request(vectors, events)
-    users = restored["user_tower"](**request)["vector"].numpy()
-    _compare(users, towers.encode_user(**request)["vector"].numpy(), "user_tower", folder)
+    vectors = _replayed("item_tower", items, traced, restored)["vector"]
+    _compare(towers.item_parts(items).numpy().sum(1), vectors, "item_contributions", PARTS_TOLERANCE)
+    _replayed("user_tower", user_request(vectors, events), traced, restored)
     alike = {
         "query": tf.constant(vectors),
         "candidates": tf.constant(vectors)[:, None],
         "history": tf.constant(vectors[::-1])[:, None],
     }
-    learned = restored["learned_similarity"](**alike)["similarity"].numpy()
-    _compare(learned, towers.learned_similarity(**alike)["similarity"].numpy(), "learned_similarity", folder)
+    _replayed("learned_similarity", alike, traced, restored)
+
+
+def _replayed(
+    signature: str, request: Mapping[str, tf.Tensor], traced: Mapping[str, Any], restored: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """The outputs of a signature read back; raises RuntimeError where they are not those of what was saved."""
+    outputs = {name: value.numpy() for name, value in restored[signature](**request).items()}
+    for name, value in traced[signature](**request).items():
+        _compare(outputs[name], value.numpy(), signature)
+    return outputs
 
 
 def item_request(table: ItemTable, rows: np.ndarray, data: DataConfig) -> dict[str, tf.Tensor]:
@@ -225,12 +255,10 @@ def user_request(vectors: np.ndarray, events: Sequence[str]) -> Mapping[str, tf.
     }
 
 
-def _compare(got: np.ndarray, expected: np.ndarray, signature: str, folder: str, tolerance: float = TOLERANCE) -> None:
+def _compare(got: np.ndarray, expected: np.ndarray, signature: str, tolerance: float = TOLERANCE) -> None:
     difference = float(np.abs(got - expected).max(initial=0))
     if not difference <= tolerance:
-        raise RuntimeError(
-            f"{signature} of the exported model in {Path(folder).name} differs from the trained one by {difference:.2g}"
-        )
+        raise RuntimeError(f"{signature} of the exported model differs from the trained one by {difference:.2g}")
 
 
 def _tensor_spec(feature: Feature) -> tf.TensorSpec:

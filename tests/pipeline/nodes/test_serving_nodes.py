@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import apache_beam as beam
@@ -124,6 +125,20 @@ def evaluate(data, folder, model, index, sequences=None, evaluation=EVALUATION):
     return blessing, json.loads(Path(made.uri, "metrics.json").read_text())
 
 
+@pytest.fixture(scope="module")
+def first_run(data, index, tmp_path_factory):
+    """The good model judged where none was blessed before: folder, blessing and report."""
+    folder = tmp_path_factory.mktemp("first_run")
+    return folder, *evaluate(data, folder, data["good"], index)
+
+
+@pytest.fixture
+def judged_before(first_run, tmp_path):
+    """A folder in which that has happened, to go on from."""
+    shutil.copytree(first_run[0] / "blessed", tmp_path / "blessed")
+    return tmp_path
+
+
 def value(report, contender, metric, part="all"):
     (row,) = (
         row for row in report["rows"] if (row["contender"], row["metric"], row["slice"]) == (contender, metric, part)
@@ -132,9 +147,9 @@ def value(report, contender, metric, part="all"):
 
 
 class TestRetrievalEvaluator:
-    def test_the_table(self, data, index, tmp_path):
+    def test_the_table(self, first_run):
         """Ours knows the groups, so it beats popularity and random on warm and on cold items."""
-        blessing, report = evaluate(data, tmp_path, data["good"], index)
+        _, blessing, report = first_run
         assert {row["contender"] for row in report["rows"]} == {
             "ours",
             "popularity",
@@ -176,53 +191,52 @@ class TestRetrievalEvaluator:
         assert among_cold == {"2"}
         assert model_utils.is_model_blessed(blessing)
 
-    def test_first_run_is_blessed_and_a_worse_second_one_is_not(self, data, index, bad_index, tmp_path):
+    def test_first_run_is_blessed_and_a_worse_second_one_is_not(self, data, index, bad_index, first_run, judged_before):
         """C44 b and c: TFX's own check and its files; the reason shows both numbers, and the good model stays the one
         to beat."""
-        blessing, first = evaluate(data, tmp_path, data["good"], index)
+        _, blessing, first = first_run
         assert Path(blessing.uri, "BLESSED").exists() and "no model was blessed before" in first["decision"]["reason"]
-        blessing, second = evaluate(data, tmp_path, data["bad"], bad_index)
+        blessing, second = evaluate(data, judged_before, data["bad"], bad_index)
         assert Path(blessing.uri, "NOT_BLESSED").exists() and not model_utils.is_model_blessed(blessing)
         good, bad = first["decision"]["value"], second["decision"]["value"]
         assert second["decision"]["last"] == good > bad
         assert f"{good:.4f}" in second["decision"]["reason"] and f"{bad:.4f}" in second["decision"]["reason"]
-        blessing, third = evaluate(data, tmp_path, data["good"], index)
+        blessing, third = evaluate(data, judged_before, data["good"], index)
         assert model_utils.is_model_blessed(blessing) and third["decision"]["last"] == good
 
-    def test_on_other_data_the_last_model_is_judged_again(self, data, index, tmp_path):
+    def test_on_other_data_the_last_model_is_judged_again(self, data, index, judged_before):
         """From raw item features, by the transform that it carries: the same model again has the same number."""
-        evaluate(data, tmp_path, data["good"], index)
-        others = world.sequences(tmp_path / "others", seed=1)
-        _, report = evaluate(data, tmp_path, data["good"], index, others)
+        others = world.sequences(judged_before / "others", seed=1)
+        _, report = evaluate(data, judged_before, data["good"], index, others)
         assert report["decision"]["last"] == pytest.approx(report["decision"]["value"], abs=1e-6)
 
-    def test_a_last_model_that_is_gone_is_said(self, data, index, tmp_path):
-        evaluate(data, tmp_path, data["good"], index)
-        record = Path(tmp_path, "blessed", "last_blessed.json")
+    def test_a_last_model_that_is_gone_is_said(self, data, index, judged_before):
+        record = judged_before / "blessed" / "last_blessed.json"
         record.write_text(json.dumps(json.loads(record.read_text()) | {"model": "/nowhere", "data": "other"}))
-        blessing, report = evaluate(data, tmp_path, data["good"], index)
+        blessing, report = evaluate(data, judged_before, data["good"], index)
         assert (
             model_utils.is_model_blessed(blessing)
             and "/nowhere cannot be compared with: it is gone" in report["decision"]["reason"]
         )
 
-    def test_a_comparison_that_breaks_fails_the_run_and_blesses_nothing(self, data, index, tmp_path):
+    def test_a_comparison_that_breaks_fails_the_run_and_blesses_nothing(self, data, index, judged_before):
         """The last blessed model is there and cannot be asked: its folder is said, and the record stays as it was."""
-        evaluate(data, tmp_path, data["good"], index)
-        broken = tmp_path / "broken"
+        broken = judged_before / "broken"
         broken.mkdir()
         Path(broken, "saved_model.pb").write_bytes(b"cut off")
-        record = Path(tmp_path, "blessed", "last_blessed.json")
+        record = judged_before / "blessed" / "last_blessed.json"
         record.write_text(json.dumps(json.loads(record.read_text()) | {"model": str(broken), "data": "other"}))
         before = record.read_text()
         with pytest.raises(ComparisonError, match=f"{broken} cannot be judged on the present data"):
-            evaluate(data, tmp_path, data["good"], index)
+            evaluate(data, judged_before, data["good"], index)
         assert record.read_text() == before
 
-    def test_another_metric_is_not_compared_with_the_number_of_the_last_one(self, data, index, tmp_path):
-        _, first = evaluate(data, tmp_path, data["good"], index)
+    def test_another_metric_is_not_compared_with_the_number_of_the_last_one(
+        self, data, index, first_run, judged_before
+    ):
+        first = first_run[2]
         by_recall = dataclasses.replace(EVALUATION, metric="R@5")
-        _, second = evaluate(data, tmp_path, data["good"], index, evaluation=by_recall)
+        _, second = evaluate(data, judged_before, data["good"], index, evaluation=by_recall)
         assert second["decision"]["last"] == pytest.approx(value(second, "ours", "R@5")["value"], abs=1e-6)
         assert second["decision"]["last"] != first["decision"]["value"]
 
@@ -275,12 +289,17 @@ def bundle(data, index, tmp_path_factory):
     return made
 
 
+@pytest.fixture(scope="module")
+def loaded(bundle):
+    """The same, read back."""
+    return {name: saved_model.load(f"{made.uri}/Format-Serving") for name, made in bundle.items()}
+
+
 class TestRecommender:
-    def test_both_answer_known_people_from_their_own_group(self, bundle):
+    def test_both_answer_known_people_from_their_own_group(self, bundle, loaded):
         """All that was taken in any split is hidden; what is left of the own group comes first."""
         for name in ("exact", "scann"):
-            loaded = saved_model.load(f"{bundle[name].uri}/Format-Serving")
-            answer = loaded.signatures["recommend_user"](
+            answer = loaded[name].signatures["recommend_user"](
                 user_id=tf.constant(["u00", "u01", "nobody"]), k=tf.constant([9, 9, 9])
             )
             positions = [[world.ITEM_IDS.index(item.decode()) for item in ids] for ids in answer["item_ids"].numpy()]
@@ -290,10 +309,9 @@ class TestRecommender:
             f"{bundle['exact'].uri}/Format-Serving"
         )
 
-    def test_domains_come_from_the_items(self, bundle):
-        loaded = saved_model.load(f"{bundle['exact'].uri}/Format-Serving")
+    def test_domains_come_from_the_items(self, loaded):
         page = tiny.request(k=(40,), domain=["film"], weights=[[0.0] * len(DATA.event_rules)])
-        answer = loaded.signatures["recommend"](**page)
+        answer = loaded["exact"].signatures["recommend"](**page)
         assert set(answer["reasons"].numpy()[0]) == {b"new_person", b""}
         shown = {world.ITEM_IDS.index(item.decode()) for item in answer["item_ids"].numpy()[0] if item}
         assert shown == {row for row in range(world.NUM_ITEMS) if row % 3 and row % 2}

@@ -39,12 +39,17 @@ def exported(model, tmp_path_factory):
     return paths
 
 
+@pytest.fixture(scope="module")
+def loaded(exported):
+    """kind -> what is read back; no test changes it."""
+    return {kind: saved_model.load(path) for kind, path in exported.items()}
+
+
 @pytest.mark.parametrize("kind", ["exact", "scann"])
 class TestExport:
-    def test_signatures_and_names(self, exported, kind):
-        loaded = saved_model.load(exported[kind])
-        assert set(loaded.signatures) == SIGNATURES
-        recommend = loaded.signatures["serving_default"]
+    def test_signatures_and_names(self, loaded, kind):
+        assert set(loaded[kind].signatures) == SIGNATURES
+        recommend = loaded[kind].signatures["serving_default"]
         inputs = recommend.structured_input_signature[1]
         assert set(inputs) == set(tiny.request())
         outputs = {"item_ids", "scores", "count", "fallback", "probabilities", "reasons", "widened"}
@@ -52,14 +57,13 @@ class TestExport:
         for spec in [*inputs.values(), *recommend.structured_outputs.values()]:
             assert spec.shape.rank and spec.shape[0] is None, "batch first, and of any size"
 
-    def test_the_documented_names_and_types_are_the_exported_ones(self, exported, kind):
-        loaded = saved_model.load(exported[kind])
+    def test_the_documented_names_and_types_are_the_exported_ones(self, loaded, kind):
         documented = signatures(table("artifacts.md", "signature"))
         rules = typed(documented["recommend"][0])
         assert {"recommend", "recommend_user", "similar", "explain", "encode_user"} <= set(documented)
         for name in ("recommend", "serving_default", "recommend_user", "similar", "explain", "encode_user"):
-            takes = loaded.signatures[name].structured_input_signature[1]
-            gives = loaded.signatures[name].structured_outputs
+            takes = loaded[kind].signatures[name].structured_input_signature[1]
+            gives = loaded[kind].signatures[name].structured_outputs
             inputs, outputs = documented[name]
             assert names(inputs) - {"recommend"} == set(takes), name
             assert names(outputs) == set(gives), name
@@ -80,10 +84,9 @@ class TestExport:
             request.model_spec.signature_name for request, _ in replay.recorded(exported[kind])
         } == SIGNATURES - CHANGING
 
-    def test_loaded_errors_name_k(self, exported, kind):
-        loaded = saved_model.load(exported[kind])
+    def test_loaded_errors_name_k(self, loaded, kind):
         with pytest.raises(tf.errors.InvalidArgumentError) as error:
-            loaded.signatures["recommend_user"](user_id=tf.constant(["known"]), k=tf.constant([0]))
+            loaded[kind].signatures["recommend_user"](user_id=tf.constant(["known"]), k=tf.constant([0]))
         assert "k must be at least 1" in error.value.message[:1024], (
             "the part of a message that TensorFlow Serving sends"
         )
@@ -95,10 +98,9 @@ class TestExport:
         assert any(op.startswith("Scann>") for op in ops) == (kind == "scann")
 
 
-def test_both_kinds_answer_alike(exported):
+def test_both_kinds_answer_alike(loaded):
     page = tiny.request(("known", "new", "x"), ((), (), ("i4", "i5")), exclude=((), (), ()), k=(9, 9, 9))
-    exact, scann = (saved_model.load(exported[kind]) for kind in ("exact", "scann"))
-    left, right = exact.signatures["recommend"](**page), scann.signatures["recommend"](**page)
+    left, right = (loaded[kind].signatures["recommend"](**page) for kind in ("exact", "scann"))
     np.testing.assert_array_equal(left["item_ids"], right["item_ids"])
     np.testing.assert_allclose(left["scores"], right["scores"], atol=1e-6)
 
@@ -122,16 +124,14 @@ def test_without_scann(exported):
     assert "needs the package scann" in lines[1] and "exact export" in lines[1]
 
 
-def test_a_different_answer_is_refused(exported, model):
+def test_a_different_answer_is_refused(exported, loaded, model):
     """Another model's answers are not the recorded ones."""
     other = tiny.recommender(model, seed=1)
     with pytest.raises(replay.ReplayError, match="recommend, output|serving_default, output"):
         replay.compare(exported["exact"], replay.in_process(other.signatures()))
 
-    loaded = saved_model.load(exported["exact"])
-
     def slightly_off(signature, inputs):
-        answer = replay.in_process(loaded.signatures)(signature, inputs)
+        answer = replay.in_process(loaded["exact"].signatures)(signature, inputs)
         return {name: value + np.float32(1e-3) if name == "scores" else value for name, value in answer.items()}
 
     with pytest.raises(replay.ReplayError, match="scores: differs from the recorded answer by 0.001"):

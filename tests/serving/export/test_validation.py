@@ -23,11 +23,12 @@ def exported(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     made = {kind: world.artifact(standard_artifacts.Model, folder / kind) for kind in ("exact", "scann")}
     raw_items = {"item_id": tf.constant(["é", "y"]), "numeric": tf.constant([[1.0, 2, 3, 4], [0, 0, 2, 0]])}
-    recommenders = {
-        f"{artifact.uri}/Format-Serving": tiny.recommender(model, kind, rows={"Zoë": [(0, 1, 5.0)]})
-        for kind, artifact in made.items()
-    }
-    saved_model.export_servables(recommenders, ["Zoë"], ["i0", "i7"], raw_items)
+    for kind, artifact in made.items():
+        recommender = tiny.recommender(model, kind, rows={"Zoë": [(0, 1, 5.0)]})
+        path = f"{artifact.uri}/Format-Serving"
+        answers = replay.in_process(saved_model.save(recommender, path))
+        requests = saved_model.requests_for(["Zoë"], ["i0", "i7"], raw_items, recommender.num_objectives)
+        replay.record(path, answers, requests)
     return made
 
 
@@ -84,7 +85,7 @@ def test_another_answer_is_not_blessed(exported, model, tmp_path):
         for request, _ in replay.recorded(target)
     ]
     replay.record(target, other, requests)
-    blessing = run_node(wrong, exported["scann"], tmp_path / "blessing")
+    blessing = run_node(wrong, wrong, tmp_path / "blessing")
     assert Path(blessing.uri, "INFRA_NOT_BLESSED").exists() and not model_utils.is_infra_validated(blessing)
     assert "serving_default, output" in blessing.get_string_custom_property("reason")
 

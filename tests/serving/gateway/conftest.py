@@ -1,5 +1,8 @@
 """One model server on the tiny world for all tests that only ask it, and the stores both backends are tested with."""
 
+import tempfile
+from functools import partial
+
 import pytest
 
 from tests.serving.gateway import running
@@ -7,31 +10,33 @@ from tests.serving.gateway import running
 COPIES = 5  # of the model: one for each file of tests that changes its items; one worker may get all of them
 
 
-def save_version(folder, version, seed=0, insert_capacity=8):
+def save_version(folder, version, seed=0):
     """A version of the tiny world's answer whose items can be encoded from `embedding_style`."""
     import tensorflow as tf  # here, so that tests of the stores alone do without
 
     from serving.export import replay, saved_model
     from tests.serving import tiny, world
 
-    path = folder / "model"
-    if not path.exists():
-        world.save_model(world.GoodModel(), path)
-    model = tf.saved_model.load(str(path / "Format-Serving"))
+    with tempfile.TemporaryDirectory() as towers:
+        world.save_model(world.GoodModel(), towers)
+        model = tf.saved_model.load(f"{towers}/Format-Serving")
     made = tiny.recommender(model, num_items=running.NUM_ITEMS, rows={"known": [(0, 0, 0.0)]}, seed=seed,
-                            insert_capacity=insert_capacity)  # fmt: skip
-    target = folder / f".{version}.partial"
-    signatures = saved_model.save(made, str(target))
-    replay.record(str(target), replay.in_process(signatures), [("recommend", tiny.request(history=(("i1",),)))])
-    served = folder / "served"
-    served.mkdir(exist_ok=True)
-    target.rename(served / str(version))
-    return served
+                            insert_capacity=8)  # fmt: skip
+    target = str(folder / str(version))
+    signatures = saved_model.save(made, target)
+    replay.record(target, replay.in_process(signatures), [("recommend", tiny.request(history=(("i1",),)))])
 
 
 @pytest.fixture(scope="session")
-def served_folder(tmp_path_factory):
-    return save_version(tmp_path_factory.mktemp("tiny"), 1)
+def served_folder(made_once):
+    """A folder of versions with version 1 alone; nobody changes it."""
+    return made_once("gateway-1", partial(save_version, version=1))
+
+
+@pytest.fixture(scope="session")
+def second_version(made_once):
+    """Version 2, which answers otherwise, to be put beside the first."""
+    return made_once("gateway-2", partial(save_version, version=2, seed=1)) / "2"
 
 
 @pytest.fixture(scope="session")

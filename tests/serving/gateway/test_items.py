@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.serving.gateway import conftest, running
+from tests.serving.gateway import running
 from tests.serving.gateway.running import until
 
 CHANGES_ITEMS = True
@@ -90,7 +90,7 @@ def test_all_items_are_listed_by_pages(gateway):
     assert {"i0", "i29"} <= set(seen)
 
 
-def test_every_server_is_told_and_told_again_after_a_restart_and_a_swap(own_servers, tmp_path):
+def test_every_server_is_told_and_told_again_after_a_restart_and_a_swap(own_servers, second_version, tmp_path):
     folder, servers, gateway, settings = own_servers
     assert put(gateway, "new").json()["status"] == "shown"
     gateway.http.delete("/v1/items/i4").raise_for_status()
@@ -104,8 +104,8 @@ def test_every_server_is_told_and_told_again_after_a_restart_and_a_swap(own_serv
     servers[0].start()
     until(lambda: "new" in shown(gateway) and "i4" not in shown(gateway))
 
-    made = conftest.save_version(tmp_path, 2, seed=1)
-    (made / "2").rename(folder / "2")
+    shutil.copytree(second_version, tmp_path / "second")
+    (tmp_path / "second").rename(folder / "2")
     until(lambda: gateway.recommend("viewer")["model_version"] == 2)
     until(lambda: "new" in shown(gateway))
     assert "i4" not in shown(gateway)

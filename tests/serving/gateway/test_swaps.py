@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.serving.gateway import conftest, running
+from tests.serving.gateway import running
 from tests.serving.gateway.running import Load, until
 
 
@@ -27,11 +27,12 @@ def parts(versions, tmp_path):
     server.stop()
 
 
-def test_a_new_version_comes_under_load_and_a_refused_one_changes_nothing(parts, versions, tmp_path):
+def test_a_new_version_comes_under_load_and_a_refused_one_changes_nothing(parts, versions, second_version, tmp_path):
     server, gateway = parts
     load = Load(gateway, budget_ms=60_000)
     until(lambda: len(load.answers) > 10)
-    (conftest.save_version(tmp_path / "other", 2, seed=1) / "2").rename(versions / "2")
+    shutil.copytree(second_version, tmp_path / "second")
+    (tmp_path / "second").rename(versions / "2")
     until(lambda: load.answers[-1]["model_version"] == 2)
     before = gateway.ids("reader", k=30)
 

@@ -2,6 +2,8 @@
 request.
 """
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -25,6 +27,10 @@ from tests.serving.ranked import (
     ask,
     fits,
 )
+
+LIKENESS = [[one @ other for other in VECTORS] for one in VECTORS]
+NO_LIKENESS = -1.0  # of an item to an empty page
+CREATOR_OF = CREATORS.tolist()
 
 
 @pytest.fixture(scope="module", params=["exact", "scann"])
@@ -53,18 +59,20 @@ def page_of(candidates, utility, one):
     )
     scaled = {c: (utility[c] - lowest) / (highest - lowest) if highest > lowest else 0.0 for c in candidates}
     page, reasons = [], []
+    chance = {c: uniform(one["seed"], c) for c in candidates} if one["explore"] else {}
+    likeness = dict.fromkeys(candidates, NO_LIKENESS)
     while len(page) < one["k"]:
         cap = one["cap"] or NUM_ITEMS
-        made = lambda c: sum(CREATORS[other] == CREATORS[c] for other in page)  # noqa: E731
-        open_ = [c for c in candidates if c not in page and (CREATORS[c] == "" or made(c) < cap)]
+        made = Counter(CREATOR_OF[other] for other in page)
+        open_ = [c for c in candidates if c not in page and (CREATOR_OF[c] == "" or made[CREATOR_OF[c]] < cap)]
         if not open_:
             break
-        likeness = {c: max([VECTORS[c] @ VECTORS[other] for other in page], default=-1.0) for c in open_}
         explored = uniform(one["seed"], -1 - (len(page) + 1)) < one["explore"]
         worth = {c: (1 - one["diversity"]) * scaled[c] - one["diversity"] * likeness[c] for c in open_}
-        best = max(open_, key=lambda c: uniform(one["seed"], c) if explored else worth[c])
+        best = max(open_, key=chance.__getitem__ if explored else worth.__getitem__)
         reasons.append("explored" if explored else None if best == max(open_, key=scaled.__getitem__) else "diverse")
         page.append(best)
+        likeness = {c: max(likeness[c], LIKENESS[c][best]) for c in candidates}
     return page, reasons
 
 

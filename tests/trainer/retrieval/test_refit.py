@@ -61,15 +61,21 @@ def both(request, run_arguments, sequence_files, item_file, tiny, tmp_path_facto
     return judged, args.model_dir, vectors, table, config
 
 
+@pytest.fixture(scope="module")
+def served(both):
+    """The signatures of both models, read back once."""
+    return [tf.saved_model.load(folder).signatures for folder in both[:2]]
+
+
 def test_the_settings_are_those_of_the_judged_model(both):
     judged, refitted, _, _, config = both
     assert to_json(read_fitted(refitted).retrieval) == to_json(config)
     assert read_fitted(refitted) == read_fitted(judged) and read_fitted(judged).epochs == 3
 
 
-def test_the_exported_towers_give_the_vectors_that_are_told_and_users_score_items_in_their_space(both, tiny):
-    _, refitted, vectors, table, _ = both
-    signatures = tf.saved_model.load(refitted).signatures
+def test_the_exported_towers_give_the_vectors_that_are_told_and_users_score_items_in_their_space(both, served, tiny):
+    _, _, vectors, table, _ = both
+    _, signatures = served
     items = item_request(table, np.arange(len(table)), tiny.DATA)
     encoded = signatures["item_tower"](**items)["vector"].numpy()
     np.testing.assert_allclose(encoded, np.stack([vectors[item.decode()] for item in table.item_ids]), atol=1e-5)
@@ -85,23 +91,24 @@ def test_the_exported_towers_give_the_vectors_that_are_told_and_users_score_item
     np.testing.assert_allclose(total, (user @ encoded.T)[0], atol=2e-3)
 
 
-def test_new_vectors_lie_where_the_judged_ones_do(both, tiny):
+def test_new_vectors_lie_where_the_judged_ones_do(both, served, tiny):
     """Nearer to their own old vectors than to others', in the dimensions as they stand."""
-    judged, _, vectors, table, _ = both
+    _, _, vectors, table, _ = both
+    judged, _ = served
     items = item_request(table, np.arange(10), tiny.DATA)
-    before = tf.saved_model.load(judged).signatures["item_tower"](**items)["vector"].numpy()
+    before = judged["item_tower"](**items)["vector"].numpy()
     after = np.stack([vectors[table.item_ids[row].decode()] for row in range(10)])
     likeness = after @ before.T
     assert np.diag(likeness).mean() > likeness[~np.eye(10, dtype=bool)].mean() + 0.1
     assert np.diag(likeness).mean() > 0.7
 
 
-def test_the_learned_similarity_is_kept(both):
-    judged, refitted, vectors, _, _ = both
+def test_the_learned_similarity_is_kept(both, served):
+    vectors = both[2]
     one = np.stack(list(vectors.values()))
     inputs = {"query": one[:2], "candidates": one[None, 2:5].repeat(2, 0), "history": one[None, 5:8].repeat(2, 0)}
     inputs = {name: tf.constant(value) for name, value in inputs.items()}
-    old, new = (tf.saved_model.load(folder).signatures["learned_similarity"](**inputs) for folder in (judged, refitted))
+    old, new = (signatures["learned_similarity"](**inputs) for signatures in served)
     np.testing.assert_allclose(new["similarity"], old["similarity"], atol=1e-6)
 
 

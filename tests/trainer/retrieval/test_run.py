@@ -19,8 +19,9 @@ from trainer.retrieval.run import run_fn
 READER = """
 import sys, numpy as np, tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
-request = {name: tf.constant(value) for name, value in np.load(sys.argv[2], allow_pickle=True).items()}
-np.save(sys.argv[3], loaded.signatures[sys.argv[4]](**request)["vector"])
+for signature in sys.argv[2:]:
+    request = {name: tf.constant(value) for name, value in np.load(f"{signature}.npz", allow_pickle=True).items()}
+    np.save(f"{signature}.npy", loaded.signatures[signature](**request)["vector"])
 assert not any(name.split(".")[0] in ("trainer", "components", "keras_nlp") for name in sys.modules)
 """
 
@@ -36,23 +37,32 @@ def exported(run_arguments, sequence_files, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def served(exported):
+    """The signatures of that model, read back once."""
+    return tf.saved_model.load(str(exported / "Format-Serving")).signatures
+
+
+@pytest.fixture(scope="module")
+def elsewhere(exported, served, item_file, tiny, tmp_path_factory):
+    """Signature -> the vectors that this process gets of it, and those that another one gets."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    table = ItemTable.build(item_file, tiny.DATA, folder / "table")
+    requests = {"item_tower": item_request(table, np.arange(5), tiny.DATA)}
+    vectors = served["item_tower"](**requests["item_tower"])["vector"].numpy()
+    requests["user_tower"] = user_request(vectors, ("play", "skip"))
+    for name, request in requests.items():
+        np.savez(folder / f"{name}.npz", **{key: value.numpy() for key, value in request.items()})
+    command = [sys.executable, "-W", "ignore", "-c", READER, str(exported / "Format-Serving"), *requests]
+    subprocess.run(command, check=True, cwd=folder, timeout=120)
+    here = {name: served[name](**request)["vector"].numpy() for name, request in requests.items()}
+    return {name: (vectors, np.load(folder / f"{name}.npy")) for name, vectors in here.items()}
+
+
 @pytest.mark.parametrize("signature", ["item_tower", "user_tower"])
-def test_another_process_gets_the_same_vectors_without_our_code(exported, item_file, tiny, tmp_path, signature):
-    table = ItemTable.build(item_file, tiny.DATA, tmp_path / "table")
-    loaded = tf.saved_model.load(str(exported / "Format-Serving"))
-    request = item_request(table, np.arange(5), tiny.DATA)
-    if signature == "user_tower":
-        request = user_request(loaded.signatures["item_tower"](**request)["vector"].numpy(), ("play", "skip"))
-    expected = loaded.signatures[signature](**request)["vector"].numpy()
-    np.savez(tmp_path / "request.npz", **{name: value.numpy() for name, value in request.items()})
-    arguments = [
-        str(exported / "Format-Serving"),
-        str(tmp_path / "request.npz"),
-        str(tmp_path / "answer.npy"),
-        signature,
-    ]
-    subprocess.run([sys.executable, "-W", "ignore", "-c", READER, *arguments], check=True, cwd=tmp_path, timeout=120)
-    np.testing.assert_allclose(np.load(tmp_path / "answer.npy"), expected, atol=1e-5)
+def test_another_process_gets_the_same_vectors_without_our_code(elsewhere, signature):
+    expected, got = elsewhere[signature]
+    np.testing.assert_allclose(got, expected, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-5)
 
 
@@ -85,14 +95,13 @@ def test_tensorboard_logs_hold_the_validation_metric(exported, tiny):
     assert {"epoch_loss", f"epoch_{tiny.CONFIG.metric}"} <= {tag.replace("val_", "") for tag in tags}
 
 
-def test_an_unknown_event_counts_like_no_named_one_and_padding_counts_nothing(exported):
-    user_tower = tf.saved_model.load(str(exported / "Format-Serving")).signatures["user_tower"]
+def test_an_unknown_event_counts_like_no_named_one_and_padding_counts_nothing(served):
     vectors = np.zeros((1, 2, 8), np.float32)
     vectors[0, 0, 0] = 1
 
     def user(first: str, second: str) -> np.ndarray:
         events = tf.constant([[first, second]])
-        return user_tower(
+        return served["user_tower"](
             user_id=tf.constant(["u"]), history_vectors=vectors, history_events=events, history_age_s=tf.zeros([1, 2])
         )["vector"].numpy()
 
@@ -104,20 +113,19 @@ def test_an_unknown_event_counts_like_no_named_one_and_padding_counts_nothing(ex
     )
 
 
-def test_without_a_history_the_learned_similarity_is_the_dot_product(exported):
-    learned = tf.saved_model.load(str(exported / "Format-Serving")).signatures["learned_similarity"]
+def test_without_a_history_the_learned_similarity_is_the_dot_product(served):
     random = np.random.default_rng(0)
     query, candidates = random.normal(size=(2, 8)).astype(np.float32), random.normal(size=(2, 3, 8)).astype(np.float32)
     for length in (0, 4):
-        scores = learned(
+        scores = served["learned_similarity"](
             query=tf.constant(query), candidates=tf.constant(candidates), history=tf.zeros([2, length, 8])
         )["similarity"]
         np.testing.assert_allclose(scores, np.einsum("qd,qcd->qc", query, candidates), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["user_tower", "explain_user", "learned_similarity"])
-def test_the_documented_names_and_types_of_a_signature_are_its_own(exported, name):
-    signature = tf.saved_model.load(str(exported / "Format-Serving")).signatures[name]
+def test_the_documented_names_and_types_of_a_signature_are_its_own(served, name):
+    signature = served[name]
     documented = signatures(table("artifacts.md", "signature"))
     takes = signature.structured_input_signature[1]
     inputs, outputs = documented[name]

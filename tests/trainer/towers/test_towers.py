@@ -7,14 +7,28 @@ import dataclasses
 import numpy as np
 import pytest
 
+from components.datasets.interactions import Interactions, read_interactions
+from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.retrieval.run import build
 from trainer.towers.item_tower import ItemTower
 from trainer.towers.user_tower import BothTowers, ProfileTower, SequenceTower, compact, gap_buckets
 
 
-@pytest.fixture()
+@pytest.fixture(scope="module")
+def table(item_file, tiny, tmp_path_factory) -> ItemTable:
+    """The twelve items, for all tests of this file: `prepare` adds the same columns each time."""
+    return ItemTable.build(item_file, tiny.DATA, tmp_path_factory.mktemp("table"))
+
+
+@pytest.fixture(scope="module")
+def train_split(table, sequence_files, tiny) -> Interactions:
+    return read_interactions([sequence_files["train"]], table.item_ids, tuple(tiny.DATA.event_rules))
+
+
+@pytest.fixture(scope="module")
 def tower(table, train_split, tiny) -> ItemTower:
+    """A tower that all tests ask and none changes."""
     tower = build(table, train_split, tiny.DATA, tiny.CONFIG).item_tower
     for weight in tower.trainable_weights:  # away from the start, where much is zero
         weight.assign(weight + tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.3))
