@@ -85,7 +85,7 @@ def test_another_answer_is_not_blessed(exported, model, tmp_path):
         for request, _ in replay.recorded(target)
     ]
     replay.record(target, other, requests)
-    blessing = run_node(wrong, wrong, tmp_path / "blessing")
+    blessing = run_node(wrong, exported["scann"], tmp_path / "blessing")
     assert Path(blessing.uri, "INFRA_NOT_BLESSED").exists() and not model_utils.is_infra_validated(blessing)
     assert "serving_default, output" in blessing.get_string_custom_property("reason")
 
