@@ -129,13 +129,14 @@ def service_of(demo: Path, folder: Path, setup: Setup) -> Iterator[Service]:
         if setup.store == "Redis":
             redis, store = _redis(folder)
             stack.callback(redis.stop)
-        ups, urls, others = [], [], ()
+        ups, urls = [], []
+        others: tuple[str, ...] = ()
         for number in range(setup.gateways):
             up, url = _up(config, folder / f"up{number}.log", ("--store", store, *others))
             stack.callback(up.stop)
             ups.append(up)
             urls.append(url)
-            others = ("--no-import", "--model-server", _model_server_of(up))
+            others = others or ("--no-import", "--model-server", _model_server_of(up))  # the first one's, for all
         yield Service(urls, ups, redis, config, store)
 
 
