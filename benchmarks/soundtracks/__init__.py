@@ -77,36 +77,25 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def _rows(case: str, contender: str, vectors: np.ndarray, gallery: retrieval.Gallery) -> list[dict[str, Any]]:
-    by_label = retrieval.precision(vectors, gallery)
+    from benchmarks.quality.bench import row_of
+
     rows = []
-    for metric, values in by_label.items():
+    for metric, values in retrieval.precision(vectors, gallery).items():
         value, low, high = retrieval.interval(values)
-        rows.append(
-            {
-                "case": case,
-                "contender": contender,
-                "metric": metric,
-                "value": value,
-                "low": low,
-                "high": high,
-                "runs": len(values),
-            }
-        )
+        rows.append(row_of(case, contender, metric, value, len(values), low, high))
     return rows
 
 
 def _halfway(case: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of what pretraining without any download is to reach."""
+    from benchmarks.quality.bench import row_of
+
     values = {(row["contender"], row["metric"]): row["value"] for row in rows if row["case"] == case}
     return [
-        {
-            "case": case,
-            "contender": "halfway from MFCC to musicnn",
-            "metric": metric,
-            "value": (values["MFCC", metric] + values["musicnn", metric]) / 2,
-            "low": None,
-            "high": None,
-            "runs": 1,
-        }
+        row_of(
+            *(case, "halfway from MFCC to musicnn", metric),
+            (values["MFCC", metric] + values["musicnn", metric]) / 2,
+            runs=1,
+        )
         for metric in retrieval.METRICS
     ]
