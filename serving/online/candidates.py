@@ -107,25 +107,28 @@ class Candidates:
     def _in_steps(self, query: Query, wanted, scores_of):
         batch = tf.shape(query.vector)[0]
         size = max(1, _SCORES_AT_ONCE // self.catalog.num_rows)
-        num_steps = tf.maximum((batch + size - 1) // size, 1)
-        all_scores = tf.TensorArray(tf.float32, num_steps, infer_shape=False, element_shape=[None, None])
-        all_items = tf.TensorArray(tf.int32, num_steps, infer_shape=False, element_shape=[None, None])
+
+        def best(part: Query):
+            scores, items = tf.math.top_k(scores_of(part), tf.minimum(wanted, self.catalog.num_rows))
+            items = tf.where(scores == -np.inf, -1, items)
+            return pad_to(scores, wanted, -np.inf), pad_to(items, wanted, -1)
 
         def step(number, all_scores, all_items):
             part = tf.nest.map_structure(lambda values: values[number * size : (number + 1) * size], query)
-            scores, items = tf.math.top_k(scores_of(part), tf.minimum(wanted, self.catalog.num_rows))
-            items = tf.where(scores == -np.inf, -1, items)
-            return (
-                number + 1,
-                all_scores.write(number, pad_to(scores, wanted, -np.inf)),
-                all_items.write(number, pad_to(items, wanted, -1)),
-            )
+            scores, items = best(part)
+            return number + 1, all_scores.write(number, scores), all_items.write(number, items)
 
-        _, all_scores, all_items = tf.while_loop(
-            lambda number, *_: number < num_steps, step, (0, all_scores, all_items)
-        )
-        shape = [batch, wanted]
-        return tf.reshape(all_scores.concat(), shape), tf.reshape(all_items.concat(), shape)
+        def in_steps():
+            num_steps = (batch + size - 1) // size
+            arrays = [
+                tf.TensorArray(dtype, num_steps, infer_shape=False, element_shape=[None, None])
+                for dtype in (tf.float32, tf.int32)
+            ]
+            _, *filled = tf.while_loop(lambda number, *_: number < num_steps, step, (0, *arrays))
+            return tuple(tf.reshape(array.concat(), [batch, wanted]) for array in filled)
+
+        # A loop costs ten ops for each tensor that goes round in it, and nearly all batches are of one step.
+        return tf.cond(batch <= size, lambda: best(query), in_steps)
 
     def _all_scores(self, query: Query):
         """Scores of all rows, -inf where a row is not eligible: float32 [B, N]."""

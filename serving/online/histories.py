@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.datasets.interactions import FIRST_EVENT, Interactions, ages_s
-from serving.index import pad_to
+from serving.online import checks
 from serving.online.catalog import LiveCatalog
 from serving.online.vocabularies import Vocabularies, lookup
 
@@ -79,41 +79,57 @@ class HistoryStore(tf.Module):
         self._catalog, self._longest = catalog, histories.history_length
         self._user_rows = vocabularies.table(histories.user_ids, "user_ids.txt")
         self._splits = _fixed(histories.splits, tf.int64)  # [U + 1]
-        self._items = _fixed(histories.items, tf.int32)  # [T]
-        self._events = _fixed(histories.events, tf.int32)  # [T]
-        self._age_s = _fixed(histories.age_s, tf.float32)  # [T]
+        self._num_stored = len(histories.items)
+        # One row more than there are interactions, of none: what is not there is gathered from it.
+        self._items = _fixed(np.append(histories.items, -1), tf.int32)  # [T + 1]
+        self._events = _fixed(np.append(histories.events, len(histories.event_names)), tf.int32)
+        self._age_s = _fixed(np.append(histories.age_s, 0.0), tf.float32)
         self._event_names = _fixed(np.array([*histories.event_names, ""], object), tf.string)
 
     def history(self, user_id, history_ids, history_events, history_age_s) -> History:
         """user_id: string [B]; the rest [B, L]. A history without any known id gives way to the stored one."""
-        shape = tf.shape(history_ids)
-        checks = [
-            tf.debugging.assert_equal(shape[0], tf.shape(user_id)[0], "history_ids must have a row for each user_id"),
-            tf.debugging.assert_equal(
-                tf.shape(history_events), shape, "history_events must have the shape of history_ids"
-            ),
-            tf.debugging.assert_equal(
-                tf.shape(history_age_s), shape, "history_age_s must have the shape of history_ids"
-            ),
-        ]
-        with tf.control_dependencies(checks):
+        with tf.control_dependencies([checks.of_history(user_id, history_ids, history_events, history_age_s)]):
             given = self._catalog.rows(tf.identity(history_ids))
         is_known = given >= 0
-        given_rows = [tf.ragged.boolean_mask(values, is_known) for values in (given, history_events, history_age_s)]
-        rows = lookup(self._user_rows, user_id)
-        starts, stops = (tf.gather(self._splits, tf.where(rows >= 0, rows + end, 0)) for end in (0, 1))
-        at = tf.ragged.range(starts, stops)
-        events = tf.gather(self._event_names, tf.gather(self._events, at))
-        stored_rows = [tf.gather(self._items, at), events, tf.gather(self._age_s, at)]
-        is_given = tf.reduce_any(is_known, 1)
-        recent = []
-        for given_row, stored_row, fill in zip(given_rows, stored_rows, (-1, "", 0.0)):
-            pair = [row[:, -self._longest :].to_tensor(fill) for row in (given_row, stored_row)]
-            width = tf.maximum(tf.maximum(tf.shape(pair[0])[1], tf.shape(pair[1])[1]), 1)
-            recent.append(tf.where(is_given[:, None], *(pad_to(values, width, fill) for values in pair)))
-        items, events, age_s = recent
+        user = lookup(self._user_rows, user_id)
+        start, stop = (tf.gather(self._splits, tf.where(user >= 0, user + end, 0)) for end in (0, 1))
+        num_known, num_stored = tf.reduce_sum(tf.cast(is_known, tf.int64), 1), stop - start
+        is_given = num_known > 0
+        length = tf.minimum(tf.where(is_given, num_known, num_stored), self._longest)
+        shape = tf.stack([tf.size(length), tf.cast(tf.maximum(tf.reduce_max(length), 1), tf.int32)])  # [B, H]
+        given_at = _last(is_known, length, shape)
+        stored_at = self._stored_at(stop - length, tf.where(is_given, tf.zeros_like(length), length), shape[1])
+
+        def picked(values, stored, fill):
+            given_values = tf.gather(tf.pad(values, [[0, 0], [0, 1]], constant_values=fill), given_at, batch_dims=1)
+            return tf.where(is_given[:, None], given_values, stored)
+
+        items = picked(given, tf.gather(self._items, stored_at), -1)
+        events = picked(history_events, tf.gather(self._event_names, tf.gather(self._events, stored_at)), "")
+        age_s = picked(history_age_s, tf.gather(self._age_s, stored_at), 0.0)
         age_s = tf.where(tf.math.is_finite(age_s), tf.maximum(age_s, 0.0), 0.0)
-        return History(items, events, age_s, tf.concat([given, stored_rows[0].to_tensor(-1)], 1))
+        most = tf.maximum(tf.reduce_max(num_stored), 0)  # the maximum of no request at all is the smallest int64
+        seen = tf.gather(self._items, self._stored_at(start, num_stored, most))
+        return History(items, events, age_s, tf.concat([given, seen], 1))
+
+    def _stored_at(self, first, length, width):
+        """Rows of so many interactions from a first one on, int64 [B, width], the row of none beyond. Both int64
+        [B]."""
+        column = tf.range(tf.cast(width, tf.int64))[None]
+        return tf.where(column < length[:, None], first[:, None] + column, self._num_stored)
+
+
+def _last(is_known, length, shape):
+    """Columns of the last so many known interactions, oldest first: int32 of a shape [B, H], L beyond.
+
+    is_known: bool [B, L]. length: int64 [B].
+    """
+    later = tf.cumsum(tf.cast(is_known, tf.int64), 1, exclusive=True, reverse=True)  # known ones
+    place = length[:, None] - 1 - later
+    found = tf.where(is_known & (place >= 0))  # [S, 2]
+    places = tf.stack([found[:, 0], tf.gather_nd(place, found)], 1)
+    beyond = tf.fill(shape, tf.shape(is_known)[1])
+    return tf.tensor_scatter_nd_update(beyond, places, tf.cast(found[:, 1], tf.int32))
 
 
 def _fixed(values, dtype: tf.DType) -> tf.Variable:

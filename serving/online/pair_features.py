@@ -76,10 +76,8 @@ class PairFeatures:
             "time_s": time_s,
             "user_vector": query,
         }
-        per_request = {
-            name: tf.broadcast_to(value[:, None], tf.concat([shape, tf.shape(value)[1:]], 0))
-            for name, value in per_request.items()
-        }
+        of_pair = tf.broadcast_to(tf.range(shape[0])[:, None], shape)  # which request a pair belongs to
+        per_request = {name: tf.gather(value, of_pair) for name, value in per_request.items()}
         strings = tf.gather(self._strings, candidates)
         all_vectors = self._index.vectors
         vectors = tf.gather(all_vectors, candidates)  # [B, C, D]
@@ -137,8 +135,8 @@ class PairFeatures:
 
 
 def flat(features):
-    """[B, C, ...] -> [B x C, ...]."""
-    return {name: tf.reshape(value, tf.concat([[-1], tf.shape(value)[2:]], 0)) for name, value in features.items()}
+    """[B, C, ...] -> [B x C, ...]; the shapes beyond [B, C] are known."""
+    return {name: tf.reshape(value, [-1, *value.shape[2:]]) for name, value in features.items()}
 
 
 def relative(counts):

@@ -186,7 +186,7 @@ class RecommenderModel:
         return {"known": self._catalog.withdraw(item_id)}
 
     def _recommend_graph(self, request: RecommendRequest):
-        with tf.control_dependencies(checks.of_recommend(request, self.num_objectives)):
+        with tf.control_dependencies([checks.of_recommend(request, self.num_objectives)]):
             request = tf.nest.map_structure(tf.identity, request)
             width = tf.maximum(tf.reduce_max(request.k), 0)  # the maximum of no request at all is the smallest int32
         history = self._history(*request[: len(UserRequest._fields)])
@@ -207,7 +207,7 @@ class RecommenderModel:
         }
 
     def _similar_graph(self, request: SimilarRequest):
-        with tf.control_dependencies(checks.of_similar(request)):
+        with tf.control_dependencies([checks.of_similar(request)]):
             request = tf.nest.map_structure(tf.identity, request)
             width = tf.maximum(tf.reduce_max(request.k), 0)
         item = self._catalog.rows(request.item_id)  # [B]
@@ -220,7 +220,7 @@ class RecommenderModel:
         return self._listed(ranked, shown) | {"widened": full_scan & is_known}
 
     def _explain_graph(self, request: ExplainRequest):
-        with tf.control_dependencies(checks.of_explain(request, self.num_objectives)):
+        with tf.control_dependencies([checks.of_explain(request, self.num_objectives)]):
             request = tf.nest.map_structure(tf.identity, request)
         history = self._history(*request[: len(UserRequest._fields)])
         vector, vectors = self._encode(request.user_id, history)

@@ -183,12 +183,14 @@ class Encoder(tf.Module):
         """
         names = [features["domain"], features["creator"], *tf.unstack(features["categories"], axis=1)]
         ids = [table.lookup(value) for table, value in zip(self._tables.values(), names)]
-        ids += [_doubling(features[name]) for name in COUNTED]
+        length = tf.reduce_sum(features["history_counts"], 1)
+        *counted, length = tf.unstack(_doubling(tf.stack([*(features[name] for name in COUNTED), length])))
+        ids += counted
         is_known = features["time_s"] > 0
         day = features["time_s"] // _DAY_S
         ids.append(tf.where(is_known, 1 + tf.cast(features["time_s"] % _DAY_S // 3600, tf.int32), 0))
         ids.append(tf.where(is_known, 1 + tf.cast((day + 3) % 7, tf.int32), 0))  # 1970 began on a Thursday; 1 = Monday
-        ids.append(_doubling(tf.reduce_sum(features["history_counts"], 1)))
+        ids.append(length)
         ids.append(tf.cast(features[SEEN_BY_RETRIEVAL], tf.int32))
         dense = (self._dense(features) - self._mean) / self._scale
         return {
