@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
 import aiohttp
 import numpy as np
+import uvloop
 
 from benchmarks.service.load import USERS
 from benchmarks.service.parts import Service
@@ -20,7 +20,7 @@ def measure(service: Service, times: int) -> dict[str, float | None]:
 
     A like has counted where the next list is the model's, lacks the liked item, and has another order or other items.
     """
-    return asyncio.run(_measure(service.urls[0], times))
+    return uvloop.run(_measure(service.urls[0], times))
 
 
 async def _measure(url: str, times: int) -> dict[str, float | None]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import aiohttp
 import numpy as np
+import uvloop
 
 from benchmarks.service.generator import EVENT, Acknowledged, Generator, Outcome, items_of
 from benchmarks.service.load import USERS
@@ -24,7 +25,7 @@ LOOK_S = 0.02
 
 def measure(service: Service, part: str, times: int) -> dict[str, float | None]:
     """Kill a part so many times at random moments."""
-    return asyncio.run(_measure(service, part, times))
+    return uvloop.run(_measure(service, part, times))
 
 
 async def _measure(service: Service, part: str, times: int) -> dict[str, float | None]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
+
+import uvloop
 
 from benchmarks.service.generator import EVENT, MIX, RECOMMEND, Generator, Outcome, items_of, metrics_of, quantile_ms
 from benchmarks.service.parts import Service
@@ -17,7 +18,7 @@ _BUCKET = re.compile(r'le="([^"]+)"')
 
 def measure(service: Service, seconds: float) -> dict[str, float | None]:
     """The metrics of one setup under the mixed load."""
-    return asyncio.run(_measure(service, seconds))
+    return uvloop.run(_measure(service, seconds))
 
 
 async def _measure(service: Service, seconds: float) -> dict[str, float | None]:

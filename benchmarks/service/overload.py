@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import uvloop
+
 from benchmarks.service.generator import Generator, Outcome, items_of, quantile_ms
 from benchmarks.service.load import USERS
 from benchmarks.service.parts import Service
@@ -21,7 +23,7 @@ REFUSALS = (429, 503)
 
 def measure(service: Service, seconds: float) -> dict[str, float | None]:
     """Find the sustainable rate, send three times that, then the sustainable rate again."""
-    return asyncio.run(_measure(service, seconds))
+    return uvloop.run(_measure(service, seconds))
 
 
 async def _measure(service: Service, seconds: float) -> dict[str, float | None]:

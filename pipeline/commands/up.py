@@ -127,7 +127,8 @@ def _children(plan: _Plan, folder: Path) -> list[Child]:
     if plan.starts_model_server:
         port = plan.settings.model_servers[0].rpartition(":")[2]
         name, base = f"--model_name={plan.settings.model_name}", f"--model_base_path={plan.model_folder}"
-        flags = (f"--port={port}", "--rest_api_port=0", name, base)
+        # Many short requests side by side: one that is split over threads waits for them more than it wins.
+        flags = (f"--port={port}", "--rest_api_port=0", "--tensorflow_session_parallelism=1", name, base)
         children.insert(0, Child(MODEL_SERVER, module_command("serving.model_server", *flags), module_environment()))
     return children
 

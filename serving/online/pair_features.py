@@ -66,9 +66,8 @@ class PairFeatures:
         shape = tf.shape(candidates)
         length = tf.reduce_sum(tf.cast(items >= 0, tf.int32), 1)
         is_there = items >= 0
-        counts = tf.stack(
-            [tf.reduce_sum(tf.cast((events == name) & is_there, tf.float32), 1) for name in self._event_names], 1
-        )
+        is_kind = (events[:, :, None] == self._event_names) & is_there[:, :, None]
+        counts = tf.reduce_sum(tf.cast(is_kind, tf.float32), 1)
         last = tf.gather(age_s, tf.maximum(length - 1, 0), batch_dims=1)
         per_request = {
             "history_counts": counts,
@@ -90,10 +89,8 @@ class PairFeatures:
         recent_vectors = tf.gather(all_vectors, recent) * tf.cast(is_recent, tf.float32)[:, :, None]  # [B, R, D]
         cosines = tf.matmul(vectors, recent_vectors, transpose_b=True)  # [B, C, R]
         codes, recent_codes = tf.gather(self._codes, candidates), tf.gather(self._codes, recent)
-        same = [
-            (codes[:, :, None, at] == recent_codes[:, None, :, at]) & (codes[:, :, None, at] >= 0) for at in range(2)
-        ]
-        shares = [tf.reduce_sum(tf.cast(part, tf.float32) * weight[:, None], 2) for part in same]
+        is_same = (codes[:, :, None] == recent_codes[:, None]) & (codes >= 0)[:, :, None]  # [B, C, R, 2]
+        shares = tf.einsum("bcrn,br->bcn", tf.cast(is_same, tf.float32), weight)
         latest = weight[:, :LATEST] / tf.maximum(tf.reduce_sum(weight[:, :LATEST], 1, keepdims=True), 1e-9)
         highest = tf.reduce_max(tf.where(is_recent[:, None], cosines, -2.0), 2)
         return per_request | {
@@ -108,8 +105,8 @@ class PairFeatures:
             "mean_similarity": tf.reduce_sum(cosines * weight[:, None], 2),
             "latest_similarity": tf.reduce_sum(cosines[:, :, :LATEST] * latest[:, None], 2),
             "learned_similarity": self._learned(query=query, candidates=vectors, history=recent_vectors)["similarity"],
-            "domain_share": shares[0],
-            "creator_share": shares[1],
+            "domain_share": shares[:, :, 0],
+            "creator_share": shares[:, :, 1],
         }
 
     @tf.function(
@@ -128,8 +125,8 @@ class PairFeatures:
         return self(query, items, events, age_s, candidates, popularity, time_s)
 
     def _recent(self, items, length):
-        """The last interactions: positions [B, RECENT] (0 where there is none) and which are there."""
-        at = length[:, None] - 1 - tf.range(RECENT)[None]
+        """The last interactions: positions [B, R] (0 where there is none) and which are there; R is at most RECENT."""
+        at = length[:, None] - 1 - tf.range(tf.minimum(RECENT, tf.shape(items)[1]))[None]
         is_there = at >= 0
         return tf.where(is_there, tf.gather(items, tf.maximum(at, 0), batch_dims=1), 0), is_there
 
