@@ -29,7 +29,9 @@ def measure(service: Service, part: str, times: int) -> dict[str, float | None]:
 
 
 async def _measure(service: Service, part: str, times: int) -> dict[str, float | None]:
-    chance, outcomes, seconds = random.Random(part), [], []
+    chance = random.Random(part)
+    outcomes: list[Outcome] = []
+    seconds: list[float] = []
     items = await items_of(service.urls[0])
     async with Generator(service.urls, USERS, items) as generator:
         load = asyncio.create_task(generator.run_into(outcomes, RATE, repeats_events=True))
