@@ -17,7 +17,7 @@ from benchmarks.service.load import USERS
 from benchmarks.service.parts import LOOP, Service, kill
 
 RATE = 25.0  # requests a second
-PAUSE_S, LOOP_PAUSE_S = (1.0, 4.0), (3.0, 20.0)  # between two kills, after all is well again; a run needs its start
+PAUSE_S, LOOP_PAUSE_S = (1.0, 4.0), (3.0, 60.0)  # between two kills, after all is well again; a run needs its start
 WELL = 20  # good outcomes in a row after which all is well
 LONGEST_S = 180.0
 LOOK_S = 0.02

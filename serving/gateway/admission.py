@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
 START, FEWEST = 32.0, 8.0  # requests at once; a stall of a moment may fill as many
 LATE_SHARE = 0.75  # of the budget: an answer that took longer came late
 LESS = 0.8  # what is left of the bound after a late answer
+TICK_S = 0.01  # how often the event loop is asked for a turn
+LAG_SHARE, FEW = 0.3, 4  # of the budget: a loop so far behind takes no more than a few lists at once
+
+
+class LoopLag:
+    """How long the event loop lets a turn wait: requests queue there before anything can count them."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._due, self._last_s = float("inf"), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """What the last turn waited, or the next one has waited by now."""
+        return max(self._last_s, self._clock() - self._due)
+
+    def tick(self) -> None:
+        """The turn has come; the next one is due in TICK_S."""
+        now = self._clock()
+        self._last_s, self._due = max(now - self._due, 0.0), now + TICK_S
+
+    async def run(self) -> None:
+        """Ask for turns until it is cancelled."""
+        while True:
+            self.tick()
+            await asyncio.sleep(TICK_S)
 
 
 class Admission:
@@ -19,6 +46,7 @@ class Admission:
     def __init__(self, most: int, budget_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """most: requests at once, whatever their answers take. budget_s: of an answer."""
         self._most, self._budget_s, self._clock = float(most), budget_s, clock
+        self.lag = LoopLag(clock)
         self._bound = min(START, self._most)
         self._shrunk_at = float("-inf")
         self.in_flight = 0
@@ -31,7 +59,8 @@ class Admission:
     @property
     def is_full(self) -> bool:
         """Whether the next request is refused."""
-        return self.in_flight >= self.bound
+        is_behind = self.in_flight >= FEW and self.lag.seconds > LAG_SHARE * self._budget_s
+        return is_behind or self.in_flight >= self.bound
 
     def enter(self) -> bool:
         """Count a request in; False where it has to be refused."""

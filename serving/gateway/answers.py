@@ -99,6 +99,7 @@ class Answers:
         config = settings.gateway
         self.breaker = CircuitBreaker(config.breaker_failures, config.breaker_retry_s)
         self.admission = Admission(config.max_in_flight, config.budget_ms / 1000)
+        metrics.loop_lag_seconds.set_function(lambda: self.admission.lag.seconds)
         self._explanations = 0  # under way
         self._fallbacks = Fallbacks(catalog, config, settings.list_defaults)
 

@@ -39,6 +39,9 @@ class Metrics:
         self.refused = Counter("zhiyin_gateway_refused", "Requests refused", ["reason"], registry=registry)
         self.in_flight = Gauge("zhiyin_gateway_in_flight", "Lists under way now", registry=registry)
         self.in_flight_bound = Gauge("zhiyin_gateway_in_flight_bound", "Lists under way at most", registry=registry)
+        self.loop_lag_seconds = Gauge(
+            "zhiyin_gateway_loop_lag_seconds", "What a turn of the event loop waits", registry=registry
+        )
         self.breaker_open = Gauge("zhiyin_gateway_breaker_open", "1 while the model is left alone", registry=registry)
         self.items = Gauge("zhiyin_gateway_items", "Items known", registry=registry)
         self.model_version = Gauge("zhiyin_gateway_model_version", "Newest version seen", registry=registry)

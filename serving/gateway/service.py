@@ -64,7 +64,12 @@ class Service:
 
     async def start(self) -> None:
         """Begin the work beside the requests."""
-        loops = (self.exposures.run(), self.live_items.run(), self._count_popularity())
+        loops = (
+            self.exposures.run(),
+            self.live_items.run(),
+            self._count_popularity(),
+            self.answers.admission.lag.run(),
+        )
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     async def stop(self) -> None:

@@ -1,6 +1,6 @@
 """The bound on lists at once, and the circuit breaker: by a clock of the test's own."""
 
-from serving.gateway.admission import FEWEST, LESS, START, Admission
+from serving.gateway.admission import FEW, FEWEST, LAG_SHARE, LESS, START, TICK_S, Admission
 from serving.gateway.breaker import SILENT_S, CircuitBreaker
 
 
@@ -16,6 +16,19 @@ def test_as_many_are_let_in_as_the_bound_says_and_the_next_after_one_has_left():
     assert [admission.enter() for _ in range(4)] == [True, True, True, False]
     admission.leave(0.01, is_models=True)
     assert admission.enter()
+
+
+def test_a_loop_that_is_behind_takes_a_few_lists_at_once_until_it_has_caught_up():
+    clock = Clock()
+    admission = Admission(most=64, budget_s=0.1, clock=clock)
+    admission.lag.tick()
+    clock.now += TICK_S + LAG_SHARE * 0.1 + 0.001
+    assert [admission.enter() for _ in range(FEW + 1)] == [True] * FEW + [False], "the turn is overdue"
+    admission.lag.tick()
+    assert not admission.enter(), "it has come, late"
+    clock.now += TICK_S
+    admission.lag.tick()
+    assert admission.enter(), "the next one came in time"
 
 
 def test_answers_that_wait_together_are_late_together_and_count_once():
