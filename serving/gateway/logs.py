@@ -28,6 +28,7 @@ class JsonLines(logging.Formatter):
 
 def log_to_stderr(level: str) -> None:
     """Everything at `level` and above, as JSON lines."""
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line says them
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
