@@ -18,17 +18,20 @@ class LoopLag:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._due, self._last_s = float("inf"), 0.0
+        self._due = float("inf")
+        self._before_s = self._last_s = 0.0  # what the last two turns waited
 
     @property
     def seconds(self) -> float:
-        """What the last turn waited, or the next one has waited by now."""
-        return max(self._last_s, self._clock() - self._due)
+        """What two turns in a row waited at least, of which the second may still wait: once is a stall of a moment."""
+        pending_s = self._clock() - self._due
+        return max(min(self._before_s, self._last_s), min(self._last_s, pending_s))
 
     def tick(self) -> None:
         """The turn has come; the next one is due in TICK_S."""
         now = self._clock()
-        self._last_s, self._due = max(now - self._due, 0.0), now + TICK_S
+        self._before_s, self._last_s = self._last_s, max(now - self._due, 0.0)
+        self._due = now + TICK_S
 
     async def run(self) -> None:
         """Ask for turns until it is cancelled."""
