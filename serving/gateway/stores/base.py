@@ -11,6 +11,7 @@ from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredI
 
 T = TypeVar("T")
 COMMAND_CALL_S, REQUEST_CALL_S = 30.0, 1.0
+EVENTS_AT_ONCE = 1000
 
 
 class StoreUnavailable(RuntimeError):
@@ -59,8 +60,19 @@ class Store(ABC):
         """Events by (item id, kind)."""
 
     @abstractmethod
-    def events(self) -> AsyncIterator[Event]:
+    async def events_after(self, after: int, limit: int) -> list[tuple[int, Event]]:
+        """Everybody's events with numbers above `after`, in the order of acceptance; none only where there are none.
+
+        An event that is accepted later has a higher number than all that were ever read here.
+        """
+
+    async def events(self) -> AsyncIterator[Event]:
         """All events in the order of their acceptance."""
+        after = 0
+        while found := await self.events_after(after, EVENTS_AT_ONCE):
+            for _, event in found:
+                yield event
+            after = found[-1][0]
 
     # People -------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ the scripts touch keys that a cluster would spread. An acknowledged event is dur
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,8 @@ from serving.gateway.stores.redis_values import encoded, exposure_of, item_of, k
 
 PREFIX = "zhiyin:"
 CONNECT_S = 1.0
+REWRITE_POLL_S = 0.05
 ROWS_AT_ONCE = 1000
-_UNTIMED = 0  # the score of an event without a time
 
 _ADD_EVENTS = """
 local p, out = ARGV[1], {}
@@ -121,16 +122,9 @@ class RedisStore(Store):
     async def add_events(self, events: Sequence[Event], tombstones: Sequence[str] = ()) -> list[Acceptance]:
         arguments = [PREFIX]
         for event, tombstone in zip(events, tombstones or [""] * len(events)):
-            time_s = str(_UNTIMED if event.time_s is None else event.time_s)
-            arguments += [
-                event.event_id,
-                event.user_id,
-                event.item_id,
-                event.event,
-                time_s,
-                encoded(asdict(event)),
-                tombstone,
-            ]
+            time_s = str(event.time_s or 0)  # 0 is the score of an event without a time, too
+            text = encoded(asdict(event))
+            arguments += [event.event_id, event.user_id, event.item_id, event.event, time_s, text, tombstone]
         with _unavailable():
             return [Acceptance(one) for one in await _wait(self._redis.eval(_ADD_EVENTS, 0, *arguments))]
 
@@ -143,18 +137,16 @@ class RedisStore(Store):
             counts = await _wait(self._redis.hgetall(f"{PREFIX}item_counts"))
         return {cast("tuple[str, str]", tuple(json.loads(key))): int(count) for key, count in counts.items()}
 
-    async def events(self) -> AsyncIterator[Event]:
-        after = "-"
-        while True:
-            with _unavailable():
-                seqs = await self._redis.zrangebylex(f"{PREFIX}event_order", after, "+", 0, ROWS_AT_ONCE)
-                texts = await _wait(self._redis.hmget(f"{PREFIX}events", seqs)) if seqs else []
-            for text in texts:
-                if text is not None:  # else forgotten between the two calls
-                    yield Event(**json.loads(text))
-            if not seqs:
-                return
-            after = f"({seqs[-1]}"
+    async def events_after(self, after: int, limit: int) -> list[tuple[int, Event]]:
+        start = f"({after:016d}"
+        with _unavailable():
+            while seqs := await self._redis.zrangebylex(f"{PREFIX}event_order", start, "+", 0, limit):
+                texts = await _wait(self._redis.hmget(f"{PREFIX}events", seqs))
+                found = [(int(seq), Event(**json.loads(text))) for seq, text in zip(seqs, texts) if text is not None]
+                if found:
+                    return found
+                start = f"({seqs[-1]}"  # all were forgotten between the two calls
+        return []
 
     # People -------------------------------------------------------------------------------------------------------
 
@@ -219,9 +211,20 @@ class RedisStore(Store):
     async def _rewrite_files(self) -> None:
         """Has Redis write its files anew, in the background: until then they hold people under their old names."""
         if (await self._redis.info("persistence")).get("aof_enabled"):
-            await self._redis.bgrewriteaof()
+            while not await self._rewrites_log():
+                await asyncio.sleep(REWRITE_POLL_S)
         elif await self._redis.lastsave() and (await self._redis.config_get("save")).get("save"):
             await self._redis.bgsave(schedule=True)
+
+    async def _rewrites_log(self) -> bool:
+        """Whether a rewriting of the log begins now; one that began before still writes what was there then."""
+        try:
+            await self._redis.bgrewriteaof()
+        except redis.exceptions.ResponseError as error:
+            if "in progress" in str(error):
+                return False
+            raise
+        return True
 
     async def _rename(self, old: str, new: str) -> None:
         with _unavailable():
@@ -273,9 +276,8 @@ class RedisStore(Store):
         with _unavailable():
             async with self._redis.pipeline(transaction=True) as pipe:
                 for one in exposures:
-                    pipe.hset(
-                        f"{PREFIX}exposures", one.request_id, encoded({**asdict(one), "variants": dict(one.variants)})
-                    )
+                    text = encoded({**asdict(one), "variants": dict(one.variants)})
+                    pipe.hset(f"{PREFIX}exposures", one.request_id, text)
                     pipe.zadd(f"{PREFIX}exposure_order", {one.request_id: one.time_s})
                     pipe.zadd(f"{PREFIX}user_exposures:{one.user_id}", {one.request_id: one.time_s})
                 await pipe.execute()

@@ -90,13 +90,9 @@ class SqliteStore(Store):
         rows = await self._read(lambda db: db.execute("SELECT item_id, event, count FROM item_counts").fetchall())
         return {(item_id, event): count for item_id, event, count in rows}
 
-    async def events(self) -> AsyncIterator[Event]:
-        after = 0
-        query = f"SELECT seq, {_EVENT} FROM events WHERE seq > ? ORDER BY seq LIMIT {ROWS_AT_ONCE}"
-        while rows := await self._rows(query, after):
-            for row in rows:
-                yield Event(*row[1:])
-            after = rows[-1][0]
+    async def events_after(self, after: int, limit: int) -> list[tuple[int, Event]]:
+        query = f"SELECT seq, {_EVENT} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+        return [(row[0], Event(*row[1:])) for row in await self._rows(query, after, limit)]
 
     # People -------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem
 from serving.gateway.stores import schema
-from serving.gateway.stores.base import StoreUnavailable, open_store
+from serving.gateway.stores.base import EVENTS_AT_ONCE, StoreUnavailable, open_store
 from serving.gateway.stores.sqlite import SqliteStore, restore_database
 from tests.serving.gateway import running
 
@@ -88,6 +88,33 @@ class Contract:
 
         running.run(go, url)
 
+    def test_everybodys_events_come_by_pages_in_the_order_of_acceptance(self, url):
+        async def go(store):
+            await store.add_events([event(n, user_id=f"u{n % 2}", time_s=1000 - n) for n in range(5)])
+            await store.add_events([event(0), event(9, user_id="another")])
+            first = await store.events_after(0, 4)
+            rest = await store.events_after(first[-1][0], 4)
+            assert [one.event_id for _, one in first] == ["e0", "e1", "e2", "e3"]
+            assert [one for _, one in rest] == [event(4, user_id="u0", time_s=996), event(9, user_id="another")]
+            assert await store.events_after(rest[-1][0], 4) == []
+            await store.forget_user("u1", "mark", 5)
+            await store.add_events([event(10)])
+            numbers, left = zip(*await store.events_after(0, 9))
+            assert [one.event_id for one in left] == ["e0", "e2", "e4", "e9", "e10"]
+            assert list(numbers) == sorted(numbers), "a number is never given again"
+            assert numbers[-1] > rest[-1][0]
+
+        running.run(go, url)
+
+    def test_all_events_are_more_than_a_page(self, url):
+        given = [event(n) for n in range(EVENTS_AT_ONCE + 2)]
+
+        async def go(store):
+            await store.add_events(given)
+            assert await listed(store.events()) == given
+
+        running.run(go, url)
+
     def test_forgetting_removes_everything_of_one_person_and_of_no_other(self, url):
         async def go(store):
             await store.add_events([event(1), event(2, user_id="stays"), event(3, item_id="j")])
@@ -107,6 +134,15 @@ class Contract:
             counts = await store.item_counts()
             assert (counts["i", "play"], counts.get(("j", "play"), 0)) == (2, 0)
             assert await store.num_events() == 4, "the number of accepted events only grows"
+
+        running.run(go, url)
+
+    def test_several_people_are_forgotten_at_once(self, url):
+        async def go(store):
+            await store.add_events([event(n, user_id=f"u{n}") for n in range(5)])
+            done = await asyncio.gather(*(store.forget_user(f"u{n}", f"mark{n}", 5) for n in range(5)))
+            assert done == [1] * 5
+            assert await listed(store.events()) == []
 
         running.run(go, url)
 
