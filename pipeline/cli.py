@@ -32,6 +32,7 @@ from pipeline.commands import (
     serve,
     similar,
     store,
+    stream,
     tags,
     test,
     tune,
@@ -53,6 +54,7 @@ COMMANDS = (  # in the order of --help
     loop,
     keys,
     store,
+    stream,
     purge,
     serve,
     recommend,
@@ -117,9 +119,9 @@ def exit_code_of(command: Callable[[], int]) -> int:
 
 def print_any_character() -> None:
     """Print characters that a terminal's encoding lacks as escapes, where Python would raise UnicodeEncodeError."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
 
 
 def _say(message: object, code: int) -> int:

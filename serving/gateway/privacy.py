@@ -14,6 +14,7 @@ from serving.gateway.stores.base import Store
 
 MIN_KEY_BYTES = 32
 PSEUDONYM_PREFIX = "p_"
+_NOBODY = "\0"  # no id holds a control character
 _TOMBSTONE_KEY = "tombstone_key"  # in the store's settings
 
 
@@ -25,8 +26,8 @@ class Pseudonyms:
     nobody.
     """
 
-    def __init__(self, keys: Sequence[bytes] = ()) -> None:
-        """keys: none keeps ids as they are.
+    def __init__(self, keys: Sequence[bytes] = (), is_kept: bool = False) -> None:
+        """keys: none keeps ids as they are. is_kept: ids are given as they were kept under keys before these.
 
         Raises ValueError for a key that is too short.
         """
@@ -34,6 +35,7 @@ class Pseudonyms:
             if len(key) < MIN_KEY_BYTES:
                 raise ValueError(f"a key of the pseudonyms has {len(key)} bytes, expected at least {MIN_KEY_BYTES}")
         self._keys = tuple(keys)
+        self._first_kept = 0 if is_kept else 1
 
     def __call__(self, user_id: str) -> str:
         """The id under which a person is kept; the empty id is nobody's and stays."""
@@ -41,7 +43,25 @@ class Pseudonyms:
 
     def former(self, user_id: str) -> list[str]:
         """The ids under which a person was kept before each rotation, the oldest first."""
-        return [functools.reduce(pseudonym, self._keys[:count], user_id) for count in range(1, len(self._keys))]
+        return [
+            functools.reduce(pseudonym, self._keys[:count], user_id)
+            for count in range(self._first_kept, len(self._keys))
+        ]
+
+    @property
+    def fingerprint(self) -> str:
+        """Says under which keys ids are kept, without the keys; empty where there are none."""
+        return functools.reduce(pseudonym, self._keys, _NOBODY) if self._keys else ""
+
+    def after(self, fingerprint: str) -> Pseudonyms | None:
+        """For ids that are already kept under the first of these keys: what the others make of them.
+
+        fingerprint: of the keys under which they are kept. None where those are not the first of these.
+        """
+        for count in range(len(self._keys) + 1):
+            if Pseudonyms(self._keys[:count]).fingerprint == fingerprint:
+                return Pseudonyms(self._keys[count:], is_kept=count > 0)
+        return None
 
     def later(self, kept_as: str) -> set[str]:
         """The ids under which somebody may be kept who was kept under an id before any of the rotations."""
@@ -95,7 +115,7 @@ async def deciding_tombstones(
     """The tombstone that says whether each person is forgotten: of a former pseudonym where that one stands.
 
     A rotation gives everybody who is kept a new pseudonym, but knows nobody who was forgotten before it.
-    user_ids: as applications say them.
+    user_ids: as the pseudonyms take them.
     """
     former = {user_id: [tombstones(one) for one in pseudonyms.former(user_id)] for user_id in user_ids}
     asked = [mark for marks in former.values() for mark in marks]

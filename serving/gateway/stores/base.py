@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredI
 T = TypeVar("T")
 COMMAND_CALL_S, REQUEST_CALL_S = 30.0, 1.0
 EVENTS_AT_ONCE = 1000
+IDENTITY = "identity"  # in the store's settings
 
 
 class StoreUnavailable(RuntimeError):
@@ -167,6 +169,13 @@ class Store(ABC):
     @abstractmethod
     async def set_meta_once(self, name: str, value: str) -> str:
         """Set it where it is not set; returns what it is now."""
+
+    async def identity(self) -> str:
+        """Names this store to others that remember how far they have read it, or it them.
+
+        A store that is brought back from a copy lacks what came after, and so gets another one.
+        """
+        return await self.set_meta_once(IDENTITY, secrets.token_hex(8))
 
 
 def open_store(url: str, call_s: float = COMMAND_CALL_S) -> Store:

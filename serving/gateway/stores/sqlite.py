@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 from serving.gateway.stores import schema
-from serving.gateway.stores.base import Store, StoreUnavailable
+from serving.gateway.stores.base import IDENTITY, Store, StoreUnavailable
 from serving.gateway.stores.writer import GroupWriter
 
 T = TypeVar("T")
@@ -297,6 +297,7 @@ def restore_database(copy: Path, to: Path) -> None:
     target = sqlite3.connect(to, timeout=BUSY_S)
     with target:
         source.backup(target)
+        target.execute("DELETE FROM meta WHERE name = ?", (IDENTITY,))
     target.execute("PRAGMA journal_mode = WAL")
     target.close()
     source.close()
