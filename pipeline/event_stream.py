@@ -182,7 +182,7 @@ class Taker:
                 self._progress(len(piece))
         finally:
             reader.close()
-        return counts
+        return +counts  # without those of none
 
     async def _keep(self, piece: list[Message], tombstones: Tombstones) -> Counter[str]:
         found = [(message, self._judged(message)) for message in piece]
