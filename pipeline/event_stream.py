@@ -240,7 +240,7 @@ class Rejects:
             if place not in self._known:
                 self._known.add(place)
                 row = dict(zip(_PLACE, place), field=outcome.field, reason=outcome.reason)
-                new.append(json.dumps(row, ensure_ascii=False) + "\n")
+                new.append(json.dumps(row) + "\n")  # in ASCII: a field may be any text, lone surrogates too
         if new:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a", encoding="utf-8") as file:
@@ -262,7 +262,10 @@ def _place_of_line(line: str) -> tuple[Any, ...] | None:
 
 
 def _headers(message: Message) -> dict[str, str]:
-    headers: Any = message.headers() or ()
+    try:
+        headers: Any = message.headers() or ()
+    except ValueError:  # names that are no UTF-8 are not ours
+        return {}
     return {name: value.decode(errors="replace") for name, value in headers if isinstance(value, bytes)}
 
 

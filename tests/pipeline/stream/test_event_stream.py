@@ -183,6 +183,8 @@ class TestMessagesOfOthers:
             good | {"event": "unheard of"},
             good | {"timestamp": int(time.time()) + 10_000_000},
             good | {"surprise": 1},
+            good | {"\ud800": 1},
+            good | {"item_id": "\ud800"},
         ]
         write(topic, *bad, good)
         assert take(two[1], topic, tmp_path) == {"accepted": 1, "rejected": len(bad)}
