@@ -38,7 +38,8 @@ _WRITING = {
     "partitioner": "murmur2_random",  # as Java's clients, so that a person's events of either share a partition
     "delivery.timeout.ms": int(1000 * PATIENCE_S),
 }
-_OURS = {"bootstrap.servers", "group.id", "log_level", "request.required.acks", "message.timeout.ms"}
+_OURS = {"bootstrap.servers", "metadata.broker.list", "group.id", "log_level"}
+_OURS |= {"request.required.acks", "message.timeout.ms"}  # other names of what is above
 
 
 class StreamUnavailable(RuntimeError):

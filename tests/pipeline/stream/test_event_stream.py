@@ -91,11 +91,12 @@ class TestThroughABroker:
         given = fill(first, made(2500))
         script = (
             "import os, signal, sys; from pathlib import Path; from tests.pipeline.stream import clients as t\n"
+            "from pipeline.kafka_topic import Topic\n"
             "left = [int(sys.argv[3])]\n"
             "def progress(count):\n"
             "    left[0] -= count\n"
             "    if left[0] <= 0: os.kill(os.getpid(), signal.SIGKILL)\n"
-            "topic = t.Topic(sys.argv[4], sys.argv[5])\n"
+            "topic = Topic(sys.argv[4], sys.argv[5])\n"
             "further = [topic, Path(sys.argv[6])] if sys.argv[1] == 'take' else [topic]\n"
             "getattr(t, sys.argv[1])(sys.argv[2], *further, progress=progress)\n"
         )
@@ -139,21 +140,28 @@ class TestThroughABroker:
         assert take(two[0], topic, tmp_path) == {"accepted": 1}
         assert take(two[1], topic, tmp_path) == {"accepted": 1}
 
-    def test_a_store_that_was_brought_back_takes_and_sends_again(self, topic, two, tmp_path):
+    def test_a_store_that_was_brought_back_sends_and_takes_again(self, topic, two, tmp_path):
         first, second = two
+
+        def copied(url):
+            copy = tmp_path / f"{url.name}.copy"
+            running.run(lambda store: store.backup(copy), url)
+            return copy
+
         fill(first, made(10))
-
-        async def copy(store):
-            await store.backup(tmp_path / "copy.sqlite")
-
-        running.run(copy, first)
-        running.run(copy, second)
+        publish(first, topic)
+        take(second, topic, tmp_path)
+        copies = [copied(url) for url in two]
         fill(first, made(30))
         publish(first, topic)
         take(second, topic, tmp_path)
-        restore_database(tmp_path / "copy.sqlite", second)
-        assert events_of(second) == []
-        assert take(second, topic, tmp_path) == {"accepted": 30}
+        for url, copy in zip(two, copies):
+            restore_database(copy, url)
+        later = [Event(f"later{n}", "u", "i", "play", NOW_S) for n in range(40)]
+        fill(first, later)  # under numbers that others had before
+        assert publish(first, topic) == {"sent": 50}
+        take(second, topic, tmp_path)
+        assert Counter(events_of(second)) == Counter(made(30) + later)
 
     def test_where_to_go_on_is_found_below_what_others_sent(self, topic, two):
         first, _ = two

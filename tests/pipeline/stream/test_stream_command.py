@@ -22,7 +22,9 @@ def configuration(tmp_path):
     (tmp_path / "events.csv").write_text("user_id,item_id\n")
     tables = {"catalogue": {"path": str(tmp_path / "items.csv")}, "events": {"path": str(tmp_path / "events.csv")}}
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump({"name": "streamed", "work_dir": str(tmp_path / "work"), "data": tables}))
+    settings = {"name": "streamed", "work_dir": str(tmp_path / "work"), "data": tables}
+    settings["evaluation"] = {"min_gain_over_popularity": 0.0, "max_loss_to_last": 0.0}
+    file.write_text(yaml.safe_dump(settings))
     return file
 
 
