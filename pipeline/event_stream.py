@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.settings import SettingsError
-from pipeline.kafka_topic import OutMessage, Reader, Span, StreamUnavailable, Topic, Writer
+from pipeline.kafka_topic import OutMessage, Reader, Span, StreamUnavailable, Topic, Writer, place_of
 from serving.gateway.judging import Arrival, judged, refused, user_id_of
 from serving.gateway.privacy import Pseudonyms, Tombstones, deciding_tombstones, tombstones_of
 from serving.gateway.records import Event
@@ -125,7 +125,7 @@ def last_begin(reader: Reader, identity: str) -> int:
             headers = _headers(message)
             begin = headers.get(BEGIN_HEADER, "")
             if headers.get(STORE_HEADER) == identity and begin.isdecimal():
-                partition = message.partition()
+                partition, _ = place_of(message)
                 begins[partition] = max(begins.get(partition, 0), int(begin))
     return max(begins.values(), default=0)
 
@@ -178,7 +178,7 @@ class Taker:
             counts = Counter({"gone": gone})
             for piece in reader.messages(spans):
                 counts += await self._keep(piece, tombstones)
-                reader.commit({message.partition(): message.offset() + 1 for message in piece})
+                reader.commit({partition: offset + 1 for partition, offset in map(place_of, piece)})
                 self._progress(len(piece))
         finally:
             reader.close()

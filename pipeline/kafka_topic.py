@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from components.settings import SettingsError
 
@@ -250,6 +250,11 @@ class Writer(_Client):
             self._acknowledged(1)
         else:
             self._failed.append(error)
+
+
+def place_of(message: Message) -> tuple[int, int]:
+    """Partition and offset of a message that was read; only one that is yet to be written has none."""
+    return cast("int", message.partition()), cast("int", message.offset())
 
 
 def _text(error: object) -> str:
