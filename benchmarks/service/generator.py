@@ -19,6 +19,7 @@ RECOMMEND, EVENT, SIMILAR = "recommend", "event", "similar"
 MIX = {RECOMMEND: 0.80, EVENT: 0.15, SIMILAR: 0.05}
 EVENT_KINDS = ("play", "like", "complete", "skip")
 CALL_S = 10.0
+REFUSALS = (429, 503)  # statuses
 AGAIN_S, MOST_TRIES = 0.5, 240  # of an event that was not acknowledged: sent again under its id
 
 

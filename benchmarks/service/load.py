@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 
 import uvloop
 
-from benchmarks.service.generator import EVENT, MIX, RECOMMEND, Generator, Outcome, items_of, metrics_of, quantile_ms
+from benchmarks.service.generator import (
+    EVENT,
+    MIX,
+    RECOMMEND,
+    REFUSALS,
+    Generator,
+    Outcome,
+    items_of,
+    metrics_of,
+    quantile_ms,
+)
 from benchmarks.service.parts import Service
 
 RATE = 100.0  # requests a second
@@ -33,7 +43,7 @@ async def _measure(service: Service, seconds: float) -> dict[str, float | None]:
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
-    """p50 and p99 of each kind, errors and degraded answers."""
+    """p50 and p99 of each kind, errors and what of them was refused or not answered, degraded answers."""
     found: dict[str, float | None] = {"requests": len(outcomes)}
     for kind in MIX:
         of_kind = [one for one in outcomes if one.kind == kind]
@@ -42,6 +52,8 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
         **found,
         "p99_ms": quantile_ms(outcomes, 0.99),
         "errors": sum(one.status != 200 for one in outcomes),
+        "refused": sum(one.status in REFUSALS for one in outcomes),
+        "unanswered": sum(one.status == 0 for one in outcomes),
         "degraded": sum(one.is_degraded for one in outcomes if one.kind != EVENT),
     }
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import uvloop
 
-from benchmarks.service.generator import Generator, Outcome, items_of, quantile_ms
+from benchmarks.service.generator import REFUSALS, Generator, Outcome, items_of, quantile_ms
 from benchmarks.service.load import USERS
 from benchmarks.service.parts import Service
 
@@ -18,7 +18,6 @@ P99_MS, MOST_BAD = 100.0, 0.005  # a rate is sustained below this p99, with no m
 TIMES = 3.0  # the overload: so many times the sustainable rate
 AFTER_S = 15.0
 WINDOW_S = 1.0
-REFUSALS = (429, 503)
 
 
 def measure(service: Service, seconds: float) -> dict[str, float | None]:

@@ -56,8 +56,9 @@ def test_the_gateways_own_share_is_the_answers_time_less_the_models():
 
 
 def test_a_summary_counts_errors_and_quantiles_by_kind():
-    found = load.summary([*outcomes([200] * 99), Outcome("event", 0.0, 50.0, 503)])
-    assert (found["requests"], found["errors"], found["p50_ms_recommend"], found["p50_ms_event"]) == (100, 1, 10, 50)
+    found = load.summary([*outcomes([200] * 97 + [500, 0]), Outcome("event", 0.0, 50.0, 503)])
+    assert (found["requests"], found["p50_ms_recommend"], found["p50_ms_event"]) == (100, 10, 50)
+    assert (found["errors"], found["refused"], found["unanswered"]) == (3, 1, 1)
     assert found["p50_ms_similar"] is None
 
 
