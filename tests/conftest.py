@@ -34,3 +34,15 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
         return folder
 
     return made
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    """A real Redis server of this process's tests."""
+    from tests.serving.gateway import running
+
+    if running.REDIS is None:
+        pytest.skip("redis-server is not installed")
+    server = running.Redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()

@@ -20,15 +20,6 @@ def topic(broker):
     return Topic(broker.address, broker.make_topic(f"events-{next(NUMBERS)}"))
 
 
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory):
-    if running.REDIS is None:
-        pytest.skip("redis-server is not installed")
-    server = running.Redis(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.stop()
-
-
 @pytest.fixture(params=["SQLite", "Redis"])
 def urls(request, tmp_path):
     """Two empty stores of one kind."""

@@ -46,15 +46,6 @@ def model_server(served_folder, tmp_path_factory):
     server.stop()
 
 
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory):
-    if running.REDIS is None:
-        pytest.skip("redis-server is not installed")
-    server = running.Redis(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.stop()
-
-
 @pytest.fixture(scope="module")
 def gateway(request, model_server, tmp_path_factory):
     """A gateway with SQLite, for the tests of one file; one that says CHANGES_ITEMS has a copy of the model to
