@@ -89,9 +89,10 @@ def test_fitting_moves_the_top_block_and_the_projection_alone(words, read, train
     tower = build(table, train_split, data, config, tuned=[words]).item_tower
     states = tower.encoders["pieces_words"].states
     before = {variable.ref(): variable.numpy() for variable in states.variables}
-    monkeypatch.setattr(
-        "trainer.content.fit._solve", lambda *_: None
-    )  # the linear map knows nothing, so there is something to learn
+    # the linear map knows nothing, and each kind of text has an id embedding: there is something to learn
+    monkeypatch.setattr("trainer.content.fit._solve", lambda *_: None)
+    by_text = np.eye(2, config.embedding_dim, dtype=np.float32)
+    monkeypatch.setattr(tower, "id_embeddings", lambda table, rows: by_text[rows % 2])
     report = fit_content(tower, table, np.arange(len(table)), config)
     assert report.epochs > 0 and report.with_encoders < report.linear
     moved = {
