@@ -7,6 +7,7 @@ import json
 import tensorflow_model_analysis as tfma
 
 from components.config import DataConfig
+from pipeline.ranking_metrics import AUC, BinaryMetrics
 from trainer.config.ranking import RankingConfig, broadest_success
 from trainer.ranking.features import HISTORY_SLICE, QUERY_ID, label_key
 
@@ -33,12 +34,12 @@ def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
     for name in data.event_rules:
         spec = options.metrics_specs.add(output_names=[] if is_alone else [name])
         spec.metrics.add(class_name="CalibrationPlot", config=json.dumps({"num_buckets": RELIABILITY_BUCKETS}))
-        for metric in ("AUC", "BinaryCrossEntropy", "Calibration", "ExampleCount"):
-            added = spec.metrics.add(class_name=metric)
-            if (metric, name) == ("AUC", gate):
-                added.threshold.value_threshold.lower_bound.value = config.min_auc
-                added.threshold.change_threshold.absolute.value = -config.max_auc_loss_to_last
-                added.threshold.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
+        spec.metrics.add(class_name=BinaryMetrics.__name__, module=BinaryMetrics.__module__)
+        if name == gate:
+            threshold = spec.thresholds[AUC]
+            threshold.value_threshold.lower_bound.value = config.min_auc
+            threshold.change_threshold.absolute.value = -config.max_auc_loss_to_last
+            threshold.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
     ndcg = options.metrics_specs.add(output_names=[] if is_alone else [gate], query_key=QUERY_ID)
     ndcg.metrics.add(class_name="NDCG", config=json.dumps({"gain_key": label_key(gate), "top_k_list": [10]}))
     return options
@@ -49,15 +50,11 @@ def verdict(folder: str) -> str:
     decision = tfma.load_validation_result(folder)
     settings = tfma.load_eval_result(folder).config
     results = {spec.is_baseline: tfma.load_eval_result(folder, model_name=spec.name) for spec in settings.model_specs}
-    judged = next(
-        spec for spec in settings.metrics_specs if any(metric.HasField("threshold") for metric in spec.metrics)
-    )
+    judged = next(spec for spec in settings.metrics_specs if AUC in spec.thresholds)
     output = judged.output_names[0] if judged.output_names else ""
     gate = output or settings.model_specs[0].label_key.removeprefix(label_key(""))
     values = {is_baseline: _auc(result, output) for is_baseline, result in results.items()}
-    (threshold,) = (
-        metric.threshold for spec in settings.metrics_specs for metric in spec.metrics if metric.HasField("threshold")
-    )
+    threshold = judged.thresholds[AUC]
     text = f"AUC of {gate} {values[False]} (at least {threshold.value_threshold.lower_bound.value:g})"
     if True in values:
         loss = -threshold.change_threshold.absolute.value

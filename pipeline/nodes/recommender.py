@@ -47,7 +47,7 @@ def Recommender(
     ranker: used where `ranker_blessing` says so, else the order is that of retrieval.
     settings: a RecommenderSettings as JSON.
     code: fingerprint of our code, for the cache.
-    Raises ExportError where an export does not answer as it did before it was saved.
+    Raises ExportError where an export holds a Python op.
     """
     from serving.export.build_servable import ServableParts, build_servables
 

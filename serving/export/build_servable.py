@@ -56,11 +56,12 @@ def build_servables(
     ranking: RankingConfig,
     withdrawn: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write both SavedModels with recorded requests and prove them (`export_servables`).
+    """Write both SavedModels with recorded requests (`export_servables`).
 
     exact_path: for stock TensorFlow Serving. scann_path: over the index as measured; for a small catalogue the exact
     one, copied.
-    withdrawn: ids that are never shown. Returns counts for the log. Raises ExportError where an export does not hold.
+    withdrawn: ids that are never shown.
+    Returns counts for the log. Raises ExportError where an export holds a Python op.
     """
     retrieval = load_once(parts.retrieval)
     ranker = tf.saved_model.load(parts.ranker) if parts.ranker else None

@@ -1,24 +1,17 @@
-"""Exports the recommender as SavedModels and proves them: loaded in a fresh process, recorded requests replayed and
-compared.
-"""
+"""Exports the recommender as SavedModels, each with recorded requests; `serving.export.validation` replays them."""
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components.interpreter import module_command, module_environment
 from serving.export import replay
 from serving.index import SAVE_OPTIONS
 from serving.online.recommender import RecommenderModel
 
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # exist only in the process that made them
-_FRESH_PROCESS_S = 300
 LIMITS = ("max_per_creator", "max_item_age_s", "time_s")
 
 
@@ -36,13 +29,12 @@ def export_servables(
     items: Sequence[str],
     raw_items: Mapping[str, tf.Tensor],
 ) -> dict[str, int]:
-    """Save recommenders with recorded requests and prove that they answer alike after loading.
+    """Save recommenders with recorded requests and the answers of this process.
 
     recommenders: path -> what to save there. people, items: some ids known to them, used in the recorded requests.
     raw_items: a batch as the signature `encode_item` takes it.
     Returns the number of recorded requests by path.
-    Raises ExportError where a SavedModel holds a Python op, cannot be loaded in a fresh process (without ScaNN, if it
-    does not use it), or answers differently there (by more than 1e-5).
+    Raises ExportError where a SavedModel holds a Python op.
     """
     counts = {}
     for path, recommender in recommenders.items():
@@ -51,7 +43,6 @@ def export_servables(
             raise ExportError(f"{path}: holds {', '.join(sorted(python_ops))}, which no other process can run")
         requests = requests_for(people, items, raw_items, recommender.num_objectives)
         counts[path] = replay.record(path, replay.in_process(signatures), requests)
-    in_a_fresh_process(list(recommenders))
     return counts
 
 
@@ -90,25 +81,6 @@ def ops_of(path: str) -> set[str]:
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     functions = {function.signature.name for function in graph.library.function}
     return {node.op for node in nodes} - functions
-
-
-def in_a_fresh_process(paths: Sequence[str]) -> None:
-    """Replay SavedModels in a new interpreter; those that do not use ScaNN must answer where it cannot be imported.
-
-    Raises ExportError with the last line that the process said.
-    """
-    options = [word for path in paths for word in ("--scann" if needs_scann(path) else "--plain", path)]
-    result = subprocess.run(
-        module_command("serving.export.saved_model", *options),
-        env=module_environment(),
-        capture_output=True,
-        text=True,
-        timeout=_FRESH_PROCESS_S,
-        check=False,
-    )
-    if result.returncode:
-        lines = result.stderr.strip().splitlines() or [f"exit {result.returncode}"]
-        raise ExportError(f"the export does not answer in a fresh process: {lines[-1]}")
 
 
 def requests_for(
@@ -155,23 +127,3 @@ def requests_for(
     for signature, inputs in batches.items():
         yield signature, inputs
         yield signature, {name: values[:1] for name, values in inputs.items()}
-
-
-def main() -> None:
-    """Replay SavedModels in this process: those without custom ops first, with ScaNN out of reach."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument(
-        "--plain", action="append", default=[], help="a SavedModel that must answer where ScaNN cannot be imported"
-    )
-    parser.add_argument("--scann", action="append", default=[], help="a SavedModel that may use it")
-    arguments = parser.parse_args()
-    sys.modules["scann"] = None  # type: ignore[assignment]  # which Python takes for: not to be found
-    for path in arguments.plain:
-        replay.compare(path, replay.in_process(load(path).signatures))
-    del sys.modules["scann"]
-    for path in arguments.scann:
-        replay.compare(path, replay.in_process(load(path).signatures))
-
-
-if __name__ == "__main__":
-    main()

@@ -24,6 +24,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from components.interpreter import module_command, module_environment
 from serving.export import replay
+from serving.export.saved_model import needs_scann
 from serving.loopback import direct_opener, grpc_options
 
 _CALL_S = 60.0
@@ -169,11 +170,16 @@ def _from_json(value: Any, dtype: np.dtype) -> np.ndarray:
 
 
 def main() -> None:
-    """Serve the models that lie under a folder by their names, say the ports as JSON, and stop when the input ends."""
+    """Serve the models that lie under a folder by their names, say the ports as JSON, and stop when the input ends.
+
+    Where none of them uses ScaNN they have to answer without it, as behind stock TensorFlow Serving.
+    """
     from serving.model_server.config import ModelSettings, ServerConfig
     from serving.model_server.server import start
 
     folder, *names = sys.argv[1:]
+    if not any(needs_scann(str(Path(folder, name, "1"))) for name in names):
+        sys.modules["scann"] = None  # type: ignore[assignment]  # which Python takes for: not to be found
     models = tuple(ModelSettings(name, str(Path(folder, name))) for name in names)
     server = start(ServerConfig(models=models, grpc_port=0, rest_port=0, max_num_load_retries=0))
     sys.stdout.write(json.dumps({"grpc": server.grpc_port, "rest": server.rest_port}) + "\n")

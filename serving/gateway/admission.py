@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 
 START, FEWEST = 32.0, 8.0  # requests at once; a stall of a moment may fill as many
@@ -11,6 +12,7 @@ LATE_SHARE = 0.75  # of the budget: an answer that took longer came late
 LESS = 0.8  # what is left of the bound after a late answer
 TICK_S = 0.01  # how often the event loop is asked for a turn
 LAG_SHARE, FEW = 0.25, 4  # of the budget: a loop so far behind takes no more than a few lists at once
+TURNS = 3  # in a row: one is late after a stall of a moment, and the next because of what came meanwhile
 
 
 class LoopLag:
@@ -19,18 +21,18 @@ class LoopLag:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._due = float("inf")
-        self._before_s = self._last_s = 0.0  # what the last two turns waited
+        self._waited_s = deque([0.0] * TURNS, TURNS)  # of the last turns
 
     @property
     def seconds(self) -> float:
-        """What two turns in a row waited at least, of which the second may still wait: once is a stall of a moment."""
-        pending_s = self._clock() - self._due
-        return max(min(self._before_s, self._last_s), min(self._last_s, pending_s))
+        """What so many turns in a row waited at least, of which the last may still wait."""
+        oldest_s, *others_s = self._waited_s
+        return min(*others_s, max(oldest_s, self._clock() - self._due))
 
     def tick(self) -> None:
         """The turn has come; the next one is due in TICK_S."""
         now = self._clock()
-        self._before_s, self._last_s = self._last_s, max(now - self._due, 0.0)
+        self._waited_s.append(max(now - self._due, 0.0))
         self._due = now + TICK_S
 
     async def run(self) -> None:

@@ -138,15 +138,6 @@ def test_a_different_answer_is_refused(exported, loaded, model):
         replay.compare(exported["exact"], slightly_off)
 
 
-@pytest.mark.slow
-def test_a_fresh_process_that_fails_is_an_error(exported, tmp_path):
-    with pytest.raises(saved_model.ExportError, match="fresh process"):
-        broken = tmp_path / "broken"
-        broken.mkdir()
-        (broken / "saved_model.pb").write_bytes(Path(exported["exact"], "saved_model.pb").read_bytes())
-        saved_model.in_a_fresh_process([str(broken)])
-
-
 def test_python_ops_are_refused(tmp_path, model):
     class Bad(RecommenderModel):
         def signatures(self):
