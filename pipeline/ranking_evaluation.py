@@ -9,14 +9,14 @@ import tensorflow_model_analysis as tfma
 from components.config import DataConfig
 from pipeline.ranking_metrics import AUC, BinaryMetrics
 from trainer.config.ranking import RankingConfig, broadest_success
-from trainer.ranking.features import HISTORY_SLICE, QUERY_ID, label_key
+from trainer.ranking.features import HISTORY_SLICE, label_key
 
 RELIABILITY_BUCKETS = 200  # of a calibration plot, narrow: the report merges them
 SIGNATURE = "serve_examples"
 
 
 def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
-    """AUC, log loss, calibration and counts of each objective, NDCG of the broadest success within queries.
+    """AUC, log loss, calibration and counts of each objective, by slice.
 
     A ranker is blessed where the AUC of the broadest success is at least `min_auc` (undefined, because there is one
     class only, is below), and at most `max_auc_loss_to_last` lower than that of the last blessed ranker on the same
@@ -40,8 +40,6 @@ def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
             threshold.value_threshold.lower_bound.value = config.min_auc
             threshold.change_threshold.absolute.value = -config.max_auc_loss_to_last
             threshold.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
-    ndcg = options.metrics_specs.add(output_names=[] if is_alone else [gate], query_key=QUERY_ID)
-    ndcg.metrics.add(class_name="NDCG", config=json.dumps({"gain_key": label_key(gate), "top_k_list": [10]}))
     return options
 
 

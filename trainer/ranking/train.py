@@ -44,27 +44,42 @@ def train_ranker(
         return tf.reduce_sum(has_both * tf.nn.sigmoid_cross_entropy_with_logits(truth, logits), 1)
 
     model.compile(tf.keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay), loss)
-    rows = tf.data.Dataset.from_tensor_slices((inputs, labels)).shuffle(len(labels), config.seed)
-    batches = tf.distribute.get_strategy().experimental_distribute_dataset(rows.batch(config.batch_size).prefetch(2))
-    asked = as_served(encoder, valid)
-    held_out = tf.data.Dataset.from_tensor_slices((asked, valid.labels)).batch(_AT_ONCE)
+    batches = _shuffled((inputs, labels), config.batch_size, config.seed)
+    stream = iter(tf.distribute.get_strategy().experimental_distribute_dataset(batches))
     step = model.make_train_function()
 
     def train_epoch(epoch: int) -> float:
         model.reset_metrics()
-        stream = iter(batches)
         for _ in range(-(-len(labels) // config.batch_size)):
             logs = step(stream)
         return float(logs["loss"])
 
-    stopping = Stopping("loss", lambda: model.evaluate(held_out, verbose=0), config.patience, higher_is_better=False)
+    asked = as_served(encoder, valid)
+    loss_of = tf.function(
+        lambda inputs, truth: tf.reduce_sum(loss(truth, model(inputs, training=False))), reduce_retracing=True
+    )
+
+    def held_out_loss() -> float:
+        parts = [slice(start, start + _AT_ONCE) for start in range(0, len(valid.labels), _AT_ONCE)]
+        sums = [loss_of({name: array[part] for name, array in asked.items()}, valid.labels[part]) for part in parts]
+        return float(sum(sums)) / len(valid.labels)
+
+    stopping = Stopping("loss", held_out_loss, config.patience, higher_is_better=False)
     callbacks = [
         ProgressBar("ranker"),
         *([tf.keras.callbacks.TensorBoard(log_dir, write_graph=False)] if log_dir else []),
     ]
-    model(next(iter(batches))[0])  # builds every variable
+    model({name: array[:1] for name, array in inputs.items()})  # builds every variable
     run_epochs(train_epoch, model.variables, config.epochs, stopping, callbacks, model)
     return model
+
+
+def _shuffled(data: tuple[dict[str, np.ndarray], np.ndarray], size: int, seed: int) -> tf.data.Dataset:
+    """Batches of all rows in a new order each epoch, without end. The rows' numbers are shuffled, not the rows."""
+    data = tf.nest.map_structure(tf.constant, data)
+    count = len(data[1])
+    numbers = tf.data.Dataset.range(count).shuffle(count, seed).batch(size).repeat()
+    return numbers.map(lambda rows: tf.nest.map_structure(lambda values: tf.gather(values, rows), data)).prefetch(2)
 
 
 def encoded(encoder: Encoder, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
