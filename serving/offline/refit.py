@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 
 from components.config import DataConfig
 from components.datasets.interactions import latest, read_interactions
@@ -14,6 +13,7 @@ from components.datasets.items import available_from_s, read_item_metadata
 from components.events.splits import SPLITS
 from serving.config import EvaluationConfig
 from serving.index import load_index
+from serving.loaded import load_once
 from serving.offline.evaluation import JudgedModel, RetrievalMethod, TestSet, evaluate_slice, everything, last_day
 
 
@@ -66,7 +66,7 @@ def check_refitted(
     method = RetrievalMethod(questions.people, data.history_length, np.zeros(len(item_ids), np.float32))
 
     def value_of(path: str, item_vectors: np.ndarray) -> float:
-        scores = method.scores(tf.saved_model.load(path), item_vectors)
+        scores = method.scores(load_once(path), item_vectors)
         return evaluate_slice(scores, questions, everything(questions), config).mean(config.metric)
 
     assert config.max_loss_to_last is not None, "EvaluationConfig refuses this"
