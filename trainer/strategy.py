@@ -16,6 +16,9 @@ import numpy as np
 from trainer.config.engine import EngineConfig
 from trainer.keras import tf
 
+_LOST = (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError, tf.errors.CancelledError)
+_NO_GPU = "engine.device: got 'gpu', but TensorFlow sees none on this machine; 'auto' takes what there is"
+
 
 def strategy_for(engine: EngineConfig) -> tf.distribute.Strategy:
     """The strategy of all the workers that TF_CONFIG names, where it names several, else of this machine's devices.
@@ -26,7 +29,28 @@ def strategy_for(engine: EngineConfig) -> tf.distribute.Strategy:
         return local_strategy(engine)
     if engine.device == "cpu":
         tf.config.set_visible_devices([], "GPU")
+    if engine.device == "gpu" and not tf.config.list_physical_devices("GPU"):
+        raise ValueError(_NO_GPU)
     return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+@contextmanager
+def among_workers() -> Iterator[None]:
+    """What is called in here computes with other workers, if there are any, and ends where one of them is lost.
+
+    TensorFlow takes a worker for lost of which the first one has heard nothing for 10 s (the heartbeat of its
+    coordination service), and ends the step in which the others wait for it. Raises RuntimeError then.
+    """
+    try:
+        yield
+    except _LOST as error:
+        if len(_workers()) < 2:
+            raise
+        cause = next((line for line in error.message.splitlines() if "aborted by" in line), error.message)
+        raise RuntimeError(
+            "lost another worker of TF_CONFIG; start all of them again with the same arguments, and they go on from "
+            f"the last checkpoint ({cause.strip()})"
+        ) from error
 
 
 def local_strategy(engine: EngineConfig) -> tf.distribute.Strategy:
@@ -38,9 +62,7 @@ def local_strategy(engine: EngineConfig) -> tf.distribute.Strategy:
         return tf.distribute.TPUStrategy(resolver)
     gpus = [] if engine.device == "cpu" else tf.config.list_logical_devices("GPU")
     if engine.device == "gpu" and not gpus:
-        raise ValueError(
-            "engine.device: got 'gpu', but TensorFlow sees none on this machine; 'auto' takes what there is"
-        )
+        raise ValueError(_NO_GPU)
     devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.OneDeviceStrategy(devices[0])
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -12,31 +11,11 @@ import numpy as np
 import pytest
 
 from components import settings
-from trainer.config.encoder import EncoderConfig
+from tests.trainer.workers import ROOT, STEADY, WAYS, assert_same_models, environment, start, tf_config
 from trainer.config.engine import EngineConfig
 from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.strategy import agreed, global_sum, is_chief, strategy_for
-
-ROOT = Path(__file__).parents[2]
-STEADY = {  # nothing is drawn at random while training, so that equal means equal
-    "modalities": ("tags", "embedding_given"),
-    "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0),
-    "history_dropout": 0.0,
-    "modality_dropout": 0.0,
-    "dropout": 0.0,
-    "epochs": 3,
-    "patience": 3,
-    "batch_size": 10,
-}
-WAYS = {
-    "profile": {"user_tower": "profile", "loss": "profile_cosine", "svd_init": False},
-    "sequence": {"user_tower": "sequence", "loss": "full_softmax", "targets_per_step": 4096},
-}
-
-
-def _environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3", **more}
 
 
 @pytest.mark.parametrize("way", ["profile", pytest.param("sequence", marks=pytest.mark.slow)])
@@ -63,7 +42,7 @@ def test_three_replicas_learn_what_one_does(item_file, sequence_files, tiny, tmp
             str(output),
         ]
         done = subprocess.run(
-            command, cwd=ROOT, env=_environment(PYTHONPATH=str(ROOT)), timeout=180, capture_output=True, text=True
+            command, cwd=ROOT, env=environment(PYTHONPATH=str(ROOT)), timeout=180, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr[-2000:]
         learned[devices] = np.load(output)
@@ -88,45 +67,20 @@ def test_two_workers_export_what_one_does(item_file, run_arguments, tiny, tmp_pa
     """Two processes with TF_CONFIG; the first one writes, the second leaves nothing."""
     config = dataclasses.replace(tiny.CONFIG, **STEADY, **WAYS["profile"])
 
-    def start(name: str, **environment: str) -> subprocess.Popen:
+    def started(name: str, **more: str) -> subprocess.Popen:
         checkpoints = tmp_path / f"checkpoints-{name.split('-')[0]}"
         arguments = run_arguments(tmp_path / name, checkpoints, config, EngineConfig(checkpoint_every_s=0))
-        (tmp_path / f"{name}.json").write_text(json.dumps(arguments))
-        command = [sys.executable, "-W", "ignore", "-m", "trainer.retrieval.run", str(tmp_path / f"{name}.json")]
-        with (tmp_path / f"{name}.log").open("w") as log:
-            return subprocess.Popen(command, cwd=ROOT, env=_environment(**environment), stdout=log, stderr=log)
+        return start(tmp_path, name, arguments, **more)
 
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in _free_ports(2)]}
-    workers = [
-        start(f"two-{index}", TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}))
-        for index in range(2)
-    ]
+    addresses = [f"127.0.0.1:{port}" for port in _free_ports(2)]
+    workers = [started(f"two-{index}", TF_CONFIG=tf_config(addresses, index)) for index in range(2)]
     try:
         assert [worker.wait(timeout=240) for worker in workers] == [0, 0], (tmp_path / "two-0.log").read_text()[-2000:]
     finally:
         for worker in workers:
             worker.kill()
-    assert start("one").wait(timeout=180) == 0
-    models = [tf.saved_model.load(str(tmp_path / name / "model")) for name in ("two-0", "one")]
-    users = [
-        model.signatures["user_tower"](
-            user_id=tf.constant(["u"]),
-            history_vectors=tf.constant(np.eye(8, dtype=np.float32)[None, :3]),
-            history_events=tf.constant([["play", "like", "play"]]),
-            history_age_s=tf.zeros([1, 3]),
-        )["vector"].numpy()
-        for model in models
-    ]
-    np.testing.assert_allclose(users[0], users[1], atol=1e-3)
-    variables = [
-        tf.train.load_checkpoint(str(tmp_path / name / "model" / "variables" / "variables"))
-        for name in ("two-0", "one")
-    ]
-    for name, dtype in variables[0].get_variable_to_dtype_map().items():
-        if dtype == tf.float32:
-            np.testing.assert_allclose(
-                variables[0].get_tensor(name), variables[1].get_tensor(name), atol=1e-3, err_msg=name
-            )
+    assert started("one").wait(timeout=180) == 0
+    assert_same_models(tmp_path / "two-0" / "model", tmp_path / "one" / "model")
     assert not (tmp_path / "two-1").exists()
 
 

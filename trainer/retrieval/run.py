@@ -43,7 +43,7 @@ from trainer.retrieval.model import OBJECTIVES, Retrieval
 from trainer.retrieval.svd_init import positive_matrix, svd_vectors
 from trainer.retrieval.train import train
 from trainer.retrieval.train_cross_attention import fit_cross_attention
-from trainer.strategy import is_chief, strategy_for
+from trainer.strategy import among_workers, is_chief, strategy_for
 from trainer.towers.item_tower import ItemTower
 from trainer.towers.user_features import UserFeatures, read_user_features
 from trainer.towers.user_tower import user_tower
@@ -100,8 +100,9 @@ def run_fn(fn_args: Any) -> None:
     `tuned`, `privacy` (DataConfig, RetrievalConfig, EngineConfig, Encoders as JSON, and DifferentialConfig where
     training is private: then nothing but the steps of `train_privately` sees a person, and a killed training starts
     anew).
-    With TF_CONFIG, call it with the same arguments on every worker; the folder must be one that all of them share.
-    Raises ValueError where the train split has nothing to learn from.
+    With TF_CONFIG, call it with the same arguments on every worker; the folder must be one that all of them share, and
+    the chief writes the model.
+    Raises ValueError where the train split has nothing to learn from, RuntimeError where another worker is lost.
     """
     args = Arguments.of(fn_args)
     strategy = strategy_for(args.engine)
@@ -109,21 +110,23 @@ def run_fn(fn_args: Any) -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         table, train_split, eval_split, users = _read(args, Path(folder))
-        model_dir, log_dir = (args.model_dir, args.log_dir) if is_chief() else (f"{folder}/model", f"{folder}/run")
+        log_dir = args.log_dir if is_chief() else f"{folder}/run"
         callbacks = [tf.keras.callbacks.TensorBoard(log_dir, write_graph=False), ProgressBar("interactions")]
         if args.privacy is not None:
             _run_privately(args, args.privacy, table, train_split, callbacks)
             return
-        with strategy.scope():
+        with among_workers(), strategy.scope():
             model = build(table, train_split, args.data, args.retrieval, users, args.tuned, args.encoder_weights)
             content = [EpochLog(f"{log_dir}/content")]
             history = train(model, train_split, eval_split, table, args.engine, checkpoints, callbacks, content)
             if model.item_tower.encoders:
                 _write_report(history.content, log_dir)
+        if not is_chief():
+            return  # one writes the model, from weights that all have
         vectors = model.item_tower.encode(table)
         attention = fit_cross_attention(model, vectors, train_split, eval_split, table.available_from_s)
-        export(model, attention, table, tuple(args.data.event_rules), args.data, model_dir, args.transform_graph)
-        write_fitted(model_dir, Fitted.of(args.retrieval, history.history))
+        export(model, attention, table, tuple(args.data.event_rules), args.data, args.model_dir, args.transform_graph)
+        write_fitted(args.model_dir, Fitted.of(args.retrieval, history.history))
         checkpoints.remove()
     metric = args.retrieval.metric
     logging.info(
