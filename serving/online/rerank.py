@@ -15,7 +15,7 @@ from serving.online.candidates import cap_or_all
 
 RANKED, SIMILAR, NEW_PERSON, DIVERSE, EXPLORED = range(5)
 REASONS = ("ranked", "similar", "new_person", "diverse", "explored")
-_COSINES_AT_ONCE = 2**25  # float32 cosines of all pairs of candidates: 128 MiB
+_COSINES_AT_ONCE = 2**24  # float32 numbers of all pairs of candidates: 64 MiB a table, and there are three
 _GOLDEN, _MIX = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
@@ -79,50 +79,61 @@ def _greedily(utility, items, vectors, creators, options: RerankOptions, width):
     steps = tf.minimum(width, number)
     luck = uniform(options.seed[None], -1 - tf.range(1, steps + 1)[:, None])  # [steps, B]
     explores = luck < options.exploration_rate[None]
-    relevance, novelty_weight = options.mmr_lambda[:, None] * scaled, 1 - options.mmr_lambda[:, None]
+    novelty_weight = 1 - options.mmr_lambda[:, None]
+    relevance = options.mmr_lambda[:, None] * scaled
     # An item without a creator counts as a creator of its own, capped at one as every item is.
     alone = tf.broadcast_to(-2 - tf.range(number, dtype=creators.dtype)[None], tf.shape(creators))
     groups = tf.where(creators < 0, alone, creators)
     cap = tf.cast(cap_or_all(options.max_per_creator), tf.float32)[:, None]
-    taken = tf.where(
-        is_there, 0.0, np.inf
-    )  # items of the same creator in the list; infinite for those in it themselves
+    none_taken = tf.where(is_there, 0.0, np.inf)
 
-    def fill(cosines_to):
-        """The loop; cosines_to: columns int32 [B] -> float32 [B, C]. It holds few ops: each is run for each
-        position.
+    def fill(beside):
+        """The loop. It holds few ops and carries few tensors: each costs something for each position.
+
+        beside: columns int32 [B] -> what a candidate in the list leaves the others, float32 [B, C] each: at most their
+        relevance less their redundancy to it, and what it adds to the items taken of their creator.
+        Returns the items taken of each candidate's creator (infinite for those in the list themselves) before each
+        position and after the last: float32 [steps + 1, B, C].
         """
+        chances = explores[:, :, None]
 
-        def position(step, redundancy, taken, best_at, plain_at, is_any):
-            is_open = taken < cap
-            scores = tf.where(is_open, tf.where(explores[step][:, None], random, relevance - redundancy), -np.inf)
-            best = tf.argmax(scores, 1, tf.int32)
-            plain = tf.argmax(tf.where(is_open, scaled, -np.inf), 1, tf.int32)
-            by_same = tf.cast(tf.equal(groups, tf.gather(groups, best, batch_dims=1)[:, None]), tf.float32)
+        def position(step, value, taken, states):
+            scores = tf.where(tf.gather(chances, step), random, value)
+            best = tf.argmax(tf.where(taken < cap, scores, -np.inf), 1, tf.int32)
+            value_beside, taken_beside = beside(best)
             return (
-                step + 1,
-                tf.maximum(redundancy, novelty_weight * cosines_to(best)),
-                taken + by_same + tf.one_hot(best, number, np.inf, 0.0),
-                best_at.write(step, best),
-                plain_at.write(step, plain),
-                is_any.write(step, tf.reduce_any(is_open, 1)),
-            )
+                step + 1, tf.minimum(value, value_beside), taken + taken_beside, states.write(step, taken),
+            )  # fmt: skip
 
-        arrays = [tf.TensorArray(dtype, steps, element_shape=[None]) for dtype in (tf.int32, tf.int32, tf.bool)]
-        start = (0, tf.broadcast_to(-novelty_weight, tf.shape(utility)), taken, *arrays)
-        *_, best_at, plain_at, is_any = tf.while_loop(lambda step, *_: step < steps, position, start)
-        return tuple(array.stack() for array in (best_at, plain_at, is_any))
+        states = tf.TensorArray(tf.float32, steps + 1, element_shape=[None, None])
+        start = (0, relevance + novelty_weight, none_taken, states)  # as if everything were the opposite of the list
+        *_, taken, states = tf.while_loop(lambda step, *_: step < steps, position, start)
+        return states.write(steps, taken).stack()
 
-    def from_table():
+    def from_tables():
         cosines = tf.matmul(vectors, vectors, transpose_b=True)  # [B, C, C]
-        return fill(lambda best: tf.gather(cosines, best, batch_dims=1))
+        values = relevance[:, None] - novelty_weight[:, None] * cosines
+        is_same = tf.cast(tf.equal(groups[:, None], groups[:, :, None]), tf.float32)
+        counts = tf.linalg.set_diag(is_same, tf.fill(tf.shape(groups), np.float32(np.inf)))
+        return fill(lambda best: [tf.gather(table, best, batch_dims=1) for table in (values, counts)])
 
     def one_at_a_time():
-        return fill(lambda best: tf.linalg.matvec(vectors, tf.gather(vectors, best, batch_dims=1)))
+        def beside(best):
+            cosines = tf.linalg.matvec(vectors, tf.gather(vectors, best, batch_dims=1))
+            is_same = tf.equal(groups, tf.gather(groups, best, batch_dims=1)[:, None])
+            counts = tf.cast(is_same, tf.float32) + tf.one_hot(best, number, np.inf, 0.0)
+            return relevance - novelty_weight * cosines, counts
+
+        return fill(beside)
 
     fits = tf.cast(batch, tf.int64) * tf.cast(number, tf.int64) ** 2 <= _COSINES_AT_ONCE
-    best, plain, is_any = tf.cond(fits, from_table, one_at_a_time)  # [steps, B]
+    taken = tf.cond(fits, from_tables, one_at_a_time)
+    before, after = taken[:-1], taken[1:]
+    best = tf.argmax(tf.cast((after == np.inf) & (before < np.inf), tf.int32), 2, tf.int32)  # [steps, B]
+    is_open = before < cap
+    plain = tf.argmax(tf.where(is_open, scaled, -np.inf), 2, tf.int32)
     reasons = tf.where(explores, EXPLORED, tf.where(best == plain, -1, DIVERSE))
+    is_any = tf.reduce_any(is_open, 2)
     return tuple(_padded(tf.transpose(tf.where(is_any, values, -1)), width) for values in (best, reasons))
 
 
