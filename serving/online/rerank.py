@@ -107,7 +107,7 @@ def _greedily(utility, items, vectors, creators, options: RerankOptions, width):
 
         states = tf.TensorArray(tf.float32, steps + 1, element_shape=[None, None])
         start = (0, relevance + novelty_weight, none_taken, states)  # as if everything were the opposite of the list
-        *_, taken, states = tf.while_loop(lambda step, *_: step < steps, position, start)
+        *_, taken, states = tf.while_loop(lambda step, *_: step < steps, position, start, parallel_iterations=1)
         return states.write(steps, taken).stack()
 
     def from_tables():
