@@ -147,11 +147,11 @@ def _refit_values(config: configuration.Config, folder: Path) -> dict[str, np.nd
     )
     run_fn(fn_args)
     arguments = dataclasses.replace(Arguments.of(fn_args), model_dir=str(folder / "refitted"))
-    by_id = refit(arguments, held_out.files, fn_args.serving_model_dir)
-    item_ids = sorted(by_id)
+    refitted_ids, views = refit(arguments, held_out.files, fn_args.serving_model_dir)
+    item_ids = sorted(refitted_ids)
     judged = tf.saved_model.load(fn_args.serving_model_dir)
     vectors = {
-        "ours": np.stack([by_id[item_id] for item_id in item_ids]),
+        "ours": views["vector"][[refitted_ids.index(item_id) for item_id in item_ids]],
         NOT_AGAIN: encode_items(judged.signatures["encode_item"], items, item_ids),
     }
     models = {"ours": arguments.model_dir, NOT_AGAIN: fn_args.serving_model_dir}

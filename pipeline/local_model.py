@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.contract import BOTH, CONTENT
 from components.settings import SettingsError
 from pipeline.config import Config
 from pipeline.lineage import Part, parts_of_version
@@ -34,6 +35,7 @@ class RankedList:
     item_ids: list[str]
     scores: list[float]
     fallback: bool = False  # nothing is known of the person: the list of new people
+    by: str = ""  # of similar items: what orders them, content, behaviour or both
 
 
 class CurrentModel:
@@ -92,10 +94,15 @@ class CurrentModel:
         else:
             yield from self._lists("recommend_user", "user_id", user_ids, k)
 
-    def similar(self, item_ids: Sequence[str], k: int) -> Iterator[RankedList]:
-        """For each item the items nearest to it. Raises SettingsError for an item that the model does not know."""
+    def similar(self, item_ids: Sequence[str], k: int, by: str = BOTH) -> Iterator[RankedList]:
+        """For each item the items nearest to it, by content, behaviour or both.
+
+        Raises SettingsError for an item that the model does not know, or a version that can only tell by both.
+        """
         self.require_items(item_ids)
-        yield from self._lists("similar", "item_id", item_ids, k)
+        if by != BOTH and "by" not in self.signatures["similar"].structured_input_signature[1]:
+            raise SettingsError(f"--by: version {self.path.name} is of an earlier release and tells by both alone")
+        yield from self._lists("similar", "item_id", item_ids, k, {} if by == BOTH else {"by": by})
 
     def explain(self, user_id: str, item_id: str) -> dict[str, Any]:
         """The outputs of the signature `explain` for one item (docs/artifacts.md), without their batch."""
@@ -152,13 +159,16 @@ class CurrentModel:
         from serving.export.catalog_updates import AddedItem
 
         encoder = self.signatures["encode_item"]
-        vectors: dict[str, np.ndarray] = {}
+        found: dict[str, dict[str, np.ndarray]] = {}
         for ids, inputs in encode_item_batches(encoder, folder):
-            vectors |= zip(map(bytes.decode, ids), encoder(**inputs)["vector"].numpy())
-        facts = read_item_metadata(folder, list(vectors))
+            outputs = {name: value.numpy() for name, value in encoder(**inputs).items() if name in ("vector", CONTENT)}
+            for row, item_id in enumerate(ids):
+                found[item_id.decode()] = {name: values[row] for name, values in outputs.items()}
+        facts = read_item_metadata(folder, list(found))
+        texts = zip(facts.domains, facts.creators)
         return {
-            item_id: AddedItem(*parts)
-            for item_id, *parts in zip(vectors, vectors.values(), facts.domains, facts.creators)
+            item_id: AddedItem(domain=domain, creator=creator, **vectors)
+            for (item_id, vectors), (domain, creator) in zip(found.items(), texts)
         }
 
     def add(self, items: Mapping[str, AddedItem]) -> None:
@@ -184,7 +194,7 @@ class CurrentModel:
         return {item_id: AddedItem(np.zeros(size, np.float32)) for item_id in item_ids}
 
     def _lists(
-        self, name: str, key: str, keys: Sequence[str], k: int, others: Mapping[str, int] | None = None
+        self, name: str, key: str, keys: Sequence[str], k: int, others: Mapping[str, int | str] | None = None
     ) -> Iterator[RankedList]:
         """The lists of a signature for people or items.
 
@@ -228,6 +238,7 @@ def _ranked_lists(keys: Sequence[str], answer: Mapping[str, np.ndarray]) -> Iter
             item_ids=[item_id.decode() for item_id in answer["item_ids"][row, :count]],
             scores=[float(score) for score in answer["scores"][row, :count]],
             fallback=bool(answer["fallback"][row]) if "fallback" in answer else False,
+            by=answer["by"][row].decode() if "by" in answer else "",
         )
 
 

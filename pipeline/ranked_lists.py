@@ -23,13 +23,16 @@ def text_lines(ranked: RankedList, titles: Mapping[str, str]) -> Iterator[str]:
 
 
 def json_line(key: str, ranked: RankedList, titles: Mapping[str, str], note: str) -> str:
-    """One JSON object: `key` (user_id or item_id), `items` (rank, item_id, score, title), `fallback`, maybe `note`."""
+    """One JSON object: `key` (user_id or item_id), `items` (rank, item_id, score, title), `fallback`; where there are
+    such, `by` and `note`.
+    """
     items = [
         {"rank": rank, "item_id": item_id, "score": score, "title": titles[item_id]}
         for rank, (item_id, score) in enumerate(zip(ranked.item_ids, ranked.scores), start=1)
     ]
     found = {key: ranked.key, "items": items, "fallback": ranked.fallback}
-    return json.dumps(found | ({"note": note} if note else {}), ensure_ascii=False)
+    others = {"by": ranked.by, "note": note}
+    return json.dumps(found | {name: value for name, value in others.items() if value}, ensure_ascii=False)
 
 
 def printable(text: str) -> str:

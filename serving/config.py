@@ -84,7 +84,8 @@ class ServingConfig:
     """The answer and its index."""
 
     index: IndexConfig = IndexConfig()
-    # What `similar` orders by (trainer/retrieval/similarity.py). Vectors have unit norm: the first three order alike.
+    # How near two vectors are in `similar` (trainer/retrieval/similarity.py). Vectors have unit norm: the first three
+    # order alike.
     similar_by: Literal["dot", "cosine", "euclidean", "hamming"] = "dot"
     defaults: ListDefaults = ListDefaults()  # in every answer: command line, model server, gateway
     show_unreleased: bool = False  # whether items are shown before their `published_at`

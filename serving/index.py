@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.io import gfile
+
+from components.contract import VIEWS
 
 MIN_SCANN_ITEMS = (
     16  # product quantisation needs a point for each of its 16 centres; with one item ScaNN ends the process
@@ -137,6 +139,21 @@ def load_index(folder: str, kind: Literal["as saved", "exact"] = "as saved") -> 
     index = ScannIndex(holder.state, **report["parameters"])
     index._holder = holder
     return index, item_ids
+
+
+def save_views(folder: str, views: Mapping[str, np.ndarray]) -> None:
+    """Write those of VIEWS that there are, float32 [N, D] each, beside an index: `content.npy`, `behaviour.npy`."""
+    for name in VIEWS:
+        if name in views:
+            with gfile.GFile(f"{folder}/{name}.npy", "wb") as file:
+                np.save(file, views[name])
+
+
+def load_views(folder: str) -> dict[str, np.ndarray]:
+    """What `save_views` wrote."""
+    paths = {name: f"{folder}/{name}.npy" for name in VIEWS}
+    there = {name: path for name, path in paths.items() if gfile.exists(path)}
+    return {name: np.load(io.BytesIO(gfile.GFile(path, "rb").read())) for name, path in there.items()}
 
 
 def pad_to(values: tf.Tensor, width: tf.Tensor | int, fill) -> tf.Tensor:

@@ -1,9 +1,10 @@
-"""`zhiyin similar`: the items nearest to one, by the similarity that the configuration names (`serving.similar_by`)."""
+"""`zhiyin similar`: the items nearest to one, by content, by behaviour or by both."""
 
 from __future__ import annotations
 
 import argparse
 
+from components.contract import BEHAVIOUR, BOTH, VIEWS
 from pipeline import config as configuration
 from pipeline.commands.arguments import (
     DEMO_CONFIG,
@@ -19,15 +20,16 @@ from pipeline.commands.recommend import print_list
 from pipeline.ranked_lists import json_line, printable, why_short
 
 LEFT_OUT = "the item itself, or not out yet"
+LEFT_OUT_BY_BEHAVIOUR = "the item itself, not out yet, or taken by nobody so far"
 
 
 def add_parser(commands: Commands) -> None:
-    """`similar --item ID ... [--k N] [--json]`."""
-    command = add_command(
-        commands, "similar", "items like one item, by serving.similar_by", "./zhiyin similar --item m0007 --k 5", run
-    )
+    """`similar --item ID ... [--by content | behaviour | both] [--k N] [--json]`."""
+    command = add_command(commands, "similar", "items like one item", "./zhiyin similar --item m0007 --by content", run)
     add_config(command, DEMO_CONFIG)
     add_ids(command, "--item", required=True)
+    meaning = "what makes items alike: what they are (content), who takes them (behaviour), or both"
+    command.add_argument("--by", choices=(BOTH, *VIEWS), default=BOTH, help=f"{meaning}; default: {BOTH}")
     add_top_k(command, "items")
     add_json(command)
 
@@ -39,8 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
     from pipeline.local_model import CurrentModel
 
     model = CurrentModel(config)
-    for ranked in model.similar(arguments.items, arguments.k):
-        note = why_short(ranked, arguments.k, model.num_shown, LEFT_OUT)
+    for ranked in model.similar(arguments.items, arguments.k, arguments.by):
+        left_out = LEFT_OUT_BY_BEHAVIOUR if ranked.by == BEHAVIOUR else LEFT_OUT
+        note = why_short(ranked, arguments.k, model.num_shown, left_out)
+        if ranked.by and ranked.by != arguments.by:
+            note = "; ".join(filter(None, (f"nothing is known of it by {arguments.by} alone: by {ranked.by}", note)))
         titles = model.titles({ranked.key, *ranked.item_ids})
         if arguments.json:
             print(json_line("item_id", ranked, titles, note))

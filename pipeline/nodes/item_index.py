@@ -37,6 +37,7 @@ def ItemIndex(
     code: fingerprint of our code, for the cache.
     Raises RecallError where the index finds too few of the nearest items.
     """
+    from serving.index import save_views
     from serving.offline.build_index import build_item_index
 
     model_path = path_utils.serving_model_path(model.uri)
@@ -44,12 +45,12 @@ def ItemIndex(
     with beam_pipeline as pipeline:
         read = beam.io.ReadFromTFRecord(f"{artifact_utils.get_split_uri([items], 'train')}/*")
         _ = pipeline | "ReadItems" >> read | WriteItemVectors(model_path, f"{encoded}/part", signature)
-    item_ids, vectors = read_item_vectors(f"{encoded}/part")
+    item_ids, views = read_item_vectors(f"{encoded}/part")
     tf.io.gfile.rmtree(encoded)
     users = artifact_utils.get_split_uri([sequences], "train")
-    report = build_item_index(
-        model_path, item_ids, vectors, users, index.uri, from_json(ServingConfig, serving), int(history_length)
-    )
+    settings = from_json(ServingConfig, serving)
+    report = build_item_index(model_path, item_ids, views["vector"], users, index.uri, settings, int(history_length))
+    save_views(index.uri, views)
     for k, recall in report["recall"].items():
         index.set_float_custom_property(f"recall_{k}", recall)
     logging.info("index of %d items: %s", len(item_ids), json.dumps(report["recall"]))

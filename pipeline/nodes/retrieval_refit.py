@@ -2,7 +2,6 @@
 # (TFX's annotations are markers that it replaces by values; no type checker understands them.)
 """The TFX node RetrievalRefit: a judged model in, the same trained again on all interactions out, with its index."""
 
-import numpy as np
 from absl import logging
 from tfx.components.util import model_utils
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -52,7 +51,7 @@ def RetrievalRefit(
     JSON. code: fingerprint of our code, for the cache.
     Raises RecallError where the index finds too few of the nearest items.
     """
-    from serving.index import load_index
+    from serving.index import load_index, save_views
     from serving.offline.build_index import build_item_index
     from serving.offline.evaluation import JudgedModel
     from serving.offline.refit import check_refitted
@@ -81,14 +80,17 @@ def RetrievalRefit(
             tuned=tuple(from_json(Encoders, tuned).each),
             privacy=None,  # refit is off where training is private
         )
-        vectors = refit(arguments, folders, judged.model)
-        check = check_refitted(judged, model_dir, vectors, from_json(EvaluationConfig, evaluation), settings)
+        refitted_ids, views = refit(arguments, folders, judged.model)
+        by_id = dict(zip(refitted_ids, views["vector"]))
+        check = check_refitted(judged, model_dir, by_id, from_json(EvaluationConfig, evaluation), settings)
         holds, account = check.holds, check.account
     if holds:
         _, item_ids = load_index(judged.index, "exact")
-        in_order = np.stack([vectors[item_id] for item_id in item_ids])
+        row_of = {item_id: row for row, item_id in enumerate(refitted_ids)}
+        rows = [row_of[item_id] for item_id in item_ids]
         served, length = from_json(ServingConfig, serving), settings.history_length
-        build_item_index(model_dir, item_ids, in_order, folders["train"], served_index.uri, served, length)
+        build_item_index(model_dir, item_ids, views["vector"][rows], folders["train"], served_index.uri, served, length)
+        save_views(served_index.uri, {name: vectors[rows] for name, vectors in views.items()})
     else:
         if fileio.exists(model_dir):
             fileio.rmtree(model_dir)

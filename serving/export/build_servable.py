@@ -5,7 +5,7 @@ signatures.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from components.datasets.items import ItemMetadata, available_from_s, encode_ite
 from components.events.splits import SPLITS
 from serving.config import ServingConfig
 from serving.export.saved_model import export_servables
-from serving.index import ExactIndex, VectorIndex, load_index
+from serving.index import ExactIndex, VectorIndex, load_index, load_views
 from serving.loaded import load_once
 from serving.online.catalog import IndexedItems, LiveCatalog
 from serving.online.cold_start import cold_start_scores
@@ -34,7 +34,7 @@ class ServableParts:
     """Where the parts of a servable lie.
 
     retrieval: SavedModel of the towers.
-    index: folder that `serving.index.save_index` wrote.
+    index: folder that `serving.index.save_index` and `save_views` wrote.
     sequences: split -> folder, of train, eval and test: all that is known of users is stored.
     items: folder of item examples.
     ranker: SavedModel; None (none is blessed) leaves the order of retrieval.
@@ -69,7 +69,7 @@ def build_servables(
     as_measured, _ = load_index(parts.index)
     metadata = read_item_metadata(parts.items, item_ids, data.categorical, data.numeric)
     known = latest([read_interactions(parts.sequences[split], item_ids) for split in SPLITS])
-    items = _indexed_items(item_ids, metadata, known, withdrawn, serving, data)
+    items = replace(_indexed_items(item_ids, metadata, known, withdrawn, serving, data), **load_views(parts.index))
     # The ranker's order of objectives: it was trained with settings that came as canonical JSON, whose keys are sorted.
     weights = dict(sorted(utility_weights(data.event_rules, ranking).items()))
     capacity = serving.index.insert_capacity

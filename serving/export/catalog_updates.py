@@ -19,6 +19,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.export import replay
+from serving.export.saved_model import DEFAULTS
 from serving.loopback import grpc_options
 
 ADD, WITHDRAW = "add_items", "withdraw_items"
@@ -27,11 +28,16 @@ _CALL_S = 30.0
 
 @dataclass(frozen=True)
 class AddedItem:
-    """An item that came after the build. vector: float32 [dim], unit norm. domain, creator: "" where it has none."""
+    """An item that came after the build.
+
+    vector: float32 [dim], unit norm. content: the same by content alone, of no dimension where it is unknown.
+    domain, creator: "" where it has none.
+    """
 
     vector: np.ndarray
     domain: str = ""
     creator: str = ""
+    content: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 @dataclass
@@ -61,8 +67,12 @@ class CatalogUpdates:
         if self.added:
             items = self.added.values()
             texts = {name: tf.constant([getattr(item, name) for item in items]) for name in ("domain", "creator")}
-            vectors = tf.constant(np.stack([item.vector for item in items]), tf.float32)
-            calls.append((ADD, {"item_id": tf.constant(list(self.added)), "vector": vectors, **texts}))
+            inputs = {"item_id": tf.constant(list(self.added)), **texts}
+            inputs["vector"] = tf.constant(np.stack([item.vector for item in items]), tf.float32)
+            if width := max(len(item.content) for item in items):  # versions of earlier releases take none
+                contents = [np.pad(item.content, (0, width - len(item.content))) for item in items]
+                inputs["content"] = tf.constant(np.stack(contents), tf.float32)
+            calls.append((ADD, inputs))
         if self.withdrawn:
             calls.append((WITHDRAW, {"item_id": tf.constant(list(self.withdrawn))}))
         return calls
@@ -74,11 +84,12 @@ def read(path: str) -> CatalogUpdates:
     for request, _ in replay.recorded(path):
         inputs = request.inputs
         if request.model_spec.signature_name == ADD:
-            arrays = [tf.make_ndarray(inputs[name]) for name in ("item_id", "vector", "domain", "creator")]
+            names = [name for name in ("item_id", "vector", "domain", "creator", "content") if name in inputs]
+            arrays = [tf.make_ndarray(inputs[name]) for name in names]  # versions of earlier releases have no content
             updates.add(
                 {
-                    item.decode(): AddedItem(vector, domain.decode(), creator.decode())
-                    for item, vector, domain, creator in zip(*arrays)
+                    item.decode(): AddedItem(vector, domain.decode(), creator.decode(), *content)
+                    for item, vector, domain, creator, *content in zip(*arrays)
                 }
             )
         elif request.model_spec.signature_name == WITHDRAW:
@@ -101,8 +112,11 @@ def write(path: str, updates: CatalogUpdates) -> None:
 
 def apply(signatures: Mapping[str, Callable], updates: CatalogUpdates) -> None:
     """Bring a loaded model to this state."""
-    for signature, inputs in updates.requests():
-        signatures[signature](**inputs)
+    for name, inputs in updates.requests():
+        signature = signatures[name]
+        silent = {key: value for key, value in DEFAULTS.get(name, {}).items() if key not in inputs}
+        takes = signature.structured_input_signature[1]
+        signature(**inputs, **{key: tf.constant(value) for key, value in silent.items() if key in takes})
 
 
 def send(address: str, model_name: str, updates: CatalogUpdates) -> None:

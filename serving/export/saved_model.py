@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from components.contract import BOTH, VIEWS
 from serving.export import replay
 from serving.index import SAVE_OPTIONS
 from serving.online.recommender import RecommenderModel
 
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # exist only in the process that made them
 LIMITS = ("max_per_creator", "max_item_age_s", "time_s")
+DEFAULTS = {"similar": {"by": np.array([b""])}, "add_items": {"content": np.zeros((1, 0), np.float32)}}
 
 
 class MissingPackageError(ImportError):
@@ -50,7 +53,20 @@ def save(recommender: RecommenderModel, path: str) -> dict[str, tf.types.experim
     """Write the SavedModel of a recommender and return the signatures that it was written with."""
     signatures = recommender.signatures()
     tf.saved_model.save(recommender.state, path, signatures=signatures, options=SAVE_OPTIONS)
+    _write_defaults(path)
     return signatures
+
+
+def _write_defaults(path: str) -> None:
+    """Give DEFAULTS to the signatures at `path`: a server fills them in for clients that do not know the input."""
+    file = f"{path}/saved_model.pb"
+    with tf.io.gfile.GFile(file, "rb") as stream:
+        model = saved_model_pb2.SavedModel.FromString(stream.read())
+    for signature, inputs in DEFAULTS.items():
+        for name, value in inputs.items():
+            model.meta_graphs[0].signature_def[signature].defaults[name].CopyFrom(tf.make_tensor_proto(value))
+    with tf.io.gfile.GFile(file, "wb") as stream:
+        stream.write(model.SerializeToString())
 
 
 def load(path: str):
@@ -116,7 +132,10 @@ def requests_for(
         "serving_default": page,
         "recommend": page,
         "recommend_user": {"user_id": history["user_id"], "k": k},
-        "similar": {"item_id": tf.constant([*items, "no such item"][:batch])}
+        "similar": {
+            "item_id": tf.constant([*items, "no such item"][:batch]),
+            "by": tf.constant(["", *VIEWS, *[BOTH] * batch][: min(len(items) + 1, batch)]),
+        }
         | {name: page[name][: len(items) + 1] for name in ("exclude_ids", "allow_ids", "domain", "k", *LIMITS)},
         "explain": history
         | {name: page[name] for name in ("objective_weights", "time_s")}

@@ -77,6 +77,7 @@ class Answer:
     model_version: int = 0
     variants: dict[str, str] = field(default_factory=dict)
     is_new_user: bool = False
+    by: str = ""  # of similar items: what orders them
     degraded: Degraded | None = None
 
 
@@ -128,17 +129,18 @@ class Answers:
             self._log(ask, answer, now_s)
         return answer
 
-    async def similar(self, item_id: str, k: int, rules: Rules, deadline: float) -> Answer:
-        """The items nearest to one; the popular ones of its domain where the model is away.
+    async def similar(self, item_id: str, by: str, k: int, rules: Rules, deadline: float) -> Answer:
+        """The items nearest to one, by content, behaviour or both; the popular ones of its domain without the model.
 
         Raises Problem 503 where too many lists are under way already.
         """
-        return await self._admitted(self._similar, item_id, k, rules, deadline)
+        return await self._admitted(self._similar, item_id, by, k, rules, deadline)
 
-    async def _similar(self, item_id: str, k: int, rules: Rules, deadline: float) -> Answer:
+    async def _similar(self, item_id: str, by: str, k: int, rules: Rules, deadline: float) -> Answer:
+        now_s = int(time.time())
         try:
             answer = await self._guarded(
-                "similar", deadline, lambda left_s: self._client.similar(item_id, k, rules, int(time.time()), left_s)
+                "similar", deadline, lambda left_s: self._client.similar(item_id, by, k, rules, now_s, left_s)
             )
         except ModelUnavailable as error:
             item = self._catalog.get(item_id)
@@ -249,6 +251,7 @@ class Answers:
             reasons=[found.reasons[place] for place in kept] if found.reasons else [],
             model_version=found.version,
             is_new_user=found.is_new_user,
+            by=found.by,
         )
 
     def forget(self, user_id: str) -> None:

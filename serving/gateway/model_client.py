@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 
+from components.contract import BOTH, CONTENT
 from serving.gateway import messages
 from serving.gateway.tracing import outgoing
 
@@ -96,6 +97,7 @@ class ListAnswer:
     reasons: list[str] = field(default_factory=list)
     is_new_user: bool = False
     is_full_scan: bool = False
+    by: str = ""  # of similar items: what orders them
 
 
 @dataclass(frozen=True)
@@ -156,11 +158,14 @@ class ModelClient:
             is_full_scan=bool(outputs["widened"][0]),
         )
 
-    async def similar(self, item_id: str, k: int, rules: Rules, time_s: int, timeout_s: float) -> ListAnswer:
-        """The items nearest to one; none for an item that the model does not know."""
+    async def similar(self, item_id: str, by: str, k: int, rules: Rules, time_s: int, timeout_s: float) -> ListAnswer:
+        """The items nearest to one, by content, behaviour or both; none for an item that the model does not know."""
         inputs = {"item_id": _texts([item_id])} | _rules(rules, k, time_s)
+        if by != BOTH:  # models of earlier releases do not know the input
+            inputs["by"] = _texts([by])
         outputs, version = await self._call("similar", inputs, timeout_s)
-        return ListAnswer(**_list(outputs, int(outputs["count"][0]), version))
+        told_by = outputs["by"][0].decode() if "by" in outputs else BOTH
+        return ListAnswer(**_list(outputs, int(outputs["count"][0]), version), by=told_by)
 
     async def explain(
         self, user_id: str, history: History, item_id: str, time_s: int, timeout_s: float
@@ -185,23 +190,25 @@ class ModelClient:
             version=version,
         )
 
-    async def encode_items(self, inputs: Mapping[str, np.ndarray], timeout_s: float) -> np.ndarray:
-        """Vectors float32 [B, D] of items, from their raw features as `encode_item` takes them."""
+    async def encode_items(self, inputs: Mapping[str, np.ndarray], timeout_s: float) -> dict[str, np.ndarray]:
+        """What items are added with, from their raw features as `encode_item` takes them: `vector` and, by models that
+        tell it, `content`, float32 [B, D] each.
+        """
         outputs, _ = await self._call("encode_item", inputs, timeout_s)
-        return outputs["vector"]
+        return {name: outputs[name] for name in ("vector", CONTENT) if name in outputs}
 
     async def add_items(
         self,
         item_ids: Sequence[str],
-        vectors: np.ndarray,
+        vectors: Mapping[str, np.ndarray],
         domains: Sequence[str],
         creators: Sequence[str],
         timeout_s: float,
     ) -> None:
-        """Show these items from the next request on."""
+        """Show these items from the next request on. vectors: of `encode_items`."""
         inputs = {
             "item_id": _texts(item_ids),
-            "vector": vectors.astype(np.float32),
+            **{name: values.astype(np.float32) for name, values in vectors.items()},
             "domain": _texts(domains),
             "creator": _texts(creators),
         }

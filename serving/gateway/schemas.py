@@ -126,6 +126,15 @@ class ListQuery(_IdsInQuery, ListRules):
     """The rules of a list, in a query."""
 
 
+By = Literal["both", "content", "behaviour"]
+
+
+class SimilarQuery(ListQuery):
+    """The rules of a list of similar items, in a query."""
+
+    by: By = Field(default="both", description="content: what the items are; behaviour: who takes them")
+
+
 class RecommendQuery(_IdsInQuery, RankingRules):
     """The rules of a list of recommendations, in a query."""
 
@@ -179,6 +188,10 @@ class RankedList(BaseModel):
     model_version: int | None = None
     variants: dict[str, str] = Field(default={}, description="experiment -> variant")
     is_new_user: bool = Field(default=False, description="nothing is known of the person: the list of new people")
+    by: By | None = Field(
+        default=None,
+        description="of similar items: what orders them; both where nothing is known of the item by what was asked for",
+    )
     degraded: DegradedOut | None = None
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
+from components.contract import VIEWS
 from serving.loaded import load_once
 
 _ITEMS_AT_ONCE = 64
@@ -17,8 +18,9 @@ _ABSENT = {tf.string: "", tf.float32: np.nan, tf.int64: -1}  # in lists of free 
 
 
 class ItemTower(ModelHandler):
-    """Runs a signature of the SavedModel at `path` over serialized items of its kind; gives (item id, float32 [D])
-    pairs.
+    """Runs a signature of the SavedModel at `path` over serialized items of its kind; gives (item id, views) pairs.
+
+    The views are `vector` and those of VIEWS that the model tells, float32 [D] each.
 
     signature: `item_tower` takes transformed items, `encode_item` item examples.
     """
@@ -35,7 +37,7 @@ class ItemTower(ModelHandler):
 
     def run_inference(
         self, batch: Sequence[bytes], model: Any, inference_args: dict[str, Any] | None = None
-    ) -> Iterable[tuple[bytes, np.ndarray]]:
+    ) -> Iterable[tuple[bytes, dict[str, np.ndarray]]]:
         specs = model.structured_input_signature[1]
         features = {name: _feature(spec) for name, spec in specs.items()}
         parsed = tf.io.parse_example(tf.constant(list(batch)), features)
@@ -43,15 +45,21 @@ class ItemTower(ModelHandler):
         ids = tf.io.parse_example(tf.constant(list(batch)), {"item_id": tf.io.FixedLenFeature([], tf.string)})[
             "item_id"
         ]
-        return list(zip(ids.numpy(), model(**inputs)["vector"].numpy()))
+        outputs = model(**inputs)
+        views = {name: outputs[name].numpy() for name in ("vector", *VIEWS) if name in outputs}
+        return [
+            (item_id, {name: vectors[row] for name, vectors in views.items()})
+            for row, item_id in enumerate(ids.numpy())
+        ]
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         return {"min_batch_size": _ITEMS_AT_ONCE, "max_batch_size": _ITEMS_AT_ONCE}
 
 
 class WriteItemVectors(beam.PTransform):
-    """Serialized items -> one gzipped record an item: a tf.Example with `item_id` and `vector`. signature: see
-    `ItemTower`.
+    """Serialized items -> one gzipped record an item: a tf.Example with `item_id` and its views.
+
+    signature: see `ItemTower`.
     """
 
     def __init__(self, model_path: str, target: str, signature: str = "item_tower"):
@@ -67,21 +75,26 @@ class WriteItemVectors(beam.PTransform):
         )
 
 
-def read_item_vectors(target: str) -> tuple[list[str], np.ndarray]:
-    """What `WriteItemVectors` wrote, in the order of the ids' bytes: ids and float32 [N, D].
+def read_item_vectors(target: str) -> tuple[list[str], dict[str, np.ndarray]]:
+    """What `WriteItemVectors` wrote, in the order of the ids' bytes: ids, and each view as float32 [N, D].
 
     Raises ValueError where an id comes twice.
     """
-    vectors: dict[bytes, np.ndarray] = {}
+    views: dict[bytes, dict[str, np.ndarray]] = {}
     files = sorted(tf.io.gfile.glob(f"{target}*"))
     for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
         feature = tf.train.Example.FromString(record).features.feature
         item_id = feature["item_id"].bytes_list.value[0]
-        if item_id in vectors:
+        if item_id in views:
             raise ValueError(f"item {item_id.decode()!r} comes twice")
-        vectors[item_id] = np.array(feature["vector"].float_list.value, np.float32)
-    item_ids = sorted(vectors)
-    return [item_id.decode() for item_id in item_ids], np.stack([vectors[item_id] for item_id in item_ids])
+        views[item_id] = {
+            name: np.array(feature[name].float_list.value, np.float32) for name in ("vector", *VIEWS) if name in feature
+        }
+    item_ids = sorted(views)
+    names = views[item_ids[0]]
+    return [item_id.decode() for item_id in item_ids], {
+        name: np.stack([views[item_id][name] for item_id in item_ids]) for name in names
+    }
 
 
 def _feature(spec: tf.TensorSpec) -> tf.io.FixedLenFeature | tf.io.RaggedFeature:
@@ -95,10 +108,8 @@ def _dense(values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
     return values.to_tensor(_ABSENT[values.dtype]) if isinstance(values, tf.RaggedTensor) else values
 
 
-def _vector_record(pair: tuple[bytes, np.ndarray]) -> bytes:
-    item_id, vector = pair
-    feature = {
-        "item_id": tf.train.Feature(bytes_list=tf.train.BytesList(value=[item_id])),
-        "vector": tf.train.Feature(float_list=tf.train.FloatList(value=vector)),
-    }
+def _vector_record(pair: tuple[bytes, dict[str, np.ndarray]]) -> bytes:
+    item_id, views = pair
+    feature = {name: tf.train.Feature(float_list=tf.train.FloatList(value=vector)) for name, vector in views.items()}
+    feature["item_id"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[item_id]))
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from components.contract import BOTH
 from serving.index import pad_to
 from serving.online.catalog import ANY_DOMAIN, LiveCatalog
 from trainer.retrieval.similarity import Similarity, dot
@@ -51,12 +52,15 @@ def query_specs(dim: int) -> Query:
 class Candidates:
     """The eligible items of the highest score for each request of a batch on its own."""
 
-    def __init__(self, catalog: LiveCatalog, score: Similarity = dot):
+    def __init__(self, catalog: LiveCatalog, score: Similarity = dot, by: str = BOTH):
         """score: exact where all items are searched; where the index is approximate, of what that finds by dot
         product.
+        by: which of the items' vectors are searched (`LiveCatalog.vectors_by`); but for both, every item is scored, and
+        one without such a vector is no candidate.
         """
-        self.catalog, self._score = catalog, score
-        signature = [query_specs(catalog.vectors.shape[1]), tf.TensorSpec([], tf.int32)]
+        self.catalog, self._score, self._by = catalog, score, by
+        self._is_exact = catalog.approximate is None or by != BOTH
+        signature = [query_specs(catalog.vectors_by(by).shape[1]), tf.TensorSpec([], tf.int32)]
         self.search_all = tf.function(self._search_all, signature, autograph=False)
         self.search_all_capped = tf.function(self._search_all_capped, signature, autograph=False)
         self.search = tf.function(self._search, [*signature, tf.TensorSpec([None], tf.int32)], autograph=False)
@@ -66,7 +70,7 @@ class Candidates:
 
         needed: int32 [B]; a request that an approximate search leaves with fewer is answered from all items.
         """
-        if self.catalog.approximate is None:
+        if self._is_exact:
             return self.search_all(query, wanted)
         vector, is_cold_start, rules = query
         scores, items = self.catalog.nearest(
@@ -133,10 +137,12 @@ class Candidates:
     def _all_scores(self, query: Query):
         """Scores of all rows, -inf where a row is not eligible: float32 [B, N]."""
         vector, is_cold_start, rules = query
-        scores = self._score(vector, self.catalog.vectors)
+        scores = self._score(vector, self.catalog.vectors_by(self._by))
         scores = tf.where(is_cold_start[:, None], self.catalog.cold_start[None], scores)
         may = _marked(rules.allowed, tf.shape(scores)) | ~rules.is_limited[:, None]
         fits = self._fits(rules, lambda column: column[None])
+        if self._by != BOTH:
+            fits &= self.catalog.has_vectors_by(self._by)[None]
         return tf.where(fits & may & ~_marked(rules.excluded, tf.shape(scores)), scores, -np.inf)
 
     def _capped_scores(self, query: Query):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from components.contract import BEHAVIOUR, BOTH, CONTENT
 from serving.index import ScannIndex, VectorIndex, pad_to
 from serving.online.vocabularies import Vocabularies, lookup
 
@@ -34,6 +35,8 @@ class IndexedItems:
     available_from_s: float64 [num_items], seconds since 1970 from which on an item is shown, -inf = always; empty =
     always for all.
     now_s: seconds since 1970 of the last known event, the time of requests that tell none; 0 = unknown.
+    content, behaviour: float32 [num_items, dim], unit vectors by one of them alone, 0 for an item without; empty = no
+    item has one.
     """
 
     item_ids: Sequence[str]
@@ -44,10 +47,12 @@ class IndexedItems:
     published_at_s: Sequence[float] | np.ndarray = ()
     available_from_s: Sequence[float] | np.ndarray = ()
     now_s: int = 0
+    content: Sequence[np.ndarray] | np.ndarray = ()
+    behaviour: Sequence[np.ndarray] | np.ndarray = ()
 
     def __post_init__(self) -> None:
         size = len(self.item_ids)
-        optional = (self.creators, self.published_at_s, self.available_from_s)
+        optional = (self.creators, self.published_at_s, self.available_from_s, self.content, self.behaviour)
         lengths = {len(self.domains), len(self.cold_start), *(len(values) for values in optional if len(values))}
         if lengths != {size}:
             raise ValueError(f"{size} item ids, but columns of {sorted(lengths)}: they are of different catalogues")
@@ -93,9 +98,21 @@ class LiveCatalog(tf.Module):
             kept_free = np.full((insert_capacity, *values.shape[1:]), free, values.dtype)
             return tf.Variable(tf.constant(np.concatenate([values, kept_free]), dtype), trainable=False)
 
+        def view(vectors: np.ndarray) -> tuple[tf.Variable, tf.Variable]:
+            """The vectors of all rows, and which rows have one."""
+            return column(vectors, 0, tf.float32), column((vectors != 0).any(1), False, tf.bool)
+
+        content, behaviour = (
+            np.asarray(given, np.float32) if len(given) else np.zeros((index.num_items, 0), np.float32)
+            for given in (items.content, items.behaviour)
+        )
+
         creators = creator_codes(tf.constant(list(items.creators) or [""] * index.num_items, tf.string)).numpy()
         is_active = np.array([item_id not in withdrawn for item_id in items.item_ids], bool)
         self._vectors = column(index.vectors.numpy(), 0, tf.float32)  # [num_rows, dim]
+        self._content_mean = tf.constant(content.sum(0) / max((content != 0).any(1).sum(), 1), tf.float32)
+        self._content, self._has_content = view(from_mean(content, self._content_mean).numpy())
+        self._behaviour, self._has_behaviour = view(behaviour)
         self._item_ids = column(np.array(list(items.item_ids), object), "", tf.string)
         self.domains = column(np.array([code_of[name] for name in items.domains], np.int32), NO_DOMAIN, tf.int32)
         self.creators = column(creators, NO_CREATOR, tf.int64)
@@ -110,6 +127,17 @@ class LiveCatalog(tf.Module):
     def vectors(self) -> tf.Tensor:
         """float32 [num_rows, dim], zeros where a row is free."""
         return self._vectors.read_value()
+
+    def vectors_by(self, by: str) -> tf.Tensor:
+        """`vectors` by BOTH, else by CONTENT or BEHAVIOUR alone: float32 [num_rows, dim], zeros where there is none.
+
+        Contents are directions from their mean, which all items share and which tells nothing of one.
+        """
+        return {BOTH: self._vectors, CONTENT: self._content, BEHAVIOUR: self._behaviour}[by].read_value()
+
+    def has_vectors_by(self, by: str) -> tf.Tensor:
+        """Which items have a vector by CONTENT or BEHAVIOUR alone: bool [num_rows]."""
+        return {CONTENT: self._has_content, BEHAVIOUR: self._has_behaviour}[by].read_value()
 
     @property
     def is_active(self) -> tf.Tensor:
@@ -155,11 +183,14 @@ class LiveCatalog(tf.Module):
             rows = tf.gather(rows, order, batch_dims=1)
         return pad_to(scores, k, -np.inf), pad_to(rows, k, -1)
 
-    def add(self, item_id: tf.Tensor, vector: tf.Tensor, domain: tf.Tensor, creator: tf.Tensor) -> tf.Tensor:
+    def add(
+        self, item_id: tf.Tensor, vector: tf.Tensor, domain: tf.Tensor, creator: tf.Tensor, content: tf.Tensor
+    ) -> tf.Tensor:
         """Show these items from now on: int32 [num_added], their rows.
 
         item_id, domain, creator: string [num_added].
         vector: float32 [num_added, dim], of unit length.
+        content: the same by content alone; zeros or no column where it is unknown. By behaviour they have none.
         They are shown whatever their date: what is added counts as published now. An item of the index is active again
         and otherwise stays as it is; one that was added before is replaced. An unknown domain counts as none until the
         index is built anew.
@@ -169,10 +200,15 @@ class LiveCatalog(tf.Module):
         is_new = tf.cast(known < 0, tf.int32)
         rows = tf.where(known < 0, self.num_indexed + self._num_added + tf.cumsum(is_new) - 1, known)
         total = self._num_added + tf.reduce_sum(is_new)
+        size, dim = tf.size(item_id), self._content.shape[1]
+        given, width = tf.unstack(tf.shape(content))
+        fits = (width == 0) | (given == size) & ((width == dim) | (dim == 0))
         checks = [
             tf.debugging.Assert(tf.reduce_all(item_id != ""), ["item_id must not be empty"]),
             tf.debugging.assert_equal(tf.size(tf.unique(item_id).y), tf.size(item_id), "item_id names an item twice"),
             tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(vector)), ["vector must be finite"]),
+            tf.debugging.Assert(fits, [f"content must have a row of {dim} for each item, or no column"]),
+            tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(content)), ["content must be finite"]),
             tf.debugging.assert_less_equal(
                 total, self.num_rows - self.num_indexed, "no row is free for more items: build the index anew"
             ),
@@ -181,8 +217,12 @@ class LiveCatalog(tf.Module):
             at = tf.where(rows >= self.num_indexed)[:, 0]
             changed = tf.gather(rows, at)
             code = lookup(self._domain_codes, domain)
+            content = tf.broadcast_to(pad_to(content[:, :dim], dim, 0.0), [size, dim])
+            content = from_mean(content, self._content_mean)
             columns = (
                 (self._vectors, vector),
+                (self._content, content),
+                (self._has_content, tf.reduce_any(content != 0, 1)),
                 (self._item_ids, item_id),
                 (self.domains, tf.where(code < 0, NO_DOMAIN, code)),
                 (self.creators, creator_codes(creator)),
@@ -205,6 +245,15 @@ class LiveCatalog(tf.Module):
         known = tf.gather(rows, tf.where(rows >= 0)[:, 0])
         self._is_active.scatter_update(tf.IndexedSlices(tf.fill([tf.size(known)], False), known))
         return rows >= 0
+
+
+def from_mean(vectors, mean) -> tf.Tensor:
+    """Unit directions of vectors from their mean, 0 of vectors that are 0: float32 [N, dim].
+
+    Source: Mu & Viswanath, All-but-the-Top, ICLR 2018, of which this is the first step.
+    """
+    has = tf.reduce_any(vectors != 0, 1, keepdims=True)
+    return tf.math.l2_normalize(tf.where(has, vectors - mean, 0.0), 1)
 
 
 def creator_codes(names: tf.Tensor) -> tf.Tensor:

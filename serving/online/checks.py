@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from components.contract import BOTH, VIEWS
 from serving.online.requests import ExplainRequest, RecommendRequest, SimilarRequest
 
 MAX_K = 10_000  # a longer list is a mistake in the request
@@ -34,7 +35,18 @@ def of_recommend(request: RecommendRequest, num_objectives: int) -> tf.Operation
 
 def of_similar(request: SimilarRequest) -> tf.Operation:
     """What `similar` asks of its inputs."""
-    return _assertion(_of_list(request, tf.shape(request.item_id)[0]))
+    batch, count = tf.shape(request.item_id)[0], tf.shape(request.by)[0]
+    known = ("", BOTH, *VIEWS)
+    return _assertion(
+        [
+            *_of_list(request, batch),
+            _Check((count == batch) | (count == 1), "by must have one value for each request, or one for all"),
+            _Check(
+                tf.reduce_all(tf.reduce_any(request.by[:, None] == tf.constant(known), 1)),
+                f"by must be one of {', '.join(known[1:])}",
+            ),
+        ]
+    )
 
 
 def of_explain(request: ExplainRequest, num_objectives: int) -> tf.Operation:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
+from components.contract import BOTH, VIEWS
 from serving.config import ServingConfig
 from serving.index import pad_to
 from serving.online import checks
-from serving.online.candidates import Candidates, Query, Rules, select_requests
+from serving.online.candidates import Candidates, Query, Rules
 from serving.online.catalog import ANY_TIME, LiveCatalog
 from serving.online.cold_start import empty_user_embedding, is_cold_start
 from serving.online.explainer import Explainer
 from serving.online.histories import Histories, History, HistoryStore
+from serving.online.lists import Asked, ListMaker, Ranking
 from serving.online.loaded_signatures import LoadedSignatures
 from serving.online.requests import (
     EXPLAIN_SPECS,
@@ -32,40 +34,14 @@ from serving.online.requests import (
     UserRequest,
     or_default,
 )
-from serving.online.rerank import NEW_PERSON, REASONS, RerankOptions, mmr_rerank, rerank_specs
+from serving.online.rerank import REASONS, RerankOptions
 from serving.online.scorers import RetrievalScorer, Scorer, ScoringContext, context_specs
 from serving.online.vocabularies import Vocabularies
-from trainer.retrieval.similarity import SIMILARITIES
+from trainer.retrieval.similarity import SIMILARITIES, dot
 
 _STRINGS, _INTS = tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int32)
 _SEEDS = 2**31 - 1
 _traced = partial(tf.function, autograph=False)  # no branch here is one by Python's own statements
-
-
-class _Asked(NamedTuple):
-    """A batch of requests on the way to their lists."""
-
-    query: Query
-    context: Any  # a ScoringContext; () where candidates keep the similarity of the search
-    options: RerankOptions
-    k: tf.Tensor  # int32 [B]
-
-
-class _RankedList(NamedTuple):
-    """The positions of the lists, [B, K, ...]; item -1 beyond the last."""
-
-    items: tf.Tensor
-    scores: tf.Tensor
-    probabilities: tf.Tensor
-    reasons: tf.Tensor
-
-
-class _Ranking(NamedTuple):
-    """How a kind of list is made."""
-
-    candidates: Candidates
-    score: Callable[..., Any]  # as `RetrievalScorer.score`
-    reason: int  # of a position that neither diversity nor exploration filled
 
 
 class RecommenderModel:
@@ -96,12 +72,16 @@ class RecommenderModel:
         self.state.parts = [self._retrieval, catalog, stored, scorer]
 
         # Each of these is traced once and called by all signatures that need it.
-        nearest = Candidates(catalog)
-        alike = nearest if config.similar_by == "dot" else Candidates(catalog, SIMILARITIES[config.similar_by])
+        nearest, similarity = Candidates(catalog), SIMILARITIES[config.similar_by]
+        alike = {by: Candidates(catalog, similarity, by) for by in (BOTH, *VIEWS)}
+        if similarity is dot:
+            alike[BOTH] = nearest
         score = _traced(scorer.score, [*_PAIRS, context_specs(dim, self.num_objectives)])
-        self._by_utility = _Ranking(nearest, score, scorer.reason)
-        self._by_similarity = _Ranking(alike, RetrievalScorer().score, RetrievalScorer.reason)
-        self._rerank = _traced(mmr_rerank, rerank_specs(dim))
+        self._by_utility = Ranking(nearest, score, scorer.reason)
+        self._by_similarity = {
+            by: Ranking(candidates, RetrievalScorer().score, RetrievalScorer.reason) for by, candidates in alike.items()
+        }
+        self._lists = ListMaker(catalog, config.index.candidates)
         self._history = _traced(stored.history, list(USER_SPECS))
         self._recommend = _traced(self._recommend_graph, [RECOMMEND_SPECS])
         self._similar = _traced(self._similar_graph, [SIMILAR_SPECS])
@@ -117,7 +97,13 @@ class RecommenderModel:
             "explain": (self.explain, EXPLAIN_SPECS._asdict()),
             "add_items": (
                 self.add_items,
-                {"item_id": _STRINGS, "vector": vector, "domain": _STRINGS, "creator": _STRINGS},
+                {
+                    "item_id": _STRINGS,
+                    "vector": vector,
+                    "domain": _STRINGS,
+                    "creator": _STRINGS,
+                    "content": tf.TensorSpec([None, None], tf.float32),
+                },
             ),
             "withdraw_items": (self.withdraw_items, {"item_id": _STRINGS}),
             "encode_user": (self.encode_user, USER_SPECS._asdict()),
@@ -151,7 +137,8 @@ class RecommenderModel:
     def similar(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """The items nearest to an item, by `ServingConfig.similar_by`, without itself; inputs: of a SimilarRequest.
 
-        Returns item_ids, scores, count and widened as `recommend`.
+        Returns item_ids, scores, count and widened as `recommend`; by string [B], what orders the list: both where the
+        item has no vector by what was asked for.
         """
         return self._similar(SimilarRequest(**inputs))
 
@@ -172,14 +159,14 @@ class RecommenderModel:
         """The vectors of raw items, float32 [B, dim], by the retrieval model."""
         return self._retrieval.call("encode_item", **features)
 
-    def add_items(self, item_id, vector, domain, creator) -> dict[str, tf.Tensor]:
+    def add_items(self, item_id, vector, domain, creator, content) -> dict[str, tf.Tensor]:
         """Show items that came after the index was built, from the next request on (`LiveCatalog.add`).
 
-        item_id, domain, creator: string [B], "" where an item has no domain or creator. vector: float32 [B, dim], as
-        `encode_item` gives it. Returns position int32 [B], their rows. What is added lives in this server's memory:
-        docs/serving.md says how it outlives it.
+        item_id, domain, creator: string [B], "" where an item has no domain or creator. vector, content: float32 [B,
+        dim], as `encode_item` gives them; content may be without a column. Returns position int32 [B], their rows. What
+        is added lives in this server's memory: docs/serving.md says how it outlives it.
         """
-        return {"position": self._catalog.add(item_id, vector, domain, creator)}
+        return {"position": self._catalog.add(item_id, vector, domain, creator, content)}
 
     def withdraw_items(self, item_id) -> dict[str, tf.Tensor]:
         """Show items no more, from the next request on. item_id: string [B]. Returns known bool [B]."""
@@ -196,10 +183,10 @@ class RecommenderModel:
         options = self._options(request)
         rules = self._rules(history.seen, request, options)
         query = Query(tf.where(is_finite[:, None], vector, 0.0), is_new, rules)
-        asked = _Asked(query, self._context(query.vector, history, request), options, request.k)
-        ranked, full_scan = self._ranked_lists(asked, width, self._by_utility)
+        asked = Asked(query, self._context(query.vector, history, request), options, request.k)
+        ranked, full_scan = self._lists.make(asked, width, self._by_utility)
         shown = (ranked.items >= 0) & (tf.range(width)[None] < request.k[:, None])
-        return self._listed(ranked, shown) | {
+        return self._listed(ranked.items, ranked.scores, shown) | {
             "probabilities": tf.where(shown[:, :, None], ranked.probabilities, 0.0),
             "reasons": tf.where(shown, tf.gather(tf.constant(REASONS), ranked.reasons), ""),
             "fallback": is_new,
@@ -213,11 +200,25 @@ class RecommenderModel:
         item = self._catalog.rows(request.item_id)  # [B]
         is_known = item >= 0
         options = self._options(request)
-        vector = tf.gather(self._catalog.vectors, tf.maximum(item, 0))
-        query = Query(vector, tf.zeros_like(is_known), self._rules(item[:, None], request, options))
-        ranked, full_scan = self._ranked_lists(_Asked(query, (), options, request.k), width, self._by_similarity)
-        shown = (ranked.items >= 0) & (tf.range(width)[None] < request.k[:, None]) & is_known[:, None]
-        return self._listed(ranked, shown) | {"widened": full_scan & is_known}
+        rules = self._rules(item[:, None], request, options)
+        by = self._told_by(request.by, item)
+        shape = [tf.size(item), width]
+        found = tf.fill(shape, -1), tf.zeros(shape), tf.zeros_like(is_known)
+        for name, ranking in self._by_similarity.items():
+            vector = tf.gather(self._catalog.vectors_by(name), tf.maximum(item, 0))
+            asked = Asked(Query(vector, tf.zeros_like(is_known), rules), (), options, request.k)
+            found = self._lists.make_some(found, tf.where(by == name), asked, width, ranking)
+        items, scores, full_scan = found
+        shown = (items >= 0) & (tf.range(width)[None] < request.k[:, None]) & is_known[:, None]
+        return self._listed(items, scores, shown) | {"widened": full_scan & is_known, "by": by}
+
+    def _told_by(self, by, item):
+        """What orders each list of similar items: string [B]; both where its item, int32 [B], has nothing else."""
+        by = tf.broadcast_to(tf.where(by == "", BOTH, by), tf.shape(item))
+        for name in VIEWS:
+            has = tf.gather(self._catalog.has_vectors_by(name), tf.maximum(item, 0)) & (item >= 0)
+            by = tf.where((by == name) & ~has, BOTH, by)
+        return by
 
     def _explain_graph(self, request: ExplainRequest):
         with tf.control_dependencies([checks.of_explain(request, self.num_objectives)]):
@@ -280,45 +281,10 @@ class RecommenderModel:
             max_per_creator=options.max_per_creator,
         )
 
-    def _ranked_lists(self, asked: _Asked, width, ranking: _Ranking) -> tuple[_RankedList, tf.Tensor]:
-        """The lists, and which needed more candidates than the index gives because of the cap of a creator."""
-        # Of an approximate index more than the rules are likely to take away.
-        wanted = tf.maximum(self._config.index.candidates, width if self._catalog.approximate is None else 2 * width)
-        similarity, items = ranking.candidates.search(asked.query, wanted, asked.k)
-        ranked = self._ranked(asked, similarity, items, width, ranking)
-        found = tf.reduce_sum(tf.cast(ranked.items >= 0, tf.int32), 1)
-        is_short = (asked.options.max_per_creator > 0) & (found < asked.k) & (wanted < self._catalog.num_rows)
-
-        def with_full_scan():
-            rows = tf.where(is_short)
-            part = select_requests(asked, rows)
-            best = ranking.candidates.search_all_capped(part.query, wanted)
-            again = self._ranked(part, best[0], best[1], width, ranking)
-            return tf.nest.map_structure(lambda old, new: tf.tensor_scatter_nd_update(old, rows, new), ranked, again)
-
-        return tf.cond(tf.reduce_any(is_short), with_full_scan, lambda: ranked), is_short
-
-    def _ranked(self, asked: _Asked, similarity, items, width, ranking: _Ranking) -> _RankedList:
-        """The lists from candidates: similarity float32, items int32 [B, C]."""
-        utility, probabilities = ranking.score(similarity, items, asked.context)
-        is_new = asked.query.is_cold_start
-        utility = tf.where(is_new[:, None], similarity, utility)
-        rows = tf.maximum(items, 0)
-        vectors, creators = tf.gather(self._catalog.vectors, rows), tf.gather(self._catalog.creators, rows)
-        columns, chosen_by = self._rerank(utility, items, vectors, creators, asked.options, width)
-        at = tf.maximum(columns, 0)
-        items, utility, probabilities = (
-            tf.gather(values, at, batch_dims=1) for values in (items, utility, probabilities)
-        )
-        usual = tf.where(is_new, NEW_PERSON, ranking.reason)[:, None]
-        return _RankedList(
-            tf.where(columns >= 0, items, -1), utility, probabilities, tf.where(chosen_by >= 0, chosen_by, usual)
-        )
-
-    def _listed(self, ranked: _RankedList, shown):
+    def _listed(self, items, scores, shown):
         return {
-            "item_ids": tf.where(shown, self._catalog.item_ids(ranked.items), ""),
-            "scores": tf.where(shown, ranked.scores, 0.0),
+            "item_ids": tf.where(shown, self._catalog.item_ids(items), ""),
+            "scores": tf.where(shown, scores, 0.0),
             "count": tf.reduce_sum(tf.cast(shown, tf.int32), 1),
         }
 

@@ -61,6 +61,7 @@ class SimilarRequest(NamedTuple):
     """Inputs of `similar`: an item, and the rules of `recommend`."""
 
     item_id: tf.Tensor  # string [B]; an unknown one has no list
+    by: tf.Tensor  # string [B], or [1] for all: content, behaviour or both; "" = both
     exclude_ids: tf.Tensor
     allow_ids: tf.Tensor
     domain: tf.Tensor
@@ -108,7 +109,7 @@ RECOMMEND_SPECS = RecommendRequest(
     seed=_INTS,
     time_s=_TIMES,
 )
-_BY_NAME = RECOMMEND_SPECS._asdict() | {"item_id": _STRINGS, "item_ids": _STRING_LISTS}
+_BY_NAME = RECOMMEND_SPECS._asdict() | {"item_id": _STRINGS, "by": _STRINGS, "item_ids": _STRING_LISTS}
 SIMILAR_SPECS = SimilarRequest(**{name: _BY_NAME[name] for name in SimilarRequest._fields})
 EXPLAIN_SPECS = ExplainRequest(**{name: _BY_NAME[name] for name in ExplainRequest._fields})
 USER_SPECS = UserRequest(**{name: _BY_NAME[name] for name in UserRequest._fields})

@@ -60,7 +60,9 @@ def pushed_version(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("pushed")
     model = tf.saved_model.load(tiny.save_model(folder / "model"))
-    recommender = tiny.recommender(model, num_items=12, insert_capacity=2)
+    views = {"content": tiny.vectors_of(12, seed=8), "behaviour": tiny.vectors_of(12, seed=9)}
+    views["behaviour"][11] = 0  # nobody has taken it
+    recommender = tiny.recommender(model, num_items=12, insert_capacity=2, views=views)
     signatures = save(recommender, str(folder / "version"))
     asked = {"user_id": tf.constant(["known"]), "k": tf.constant([3])}
     replay.record(str(folder / "version"), replay.in_process(signatures), [("recommend_user", asked)])

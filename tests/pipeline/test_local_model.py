@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -124,6 +125,22 @@ def test_similar_items_of_several(config_path: Path, capsys) -> None:
     assert [answer["item_id"] for answer in found] == ["i3", "i5"]
     assert all(answer["item_id"] not in {item["item_id"] for item in answer["items"]} for answer in found)
     assert "no item '-1', 'nope'" in refuse(config_path, capsys, "similar", "--item", "i3", "-1", "nope")
+
+
+def test_similar_items_by_what_is_asked_for(config_path: Path, capsys) -> None:
+    """i11 has been taken by nobody: its list is by both, and it is in no list by behaviour."""
+    vectors = {"content": tiny.from_mean(tiny.vectors_of(NUM_ITEMS, seed=8)), "both": tiny.vectors_of(NUM_ITEMS)}
+    for by, told_by in (("content", "content"), ("both", "both"), ("behaviour", "both")):
+        (found,) = map(
+            json.loads, ask(config_path, capsys, "similar", "--item", "i11", "--by", by, "--k", "11", "--json")
+        )
+        order = np.argsort(-(vectors[told_by] @ vectors[told_by][11]))
+        assert [item["item_id"] for item in found["items"]] == [f"i{row}" for row in order if row != 11]
+        assert found["by"] == told_by
+        assert found.get("note", "") == ("nothing is known of it by behaviour alone: by both" if by != told_by else "")
+    lines = ask(config_path, capsys, "similar", "--item", "i3", "--by", "behaviour", "--k", "11")
+    assert len(lines) == 1 + 10 + 1 and not any("i11" in line for line in lines)
+    assert lines[-1].startswith("10 of 11 asked for: 12 items can be shown, and 2 of those are the item itself")
 
 
 def test_explanations_of_several_pairs_add_up(config_path: Path, capsys) -> None:

@@ -72,6 +72,12 @@ def vectors_of(num_items, seed=0):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def from_mean(vectors, known=None):
+    """Unit directions from the mean of known vectors, themselves where none are given."""
+    apart = vectors - (vectors if known is None else known).mean(0)
+    return apart / np.linalg.norm(apart, axis=1, keepdims=True)
+
+
 def histories_of(rows, event_names=("play", "like"), history_length=5):
     """rows: user id -> [(position, event number, age)]."""
     flat = [step for steps in rows.values() for step in steps]
@@ -120,16 +126,17 @@ def recommender(
     seed=0,
     insert_capacity=0,
     withdrawn=(),
+    views=None,
     **settings,
 ):
-    """Item i is in domain music, film or none by i % 3; the cold-start order is the last item first."""
+    """Item i is in domain music, film or none by i % 3; the cold-start order is the last item first. views: of the
+    items, by name."""
     vectors = vectors_of(num_items, seed)
     item_ids = [f"i{row}" for row in range(num_items)]
     index = build_vector_index(vectors, item_ids, IndexConfig(kind=kind, candidates=candidates))
     domains = [("music", "film", "")[row % 3] for row in range(num_items)]
-    catalog = LiveCatalog(
-        index, IndexedItems(item_ids, domains, np.arange(num_items) / num_items, withdrawn=withdrawn), insert_capacity
-    )
+    items = IndexedItems(item_ids, domains, np.arange(num_items) / num_items, withdrawn=withdrawn, **(views or {}))
+    catalog = LiveCatalog(index, items, insert_capacity)
     rows = {"known": [(0, 0, 0.0), (3, 1, 0.0)], "other": [(1, 0, 0.0)]} if rows is None else rows
     return RecommenderModel(
         model, catalog, histories_of(rows, history_length=history_length), ServingConfig(**settings)
@@ -179,9 +186,10 @@ def answers(output):
     ]
 
 
-def similar_to(*item_ids, k, exclude=((),), domain=None, **others):
-    """A request for `similar`, with its documented defaults."""
+def similar_to(*item_ids, k, by="", exclude=((),), domain=None, **others):
+    """A request for `similar`, with its documented defaults. by: of all, or of each."""
     whole = request(("",) * len(item_ids), ((),) * len(item_ids), exclude=[*exclude] * len(item_ids),
                     domain=domain, k=[k] * len(item_ids), **others)  # fmt: skip
     names = ("exclude_ids", "allow_ids", "domain", "k", "max_per_creator", "max_item_age_s", "time_s")
-    return {"item_id": tf.constant(list(item_ids))} | {name: whole[name] for name in names}
+    asked = {"item_id": tf.constant(list(item_ids)), "by": tf.constant([by] if isinstance(by, str) else list(by))}
+    return asked | {name: whole[name] for name in names}

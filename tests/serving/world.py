@@ -27,10 +27,18 @@ def content():
 
 
 class GoodModel(tiny.TinyModel):
-    """Item vectors are the unit vectors of their content, transformed (`numeric`) or raw (`embedding_style`)."""
+    """Item vectors are the unit vectors of their content, transformed (`numeric`) or raw (`embedding_style`).
+
+    By content alone they are those backwards, by behaviour alone the negative ones, 0 for cold items.
+    """
 
     def vector(self, numbers):
         return tf.math.l2_normalize(numbers, 1)
+
+    def views(self, item_id, numbers):
+        vector = self.vector(numbers)
+        is_cold = tf.reduce_any(item_id[:, None] == tf.constant([ITEM_IDS[row] for row in COLD]), 1)
+        return {"vector": vector, "content": vector[:, ::-1], "behaviour": tf.where(is_cold[:, None], 0.0, -vector)}
 
     @tf.function(
         input_signature=[
@@ -39,7 +47,7 @@ class GoodModel(tiny.TinyModel):
         ]
     )
     def item_tower(self, item_id, numeric):
-        return {"vector": self.vector(numeric)}
+        return self.views(item_id, numeric)
 
     @tf.function(
         input_signature=[
@@ -48,11 +56,8 @@ class GoodModel(tiny.TinyModel):
         ]
     )
     def encode_item(self, item_id, embedding_style):
-        return {
-            "vector": self.vector(
-                tf.ensure_shape(tf.where(tf.math.is_nan(embedding_style), 0.0, embedding_style), [None, tiny.DIM])
-            )
-        }
+        numbers = tf.where(tf.math.is_nan(embedding_style), 0.0, embedding_style)
+        return self.views(item_id, tf.ensure_shape(numbers, [None, tiny.DIM]))
 
 
 class BadModel(GoodModel):

@@ -113,8 +113,8 @@ class Towers(tf.Module):
         return root
 
     def encode_item(self, **features):
-        """The features of transformed items -> `vector` float32 [B, D]."""
-        return {"vector": self._encode(features)}
+        """The features of transformed items -> `vector`, `content` and `behaviour`, float32 [B, D] each."""
+        return self._encode(features)
 
     def tell_tags(self, **features):
         """Transformed items, own tags hidden -> `tags` [B, tags], likeliest first, and their `probabilities`."""
@@ -143,8 +143,8 @@ class Towers(tf.Module):
         return {"vectors": self._inward(history_vectors), "events": events, "age_s": history_age_s, "users": users}
 
     def encode_raw_item(self, **raw):
-        """The raw features of items, an absent value as its default (`raw_tensor_spec`) -> `vector` [B, D]."""
-        return {"vector": self._encode(self._transformed(raw))}
+        """The raw features of items, an absent value as its default (`raw_tensor_spec`) -> as `encode_item`."""
+        return self._encode(self._transformed(raw))
 
     def explain_raw_item(self, **raw):
         """As `encode_raw_item` -> `parts` [B, A, D], which add up to the vector, and their `names` [B, A]."""
@@ -152,7 +152,8 @@ class Towers(tf.Module):
         return {"parts": parts, "names": tf.repeat(tf.constant([part_names(self.item_tower)]), tf.shape(parts)[0], 0)}
 
     def _encode_item(self, features):
-        return self._outward(self.item_tower(features, training=False))
+        views = self.item_tower.views(features)
+        return views | {"vector": self._outward(views["vector"])}
 
     def _item_parts(self, features):
         """What adds up to the vectors of transformed items: float32 [B, A, D], by `trainer.explain.attribution`."""

@@ -33,12 +33,12 @@ from trainer.towers.item_tower import ItemTower
 from trainer.towers.user_features import read_user_features
 
 
-def refit(args: Arguments, sequences: Mapping[str, str], judged: str) -> dict[str, np.ndarray]:
+def refit(args: Arguments, sequences: Mapping[str, str], judged: str) -> tuple[list[str], dict[str, np.ndarray]]:
     """Trains a model again on the interactions of all splits and writes it to `args.model_dir`.
 
     args: `train_files`, `eval_files` and `retrieval` are not read. sequences: split -> files of train, eval and test.
     judged: SavedModel of the judged model.
-    Returns the vector of each item by its id, float32 [D].
+    Returns the ids of the items and their views (`ItemTower.views`), float32 [N, D] each.
     """
     fitted = read_fitted(judged)
     args = replace(args, retrieval=fitted.retrieval)
@@ -52,8 +52,8 @@ def refit(args: Arguments, sequences: Mapping[str, str], judged: str) -> dict[st
         events = tuple(args.data.event_rules)
         export(model, attention, table, events, args.data, args.model_dir, args.transform_graph, frame)
         write_fitted(args.model_dir, fitted)
-        vectors = model.item_tower.encode(table) @ frame
-    return {item_id.decode(): vector for item_id, vector in zip(table.item_ids, vectors)}
+        views = model.item_tower.encode_views(table)
+    return [item_id.decode() for item_id in table.item_ids], views | {"vector": views["vector"] @ frame}
 
 
 def everything(splits: Sequence[Interactions]) -> Interactions:

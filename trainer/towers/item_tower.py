@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from components.contract import AUDIO_FEATURES, VIDEO_FEATURES
+from components.contract import AUDIO_FEATURES, BEHAVIOUR, CONTENT, VIDEO_FEATURES, VIEWS
 from components.pretrained_config import PretrainedConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.data import ItemTable
@@ -107,12 +107,41 @@ class ItemTower(tf.keras.layers.Layer):
         ids_only: by id embeddings alone; items without one are then zero.
         """
         row = self.id_rows(features)
+        behaviour = self._behaviour(row)
+        if not self.encoders or ids_only:
+            return self._scaled(row, behaviour)
+        content, _ = self.content(features, training=training)
+        return self._scaled(row, self._mixed(row, behaviour, content))
+
+    def views(self, features) -> dict[str, Any]:
+        """The vectors of `call` as `vector`, and what they are mixed of: `content`, which no interaction of the item
+        enters but in how the content was fitted, and `behaviour`, its id embedding: float [B, D] each.
+
+        Both have unit norm, and 0 in dimensions of scales; the id embedding of a cold item is 0, and so is the content
+        where the catalogue has none.
+        """
+        row = self.id_rows(features)
+        behaviour = self._behaviour(row)
+        content, direction = tf.zeros_like(behaviour), behaviour
+        if self.encoders:
+            content, _ = self.content(features, training=False)
+            direction = self._mixed(row, behaviour, content)
+        scales = [[0, 0], [0, self.num_submodels * self.config.item_scale]]
+        alone = {CONTENT: tf.pad(content, scales), BEHAVIOUR: tf.pad(behaviour, scales)}
+        return {"vector": self._scaled(row, direction), **alone}
+
+    def _behaviour(self, row):
+        """Unit id embeddings of rows, zero for cold items: float [B, D without the scales]."""
         is_warm = tf.cast(row > 0, tf.float32)[:, None]
-        direction = unit_submodels(self.id_embedding(row), self.num_submodels) * is_warm
-        if self.encoders and not ids_only:
-            content, _ = self.content(features, training=training)
-            id_weight = self.id_weight(row)[:, None]
-            direction = unit_submodels(id_weight * direction + (1 - id_weight) * content, self.num_submodels)
+        return unit_submodels(self.id_embedding(row), self.num_submodels) * is_warm
+
+    def _mixed(self, row, behaviour, content):
+        """Both as their weights say, of unit norm: float [B, D without the scales]."""
+        id_weight = self.id_weight(row)[:, None]
+        return unit_submodels(id_weight * behaviour + (1 - id_weight) * content, self.num_submodels)
+
+    def _scaled(self, row, direction):
+        """Directions with the items' scales, where they have some: float [B, D]."""
         if not self.config.item_scale:
             return direction
         return with_scale(direction, tf.sigmoid(tf.gather(self.scale_logits, row)))
@@ -247,9 +276,20 @@ class ItemTower(tf.keras.layers.Layer):
         encode = partial(self._encode, uses_encoders=self.uses_encoders)
         return _in_batches(encode, table, self.inputs)
 
+    def encode_views(self, table: ItemTable) -> dict[str, np.ndarray]:
+        """What `views` gives of all items of a prepared table: float32 [items of the table, D] each."""
+        encode = partial(self._encode_views, uses_encoders=self.uses_encoders)
+        stacked = _in_batches(encode, table, self.inputs)  # [items, views, D]
+        return dict(zip(("vector", *VIEWS), np.moveaxis(stacked, 1, 0)))
+
     @tf.function(reduce_retracing=True)
     def _encode(self, features, uses_encoders: bool):  # an argument, so that a change is a new trace
         return self(features, training=False)
+
+    @tf.function(reduce_retracing=True)
+    def _encode_views(self, features, uses_encoders: bool):
+        views = self.views(features)
+        return tf.stack([views[name] for name in ("vector", *VIEWS)], 1)
 
 
 def _in_batches(function: Callable[..., Any], table: ItemTable, columns: Sequence[str]) -> np.ndarray:

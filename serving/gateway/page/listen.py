@@ -17,7 +17,7 @@ from serving.gateway.problems import Problem, not_found
 from serving.gateway.routes import events, lists
 from serving.gateway.routes.cards import card_of
 from serving.gateway.routes.dependencies import ItemId, ServiceOf
-from serving.gateway.schemas import EventIn, Finite, Id, ItemCard, RankedList, RecommendBody, Word
+from serving.gateway.schemas import By, EventIn, Finite, Id, ItemCard, RankedList, RecommendBody, SimilarQuery, Word
 from serving.gateway.service import Service
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -25,6 +25,7 @@ SHOWN = 12  # items of a list
 KNOWN_PEOPLE, NEW_LIKES = 12, 3
 HISTORY = 8  # latest events that are shown
 CHOICES = 15  # popular items among which somebody new chooses
+WAYS: dict[By, str] = {"both": "Both", "content": "Sound and look", "behaviour": "Taken together"}  # of being alike
 
 
 @router.get("/", response_model=None)
@@ -139,10 +140,10 @@ async def why(item_id: ItemId, request: Request, service: ServiceOf, person: Per
 
 
 @router.get("/page/similar/{item_id}", dependencies=page_permitted("read"))
-async def more_like(item_id: ItemId, request: Request, service: ServiceOf) -> Response:
-    """The items most like one."""
-    found = RankedList(**await lists.most_like(item_id, lists.ListQuery(k=6), request, service))
-    return render(request, "similar.html", found=found, item=_card(service, item_id))
+async def more_like(item_id: ItemId, request: Request, service: ServiceOf, by: By = "both") -> Response:
+    """The items most like one, and the ways of likeness to choose from."""
+    found = RankedList(**await lists.most_like(item_id, SimilarQuery(k=6, by=by), request, service))
+    return render(request, "similar.html", found=found, item=_card(service, item_id), asked=by, ways=WAYS)
 
 
 @router.get("/page/cover/{item_id}")

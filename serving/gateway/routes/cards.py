@@ -54,5 +54,6 @@ def ranked_list(catalog: Catalog, answer: Answer, request_id: str, kinds: tuple[
         "model_version": answer.model_version or None,
         "variants": answer.variants,
         "is_new_user": answer.is_new_user,
+        "by": answer.by or None,
         "degraded": {"answered_by": degraded.answered_by, "cause": degraded.cause} if degraded else None,
     }

@@ -23,6 +23,7 @@ from serving.gateway.schemas import (
     RankedList,
     RecommendBody,
     RecommendQuery,
+    SimilarQuery,
 )
 from serving.gateway.service import Service
 
@@ -96,16 +97,16 @@ async def recommended(body: RecommendBody, request: Request, service: Service) -
     operation_id="similar",
 )
 async def similar(
-    item_id: ItemId, query: Annotated[ListQuery, Query()], request: Request, service: ServiceOf
+    item_id: ItemId, query: Annotated[SimilarQuery, Query()], request: Request, service: ServiceOf
 ) -> Response:
-    """The items most like one."""
+    """The items most like one: by what they are, by who takes them, or by both."""
     return JSONResponse(await most_like(item_id, query, request, service))
 
 
-async def most_like(item_id: str, query: ListRules, request: Request, service: Service) -> dict[str, Any]:
+async def most_like(item_id: str, query: SimilarQuery, request: Request, service: Service) -> dict[str, Any]:
     """The fields of the `RankedList` of the items most like one. Raises Problem 404."""
     deadline = deadline_of(request, service.settings.gateway.budget_ms)
-    answer = await service.answers.similar(item_id, query.k, rules_of(query), deadline)
+    answer = await service.answers.similar(item_id, query.by, query.k, rules_of(query), deadline)
     if not answer.item_ids and service.catalog.get(item_id) is None:
         raise not_found("such item")
     return ranked_list(service.catalog, answer, request.state.request_id, service.settings.kinds)

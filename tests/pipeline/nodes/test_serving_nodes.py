@@ -23,6 +23,7 @@ from pipeline.nodes.recommender import Recommender, RecommenderSettings
 from pipeline.nodes.retrieval_evaluator import RetrievalEvaluator
 from serving.config import EvaluationConfig, IndexConfig, ServingConfig
 from serving.export import saved_model
+from serving.index import load_views
 from serving.offline.blessing import ComparisonError, LastBlessed, read_last
 from serving.offline.build_index import RecallError
 from tests.serving import tiny, world
@@ -81,12 +82,22 @@ class TestItemIndex:
             np.load(Path(index.uri, "vectors.npy")), numbers / np.linalg.norm(numbers, axis=1, keepdims=True), atol=1e-6
         )
 
+    def test_what_an_item_is_by_content_and_by_behaviour_alone_stands_beside(self, index):
+        numbers = world.content()
+        vectors = numbers / np.linalg.norm(numbers, axis=1, keepdims=True)
+        views = load_views(index.uri)
+        np.testing.assert_allclose(views["content"], vectors[:, ::-1], atol=1e-6)
+        assert not views["behaviour"][list(world.COLD)].any()
+        np.testing.assert_allclose(views["behaviour"][:36], -vectors[:36], atol=1e-6)
+
     def test_report(self, index):
         """C34."""
         report = json.loads(Path(index.uri, "report.json").read_text())
         assert report["kind"] == "scann" and report["queries"] == world.NUM_USERS - 2
         assert report["recall"]["10"] >= 0.95 and index.get_float_custom_property("recall_10") == report["recall"]["10"]
         assert sorted(path.name for path in Path(index.uri).iterdir()) == [
+            "behaviour.npy",
+            "content.npy",
             "item_ids.json",
             "report.json",
             "scann",
@@ -308,6 +319,22 @@ class TestRecommender:
         assert saved_model.needs_scann(f"{bundle['scann'].uri}/Format-Serving") and not saved_model.needs_scann(
             f"{bundle['exact'].uri}/Format-Serving"
         )
+
+    def test_similar_items_by_content_and_by_behaviour(self, loaded):
+        """Beside numpy; a cold item has a list by both instead. By behaviour the vectors are only turned round."""
+        numbers = world.content()
+        vectors = numbers / np.linalg.norm(numbers, axis=1, keepdims=True)
+        warm = [row for row in range(world.NUM_ITEMS) if row not in world.COLD]
+        names = [world.ITEM_IDS[row] for row in (3, 5, world.COLD[0])]
+        asked = tiny.similar_to(*names, k=40, by=["content", "behaviour", "behaviour"], time_s=[10**9] * 3)
+        for signatures in (one.signatures for one in loaded.values()):
+            answer = signatures["similar"](**asked)
+            assert answer["by"].numpy().tolist() == [b"content", b"behaviour", b"both"]
+            whole, contents = range(world.NUM_ITEMS), tiny.from_mean(vectors[:, ::-1])
+            oracles = ((3, contents, whole), (5, vectors, warm), (world.COLD[0], vectors, whole))
+            for (found, _), (row, space, among) in zip(tiny.answers(answer), oracles):
+                order = sorted(set(among) - {row}, key=lambda other: -(space[other] @ space[row]))  # noqa: B023
+                assert found == [world.ITEM_IDS[other] for other in order]
 
     def test_domains_come_from_the_items(self, loaded):
         page = tiny.request(k=(40,), domain=["film"], weights=[[0.0] * len(DATA.event_rules)])

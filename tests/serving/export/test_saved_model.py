@@ -61,7 +61,8 @@ class TestExport:
         documented = signatures(table("artifacts.md", "signature"))
         rules = typed(documented["recommend"][0])
         assert {"recommend", "recommend_user", "similar", "explain", "encode_user"} <= set(documented)
-        for name in ("recommend", "serving_default", "recommend_user", "similar", "explain", "encode_user"):
+        told = ("recommend", "serving_default", "recommend_user", "similar", "explain", "encode_user")
+        for name in (*told, "add_items", "withdraw_items"):
             takes = loaded[kind].signatures[name].structured_input_signature[1]
             gives = loaded[kind].signatures[name].structured_outputs
             inputs, outputs = documented[name]

@@ -20,8 +20,10 @@ def save_version(folder, version, seed=0):
     with tempfile.TemporaryDirectory() as towers:
         world.save_model(world.GoodModel(), towers)
         model = tf.saved_model.load(f"{towers}/Format-Serving")
+    views = {name: tiny.vectors_of(running.NUM_ITEMS, seed) for name, seed in running.VIEW_SEEDS.items()}
+    views["behaviour"][29] = 0  # nobody has taken it
     made = tiny.recommender(model, num_items=running.NUM_ITEMS, rows={"known": [(0, 0, 0.0)]}, seed=seed,
-                            insert_capacity=8)  # fmt: skip
+                            insert_capacity=8, views=views)  # fmt: skip
     target = str(folder / str(version))
     signatures = saved_model.save(made, target)
     replay.record(target, replay.in_process(signatures), [("recommend", tiny.request(history=(("i1",),)))])

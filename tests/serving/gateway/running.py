@@ -27,6 +27,7 @@ from serving.gateway.stores.base import open_store
 START_S = 600  # far above what a start takes on a machine that does nothing else
 REDIS = shutil.which("redis-server")
 NUM_ITEMS = 30
+VIEW_SEEDS = {"content": 8, "behaviour": 9}  # of the random vectors by one of them alone; i29 has none by behaviour
 DATA = DataConfig(
     catalogue=TableConfig(path=""),
     events=TableConfig(path=""),

@@ -2,8 +2,10 @@
 
 import time
 
+import numpy as np
 import pytest
 
+from tests.serving import tiny
 from tests.serving.gateway import running
 
 UNSEEN = [f"i{row}" for row in range(running.NUM_ITEMS)]
@@ -83,6 +85,24 @@ def test_similar_popular_and_latest(gateway):
     ]
     latest = gateway.http.get("/v1/latest", params={"k": 2, "domain": "music"}).json()["items"]
     assert [item["item_id"] for item in latest] == ["i27", "i24"]
+
+
+def test_similar_by_content_by_behaviour_and_by_both(gateway):
+    """Beside numpy; nobody has taken i29, so its list is by both, and it is in none by behaviour."""
+    vectors = {name: tiny.vectors_of(running.NUM_ITEMS, seed) for name, seed in running.VIEW_SEEDS.items()}
+    vectors["content"] = tiny.from_mean(vectors["content"])
+    vectors["both"] = tiny.vectors_of(running.NUM_ITEMS)
+    for row, by in ((3, "content"), (3, "behaviour"), (3, "both"), (3, None), (29, "behaviour"), (29, "content")):
+        told_by = "both" if by is None or (row, by) == (29, "behaviour") else by
+        asked = {"k": running.NUM_ITEMS} | ({"by": by} if by else {})
+        answer = gateway.http.get(f"/v1/items/i{row}/similar", params=asked).json()
+        order = np.argsort(-(vectors[told_by] @ vectors[told_by][row]))
+        hidden = {row, 29} if told_by == "behaviour" else {row}
+        assert [item["item_id"] for item in answer["items"]] == [f"i{one}" for one in order if one not in hidden]
+        assert (answer["by"], answer["degraded"]) == (told_by, None)
+    refused = gateway.http.get("/v1/items/i3/similar", params={"by": "sound"})
+    assert refused.status_code == 422 and refused.json()["errors"][0]["field"] == "query.by"
+    assert gateway.recommend("reader", k=1)["by"] is None
 
 
 def test_an_explanation_adds_up(gateway):

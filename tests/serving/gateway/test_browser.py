@@ -134,6 +134,13 @@ def test_why_this_shows_parts_and_more_like_this_shows_items(visit):
     expect(card.locator(".why")).to_contain_text("Why", timeout=PATIENCE_MS)
     card.get_by_role("button", name="More like this").click()
     expect(card.locator(".similar li").first).to_be_visible(timeout=PATIENCE_MS)
+    ways = card.get_by_role("group", name="Alike in what")
+    ways.get_by_role("button", name="Sound and look").click()
+    expect(ways.get_by_role("button", name="Sound and look")).to_have_attribute(
+        "aria-pressed", "true", timeout=PATIENCE_MS
+    )
+    expect(ways.get_by_role("button", name="Sound and look")).to_be_focused()
+    assert card.locator(".alike").count() == 1 and card.locator(".similar li").count() == 6
     assert page.said == []
 
 

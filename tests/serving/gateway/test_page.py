@@ -118,6 +118,20 @@ def test_why_and_more_like_this(signed_in):
     assert signed_in.get("/page/similar/nothing").status_code == 404
 
 
+def test_more_like_this_in_three_ways(signed_in):
+    """One way is chosen, the list is its own, and an item that nobody has taken says what it gets instead."""
+    lists = {}
+    for by in ("both", "content", "behaviour"):
+        text = signed_in.get("/page/similar/i5", params={"by": by}).text
+        pressed = re.findall(r'aria-pressed="true" hx-get="/page/similar/i5\?by=(\w+)"', text)
+        assert pressed == [by] and text.count("aria-pressed") == 3 and "so this is by both" not in text
+        lists[by] = re.findall(r"<span>(Title \d+)", text)
+    assert len({tuple(titles) for titles in lists.values()}) == 3 and all(len(one) == 6 for one in lists.values())
+    assert signed_in.get("/page/similar/i5").text == signed_in.get("/page/similar/i5", params={"by": "both"}).text
+    assert "Nobody has taken it yet" in signed_in.get("/page/similar/i29", params={"by": "behaviour"}).text
+    assert signed_in.get("/page/similar/i5", params={"by": "sound"}).status_code == 422
+
+
 def test_the_dashboard_counts_what_was_asked(signed_in):
     signed_in.get("/page/list")
     text = signed_in.get("/dashboard").text

@@ -29,8 +29,9 @@ def answer(shared):
         yield shared
 
 
-def add(answer, ids, vectors, domain="", creator=""):
+def add(answer, ids, vectors, domain="", creator="", content=((),)):
     names = {"domain": tf.fill([len(ids)], domain), "creator": tf.fill([len(ids)], creator)}
+    names["content"] = tf.constant(content, tf.float32)
     return answer.add_items(item_id=tf.constant(ids), vector=tf.constant(vectors, tf.float32), **names)[
         "position"
     ].numpy()
@@ -119,7 +120,13 @@ def test_a_saved_model_can_be_changed_like_the_one_it_came_from(model, kind, tmp
     add(made, ["before"], vectors[7:8])
     save(made, str(tmp_path))
     signatures = load(str(tmp_path)).signatures
-    new = {"item_id": ["after"], "vector": vectors[7:8], "domain": [""], "creator": [""]}
+    new = {
+        "item_id": ["after"],
+        "vector": vectors[7:8],
+        "domain": [""],
+        "creator": [""],
+        "content": np.zeros((1, 0), np.float32),
+    }
     assert signatures["add_items"](**{name: tf.constant(value) for name, value in new.items()})["position"].numpy() == [
         NUM_ITEMS + 1
     ]

@@ -11,6 +11,7 @@ from tests.serving import tiny
 from trainer.retrieval.similarity import SIMILARITIES
 
 NUM_ITEMS = 30
+NOTHING = np.zeros((1, 0), np.float32)  # of the content of an item
 NEW = np.array(
     [0.6, -1.6, 0.0, 1.0], np.float32
 )  # twice as long as others: the scores tell what a direction alone does not
@@ -26,7 +27,9 @@ ORACLES = {
 def save_similar(recommender, path):
     """A SavedModel with the two signatures that are asked here; tracing the others takes most of the time."""
     texts = {name: tf.TensorSpec([None], tf.string, name) for name in ("item_id", "domain", "creator")}
-    added = texts | {"vector": tf.TensorSpec([None, tiny.DIM], tf.float32, "vector")}
+    sizes = {"vector": tiny.DIM, "content": None}
+    vectors = {name: tf.TensorSpec([None, size], tf.float32, name) for name, size in sizes.items()}
+    added = texts | vectors
     specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in SIMILAR_SPECS._asdict().items()}
     signatures = {
         "similar": tf.function(recommender.similar).get_concrete_function(**specs),
@@ -42,7 +45,8 @@ def test_each_name_orders_all_items_new_ones_too(model, tmp_path, name, kind):
     save_similar(recommender, str(tmp_path))
     loaded = saved_model.load(str(tmp_path)).signatures
     nothing = tf.constant([""])
-    loaded["add_items"](item_id=tf.constant(["new"]), vector=tf.constant(NEW[None]), domain=nothing, creator=nothing)
+    new = {"item_id": tf.constant(["new"]), "vector": tf.constant(NEW[None]), "content": tf.constant(NOTHING)}
+    loaded["add_items"](**new, domain=nothing, creator=nothing)
     ids, vectors = (
         np.array([*(f"i{row}" for row in range(NUM_ITEMS)), "new"]),
         np.concatenate([tiny.vectors_of(NUM_ITEMS), NEW[None]]),

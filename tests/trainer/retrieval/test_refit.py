@@ -56,9 +56,10 @@ def both(request, run_arguments, sequence_files, item_file, tiny, tmp_path_facto
     args = Arguments.of(types.SimpleNamespace(**arguments | {"serving_model_dir": str(folder / "refitted")}))
     args = dataclasses.replace(args, retrieval=tiny.CONFIG)
     sequences = {"train": without, "eval": sequence_files["eval"], "test": with_all}
-    vectors = refit(args, sequences, judged)
+    ids, views = refit(args, sequences, judged)
     table = ItemTable.build(str(Path(item_file).parent), tiny.DATA, folder / "table")
-    return judged, args.model_dir, vectors, table, config
+    assert set(views) == {"vector", "content", "behaviour"} and not np.isnan(np.stack([*views.values()])).any()
+    return judged, args.model_dir, dict(zip(ids, views["vector"])), table, config
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,37 @@ def test_vectors_are_unit_and_a_batch_equals_its_parts(tower, table):
     np.testing.assert_allclose(tower.encode(table)[:4], together, atol=1e-5)
 
 
+def test_content_alone_and_behaviour_alone_are_what_the_vector_is_mixed_of(tower, table):
+    """No id reaches the content, no content the behaviour; a cold item is its content."""
+    features = _features(table, tower, range(len(table)))
+    views = {name: value.numpy() for name, value in tower.views(features).items()}
+    np.testing.assert_allclose(views["vector"], tower(features), atol=1e-6)
+    share = tower.id_weight(features["id_row"]).numpy()[:, None]
+    mixed = share * views["behaviour"] + (1 - share) * views["content"]
+    np.testing.assert_allclose(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), views["vector"], atol=1e-5)
+    cold = tower.views({**features, "id_row": tf.zeros_like(features["id_row"])})
+    assert not cold["behaviour"].numpy().any()
+    np.testing.assert_array_equal(cold["content"], views["content"])
+    np.testing.assert_allclose(cold["vector"], views["content"], atol=1e-6)
+    elsewhere = {name: value if name == "id_row" else value[::-1] for name, value in features.items()}
+    np.testing.assert_array_equal(tower.views(elsewhere)["behaviour"], views["behaviour"])
+    for name, vectors in tower.encode_views(table).items():
+        np.testing.assert_allclose(vectors, views[name], atol=1e-5)
+
+
+def test_by_content_or_behaviour_alone_no_scale_counts(table, train_split, tiny):
+    """Two submodels, each with a dimension that holds an item's scale in the vector."""
+    config = dataclasses.replace(
+        tiny.CONFIG, num_submodels=2, item_scale=True, user_tower="profile", loss="profile_cosine"
+    )
+    tower = build(table, train_split, tiny.DATA, config).item_tower
+    views = tower.views(_features(table, tower, range(len(table))))
+    np.testing.assert_allclose(views["vector"], tower(_features(table, tower, range(len(table)))), atol=1e-6)
+    for name in ("content", "behaviour"):
+        assert views[name].shape == views["vector"].shape and not views[name].numpy()[:, -2:].any()
+    np.testing.assert_allclose(np.linalg.norm(views["behaviour"], axis=1), 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("modality", ["text", "tags", "audio", "video", "embedding_given"])
 def test_a_missing_modality_says_nothing(tower, table, modality):
     """Where has_<modality> is 0, what stands in its features cannot change the vector; where it is 1, it does."""
