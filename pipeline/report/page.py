@@ -26,9 +26,12 @@ _templates = jinja2.Environment(
 )
 
 
-def write_report(facts: Facts, path: Path) -> Path:
-    """Write the report of a run to a file, whole or not at all; returns the file."""
-    return write_template("report.html", path, facts=facts, **_views(facts))
+def write_report(facts: Facts, path: Path, neighbours: Path | None = None) -> Path:
+    """Write the report of a run to a file, whole or not at all; returns the file.
+
+    neighbours: the page beside it (`pipeline.report.neighbours`), if any.
+    """
+    return write_template("report.html", path, facts=facts, neighbours=neighbours, **_views(facts))
 
 
 def write_comparison(comparison: Comparison, path: Path) -> Path:

@@ -9,6 +9,7 @@ from pipeline.drift.record import write_drift
 from pipeline.report.compare import Comparison
 from pipeline.report.facts import Facts, read_facts
 from pipeline.report.model_card import write_model_card
+from pipeline.report.neighbours import write_neighbours
 from pipeline.report.page import write_comparison, write_report
 from pipeline.run_history import RunRecord, find_run, read_runs
 
@@ -29,7 +30,8 @@ def write_newest(config: Config) -> tuple[Facts, Path]:
 def write_run(config: Config, run_id: str = "") -> Path:
     """The report of a run: of the newest as report/index.html, of an older one in a folder of its own.
 
-    Where the run trained, its model card is written beside it. run_id: or its beginning; the newest where empty.
+    Beside it, its model card where the run trained, and where there are media a page of neighbours to listen to.
+    run_id: or its beginning; the newest where empty.
     Returns the file. Raises SettingsError where there is no such run.
     """
     runs = read_runs(config.work_path)
@@ -51,4 +53,5 @@ def _write_run(config: Config, run: RunRecord, runs: list[RunRecord]) -> tuple[F
     facts = read_facts(config.name, run, runs, config.drift)
     if run.trains:
         write_model_card(facts, folder / CARD)
-    return facts, write_report(facts, folder / PAGE)
+    neighbours = write_neighbours(run, config.data, folder)
+    return facts, write_report(facts, folder / PAGE, neighbours)

@@ -114,7 +114,8 @@ def _write_statistics(runs: Runs, node: str, table: pd.DataFrame) -> None:
 
 def _item(item_id: str) -> dict[str, tf.train.Feature]:
     title = HOSTILE if item_id == "i1" else f"Title of {item_id}"
-    return {"item_id": _bytes(item_id), "title": _bytes(title), "domain": _bytes("music" if item_id < "i5" else "film")}
+    about = {"title": title, "domain": "music" if item_id < "i5" else "film", "media_uri": f"{item_id}#1.wav"}
+    return {"item_id": _bytes(item_id), **{name: _bytes(value) for name, value in about.items()}}
 
 
 def _media(item_id: str) -> dict[str, tf.train.Feature]:
