@@ -125,8 +125,8 @@ def test_more_like_this_in_three_ways(signed_in):
         text = signed_in.get("/page/similar/i5", params={"by": by}).text
         pressed = re.findall(r'aria-pressed="true" hx-get="/page/similar/i5\?by=(\w+)"', text)
         assert pressed == [by] and text.count("aria-pressed") == 3 and "so this is by both" not in text
-        lists[by] = re.findall(r"<span>(Title \d+)", text)
-    assert len({tuple(titles) for titles in lists.values()}) == 3 and all(len(one) == 6 for one in lists.values())
+        lists[by] = re.findall(r'<li><img src="/page/cover/([^"]+)"', text)
+    assert len({tuple(items) for items in lists.values()}) == 3 and all(len(one) == 6 for one in lists.values())
     assert signed_in.get("/page/similar/i5").text == signed_in.get("/page/similar/i5", params={"by": "both"}).text
     assert "Nobody has taken it yet" in signed_in.get("/page/similar/i29", params={"by": "behaviour"}).text
     assert signed_in.get("/page/similar/i5", params={"by": "sound"}).status_code == 422
