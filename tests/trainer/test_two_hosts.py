@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -64,26 +64,31 @@ def hosts() -> Iterator[list[str]]:
 class Cluster:
     """The same training on both hosts, over a folder that both see."""
 
-    def __init__(self, folder: Path, hosts: list[str], run_arguments, config):
-        self.folder, self._hosts, self._arguments, self._config = folder, hosts, run_arguments, config
-
-    def arguments(self, name: str) -> dict:
-        engine = EngineConfig(checkpoint_every_s=0)
-        return self._arguments(self.folder / name, self.folder / "kept", self._config, engine)
+    def __init__(self, folder: Path, hosts: list[str], arguments: Callable[[Path, str], dict]):
+        self.folder, self._hosts, self._arguments = folder, hosts, arguments
+        self._started: list[subprocess.Popen] = []
 
     def start(self, attempt: str) -> list[subprocess.Popen]:
         """Both workers; their outputs and logs are named by the attempt and the host's number."""
         addresses = [f"{address}:{PORT}" for address in ADDRESSES]
-        return [
+        workers = [
             start(
                 self.folder,
                 f"{attempt}-{index}",
-                self.arguments(f"{attempt}-{index}"),
+                self._arguments(self.folder, f"{attempt}-{index}"),
                 ("ip", "netns", "exec", host),
                 TF_CONFIG=tf_config(addresses, index),
             )
             for index, host in enumerate(self._hosts)
         ]
+        self._started += workers
+        return workers
+
+    def stop(self) -> None:
+        """kill -9 for what still runs."""
+        for worker in self._started:
+            worker.kill()
+            worker.wait()
 
     def log(self, attempt: str, index: int) -> str:
         return (self.folder / f"{attempt}-{index}.log").read_text()
@@ -95,9 +100,6 @@ class Cluster:
         except subprocess.TimeoutExpired:
             logs = "\n".join(self.log(attempt, index)[-2000:] for index in range(2))
             raise AssertionError(f"a worker waits for ever:\n{logs}") from None
-        finally:
-            for worker in workers:
-                worker.kill()
 
     def wait_for_step(self, number: int, workers: list[subprocess.Popen]) -> None:
         """Returns when so many checkpoints were written, one a step."""
@@ -107,17 +109,28 @@ class Cluster:
             time.sleep(0.01)
 
 
-@pytest.fixture
-def cluster(tmp_path, hosts, run_arguments, tiny) -> Cluster:
+@pytest.fixture(scope="module")
+def arguments(run_arguments, tiny):
+    """`arguments(folder, name)`: of the training whose outputs go to that name in the folder."""
     longer = STEADY | {"epochs": 4, "patience": 4, "batch_size": 2}
-    return Cluster(tmp_path, hosts, run_arguments, dataclasses.replace(tiny.CONFIG, **longer, **WAYS["profile"]))
+    config = dataclasses.replace(tiny.CONFIG, **longer, **WAYS["profile"])
+    engine = EngineConfig(checkpoint_every_s=0)
+    return lambda folder, name: run_arguments(folder / name, folder / "kept", config, engine)
 
 
 @pytest.fixture
-def alone(cluster) -> Path:
+def cluster(tmp_path, hosts, arguments) -> Iterator[Cluster]:
+    made = Cluster(tmp_path, hosts, arguments)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def alone(arguments, tmp_path_factory) -> Path:
     """The model that one host makes."""
-    run_fn(types.SimpleNamespace(**cluster.arguments("alone")))
-    return cluster.folder / "alone" / "model"
+    folder = tmp_path_factory.mktemp("alone")
+    run_fn(types.SimpleNamespace(**arguments(folder, "one")))
+    return folder / "one" / "model"
 
 
 @needs_namespaces
