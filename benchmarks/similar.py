@@ -75,7 +75,7 @@ def _of_seed(seed: int) -> dict[tuple[str, str, str], float]:
         contenders = {
             name: nearness(values, traits) for name, values in _vectors(model.item_tower, world.table).items()
         }
-    found = {}
+    found: dict[tuple[str, str, str], float] = {}
     for case, rows in zip(CASES, (~world.is_cold, world.is_cold)):
         for metric in METRICS:
             of_case = {name: float(values[metric][rows].mean()) for name, values in contenders.items()}

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.config import DataConfig
+from components.contract import BEHAVIOUR, CONTENT
 from components.datasets.interactions import Interactions, latest, read_interactions
 from components.datasets.items import ItemMetadata, available_from_s, encode_item_batches, read_item_metadata
 from components.events.splits import SPLITS
@@ -69,7 +70,8 @@ def build_servables(
     as_measured, _ = load_index(parts.index)
     metadata = read_item_metadata(parts.items, item_ids, data.categorical, data.numeric)
     known = latest([read_interactions(parts.sequences[split], item_ids) for split in SPLITS])
-    items = replace(_indexed_items(item_ids, metadata, known, withdrawn, serving, data), **load_views(parts.index))
+    items, views = _indexed_items(item_ids, metadata, known, withdrawn, serving, data), load_views(parts.index)
+    items = replace(items, content=views.get(CONTENT, ()), behaviour=views.get(BEHAVIOUR, ()))
     # The ranker's order of objectives: it was trained with settings that came as canonical JSON, whose keys are sorted.
     weights = dict(sorted(utility_weights(data.event_rules, ranking).items()))
     capacity = serving.index.insert_capacity

@@ -8,7 +8,7 @@ those before a version becomes available, so any server that loads it, or starts
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ def write(path: str, updates: CatalogUpdates) -> None:
     partial.replace(file)
 
 
-def apply(signatures: Mapping[str, Callable], updates: CatalogUpdates) -> None:
+def apply(signatures: Mapping[str, Any], updates: CatalogUpdates) -> None:
     """Bring a loaded model to this state."""
     for name, inputs in updates.requests():
         signature = signatures[name]
