@@ -11,7 +11,7 @@ START, FEWEST = 32.0, 8.0  # requests at once; a stall of a moment may fill as m
 LATE_SHARE = 0.75  # of the budget: an answer that took longer came late
 LESS = 0.8  # what is left of the bound after a late answer
 TICK_S = 0.01  # how often the event loop is asked for a turn
-LAG_SHARE, FEW = 0.25, 4  # of the budget: a loop so far behind takes no more than a few lists at once
+LAG_SHARE, FEW = 0.15, 4  # of the budget: a loop so far behind takes no more than a few lists at once
 TURNS = 3  # in a row: one is late after a stall of a moment, and the next because of what came meanwhile
 
 
