@@ -57,6 +57,7 @@ class TestCommand:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.cli", "stream", "take", *words, "--store", str(two[1])],
                 stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": os.getcwd()},  # noqa: PTH109
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell in the background ignores it
             )  # fmt: skip
         for number in range(2):
             write(topic, {"user_id": "u", "item_id": "i", "event_id": str(number)})
