@@ -99,10 +99,7 @@ FRAME_BYTES = VIDEO_KEY_FRAMES * VIDEO_HEIGHT * VIDEO_WIDTH * 3
 assert LOG_MEL_BYTES + FRAME_BYTES <= 100_000, "an item's stored media features stay under 100 KB"
 
 BOTH, CONTENT, BEHAVIOUR = "both", "content", "behaviour"  # what a list of similar items is ordered by
-VIEWS = (
-    CONTENT,
-    BEHAVIOUR,
-)  # what an item is by one of them alone: unit vectors beside the item vector, 0 where it has none
+VIEWS = (CONTENT, BEHAVIOUR)  # what an item is by one of them alone: a unit vector, 0 where it has none
 
 AUDIO_FEATURES = (
     Feature(
