@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.soundtracks.retrieval import galleries, precision
 from benchmarks.soundtracks.sound import Sound, mfcc
 from components.settings import SettingsError
 from pipeline.frozen_models import MODELS, MODELS_FOLDER
@@ -22,7 +21,8 @@ MUSICNN = ("musicnn",)
 STATISTICS, OURS = "statistics", "ours"  # ours: the statistics and what pretraining on the catalogue adds
 _LIMIT = 4.0  # standard deviations, as in the product
 _TRACKS = 16  # a batch
-_WEIGHTS = (0.0, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)  # of a frozen encoder beside ours
+_WHITENING = 0.5  # exponent: 0 leaves the components as they are, 1 makes all equal
+_SMOOTHING = 0.1  # added to the components' variances, as a share of their mean
 
 
 def vectors_of(sound: Sound, models_folder: Path = MODELS_FOLDER) -> dict[str, np.ndarray]:
@@ -35,14 +35,14 @@ def vectors_of(sound: Sound, models_folder: Path = MODELS_FOLDER) -> dict[str, n
         for name in MUSICNN
     }
     statistics = z_scores(sound.kept("statistics", lambda: _statistics(sound)))
-    pretrained = beside(statistics, sound.kept("codebook", lambda: _codebook(sound)))
+    codebook = sound.kept("codebook", lambda: _codebook(sound))
     return {
         "random": np.random.default_rng(0).normal(size=(len(sound.ids), 64)),
         "MFCC": z_scores(sound.kept("mfcc", lambda: mfcc(sound)).mean(1)),
         STATISTICS: statistics,
-        OURS: pretrained,
+        OURS: beside(statistics, codebook),
         **frozen,
-        **{f"{OURS} + {name}": fused(sound, pretrained, vectors) for name, vectors in frozen.items()},
+        **{f"{OURS} + {name}": fused(statistics, codebook, vectors) for name, vectors in frozen.items()},
     }
 
 
@@ -51,22 +51,26 @@ def z_scores(values: np.ndarray) -> np.ndarray:
     return np.clip((values - values.mean(0)) / np.maximum(values.std(0), 1e-6), -_LIMIT, _LIMIT)
 
 
-def fused(sound: Sound, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Both side by side, with the weight of the second that finds most on the labels for choosing; 0, or the second
-    alone, where that finds more than both.
+def fused(*parts: np.ndarray) -> np.ndarray:
+    """Parts side by side, each with its principal components made less unequal: the few that sound alike in most music
+    would else decide alone what each part finds alike. No label is read.
     """
-    chosen = [galleries(sound.ids, labels)["choosing"] for labels in sound.labels.values()]
-
-    def found(vectors: np.ndarray) -> float:
-        return float(np.mean([np.mean(list(precision(vectors, gallery).values())) for gallery in chosen]))
-
-    return max((second, *(beside(first, second, weight) for weight in _WEIGHTS)), key=found)
+    return beside(*(whitened(part) for part in parts))
 
 
-def beside(first: np.ndarray, second: np.ndarray, weight: float = 1.0) -> np.ndarray:
-    """Vectors whose dot product is the cosine of the first plus the squared weight times that of the second."""
-    units = [values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9) for values in (first, second)]
-    return np.concatenate([units[0], weight * units[1]], 1)
+def whitened(values: np.ndarray) -> np.ndarray:
+    """Principal components, each divided by its deviation to the power _WHITENING: float [N, at most E]."""
+    left, sizes, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
+    known = sizes > 1e-6 * sizes[0]
+    components, variances = (left * sizes)[:, known], sizes[known] ** 2 / len(values)
+    return components * (variances + _SMOOTHING * variances.mean()) ** (-_WHITENING / 2)
+
+
+def beside(*parts: np.ndarray) -> np.ndarray:
+    """Vectors whose dot product is the sum of the parts' cosines."""
+    return np.concatenate(
+        [values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9) for values in parts], 1
+    )
 
 
 def directions(values: np.ndarray) -> np.ndarray:

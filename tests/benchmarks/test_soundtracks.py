@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.soundtracks.contenders import beside, directions, z_scores
+from benchmarks.soundtracks.contenders import beside, directions, whitened, z_scores
 from benchmarks.soundtracks.retrieval import MAX_TRACKS, MIN_TRACKS, Gallery, galleries, interval, precision
 
 
@@ -59,12 +59,27 @@ def test_the_interval_holds_the_mean_and_shrinks_with_labels():
     assert few[1] < many[1] < 0.5 < many[2] < few[2]
 
 
-def test_side_by_side_cosines_add_up_with_the_squared_weight():
+def test_side_by_side_cosines_add_up():
     random = np.random.default_rng(2)
     first, second = random.normal(size=(4, 3)), random.normal(size=(4, 6))
     unit = [values / np.linalg.norm(values, axis=1, keepdims=True) for values in (first, second)]
-    both = beside(first, second, 0.5)
-    np.testing.assert_allclose(both @ both.T, unit[0] @ unit[0].T + 0.25 * unit[1] @ unit[1].T)
+    both = beside(first, second)
+    np.testing.assert_allclose(both @ both.T, unit[0] @ unit[0].T + unit[1] @ unit[1].T)
+
+
+def test_half_whitening_leaves_directions_and_takes_the_root_of_their_deviations():
+    """Components of deviations 9 and 1 and one that is nothing, turned: of the ratio 9 a ratio of 3 is left."""
+    random = np.random.default_rng(4)
+    independent, _ = np.linalg.qr(random.normal(size=(200, 2)) - random.normal(size=2))
+    independent -= independent.mean(0)
+    independent, _ = np.linalg.qr(independent)
+    turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
+    found = whitened(independent * [9, 1] @ turn[:2] + 5)
+    assert found.shape == (200, 2)
+    deviations = found.std(0)
+    smoothed = [(1 + 0.1 * 41 / 81) ** 0.5, (1 / 81 + 0.1 * 41 / 81) ** 0.5]  # of the variances 81 and 1, mean 41
+    np.testing.assert_allclose(deviations[1] / deviations[0], (1 / 9) * (smoothed[0] / smoothed[1]) ** 0.5)
+    np.testing.assert_allclose(np.abs(independent.T @ (found / np.linalg.norm(found, axis=0))), np.eye(2), atol=1e-9)
 
 
 def test_scales_of_columns_and_vectors_do_not_matter():
