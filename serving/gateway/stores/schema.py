@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 
 MIGRATIONS = (
     """
@@ -59,6 +60,21 @@ MIGRATIONS = (
 
 class SchemaTooNew(RuntimeError):
     """The file was written by a later release."""
+
+
+def use_write_ahead_log(connection: sqlite3.Connection, busy_s: float) -> None:
+    """Where two processes make one file at the same time, SQLite refuses one of them at once, whatever its time limit:
+    it is asked again for so long. Raises sqlite3.OperationalError after that.
+    """
+    until = time.monotonic() + busy_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def migrate(connection: sqlite3.Connection, migrations: tuple[str, ...] = MIGRATIONS) -> int:

@@ -241,14 +241,15 @@ class SqliteStore(Store):
 
     def _migrate(self) -> None:
         connection = self._connect()
-        connection.execute("PRAGMA journal_mode = WAL")
+        schema.use_write_ahead_log(connection, BUSY_S)
         schema.migrate(connection)
         connection.close()
 
     def _connect(self, busy_s: float = BUSY_S) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=busy_s, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+        connection.execute(f"PRAGMA busy_timeout = {1000 * busy_s:.0f}")
         return connection
 
     async def _row_at_once(self, query: str, *arguments: Any) -> Any:

@@ -239,6 +239,17 @@ class TestSqlite(Contract):
         with pytest.raises(sqlite3.DatabaseError):
             restore_database(tmp_path / "copy.sqlite", url)
 
+    def test_several_that_make_one_file_at_the_same_time_all_open_it(self, tmp_path):
+        """SQLite answers some of them with `database is locked` at once: of 50 files such as these about one."""
+
+        async def go(path):
+            stores = [SqliteStore(str(path)) for _ in range(4)]
+            await asyncio.gather(*(store.open() for store in stores))
+            await asyncio.gather(*(store.close() for store in stores))
+
+        for number in range(50):
+            asyncio.run(go(tmp_path / f"{number}.sqlite"))
+
     def test_two_processes_can_open_and_migrate_one_file(self, url):
         async def go():
             first, second = SqliteStore(url), SqliteStore(url)
