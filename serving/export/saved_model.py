@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from components.contract import BOTH, VIEWS
@@ -14,6 +15,7 @@ from serving.index import SAVE_OPTIONS
 from serving.online.recommender import RecommenderModel
 
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # exist only in the process that made them
+LOWERED = "_lower_using_switch_merge"  # of an If or While: spread out into the graph around it
 LIMITS = ("max_per_creator", "max_item_age_s", "time_s")
 DEFAULTS = {"similar": {"by": np.array([b""])}, "add_items": {"content": np.zeros((1, 0), np.float32)}}
 
@@ -53,18 +55,22 @@ def save(recommender: RecommenderModel, path: str) -> dict[str, tf.types.experim
     """Write the SavedModel of a recommender and return the signatures that it was written with."""
     signatures = recommender.signatures()
     tf.saved_model.save(recommender.state, path, signatures=signatures, options=SAVE_OPTIONS)
-    _write_defaults(path)
+    _finish(path)
     return signatures
 
 
-def _write_defaults(path: str) -> None:
-    """Give DEFAULTS to the signatures at `path`: a server fills them in for clients that do not know the input."""
+def _finish(path: str) -> None:
+    """Give DEFAULTS to the signatures at `path`: a server fills them in for clients that do not know the input. Keep
+    branches and loops as calls of functions: lowered into one flat graph, each run visits the ops of every branch."""
     file = f"{path}/saved_model.pb"
     with tf.io.gfile.GFile(file, "rb") as stream:
         model = saved_model_pb2.SavedModel.FromString(stream.read())
     for signature, inputs in DEFAULTS.items():
         for name, value in inputs.items():
             model.meta_graphs[0].signature_def[signature].defaults[name].CopyFrom(tf.make_tensor_proto(value))
+    for node in _nodes(model.meta_graphs[0].graph_def):
+        if LOWERED in node.attr:
+            node.attr[LOWERED].b = False
     with tf.io.gfile.GFile(file, "wb") as stream:
         stream.write(model.SerializeToString())
 
@@ -94,9 +100,15 @@ def ops_of(path: str) -> set[str]:
     """The names of all ops of a SavedModel, those inside functions included."""
     with tf.io.gfile.GFile(f"{path}/saved_model.pb", "rb") as file:
         graph = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs[0].graph_def
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     functions = {function.signature.name for function in graph.library.function}
-    return {node.op for node in nodes} - functions
+    return {node.op for node in _nodes(graph)} - functions
+
+
+def _nodes(graph: graph_pb2.GraphDef) -> Iterator[node_def_pb2.NodeDef]:
+    """All nodes, those inside functions included."""
+    yield from graph.node
+    for function in graph.library.function:
+        yield from function.node_def
 
 
 def requests_for(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.export import replay, saved_model
 from serving.online.recommender import RecommenderModel
@@ -97,6 +98,16 @@ class TestExport:
         ops = saved_model.ops_of(exported[kind])
         assert not {op for op in ops if "PyFunc" in op} and "MatMul" in ops
         assert any(op.startswith("Scann>") for op in ops) == (kind == "scann")
+
+
+def test_branches_and_loops_stay_calls_of_functions(exported):
+    """TensorFlow does not spread them out into the graph around them, where each run visits the ops of every branch."""
+    for path in exported.values():
+        model = saved_model_pb2.SavedModel.FromString(Path(path, "saved_model.pb").read_bytes())
+        functions = model.meta_graphs[0].graph_def.library.function
+        nodes = [node for function in functions for node in function.node_def]
+        steered = [node for node in nodes if node.op in {"If", "StatelessIf", "While", "StatelessWhile"}]
+        assert steered and not any(node.attr["_lower_using_switch_merge"].b for node in steered)
 
 
 def test_both_kinds_answer_alike(loaded):
