@@ -24,7 +24,7 @@ from trainer.config.ranking import RankingConfig, utility_weights
 from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import TuningConfig
 
-TRACKERS = ("tensorboard",)
+TRACKERS = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}  # and the library of each
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")  # what Kubeflow accepts
 
 
@@ -77,7 +77,7 @@ class Config:
     gateway: GatewayConfig = field(default_factory=GatewayConfig)  # the online service; docs/service.md
     privacy: TrainingPrivacyConfig = TrainingPrivacyConfig()  # what training may learn of a person; docs/privacy.md
     drift: DriftConfig = field(default_factory=DriftConfig)  # what is told of a run whose world has moved
-    tracking: str = ""  # tensorboard: a run's numbers go into tracking/ of the work folder too; empty: to no tracker
+    tracking: str = ""  # tensorboard, mlflow or wandb: a run's numbers go into tracking/ of the work folder too
     deploy: DeployConfig = field(default_factory=DeployConfig)
     ground_truth: str = ""  # of a synthetic world (`zhiyin data demo` writes it): adds the oracle's rows to the report
 

@@ -13,6 +13,7 @@ from pipeline import beam_engine, catalog_updates, rejects_report, store_tables
 from pipeline.config import Config, is_remote, localised
 from pipeline.console import StageLines, quiet_libraries, remark
 from pipeline.local_model import CurrentModel
+from pipeline.report import tracking
 from pipeline.run_history import REFIT_FILE
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def _run(config: Config, served: ServedModelUris | None = None, up_to: str = "")
     config = localised(store_tables.resolved(config))
     _check_inputs(config, reads_users=config.retrieval.use_user_features and served is None)
     beam_engine.check(config.engine.beam)
+    tracking.check(config.tracking)
     quiet_libraries()
     from pipeline import dags  # TFX: seconds
 
@@ -169,11 +171,10 @@ def _run_nodes(nodes: list[BaseNode], config: Config, up_to: str) -> dict[str, S
 
 def _write_report(config: Config) -> None:
     """The report of the run that has just ended; on the screen where it is, and what has moved."""
-    from pipeline.report.tracking import track
     from pipeline.report.write import write_newest
 
     facts, path = write_newest(config)
-    track(config, facts)
+    tracking.track(config, facts)
     for line in facts.drift.lines() if facts.drift else ():
         remark(f"drift: {line}")
     remark(f"report: {path}")
