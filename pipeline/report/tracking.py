@@ -175,9 +175,16 @@ def _to_wandb(root: Path, run: TrackedRun) -> Path:
             x_disable_machine_info=True,
             x_save_requirements=False,
         )
-        names = {"project": run.experiment, "id": run.run_id, "name": run.run_id}
         try:
-            with wandb.init(**names, dir=root, mode="offline", config=run.settings, settings=silent) as offline:
+            with wandb.init(
+                project=run.experiment,
+                id=run.run_id,
+                name=run.run_id,
+                dir=root,
+                mode="offline",
+                config=run.settings,
+                settings=silent,
+            ) as offline:
                 in_order = sorted(run.points, key=attrgetter("step"))
                 for step, at_step in groupby(in_order, attrgetter("step")):
                     offline.log({point.name: point.value for point in at_step}, step=step)
