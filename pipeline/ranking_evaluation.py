@@ -7,10 +7,11 @@ import json
 import tensorflow_model_analysis as tfma
 
 from components.config import DataConfig
-from pipeline.ranking_metrics import AUC, BinaryMetrics
+from pipeline.ranking_metrics import AUC, AUC_LOWER_END, BinaryMetrics
 from trainer.config.ranking import RankingConfig, broadest_success
 from trainer.ranking.features import HISTORY_SLICE, label_key
 
+CHANCE = 0.5  # the AUC of an order that knows nothing
 RELIABILITY_BUCKETS = 200  # of a calibration plot, narrow: the report merges them
 SIGNATURE = "serve_examples"
 
@@ -19,8 +20,8 @@ def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
     """AUC, log loss, calibration and counts of each objective, by slice.
 
     A ranker is blessed where the AUC of the broadest success is at least `min_auc` (undefined, because there is one
-    class only, is below), and at most `max_auc_loss_to_last` lower than that of the last blessed ranker on the same
-    examples; without one the first alone counts.
+    class only, is below) and surely above chance (its whole 95 % interval: few rows prove nothing), and at most
+    `max_auc_loss_to_last` lower than that of the last blessed ranker on the same examples, where there is one.
     """
     gate = broadest_success(data.event_rules)
     options = tfma.EvalConfig()
@@ -40,6 +41,7 @@ def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
             threshold.value_threshold.lower_bound.value = config.min_auc
             threshold.change_threshold.absolute.value = -config.max_auc_loss_to_last
             threshold.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
+            spec.thresholds[AUC_LOWER_END].value_threshold.lower_bound.value = CHANCE
     return options
 
 
@@ -51,9 +53,13 @@ def verdict(folder: str) -> str:
     judged = next(spec for spec in settings.metrics_specs if AUC in spec.thresholds)
     output = judged.output_names[0] if judged.output_names else ""
     gate = output or settings.model_specs[0].label_key.removeprefix(label_key(""))
-    values = {is_baseline: _auc(result, output) for is_baseline, result in results.items()}
+    values = {is_baseline: _value(result, output, AUC) for is_baseline, result in results.items()}
     threshold = judged.thresholds[AUC]
     text = f"AUC of {gate} {values[False]} (at least {threshold.value_threshold.lower_bound.value:g})"
+    if AUC_LOWER_END in judged.thresholds:  # not in the evaluations of older runs
+        text += (
+            f", its 95 % interval from {_value(results[False], output, AUC_LOWER_END)} on (above chance, {CHANCE:g})"
+        )
     if True in values:
         loss = -threshold.change_threshold.absolute.value
         text += f", of the last blessed ranker {values[True]} (at most {loss:g} lower)"
@@ -62,8 +68,8 @@ def verdict(folder: str) -> str:
     return f"{'blessed' if decision.validation_ok else 'not blessed, so retrieval orders the list'}: {text}"
 
 
-def _auc(result: tfma.EvalResult, output: str) -> str:
+def _value(result: tfma.EvalResult, output: str, metric: str) -> str:
     for key, metrics in result.slicing_metrics:
         if key == ():
-            return f"{next(iter(metrics[output].values()))['auc']['doubleValue']:.4f}"
+            return f"{float(next(iter(metrics[output].values()))[metric].get('doubleValue', 'nan')):.4f}"
     raise ValueError("the evaluation holds no metrics of all examples together")

@@ -1,4 +1,5 @@
-"""A TFMA metric of one output of the ranker: AUC, log loss, calibration and the number of rows, in one pass.
+"""A TFMA metric of one output of the ranker: AUC and how sure it is, log loss, calibration and the number of rows, in
+one pass.
 
 TFMA's own metrics go over the rows one by one once more for each of them, of each output, in each slice.
 """
@@ -12,16 +13,20 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
-AUC, LOG_LOSS, CALIBRATION, ROWS = "auc", "binary_crossentropy", "calibration", "example_count"
+AUC, AUC_LOWER_END, LOG_LOSS = "auc", "auc_lower_end", "binary_crossentropy"
+CALIBRATION, ROWS = "calibration", "example_count"
+_NORMAL_95 = 1.96  # standard errors from the middle of a 95 % interval to its end
 _SMALLEST = 1e-7  # of a probability, in its logarithm
 
 
 class BinaryMetrics(tfma.metrics.Metric):
-    """`auc` (exact), `binary_crossentropy` (mean, nats), `calibration` (mean probability / share of positives) and
-    `example_count` of an output with labels 0 and 1; NaN where undefined.
+    """Metrics of an output with labels 0 and 1, NaN where undefined.
+
+    `auc` (exact), `auc_lower_end` (of its 95 % interval), `binary_crossentropy` (mean, nats), `calibration` (mean
+    probability / share of positives) and `example_count`.
     """
 
     def __init__(self, name: str = "binary_metrics"):
@@ -43,7 +48,7 @@ def _computations(
 ) -> list[metric_types.MetricComputation]:
     keys = {
         metric: metric_types.MetricKey(metric, model_name, output_name, example_weighted=None)
-        for metric in (AUC, LOG_LOSS, CALIBRATION, ROWS)
+        for metric in (AUC, AUC_LOWER_END, LOG_LOSS, CALIBRATION, ROWS)
     }
     return [metric_types.MetricComputation(list(keys.values()), None, _Metrics(keys, eval_config))]
 
@@ -82,11 +87,29 @@ class _Metrics(beam.CombineFn):
 
 def binary_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """The metrics by name. labels: float [R], 0 or 1. probabilities: float [R]."""
-    has_both = 0 < labels.sum() < len(labels)
+    area, error = auc_with_error(labels, probabilities)
     likely = np.clip(np.where(labels > 0, probabilities, 1 - probabilities), _SMALLEST, 1)
     return {
-        AUC: roc_auc_score(labels, probabilities) if has_both else np.nan,
+        AUC: area,
+        AUC_LOWER_END: area - _NORMAL_95 * error,
         LOG_LOSS: float(-np.log(likely).mean()) if len(labels) else np.nan,
         CALIBRATION: float(probabilities.sum() / labels.sum()) if labels.any() else np.nan,
         ROWS: float(len(labels)),
     }
+
+
+def auc_with_error(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+    """Area under the ROC curve and its standard error; NaN where undefined: of one class, with one row of a class.
+
+    labels: float [R], 0 or 1. scores: float [R].
+    Source: DeLong, DeLong and Clarke-Pearson, Comparing the areas under two or more correlated ROC curves, 1988.
+    """
+    positive, negative = scores[labels > 0], scores[labels <= 0]
+    if not (len(positive) and len(negative)):
+        return np.nan, np.nan
+    ranks = rankdata(np.concatenate([positive, negative]))
+    below = (ranks[: len(positive)] - rankdata(positive)) / len(negative)  # share of negatives below each positive
+    above = 1 - (ranks[len(positive) :] - rankdata(negative)) / len(positive)
+    if min(len(positive), len(negative)) < 2:
+        return float(below.mean()), np.nan
+    return float(below.mean()), float(np.sqrt(below.var(ddof=1) / len(below) + above.var(ddof=1) / len(above)))

@@ -69,7 +69,8 @@ class Examples:
         ids = np.concatenate(batches).astype(str)
         _, people = np.unique([name.partition("\n")[0] for name in ids], return_inverse=True)
         queries = np.cumsum(np.concatenate([[0], (ids[1:] != ids[:-1]).astype(int)]))
-        return cls(*read_examples(files, data), people, queries)
+        features, labels, _ = read_examples(files, data)
+        return cls(features, labels, people, queries)
 
 
 def compare(case: str, config_path: Path) -> list[dict[str, Any]]:

@@ -74,6 +74,13 @@ class Interactions:
         """bool [num_interactions], whether each is history rather than of the split itself."""
         return np.arange(len(self.items)) < (self.splits[:-1] + self.num_history)[self.user_rows]
 
+    @property
+    def is_first(self) -> np.ndarray:
+        """bool [num_interactions], whether each is the user's first with the item."""
+        width = int(self.items.max(initial=0)) + 1
+        _, firsts = np.unique(self.user_rows * width + self.items, return_index=True)
+        return np.isin(np.arange(len(self.items)), firsts)
+
     def event_texts(self, codes: np.ndarray) -> np.ndarray:
         """Names of event codes of any shape, "" for PADDING: object, str."""
         return np.array(["", "", *self.event_names], object)[codes]

@@ -81,24 +81,22 @@ def _sampled(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The target and others beside it, and their places in retrieval's list (0 = beyond it).
 
-    The others are drawn evenly from the list. Taking its top instead would teach that what is similar is not taken: the
-    target is seldom there, the others always.
+    A target of the list stands beside others of the list, one beyond it beside others beyond it, drawn evenly. Else
+    the place alone would tell them apart: where people choose by chance, most targets lie beyond the list.
     """
     config, people, target = sampling.config, queries.people, queries.targets[row]
     start, end = people.splits[row], people.splits[row] + queries.stops[row]
-    before = people.items[start:end]
     scores = scores.copy()
-    scores[before[before != target]] = -np.inf
+    scores[people.items[start:end]] = -np.inf  # an answer leaves out what the person has taken
     order = np.argsort(-scores, kind="stable")[: min(sampling.list_length, int(np.isfinite(scores).sum()))]
     place = np.zeros(len(scores), np.int64)
     place[order] = np.arange(1, len(order) + 1)
     is_free = np.isfinite(scores)
-    is_free[np.concatenate([before, queries.later[row], [target]])] = False
-    in_list = order[is_free[order]]
-    drawn = [generator.choice(in_list, min(config.negatives_from_list, len(in_list)), replace=False)]
-    is_free[drawn[0]] = False
-    rest = generator.integers(0, len(scores), config.negatives_from_catalogue)
-    others = np.concatenate([*drawn, rest[is_free[rest]]])
-    _, firsts = np.unique(others, return_index=True)
-    items = np.concatenate([[target], others[np.sort(firsts)]]).astype(np.int32)
+    is_free[target] = False
+    alike = np.flatnonzero(is_free & ((place > 0) == (place[target] > 0)))
+    drawn = generator.choice(alike, min(config.negatives_from_list, len(alike)), replace=False)
+    is_free[drawn] = False
+    anywhere = np.flatnonzero(is_free)
+    rest = generator.choice(anywhere, min(config.negatives_from_catalogue, len(anywhere)), replace=False)
+    items = np.concatenate([[target], drawn, rest]).astype(np.int32)
     return items, place[items]

@@ -1,11 +1,13 @@
 """Sequences, retrieval model and index -> ranking examples. The RankingExamples node calls `write_ranking_examples`.
 
-A query is an interaction of a person at its time: the item taken, liked or skipped, stands beside others of retrieval's
-list at that time and some of the whole catalogue. Retrieval was fitted on the interactions of the train split, so there
-the taken item looks more alike to the person than it ever will when serving. Training therefore sees two kinds of
-queries and a feature that tells them apart: of the train split (all seasons of the catalogue), and of the eval split
-(what retrieval has not seen). Some people of the eval split are held out of training: by them it is stopped and
-calibrated. Q queries, C candidates of a query, N items.
+A query is a person's first interaction with an item, at its time: the item taken, liked or skipped, stands beside
+others that an answer could have held then. Nothing but what people choose tells it from them: where they choose by
+chance, no ranker is better than chance (docs/decisions/0045-honest-ranking-examples.md).
+
+Retrieval was fitted on the interactions of the train split, so there the taken item looks more alike to the person than
+it ever will when serving. Training therefore sees two kinds of queries and a feature that tells them apart: of the
+train split (all seasons of the catalogue), and of the eval split (what retrieval has not seen). Some people of the eval
+split are held out of training: by them it is stopped and calibrated. Q queries, C candidates of a query, N items.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import tensorflow as tf
 from components.config import DataConfig
 from components.datasets.exposures import read_exposures
 from components.datasets.interactions import Interactions, latest, read_interactions, window
-from components.datasets.items import available_from_s, read_item_metadata
+from components.datasets.items import ItemMetadata, available_from_s, read_item_metadata
 from components.events.splits import SPLITS
 from components.settings import from_json
 from serving.index import load_index
@@ -60,7 +62,10 @@ class Popularity:
         self._bounds = np.searchsorted(items[order], np.arange(num_items + 1))
 
     def before(self, items: np.ndarray, time_s: float, is_target: np.ndarray) -> np.ndarray:
-        """float32 [C]. Without a time all of the train split counts, less one for the target itself."""
+        """float32 [C]. Without a time all of the train split counts, less one for a target that is in it.
+
+        is_target: bool [C], whether an item is such a target.
+        """
         if np.isnan(time_s):
             counts, total = self._untimed[items] - is_target, self._untimed.sum()
         else:
@@ -93,12 +98,12 @@ def write_ranking_examples(
     splits: dict[str, Interactions] = {split: read_interactions(sequence_folders[split], item_ids) for split in SPLITS}
     popularity = Popularity(latest(list(splits.values())), splits["train"], len(item_ids))
     facts = read_item_metadata(items_folder, item_ids, rules_of.categorical, rules_of.numeric)
-    from_s = available_from_s(facts, rules_of, list(splits.values()))
+    from_s = _candidates_from_s(facts, rules_of, splits)
     features = PairFeatures(facts, index, list(rules_of.event_rules), model.signatures["learned_similarity"])
     written = {}
     shown = read_exposures(rules_of.exposures, item_ids) if rules_of.exposures else None
     sampling = Sampling(config, candidates, shown if shown is not None and len(shown) else None)
-    parts_of = queries_by_split(splits, rules_of, config)
+    parts_of = queries_by_split(splits, rules_of, config, from_s)
     for split in folders:
         tf.io.gfile.makedirs(folders[split])
         written[split] = 0
@@ -116,14 +121,27 @@ def write_ranking_examples(
     return written
 
 
+def _candidates_from_s(facts: ItemMetadata, data: DataConfig, splits: Mapping[str, Interactions]) -> np.ndarray:
+    """From when on each item is a candidate for an example: float64 [N], seconds since 1970, -inf = always.
+
+    An item that is there from its first event on is so after it, and without one never: else what nobody has taken yet
+    would always be taken in the first case and never in the second.
+    """
+    from_s = available_from_s(facts, data, list(splits.values()))
+    if data.undated_items != "from_first_event":
+        return from_s
+    after_s = np.where(np.isfinite(from_s), np.nextafter(from_s, np.inf), np.inf)
+    return np.where(np.isnan(facts.published_at_s), after_s, from_s)
+
+
 def queries_by_split(
-    splits: Mapping[str, Interactions], data: DataConfig, config: RankingConfig
+    splits: Mapping[str, Interactions], data: DataConfig, config: RankingConfig, from_s: np.ndarray
 ) -> dict[str, list[Queries]]:
     """The queries that the ranker is trained on, stopped by and judged by, as `train`, `eval` and `test`.
 
     Half of those to train on are ones that retrieval was not fitted on, if there are so many.
-
     Without an eval split, people are held out of the train split.
+    from_s: float64 [N], when each item became a candidate.
     """
     per_query = 1 + config.negatives_from_list + config.negatives_from_catalogue
 
@@ -132,20 +150,25 @@ def queries_by_split(
         return int.from_bytes(digest, "big") < config.held_out_share * 2**64
 
     limit = config.max_train_examples // per_query
-    unfitted = queries_of(splits["eval"], "eval", data, config, limit // 2, lambda user_id: not is_held_out(user_id))
+    unfitted = queries_of(
+        splits["eval"], "eval", data, config, from_s, limit // 2, lambda user_id: not is_held_out(user_id)
+    )
     source = "eval" if len(unfitted.ids) else "train"
     fitted = queries_of(
         splits["train"],
         "train",
         data,
         config,
+        from_s,
         limit - len(unfitted.ids),
         lambda user_id: source == "eval" or not is_held_out(user_id),
     )
     return {
         "train": [queries for queries in (fitted, unfitted) if len(queries.ids)],
-        "eval": [queries_of(splits[source], source, data, config, config.max_eval_examples // per_query, is_held_out)],
-        "test": [queries_of(splits["test"], "test", data, config, config.max_test_examples // per_query)],
+        "eval": [
+            queries_of(splits[source], source, data, config, from_s, config.max_eval_examples // per_query, is_held_out)
+        ],
+        "test": [queries_of(splits["test"], "test", data, config, from_s, config.max_test_examples // per_query)],
     }
 
 
@@ -154,20 +177,24 @@ def queries_of(
     split: str,
     data: DataConfig,
     config: RankingConfig,
+    from_s: np.ndarray,
     limit: int,
     keeps: Callable[[str], bool] = lambda user_id: True,
 ) -> Queries:
     """The interactions of a split that become queries.
 
     In train the last `targets_per_user` of each person's later half, in eval and test those of the split itself; only
-    where something came before, and at most `limit` of them, thinned out by a digest of their name. keeps: tells by
-    their id whose.
+    where something came before, and what an answer could have held: an item that the person had not taken and that was
+    there. At most `limit` of them, thinned out by a digest of their name.
+    from_s: float64 [N], when each item became a candidate. keeps: tells by their id whose.
     """
     lengths = np.diff(people.splits)
     first = np.maximum(lengths // 2, lengths - config.targets_per_user) if split == "train" else people.num_history
+    is_candidate = ~(from_s[people.items] > people.times_s) & people.is_first
     chosen = []
     for user, user_id in enumerate(people.user_ids):
-        for stop in range(max(int(first[user]), 1), int(lengths[user])) if keeps(user_id) else ():
+        stops = np.arange(max(int(first[user]), 1), int(lengths[user])) if keeps(user_id) else np.zeros(0, int)
+        for stop in stops[is_candidate[people.splits[user] + stops]].tolist():
             name = f"{user_id}\n{stop}"
             chosen.append(
                 (hashlib.blake2b(f"{config.seed}:{split}:{name}".encode(), digest_size=8).digest(), user, stop, name)
@@ -214,7 +241,7 @@ def _examples(
         padded = np.array([np.pad(items, (0, width - len(items)), mode="edge") for items, _ in chosen], np.int32)
         popular = np.array(
             [
-                popularity.before(items, queries.times_s[row], items == queries.targets[row])
+                popularity.before(items, queries.times_s[row], (items == queries.targets[row]) & queries.fitted)
                 for row, items in zip(rows, padded)
             ],
             np.float32,

@@ -1,10 +1,12 @@
-"""TFMA judges rankers one after the other in a small DAG of the real nodes: one is blessed, a worse one refused."""
+"""TFMA judges rankers in a small DAG of the real nodes: a good one is blessed, a worse one and one that has learned
+nothing are refused."""
 
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tfx.dsl.component.experimental.annotations import OutputArtifact
+from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples
 
@@ -25,8 +27,8 @@ WORSE = dataclasses.replace(CONFIG, epochs=1, learning_rate=0.002)  # the same, 
 
 
 @component
-def MadeExamples(examples: OutputArtifact[Examples]) -> None:
-    """Ranking examples of random people; what is similar is played."""
+def MadeExamples(examples: OutputArtifact[Examples], by_chance: Parameter[int]) -> None:
+    """Ranking examples of random people; what is similar is played, or what chance gives (1)."""
     from tensorflow.io import TFRecordWriter
 
     from serving.offline.ranking_examples import _serialized
@@ -35,6 +37,7 @@ def MadeExamples(examples: OutputArtifact[Examples]) -> None:
     prepare_examples(examples, list(splits))
     for split, (count, seed) in splits.items():
         features, labels, _ = rows(count, seed)
+        labels = np.random.default_rng(seed).permutation(labels) if by_chance else labels
         Path(split_uri(examples, split)).mkdir(parents=True, exist_ok=True)
         with TFRecordWriter(f"{split_uri(examples, split)}/data-00000-of-00001.gz", "GZIP") as writer:
             for row in range(count):
@@ -43,8 +46,8 @@ def MadeExamples(examples: OutputArtifact[Examples]) -> None:
                 writer.write(_serialized(values | {QUERY_ID: str(row // 10).encode(), HISTORY_SLICE: b"long"}))
 
 
-def run(folder, config):
-    examples = MadeExamples()
+def run(folder, config, by_chance=0):
+    examples = MadeExamples(by_chance=by_chance)
     judged = dags.ranker_nodes(examples.outputs["examples"], DATA, config, EngineConfig(), knows_last=True)
     stages = run_locally([examples, *judged], "rankers", folder, lambda *_: None, lambda _: None)
     stage = stages["RankingEvaluator"]
@@ -76,6 +79,14 @@ def test_the_first_is_blessed_a_worse_one_is_refused_and_the_same_one_is_not_jud
     assert (
         reason.startswith("not blessed") and f"of the last blessed ranker {first:.4f} (at most 0.005 lower)" in reason
     )
+
+
+def test_one_that_has_learned_nothing_is_refused_whatever_luck_gives(tmp_path):
+    """Even where an AUC of .5 would do, its interval of 95 % must lie above."""
+    _, blessed, reason = run(tmp_path, dataclasses.replace(CONFIG, min_auc=0.5), by_chance=1)
+    lower_end = float(reason.split("interval from ")[1].split()[0])
+    assert not blessed and reason.startswith("not blessed") and lower_end < 0.5
+    assert abs(float(reason.split("AUC of play ")[1].split()[0]) - 0.5) < 0.1
 
 
 def test_a_single_objective_has_no_output_names():

@@ -4,23 +4,53 @@ import numpy as np
 import pytest
 from tensorflow_model_analysis.metrics import metric_types
 
-from pipeline.ranking_metrics import AUC, CALIBRATION, LOG_LOSS, ROWS, BinaryMetrics, binary_metrics
+from pipeline.ranking_metrics import (
+    AUC,
+    AUC_LOWER_END,
+    CALIBRATION,
+    LOG_LOSS,
+    ROWS,
+    BinaryMetrics,
+    auc_with_error,
+    binary_metrics,
+)
 
 LABELS, PROBABILITIES = np.array([1.0, 0, 1, 0]), np.array([0.9, 0.1, 0.4, 0.6])
 
 
 def test_values_by_hand():
-    """Of four pairs of a positive and a negative three are in order."""
+    """Of four pairs of a positive and a negative three are in order.
+
+    One positive is above both negatives and one above one of them, and likewise for negatives: so the variance of the
+    AUC is (1/8 + 1/8) / 2.
+    """
     values = binary_metrics(LABELS, PROBABILITIES)
-    log_loss = -np.mean(np.log([0.9, 0.9, 0.4, 0.4]))
-    assert values == pytest.approx({AUC: 0.75, LOG_LOSS: log_loss, CALIBRATION: 1.0, ROWS: 4})
+    log_loss, lower_end = -np.mean(np.log([0.9, 0.9, 0.4, 0.4])), 0.75 - 1.96 * np.sqrt(1 / 8)
+    assert values == pytest.approx({AUC: 0.75, AUC_LOWER_END: lower_end, LOG_LOSS: log_loss, CALIBRATION: 1.0, ROWS: 4})
+
+
+def test_the_standard_error_is_how_far_the_auc_lies_from_sample_to_sample():
+    """Of 400 samples of two normals a deviation apart, with ties; 40 positives and 120 negatives each."""
+    random, labels = np.random.default_rng(0), np.repeat([1.0, 0.0], [40, 120])
+    found = np.array([auc_with_error(labels, np.round(random.normal(labels), 1)) for _ in range(400)])
+    assert found[:, 0].mean() == pytest.approx(0.760, abs=0.01)  # of the normal distribution at 1 / sqrt(2)
+    assert found[:, 0].std() == pytest.approx(np.sqrt((found[:, 1] ** 2).mean()), rel=0.1)
+    by_chance = np.array([auc_with_error(labels, random.normal(size=160)) for _ in range(400)])
+    assert 0.005 < (by_chance[:, 0] - 1.96 * by_chance[:, 1] > 0.5).mean() < 0.05
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_one_class_has_no_auc_and_certainty_that_is_wrong_a_finite_loss(label):
     values = binary_metrics(np.full(3, label), np.full(3, 1 - label))
-    assert np.isnan(values[AUC]) and values[LOG_LOSS] == pytest.approx(-np.log(1e-7))
+    assert (
+        np.isnan(values[AUC]) and np.isnan(values[AUC_LOWER_END]) and values[LOG_LOSS] == pytest.approx(-np.log(1e-7))
+    )
     assert np.isnan(values[CALIBRATION]) if not label else values[CALIBRATION] == 0
+
+
+def test_one_positive_has_an_auc_but_nothing_is_sure_of_it():
+    values = binary_metrics(np.array([1.0, 0, 0]), np.array([0.9, 0.1, 0.2]))
+    assert values[AUC] == 1 and np.isnan(values[AUC_LOWER_END])
 
 
 def test_a_slice_without_rows_has_no_values():

@@ -13,8 +13,8 @@ class RankingConfig:
     """DeepFM over the candidates of retrieval, and what it must reach to be used."""
 
     targets_per_user: int = 8  # most recent train interactions of a user that become queries
-    negatives_from_list: int = 10  # other items of a query, drawn evenly from retrieval's list at that time
-    negatives_from_catalogue: int = 1  # and from all items
+    negatives_from_list: int = 10  # other items of a query, evenly from its list, or beyond it as the target is
+    negatives_from_catalogue: int = 1  # and from all items that an answer could hold then
     exposure_window_s: float = 3600.0  # an event answers a list that was shown at most so many seconds before it
     held_out_share: float = 0.25  # of the eval split's users, by whom training stops and probabilities are calibrated
     max_train_examples: int = 40_000  # sampled by query; at most half have a target that retrieval has not seen

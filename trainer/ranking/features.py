@@ -115,7 +115,7 @@ def read_examples(files: Sequence[str], data: DataConfig) -> RankingExamples:
     """Reads all ranking examples of some gzipped files. Raises ValueError where there is none."""
     first = next(iter(tf.data.TFRecordDataset(list(files), "GZIP").take(1)), None)
     if first is None:
-        raise ValueError("there are no ranking examples; are there interactions beyond each person's first?")
+        raise ValueError("there are no ranking examples; does anybody take an item after another, for the first time?")
     example = tf.train.Example.FromString(first.numpy()).features.feature
     dim = len(example["item_vector"].float_list.value)
     spec = parsing_spec(data, dim, labels=True)

@@ -21,6 +21,7 @@ from trainer.config.ranking import RankingConfig
 
 DATA = DataConfig(TableConfig(""), TableConfig(""), history_length=5)
 CONFIG = RankingConfig(targets_per_user=3, negatives_from_list=4, negatives_from_catalogue=1)
+ALWAYS = np.full(20, -np.inf)  # when each item became a candidate
 
 
 def people(items, times_s, num_users=1):
@@ -55,10 +56,33 @@ def test_popularity_counts_what_came_before_alone():
 
 
 def test_queries_are_the_latest_of_the_later_half():
-    queries = queries_of(people(range(8), range(8)), "train", DATA, CONFIG, limit=100)
+    queries = queries_of(people(range(8), range(8)), "train", DATA, CONFIG, ALWAYS, limit=100)
     assert queries.stops.tolist() == [5, 6, 7] == queries.targets.tolist()
     assert [later.tolist() for later in queries.later] == [[6, 7], [7], []]
     assert queries.labels[:, 0].tolist() == [1, 1, 1]
+
+
+def test_what_no_answer_could_have_held_is_no_query():
+    """Item 5 once more at 30, and item 7 which comes at 41 only, are none; an item is there at the second it comes."""
+    from_s = ALWAYS.copy()
+    from_s[[6, 7]] = 20, 41
+    queries = queries_of(people([5, 6, 5, 7], [10, 20, 30, 40]), "test", DATA, CONFIG, from_s, limit=100)
+    assert queries.stops.tolist() == [1] and queries.targets.tolist() == [6]
+
+
+@pytest.mark.parametrize("target", [0, 30])
+def test_a_target_stands_beside_others_of_the_list_or_beyond_it_as_it_does_itself(target):
+    """Of 40 items the list holds the first ten; the last of the negatives is of anywhere. What is taken later may be
+    one."""
+    queries = queries_of(people([39, target, 1, 31], [10, 20, 30, 40]), "test", DATA, CONFIG, np.zeros(40), limit=100)
+    sampling, generator = Sampling(CONFIG, 10, None), np.random.default_rng(0)
+    drawn = [candidates_of(queries, 0, -np.arange(40.0), sampling, generator) for _ in range(200)]
+    for items, places in drawn:
+        assert items[0] == target and len(set(items.tolist())) == len(items) == 6
+        assert ((places[:5] > 0) == (target < 10)).all() and (places == np.where(items < 10, items + 1, 0)).all()
+    others = {item for items, _ in drawn for item in items[1:5].tolist()}
+    assert others == (set(range(10)) if target < 10 else set(range(10, 39))) - {target}
+    assert {places[5] > 0 for _, places in drawn} == {True, False}
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +176,7 @@ def tmp_path_of(folder):
 
 def test_a_shown_item_that_was_taken_earlier_or_later_is_no_negative():
     one = people([5, 6, 7], [10, 20, 30])
-    queries = queries_of(one, "test", DATA, CONFIG, limit=100)
+    queries = queries_of(one, "test", DATA, CONFIG, ALWAYS, limit=100)
     row = queries.stops.tolist().index(1)  # item 6, after 5, before 7
     lists = ShownLists({"u0": (0, 1)}, np.array([15.0]), np.array([0, 6]), np.array([5, 7, 1, 6, 2, -1], np.int32))
     sampling = Sampling(CONFIG, 8, lists)
@@ -200,7 +224,7 @@ def test_training_is_told_what_retrieval_was_fitted_on_and_some_people_are_held_
 
 def test_without_an_eval_split_people_are_held_out_of_train():
     everyone, nobody = people(range(10), range(10), num_users=40), people([], [], num_users=0)
-    parts = queries_by_split({"train": everyone, "eval": nobody, "test": nobody}, DATA, CONFIG)
+    parts = queries_by_split({"train": everyone, "eval": nobody, "test": nobody}, DATA, CONFIG, ALWAYS)
     trained, stopped_by = (
         {query.split("\n")[0] for part in parts[split] for query in part.ids} for split in ("train", "eval")
     )
