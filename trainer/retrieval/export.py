@@ -159,11 +159,12 @@ class Towers(tf.Module):
         """What adds up to the vectors of transformed items: float32 [B, A, D], by `trainer.explain.attribution`."""
         return self._outward(contributions(self.item_tower, features))
 
+    # By tensordot: of an einsum with an ellipsis TensorFlow 2.16 (oneDNN, several threads) gets rows of a matrix wrong.
     def _outward(self, vectors):
-        return vectors if self.frame is None else tf.einsum("...d,de->...e", vectors, self.frame)
+        return vectors if self.frame is None else tf.tensordot(vectors, self.frame, 1)
 
     def _inward(self, vectors):
-        return vectors if self.frame is None else tf.einsum("...e,de->...d", vectors, self.frame)
+        return vectors if self.frame is None else tf.tensordot(vectors, tf.transpose(self.frame), 1)
 
     def _transform_raw(self, raw):
         # The transform layer tells no ranks, without which TensorFlow's optimiser of graphs warns at every load.

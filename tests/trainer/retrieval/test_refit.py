@@ -92,6 +92,26 @@ def test_the_exported_towers_give_the_vectors_that_are_told_and_users_score_item
     np.testing.assert_allclose(total, (user @ encoded.T)[0], atol=2e-3)
 
 
+def test_many_users_at_once_have_the_vectors_that_each_has_alone(both, served, tiny):
+    """Also where a batch is split over several threads: there an einsum with an ellipsis lost half of the rows."""
+    _, _, vectors, _, _ = both
+    random, known = np.random.default_rng(0), np.stack([*vectors.values()])
+    histories = known[random.integers(len(known), size=(300, 5))]
+    kinds = random.choice([*tiny.DATA.event_rules], (300, 5))
+
+    def users(rows):
+        told = served[1]["user_tower"](
+            user_id=tf.fill([len(rows)], "x"),
+            history_vectors=tf.constant(histories[rows], tf.float32),
+            history_events=tf.constant(kinds[rows]),
+            history_age_s=tf.zeros([len(rows), 5]),
+        )
+        return told["vector"].numpy()
+
+    alone = np.concatenate([users([row]) for row in range(0, 300, 15)])
+    np.testing.assert_allclose(users(np.arange(300))[::15], alone, atol=1e-5)
+
+
 def test_new_vectors_lie_where_the_judged_ones_do(both, served, tiny):
     """Nearer to their own old vectors than to others', in the dimensions as they stand."""
     _, _, vectors, table, _ = both
