@@ -1,4 +1,4 @@
-"""SavedModels that are read by several nodes of a run, loaded once in a process."""
+"""SavedModels that are read by several parts of a run, loaded once in a process."""
 
 from __future__ import annotations
 

@@ -161,9 +161,9 @@ def _ask(servable: Path, item_ids: Sequence[str]) -> list[dict[str, tuple[str, l
     """For each item, by each way: what orders the list, and its ids and scores, best first."""
     import tensorflow as tf
 
-    from serving.export import saved_model
+    from serving.loaded import load_once
 
-    similar = saved_model.load(str(servable)).signatures["similar"]
+    similar = load_once(str(servable)).signatures["similar"]
     specs = similar.structured_input_signature[1]
     if "by" not in specs:  # a run of an earlier release
         return []

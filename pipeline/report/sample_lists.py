@@ -75,9 +75,9 @@ def _ask(servable: Path, user_ids: list[str]) -> list[list[tuple[str, float]]]:
     """Item ids and scores for each person, best first."""
     import tensorflow as tf
 
-    from serving.export import saved_model
+    from serving.loaded import load_once
 
-    signature = saved_model.load(str(servable)).signatures["recommend_user"]
+    signature = load_once(str(servable)).signatures["recommend_user"]
     answer = signature(user_id=tf.constant(user_ids), k=tf.fill([len(user_ids)], LIST_LENGTH))
     found = {name: value.numpy() for name, value in answer.items()}
     return [
