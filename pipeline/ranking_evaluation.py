@@ -20,8 +20,9 @@ def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
     """AUC, log loss, calibration and counts of each objective, by slice.
 
     A ranker is blessed where the AUC of the broadest success is at least `min_auc` (undefined, because there is one
-    class only, is below) and surely above chance (its whole 95 % interval: few rows prove nothing), and at most
-    `max_auc_loss_to_last` lower than that of the last blessed ranker on the same examples, where there is one.
+    class only, is below) in every slice, over all rows surely above chance (its whole 95 % interval: few rows prove
+    nothing), and at most `max_auc_loss_to_last` lower than that of the last blessed ranker on the same examples, where
+    there is one.
     """
     gate = broadest_success(data.event_rules)
     options = tfma.EvalConfig()
@@ -41,7 +42,8 @@ def eval_config(data: DataConfig, config: RankingConfig) -> tfma.EvalConfig:
             threshold.value_threshold.lower_bound.value = config.min_auc
             threshold.change_threshold.absolute.value = -config.max_auc_loss_to_last
             threshold.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
-            spec.thresholds[AUC_LOWER_END].value_threshold.lower_bound.value = CHANCE
+            of_all = spec.per_slice_thresholds[AUC_LOWER_END].thresholds.add(slicing_specs=[tfma.SlicingSpec()])
+            of_all.threshold.value_threshold.lower_bound.value = CHANCE
     return options
 
 
@@ -56,7 +58,7 @@ def verdict(folder: str) -> str:
     values = {is_baseline: _value(result, output, AUC) for is_baseline, result in results.items()}
     threshold = judged.thresholds[AUC]
     text = f"AUC of {gate} {values[False]} (at least {threshold.value_threshold.lower_bound.value:g})"
-    if AUC_LOWER_END in judged.thresholds:  # not in the evaluations of older runs
+    if AUC_LOWER_END in judged.per_slice_thresholds:  # not in the evaluations of older runs
         text += (
             f", its 95 % interval from {_value(results[False], output, AUC_LOWER_END)} on (above chance, {CHANCE:g})"
         )

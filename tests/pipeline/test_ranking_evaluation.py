@@ -15,6 +15,7 @@ from pipeline import dags
 from pipeline.console import _account
 from pipeline.local_runner import run_locally
 from pipeline.ranking_evaluation import eval_config
+from pipeline.ranking_metrics import AUC_LOWER_END
 from pipeline.report.ranker import read_ranker
 from pipeline.run_history import read_runs
 from tests.trainer.ranking.test_deepfm import CONFIG, DATA, rows
@@ -87,6 +88,15 @@ def test_one_that_has_learned_nothing_is_refused_whatever_luck_gives(tmp_path):
     lower_end = float(reason.split("interval from ")[1].split()[0])
     assert not blessed and reason.startswith("not blessed") and lower_end < 0.5
     assert abs(float(reason.split("AUC of play ")[1].split()[0]) - 0.5) < 0.1
+
+
+def test_chance_is_judged_over_all_rows_not_in_a_slice_with_a_handful():
+    """A domain with ten rows is above chance in no interval, however good the ranker is."""
+    (judged,) = (spec for spec in eval_config(DATA, CONFIG).metrics_specs if spec.per_slice_thresholds)
+    assert AUC_LOWER_END not in judged.thresholds
+    (of_all,) = judged.per_slice_thresholds[AUC_LOWER_END].thresholds
+    assert [spec.feature_keys for spec in of_all.slicing_specs] == [[]]
+    assert of_all.threshold.value_threshold.lower_bound.value == 0.5
 
 
 def test_a_single_objective_has_no_output_names():
