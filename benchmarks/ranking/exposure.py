@@ -1,7 +1,8 @@
 """What diversity and exploration do to the lists: who is shown, how often, and what it costs. Through the answer as it
 is served.
 
-The answer is built from what was known before the test split, and asked by everybody in it. N items, U people.
+The answer is built from what was known before the test split, and asked by everybody in it at the time of their first
+event there. N items, U people.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import tensorflow as tf
 from benchmarks.demo import newest
 from benchmarks.ranking import row
 from components.datasets.interactions import read_interactions
+from components.datasets.items import available_from_s, read_item_metadata
 from pipeline import config as configuration
 from serving.export import saved_model
 from serving.export.build_servable import ServableParts, build_servables
 from serving.index import load_index
+from serving.offline.evaluation import TestSet
 from trainer.evaluation.metrics import evaluate
 
 DIVERSITIES, EXPLORE_SHARES = (0.0, 0.1, 0.3, 0.5), (0.0, 0.1, 0.2)
@@ -47,8 +50,10 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
     vectors, row_of = index.vectors.numpy(), {item_id.encode(): number for number, item_id in enumerate(item_ids)}
     train, test = (read_interactions(str(sequences / f"Split-{split}"), item_ids) for split in ("train", "test"))
     is_new = np.asarray(train.matrix(train.positives, len(item_ids)).sum(0)).ravel() == 0
-    seen = test.matrix(test.is_history, len(item_ids))
-    truth = test.matrix(test.positives & ~test.is_history, len(item_ids))
+    items = str(newest(artifacts / "MediaFeatures" / "examples") / "Split-train")
+    metadata = read_item_metadata(items, item_ids)
+    questions = TestSet.of(test, available_from_s(metadata, config.data, [train, test]))
+    asked_at_s = np.nan_to_num(questions.asked_at_s).astype(np.int64)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         known = {split: str(sequences / f"Split-{split}") for split in ("train", "eval")}
@@ -56,7 +61,7 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
             str(newest(artifacts / "RetrievalTrainer" / "model") / "Format-Serving"),
             str(index_folder),
             known | {"test": known["eval"]},  # nothing of the test itself
-            str(newest(artifacts / "MediaFeatures" / "examples") / "Split-train"),
+            items,
             str(newest(artifacts / "RankingTrainer" / "model") / "Format-Serving"),
         )
         build_servables(parts, f"{folder}/exact", f"{folder}/scann", config.serving, config.data, config.ranking)
@@ -64,8 +69,12 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
         for diversity, explore_share in product(DIVERSITIES, EXPLORE_SHARES):
             setting = f"{case}, diversity {diversity:g}, explore {explore_share:g}"
             seeds = SEEDS if explore_share else SEEDS[:1]
-            pages = [_pages(recommend, test.user_ids, diversity, explore_share, seed, row_of) for seed in seeds]
-            results = [evaluate(_as_scores(page, len(item_ids)), truth, seen, (K,)) for page in pages]
+            pages = [
+                _pages(recommend, test.user_ids, asked_at_s, diversity, explore_share, seed, row_of) for seed in seeds
+            ]
+            results = [
+                evaluate(_as_scores(page, len(item_ids)), questions.truth, questions.seen, (K,)) for page in pages
+            ]
             shown = np.concatenate(pages)
             cosines = np.einsum("ukd,uld->ukl", vectors[shown], vectors[shown])
             likeness = (cosines.sum((1, 2)) - K) / (K * (K - 1))
@@ -92,9 +101,18 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
 
 
 def _pages(
-    recommend: Any, user_ids: list[str], diversity: float, explore_share: float, seed: int, row_of: dict[bytes, int]
+    recommend: Any,
+    user_ids: list[str],
+    asked_at_s: np.ndarray,
+    diversity: float,
+    explore_share: float,
+    seed: int,
+    row_of: dict[bytes, int],
 ) -> np.ndarray:
-    """The pages of everybody: int [U, K]. Each person has a seed of their own."""
+    """The pages of everybody: int [U, K]. Each person has a seed of their own, and asks when their test begins.
+
+    asked_at_s: int64 [U], seconds since 1970, 0 where unknown.
+    """
     specs = recommend.structured_input_signature[1]
     pages = []
     for start in range(0, len(user_ids), USERS_AT_ONCE):
@@ -111,6 +129,7 @@ def _pages(
             if spec.dtype == tf.string
         }
         asked |= {"user_id": tf.constant(people), "k": tf.fill([size], K), "diversity": tf.fill([size], diversity)}
+        asked["time_s"] = tf.constant(asked_at_s[start : start + size])
         asked |= {"explore_share": tf.fill([size], explore_share), "seed": tf.range(start, start + size) + 1000 * seed}
         pages.append([[row_of[item_id] for item_id in page] for page in recommend(**asked)["item_ids"].numpy()])
     return np.concatenate(pages)
