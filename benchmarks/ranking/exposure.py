@@ -20,6 +20,7 @@ from benchmarks.demo import newest
 from benchmarks.ranking import row
 from components.datasets.interactions import read_interactions
 from components.datasets.items import available_from_s, read_item_metadata
+from components.events.splits import SPLITS
 from pipeline import config as configuration
 from serving.export import saved_model
 from serving.export.build_servable import ServableParts, build_servables
@@ -48,11 +49,12 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
     )
     index, item_ids = load_index(str(index_folder), "exact")
     vectors, row_of = index.vectors.numpy(), {item_id.encode(): number for number, item_id in enumerate(item_ids)}
-    train, test = (read_interactions(str(sequences / f"Split-{split}"), item_ids) for split in ("train", "test"))
+    splits = [read_interactions(str(sequences / f"Split-{split}"), item_ids) for split in SPLITS]
+    train, test = splits[0], splits[-1]
     is_new = np.asarray(train.matrix(train.positives, len(item_ids)).sum(0)).ravel() == 0
     items = str(newest(artifacts / "MediaFeatures" / "examples") / "Split-train")
     metadata = read_item_metadata(items, item_ids)
-    questions = TestSet.of(test, available_from_s(metadata, config.data, [train, test]))
+    questions = TestSet.of(test, available_from_s(metadata, config.data, splits))
     asked_at_s = np.nan_to_num(questions.asked_at_s).astype(np.int64)
     rows = []
     with tempfile.TemporaryDirectory() as folder:

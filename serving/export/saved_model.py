@@ -15,7 +15,7 @@ from serving.index import SAVE_OPTIONS
 from serving.online.recommender import RecommenderModel
 
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # exist only in the process that made them
-LOWERED = "_lower_using_switch_merge"  # of an If or While: spread out into the graph around it
+_LOWERED = "_lower_using_switch_merge"  # of an If or While: spread out into the graph around it
 LIMITS = ("max_per_creator", "max_item_age_s", "time_s")
 DEFAULTS = {"similar": {"by": np.array([b""])}, "add_items": {"content": np.zeros((1, 0), np.float32)}}
 
@@ -69,8 +69,8 @@ def _finish(path: str) -> None:
         for name, value in inputs.items():
             model.meta_graphs[0].signature_def[signature].defaults[name].CopyFrom(tf.make_tensor_proto(value))
     for node in _nodes(model.meta_graphs[0].graph_def):
-        if LOWERED in node.attr:
-            node.attr[LOWERED].b = False
+        if _LOWERED in node.attr:
+            node.attr[_LOWERED].b = False
     with tf.io.gfile.GFile(file, "wb") as stream:
         stream.write(model.SerializeToString())
 

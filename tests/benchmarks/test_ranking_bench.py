@@ -6,7 +6,10 @@ import pytest
 
 from benchmarks.ranking.explanations import names_it
 from benchmarks.ranking.rankers import Examples, ndcg_of_queries, over_people
-from trainer.ranking.features import POSITION
+from serving.offline.ranking_examples import _serialized
+from tests.trainer.ranking.test_deepfm import DATA, rows
+from trainer.keras import tf
+from trainer.ranking.features import HISTORY_SLICE, POSITION, QUERY_ID, label_key
 
 # Three queries: a target at place 2 of its list, one that the list does not hold, one that was skipped.
 PLACES = np.array([2, 1, 3, 0, 1, 2, 1, 2])
@@ -16,6 +19,22 @@ EXAMPLES = Examples(
     people=np.array([0, 0, 0, 0, 0, 0, 1, 1]),
     queries=np.array([0, 0, 0, 1, 1, 1, 2, 2]),
 )
+
+
+def test_examples_are_read_as_the_pipeline_writes_them(tmp_path):
+    """Whose query and which query each row is, from the name that it carries: person, line end, number."""
+    names = ["a\n1"] * 3 + ["a\n2"] * 2 + ["b\n1"] * 4
+    features, labels, _ = rows(len(names), seed=0)
+    with tf.io.TFRecordWriter(str(tmp_path / "part.gz"), "GZIP") as writer:
+        for row, name in enumerate(names):
+            values = {feature: array[row] for feature, array in features.items()}
+            values |= {label_key(kind): label for kind, label in zip(DATA.event_rules, labels[row])}
+            writer.write(_serialized(values | {QUERY_ID: name.encode(), HISTORY_SLICE: b"long"}))
+    examples = Examples.read(tmp_path, DATA)
+    np.testing.assert_array_equal(examples.labels, labels)
+    np.testing.assert_array_equal(examples.features[POSITION].ravel(), np.ravel(features[POSITION]))
+    assert examples.people.tolist() == [0] * 5 + [1] * 4
+    assert examples.queries.tolist() == [0] * 3 + [1] * 2 + [2] * 4
 
 
 def test_ndcg_is_by_the_place_among_the_listed_and_nothing_beyond_the_list():
