@@ -33,6 +33,12 @@ class PipelineEngineConfig(EngineConfig):
     """Where the trainers compute (docs/training.md says which of it was tried on what), and the Beam nodes."""
 
     beam: BeamConfig = BeamConfig()  # docs/cluster.md
+    nodes_at_once: int = 2  # that may run side by side on this machine; each in a process with a model of its own
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.nodes_at_once >= 1:
+            raise ValueError(f"nodes_at_once: got {self.nodes_at_once}, expected 1 or more")
 
     @property
     def training(self) -> EngineConfig:

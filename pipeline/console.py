@@ -24,18 +24,20 @@ MOST_REMARKS = 8  # lines below a stage's own
 
 
 class StageLines:
-    """Prints each stage as it starts (on a terminal) and as it ends."""
+    """Prints each stage as it ends, and on a terminal those that run."""
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
+        self._running: list[str] = []
 
     def start(self, name: str, number: int, of: int) -> None:
-        """The stage that begins now."""
-        if self._live:
-            print(f"  [{number:2d}/{of}] {name} …", end="\r", file=sys.stderr, flush=True)
+        """The stage that begins now; the number of the next one that ends."""
+        self._running.append(name)
+        self._show_running(number, of)
 
     def done(self, stage: Stage) -> None:
         """The stage that has ended, with what it did."""
+        self._running.remove(stage.name)
         if self._live:
             print("\033[2K", end="\r", file=sys.stderr)
         how = "cached" if stage.cached else f"{stage.seconds:.1f} s"
@@ -45,6 +47,13 @@ class StageLines:
             print(f"          {remark}", flush=True)
         if len(remarks) > MOST_REMARKS:
             print(f"          and {len(remarks) - MOST_REMARKS} more in {stage.uri('rejects') / 'summary.json'}")
+        if self._running:
+            self._show_running(stage.number + 1, stage.of)
+
+    def _show_running(self, number: int, of: int) -> None:
+        if self._live:
+            names = ", ".join(self._running)
+            print(f"\033[2K  [{number:2d}/{of}] {names} …", end="\r", file=sys.stderr, flush=True)
 
 
 def remark(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from components.config import TableConfig
 from components.files import matching_files
 from components.settings import SettingsError
 from pipeline import beam_engine, catalog_updates, rejects_report, store_tables
-from pipeline.config import Config, is_remote, localised
+from pipeline.config import Config, PipelineEngineConfig, is_remote, localised
 from pipeline.console import StageLines, quiet_libraries, remark
 from pipeline.local_model import CurrentModel
 from pipeline.report import tracking
@@ -159,7 +160,14 @@ def _run_nodes(nodes: list[BaseNode], config: Config, up_to: str) -> dict[str, S
 
     try:
         stages = run_locally(
-            nodes, config.name, config.work_path, lines.start, done, up_to, config.engine.beam.arguments
+            nodes,
+            config.name,
+            config.work_path,
+            lines.start,
+            done,
+            up_to,
+            config.engine.beam.arguments,
+            _nodes_at_once(config.engine),
         )
     except StageFailed:
         if rejects_report.write_rejects(finished, config.work_path):
@@ -167,6 +175,15 @@ def _run_nodes(nodes: list[BaseNode], config: Config, up_to: str) -> dict[str, S
         raise
     rejects_report.write_rejects(finished, config.work_path)
     return stages
+
+
+def _nodes_at_once(engine: PipelineEngineConfig) -> int:
+    """As configured, but one where nodes would have to share what only one process may hold: a GPU, a TPU, the port of
+    a training on several machines; and no more than there are processors."""
+    has_gpu = engine.device == "auto" and any(Path("/dev").glob("nvidia[0-9]*"))
+    if has_gpu or engine.device in ("gpu", "tpu") or "TF_CONFIG" in os.environ:
+        return 1
+    return min(engine.nodes_at_once, os.cpu_count() or 1)
 
 
 def _write_report(config: Config) -> None:

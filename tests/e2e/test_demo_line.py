@@ -3,7 +3,9 @@ the cache."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,8 @@ import grpc
 import numpy as np
 import pytest
 import yaml
+
+from pipeline.run_history import read_runs
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -101,6 +105,14 @@ class TestLine:
         assert "rejects: empty_file 1" in (line / "first.txt").read_text()
         assert "linear on true traits" in (line / "first.txt").read_text()
         assert lines[-1].startswith("model in ") and "NDCG@10" in lines[-1]
+
+    @pytest.mark.skipif(os.cpu_count() == 1, reason="one processor: nodes run one after the other")
+    def test_nodes_that_do_not_wait_for_each_other_ran_side_by_side(self, line: Path) -> None:
+        (first, *_) = read_runs(line / "runs" / "tiny")
+        nodes = sorted(first.nodes.values(), key=lambda node: node.started_s)
+        pairs = list(itertools.pairwise(nodes))
+        assert any(later.started_s < node.started_s + node.seconds - 0.1 for node, later in pairs)
+        assert all(node.processor_seconds is not None and node.peak_memory_bytes for node in nodes)
 
     def test_the_second_run_is_all_cache_hits(self, line: Path) -> None:
         done = zhiyin("run", "--config", "tiny.yaml", cwd=line)

@@ -23,7 +23,7 @@ from trainer.data import ItemTable, vocabulary_sizes
 from trainer.keras import tf
 from trainer.retrieval.cross_attention import CrossAttention
 from trainer.retrieval.export import export
-from trainer.retrieval.fitted import read_fitted, write_fitted
+from trainer.retrieval.fitted import read_fitted, read_measured, write_fitted
 from trainer.retrieval.model import Retrieval
 from trainer.retrieval.run import Arguments, build
 from trainer.retrieval.train import fit_interactions
@@ -45,6 +45,7 @@ def refit(args: Arguments, sequences: Mapping[str, str], judged: str) -> tuple[l
     with tempfile.TemporaryDirectory() as folder:
         sizes = vocabulary_sizes(args.transform_graph, args.data) if args.transform_graph else {}
         table = ItemTable.build(args.items, args.data, Path(folder), sizes)
+        table.arrays |= read_measured(judged)
         splits = [read_interactions(sequences[split], table.item_ids, tuple(args.data.event_rules)) for split in SPLITS]
         known = np.flatnonzero(splits[0].counts(len(table)))  # the items that the judged model has id embeddings of
         with local_strategy(args.engine).scope():

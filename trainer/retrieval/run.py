@@ -38,7 +38,7 @@ from trainer.privacy_report import write_report
 from trainer.retrieval.content_init import content_directions
 from trainer.retrieval.cross_attention import CrossAttention
 from trainer.retrieval.export import export
-from trainer.retrieval.fitted import Fitted, write_fitted
+from trainer.retrieval.fitted import Fitted, write_fitted, write_measured
 from trainer.retrieval.model import OBJECTIVES, Retrieval
 from trainer.retrieval.svd_init import positive_matrix, svd_vectors
 from trainer.retrieval.train import train
@@ -127,6 +127,7 @@ def run_fn(fn_args: Any) -> None:
         attention = fit_cross_attention(model, vectors, train_split, eval_split, table.available_from_s)
         export(model, attention, table, tuple(args.data.event_rules), args.data, args.model_dir, args.transform_graph)
         write_fitted(args.model_dir, Fitted.of(args.retrieval, history.history))
+        write_measured(args.model_dir, {name: table.arrays[name] for name in model.item_tower.measured})
         checkpoints.remove()
     metric = args.retrieval.metric
     logging.info(

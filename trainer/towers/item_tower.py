@@ -210,18 +210,30 @@ class ItemTower(tf.keras.layers.Layer):
             features = modality.complete(features)
         return features
 
+    @property
+    def measured(self) -> list[str]:
+        """The features that `prepare` derives from an item's content alone, whoever took it."""
+        statistics = [modality.encoder.statistics for modality in self.modalities if modality.encoder.statistics]
+        tokens = [
+            modality.pretrained_block.feature
+            for modality in self.modalities
+            if modality.pretrained and modality.pretrained_block
+        ]
+        return statistics + tokens
+
     def prepare(
         self, table: ItemTable, fit_on: np.ndarray, weights: Mapping[str, Sequence[np.ndarray]] | None = None
     ) -> None:
         """Adds the derived features and `id_row` to the table, builds every layer, and measures scales.
 
+        Those of the `measured` features that the table has already stay.
         fit_on: int [R], rows of the items on which scales are measured.
         weights: of the pretrained encoders, as `trainer.encoders.weights.read_weights` gives them.
         """
         table.arrays["id_row"] = self.row_of_id(tf.constant(table.item_ids)).numpy()
         for modality in self.modalities:
             encoder = modality.encoder
-            if encoder.statistics:
+            if encoder.statistics and encoder.statistics not in table.arrays:
                 table.arrays[encoder.statistics] = _in_batches(encoder.measure, table, encoder.inputs)
             having = fit_on if modality.flag is None else fit_on[table.arrays[modality.flag][fit_on] > 0]
             encoder.fit(table.take(having, modality.columns))
@@ -248,8 +260,9 @@ class ItemTower(tf.keras.layers.Layer):
                 layer(_tensors(table.take(fit_on[:1], modality.columns)))  # builds it
                 initialise(layer, weights[modality.pretrained.name])
             modality.pretrained.trainable = False  # what the linear map reads stays as it was
-            tokens = _in_batches(modality.pretrained, table, modality.columns)
-            table.arrays[modality.pretrained_block.feature] = tokens
+            if modality.pretrained_block.feature not in table.arrays:
+                tokens = _in_batches(modality.pretrained, table, modality.columns)
+                table.arrays[modality.pretrained_block.feature] = tokens
 
     def start_at(self, vectors: np.ndarray) -> None:
         """Sets the id embeddings of the warm items. vectors: float32 [warm items, D without the scales], unit norm."""

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from scipy.stats import ortho_group
 
+from components.datasets.interactions import read_interactions
 from components.settings import to_json
 from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.retrieval.export import item_request, user_request
-from trainer.retrieval.fitted import Fitted, read_fitted
+from trainer.retrieval.fitted import Fitted, read_fitted, read_measured
 from trainer.retrieval.refit import refit, rotations_onto
-from trainer.retrieval.run import Arguments, run_fn
+from trainer.retrieval.run import Arguments, build, run_fn
 
 WAYS = {
     "profile": {"user_tower": "profile", "loss": "profile_cosine"},
@@ -72,6 +73,20 @@ def test_the_settings_are_those_of_the_judged_model(both):
     judged, refitted, _, _, config = both
     assert to_json(read_fitted(refitted).retrieval) == to_json(config)
     assert read_fitted(refitted) == read_fitted(judged) and read_fitted(judged).epochs == 3
+
+
+def test_what_was_measured_of_the_content_is_kept_and_not_measured_again(both, sequence_files, tiny):
+    judged, refitted, _, table, config = both
+    interactions = read_interactions([sequence_files["train"]], table.item_ids, tuple(tiny.DATA.event_rules))
+    tower = build(table, interactions, tiny.DATA, config).item_tower
+    kept = read_measured(judged)
+    assert set(kept) == set(tower.measured) != set()
+    for name, values in kept.items():
+        np.testing.assert_allclose(values, table.arrays[name], rtol=1e-4, atol=1e-6)
+    table.arrays |= kept
+    tower.prepare(table, np.arange(10))
+    assert all(table.arrays[name] is values for name, values in kept.items())
+    assert read_measured(refitted) == {}, "who is not refitted again needs none"
 
 
 def test_the_exported_towers_give_the_vectors_that_are_told_and_users_score_items_in_their_space(both, served, tiny):
