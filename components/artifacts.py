@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import google_crc32c
+import numpy as np
 import tensorflow as tf
+from apache_beam.io.filebasedsink import FileBasedSink
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from tfx.components.util import examples_utils
@@ -44,6 +47,46 @@ class WriteRecords(beam.PTransform):
 
     def expand(self, records: beam.PCollection) -> Any:
         return records | "WriteRecords" >> beam.io.WriteToTFRecord(f"{self._uri}/data_tfrecord", file_name_suffix=".gz")
+
+
+class WriteRecordLists(beam.PTransform):
+    """Writes the same of lists of serialized Examples."""
+
+    def __init__(self, uri: str):
+        super().__init__()
+        self._uri = uri
+
+    def expand(self, lists: beam.PCollection) -> Any:
+        return lists | "WriteRecordLists" >> beam.io.Write(_RecordListSink(f"{self._uri}/data_tfrecord"))
+
+
+class _RecordListSink(FileBasedSink):
+    def __init__(self, prefix: str):
+        super().__init__(prefix, beam.coders.BytesCoder(), file_name_suffix=".gz")
+
+    def write_record(self, file_handle: Any, records: list[bytes]) -> None:
+        file_handle.write(tfrecords(records))
+
+
+def tfrecords(records: Sequence[bytes]) -> bytes:
+    """The TFRecord format of records: length, its checksum, data, their checksum."""
+    lengths = np.fromiter(map(len, records), "<u8", len(records))
+    head_of = {length: _checked(length.tobytes()) for length in np.unique(lengths)}
+    checksums = _masked(np.fromiter(map(google_crc32c.value, records), np.uint64, len(records))).tobytes()
+    return b"".join(
+        part
+        for at, (length, record) in enumerate(zip(lengths, records))
+        for part in (head_of[length], record, checksums[4 * at : 4 * at + 4])
+    )
+
+
+def _checked(data: bytes) -> bytes:
+    return data + _masked(np.array([google_crc32c.value(data)], np.uint64)).tobytes()
+
+
+def _masked(checksums: np.ndarray) -> np.ndarray:
+    """CRC-32C as TFRecord stores it, so that a checksum of data with checksums in them is still good: uint32."""
+    return (((checksums >> 15 | checksums << 17) + 0xA282EAD8) & 0xFFFFFFFF).astype("<u4")
 
 
 class ReadExamples(beam.PTransform):

@@ -30,10 +30,11 @@ def reject(stage: str, source: str, line: int | None, item_id: str | None, reaso
 class WriteRejects(beam.PTransform):
     """Writes the rejected records of a step and its counts: `rejects.jsonl` and `summary.json` in a folder.
 
-    Takes {"accepted", "rejects", "exact_copies", "by_file", "cells", anything else}; all but the first two may be
-    missing. `rejects` are dicts (see `reject`), `by_file` ((file, kind of row), number) with the kinds of
+    Takes {"accepted", "rejects", "exact_copies", "by_file", "cells", "numbers", anything else}; all but `rejects` may
+    be missing. `rejects` are dicts (see `reject`), `by_file` ((file, kind of row), number) with the kinds of
     `components.account`, and `cells` texts on single cells, which are counted. Of any other collection the elements
-    are counted in the summary's `notes`, under its name. `rows` are the accepted, the rejected and the exact copies.
+    are counted in the summary's `notes`, under its name. What has been counted already is in `numbers`: (("cells",
+    text) or ("count", name of the collection), number). `rows` are the accepted, the rejected and the exact copies.
     """
 
     def __init__(self, uri: str, notes: dict[str, Any] | None = None):
@@ -61,6 +62,9 @@ class _Count(beam.PTransform):
     def expand(self, collections: dict[str, beam.PCollection]) -> Any:
         counted = []
         for name, collection in collections.items():
+            if name == "numbers":
+                counted.append(collection)
+                continue
             if name == "by_file":
                 counted.append(collection | beam.MapTuple(lambda key, number: (("file", key), number)))
                 continue

@@ -32,7 +32,15 @@ class Record(NamedTuple):
     num_lines: int = 1
 
 
-def records(lines: Iterable[str], separator: str, quotes: QuoteStyle) -> Iterator[Record]:
+class Taken(NamedTuple):
+    """Lines of a file: those that are a record each, whole, and the records of all others."""
+
+    numbers: list[int]  # of `lines`, 1-based
+    lines: list[str]
+    records: list[Record]
+
+
+def records(lines: Iterable[str], separator: str, quotes: QuoteStyle) -> Records:
     """The records of a file in order, its header first; blank lines are none.
 
     lines: with their line ends. separator: one or more characters.
@@ -41,13 +49,8 @@ def records(lines: Iterable[str], separator: str, quotes: QuoteStyle) -> Iterato
     Each record has as many fields as the header, or a reason: field_count, bad_quotes or bad_text.
     """
     if quotes == "none" or len(separator) > 1:
-        parsed = (_split(line, text, separator) for line, text in enumerate(lines, 1) if _is_text(text))
-        header = next(parsed, None)
-        if header is not None:
-            yield header
-            yield from (_counted(record, len(header.fields)) for record in parsed)
-        return
-    yield from _QuotedRecords(lines, separator, stated=quotes == "double").read()
+        return Records(lines, separator)
+    return _QuotedRecords(lines, separator, stated=quotes == "double")
 
 
 def quote_style(lines: Iterator[str], separator: str, stated: QuoteStyle) -> tuple[QuoteStyle, Iterator[str]]:
@@ -81,6 +84,11 @@ def _is_text(text: str) -> bool:
     return bool(text.strip(" \n"))
 
 
+def record_of(line: int, text: str, separator: str, num_fields: int) -> Record | None:
+    """The record that a line is by itself, with `num_fields` fields or a reason; None of a blank one."""
+    return _counted(_split(line, text, separator), num_fields) if _is_text(text) else None
+
+
 def _split(line: int, text: str, separator: str) -> Record:
     if "\0" in text:
         return Record(line, [], "bad_text", "holds a NUL character")
@@ -95,6 +103,33 @@ def _counted(record: Record, num_fields: int) -> Record:
     if record.reason or len(record.fields) == num_fields:
         return record
     return Record(record.line, [], "field_count", f"got {len(record.fields)} fields, expected {num_fields}")
+
+
+class Records(Iterator[Record]):
+    """The records of a file that knows no quotes, one by one, or many lines at a time."""
+
+    def __init__(self, lines: Iterable[str], separator: str):
+        self._lines, self._separator = iter(lines), separator
+        self._line = self._num_fields = 0
+        self._read = self._all()
+
+    def __next__(self) -> Record:
+        return next(self._read)
+
+    def take(self, num_lines: int) -> Taken:
+        """The next lines; none at the end. Only between two records."""
+        lines = list(itertools.islice(self._lines, num_lines))
+        first = self._line + 1
+        self._line += len(lines)
+        return Taken(list(range(first, first + len(lines))), lines, [])
+
+    def _all(self) -> Iterator[Record]:
+        for text in self._lines:
+            self._line += 1
+            if _is_text(text):
+                record = _split(self._line, text, self._separator)
+                self._num_fields = self._num_fields or len(record.fields)
+                yield _counted(record, self._num_fields)
 
 
 class _TooLong(csv.Error):
@@ -112,6 +147,27 @@ class _Lines:
         self.taken: list[str] = []
         self._chars = 0
         self.line = 0  # of the last line that was taken
+
+    @property
+    def next_again(self) -> str | None:
+        """The next line, if it has been seen before."""
+        return self._again[0] if self._again else None
+
+    def look_at(self, num_lines: int) -> list[str]:
+        """The next lines, which then come again."""
+        seen = list(itertools.islice(self._lines, num_lines))
+        self._again.extend(seen)
+        return seen
+
+    def take_seen(self) -> str:
+        """The next of the lines that were looked at, unread."""
+        self.line += 1
+        return self._again.popleft()
+
+    def drop_seen(self) -> None:
+        """Take all of them."""
+        self.line += len(self._again)
+        self._again.clear()
 
     def __iter__(self) -> _Lines:
         return self
@@ -152,14 +208,30 @@ def _without_blanks_after_quotes(text: str, separator: str) -> str:
     return re.sub(rf'"[ ]+(?={re.escape(separator)}|\n|$)', '"', text)
 
 
-class _QuotedRecords:
+class _QuotedRecords(Records):
     def __init__(self, lines: Iterable[str], separator: str, stated: bool):
-        self._source = _Lines(lines, separator)
-        self._separator, self._stated = separator, stated
-        self._num_fields = 0
+        super().__init__(lines, separator)
+        self._source = _Lines(self._lines, separator)
+        self._stated = stated
         self._blanks_after_separators = False
 
-    def read(self) -> Iterator[Record]:
+    def take(self, num_lines: int) -> Taken:
+        source = self._source
+        lines = source.look_at(num_lines)
+        taken = Taken([], [], [])
+        if not any('"' in text for text in lines):
+            taken.numbers.extend(range(source.line + 1, source.line + 1 + len(lines)))
+            source.drop_seen()
+            return taken._replace(lines=lines)
+        while (text := source.next_again) is not None:
+            if '"' in text:  # how far it reaches, nobody knows
+                taken.records.extend(itertools.chain.from_iterable(map(self._judged, self._parsed(1))))
+            else:
+                taken.lines.append(source.take_seen())
+                taken.numbers.append(source.line)
+        return taken
+
+    def _all(self) -> Iterator[Record]:
         csv.field_size_limit(4 * MAX_RECORD_CHARS)  # beyond what `_Lines` lets pass
         header = next((record for record in self._parsed() if record.fields or record.reason), None)
         if header is None:
@@ -172,9 +244,9 @@ class _QuotedRecords:
         for record in self._parsed():
             yield from self._judged(record)
 
-    def _parsed(self) -> Iterator[Record]:
+    def _parsed(self, limit: int | None = None) -> Iterator[Record]:
         """One record after the other, by the csv module; lines without a quote are only split."""
-        while True:
+        for _ in itertools.repeat(None) if limit is None else range(limit):
             self._source.begin()
             start = self._source.line + 1
             try:

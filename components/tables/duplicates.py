@@ -39,10 +39,11 @@ def _keep_first(key: Any, rows: Iterable[Row]) -> Iterator[Any]:
         if row.values == first.values:
             yield beam.pvalue.TaggedOutput("copies", row)
         else:
-            yield beam.pvalue.TaggedOutput("rejects", _contradiction(key, row, first))
+            yield beam.pvalue.TaggedOutput("rejects", contradiction(key, row, first))
 
 
-def _contradiction(name: str, row: Row, first: Row) -> dict[str, Any]:
+def contradiction(name: Any, row: Row, first: Row) -> dict[str, Any]:
+    """The reject of a row that says something else than the first of its key. name: the key."""
     columns = sorted({*row.values, *first.values})
     differing = [column for column in columns if row.values.get(column) != first.values.get(column)]
     detail = (

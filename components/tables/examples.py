@@ -8,15 +8,14 @@ from typing import Any
 import apache_beam as beam
 
 from components.account import ACCEPTED, COPIES, REJECTED, ROWS
-from components.artifacts import WriteRecords
+from components.artifacts import WriteRecordLists, WriteRecords
 from components.contract import Column
-from components.examples import add_place, row_example
-from components.rejects import FORGOTTEN, WriteRejects, reject
+from components.examples import row_example
+from components.rejects import WriteRejects
 from components.tables.duplicates import KeepFirst
+from components.tables.event_rows import EventsToExamples
 from components.tables.inspection import TableFacts
-from components.tables.readers import STAGE, ReadTable, Row
-
-DEFAULT_EVENT = "play"  # what an event is that does not say what it is
+from components.tables.readers import ReadTable, Row, forgotten_reject
 
 
 class TableToExamples(beam.PTransform):
@@ -43,26 +42,39 @@ class TableToExamples(beam.PTransform):
         self._examples_uri, self._rejects_uri = examples_uri, rejects_uri
 
     def expand(self, pipeline: beam.Pipeline) -> Any:
+        found = pipeline | (
+            "ReadEvents" >> EventsToExamples(self._facts, self._forgotten)
+            if self._name == "events"
+            else "ReadRows" >> _RowsToExamples(self._columns, self._facts, self._forgotten)
+        )
+        write = WriteRecordLists if self._name == "events" else WriteRecords
+        _ = found.pop("records") | "WriteRecords" >> write(self._examples_uri)
+        return found | "WriteRejects" >> WriteRejects(self._rejects_uri, self._facts.notes)
+
+
+class _RowsToExamples(beam.PTransform):
+    """Rows of the catalogue or of the users, one by one: these tables are small, their columns of every kind."""
+
+    def __init__(self, columns: tuple[Column, ...], facts: TableFacts, forgotten: frozenset[str]):
+        super().__init__()
+        self._columns, self._facts, self._forgotten = columns, facts, forgotten
+
+    def expand(self, pipeline: beam.Pipeline) -> Any:
         columns = self._columns
         read = pipeline | "ReadTable" >> ReadTable(columns, self._facts)
         allowed = read.rows | "DropForgotten" >> beam.Map(tagged, self._forgotten).with_outputs("rejects", main="rows")
-        if self._name == "events":
-            named = allowed.rows | "NameEvents" >> beam.Map(with_event)
-            kept = named | "DropCopies" >> KeepFirst(lambda row: serialized(row, columns))
-            records = kept.rows | "SerializeEvents" >> beam.Map(serialized_with_place, columns)
-        else:
-            kept = allowed.rows | "KeepFirst" >> KeepFirst(lambda row: row.values[columns[0].name])
-            records = kept.rows | "SerializeRows" >> beam.Map(serialized, columns)
+        kept = allowed.rows | "KeepFirst" >> KeepFirst(lambda row: row.values[columns[0].name])
+        records = kept.rows | "SerializeRows" >> beam.Map(serialized, columns)
         rejects = [read.rejects, allowed.rejects, kept.rejects] | "JoinRejects" >> beam.Flatten()
-        _ = records | "WriteRecords" >> WriteRecords(self._examples_uri)
         return {
+            "records": records,
             "accepted": records,
             "rejects": rejects,
             COPIES: kept.copies,
             "cells": read.notes,
             "by_file": {"kept": kept.rows, "rejects": rejects, "copies": kept.copies, "counts": read.counts}
             | "CountByFile" >> _CountByFile(),
-        } | "WriteRejects" >> WriteRejects(self._rejects_uri, self._facts.notes)
+        }
 
 
 class _CountByFile(beam.PTransform):
@@ -81,22 +93,9 @@ def tagged(row: Row, forgotten: Collection[str]) -> Row | beam.pvalue.TaggedOutp
     """The row, or a reject where it is of somebody who was forgotten; the reject does not say of whom."""
     if row.values.get("user_id") not in forgotten:
         return row
-    detail = "user_id: this person asked to be forgotten (the store's tombstones)"
-    return beam.pvalue.TaggedOutput("rejects", reject(STAGE, row.source, row.line, None, FORGOTTEN, detail))
+    return beam.pvalue.TaggedOutput("rejects", forgotten_reject(row.source, row.line))
 
 
 def serialized(row: Row, columns: tuple[Column, ...]) -> bytes:
     """The row as a serialized Example: equal values give equal bytes."""
     return row_example(row.values, columns).SerializeToString(deterministic=True)
-
-
-def serialized_with_place(row: Row, columns: tuple[Column, ...]) -> bytes:
-    """The row as a serialized Example that also says its file and line, for what later steps reject."""
-    example = row_example(row.values, columns)
-    add_place(example, row.source, row.line)
-    return example.SerializeToString(deterministic=True)
-
-
-def with_event(row: Row) -> Row:
-    """The row with its kind of event, `play` where the table does not say."""
-    return row._replace(values={**row.values, "event": row.values.get("event", DEFAULT_EVENT)})

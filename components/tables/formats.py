@@ -9,20 +9,23 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import itertools
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from typing import IO, Any, NamedTuple
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from components.config import TableConfig
+from components.tables.csv_blocks import csv_blocks
 from components.tables.csv_records import QuoteStyle, Record, quote_style, records
 from components.tables.json_rows import json_rows
-from components.tables.parquet_rows import parquet_rows
-from components.tables.raw import RawRow, TableError, undecoded
+from components.tables.parquet_rows import parquet_blocks, parquet_rows
+from components.tables.raw import RawBlock, RawRow, TableError, undecoded
 
 CSV_ENDINGS = (".csv", ".tsv", ".txt", ".dat")
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
@@ -36,16 +39,18 @@ _UNREADABLE = (OSError, EOFError, UnicodeError, zlib.error, pyarrow.ArrowExcepti
 class RawTable(NamedTuple):
     """An open file: its column names (None where each row says them, in JSON), and how its quotes are read.
 
-    `read` gives its rows, once, in file order; its argument names the columns that are looked at, others may be left
-    out.
+    `read` gives its rows in file order, or `blocks` the same rows many at a time: one of them, once. Their argument
+    names the columns that are looked at, others may be left out.
     """
 
     columns: list[str] | None
     read: Callable[[Collection[str]], Iterator[RawRow]]
+    blocks: Callable[[Collection[str]], Iterator[RawBlock]]
     quotes: QuoteStyle = "auto"
 
 
-NOTHING = RawTable([], lambda wanted: iter(()))
+NOTHING = RawTable([], lambda wanted: iter(()), lambda wanted: iter(()))
+BLOCK_ROWS = 1 << 15
 
 
 def has_known_ending(path: str) -> bool:
@@ -65,7 +70,7 @@ def open_table(path: str, table: TableConfig) -> Iterator[RawTable]:
             yield _csv(path, _lines(path, table, files), table)
         elif name.endswith(JSON_ENDINGS):
             rows = _guarded(path, json_rows(_lines(path, table, files), table))
-            yield RawTable(None, lambda wanted: rows)
+            yield RawTable(None, lambda wanted: rows, lambda wanted: _in_blocks(rows))
         elif name.endswith(PARQUET_ENDINGS):
             yield _parquet(path, files)
         else:
@@ -89,6 +94,21 @@ def _guarded(path: str, rows: Iterator[RawRow]) -> Iterator[RawRow]:
             yield row
     except _UNREADABLE as error:
         raise TableError(f"{path}: cannot be read after line {line}: {error}") from error
+
+
+def _guarded_blocks(path: str, blocks: Iterator[RawBlock]) -> Iterator[RawBlock]:
+    line = 0
+    try:
+        for block in blocks:
+            line = max([line, *block.lines[-1:].tolist(), *(row.line for row in block.rows[-1:])])
+            yield block
+    except _UNREADABLE as error:
+        raise TableError(f"{path}: cannot be read after line {line}: {error}") from error
+
+
+def _in_blocks(rows: Iterator[RawRow]) -> Iterator[RawBlock]:
+    while some := list(itertools.islice(rows, BLOCK_ROWS)):
+        yield RawBlock(np.zeros(0, np.int64), {}, some)
 
 
 def _lines(path: str, table: TableConfig, files: contextlib.ExitStack) -> Iterator[str]:
@@ -129,17 +149,29 @@ def _csv(path: str, lines: Iterator[str], table: TableConfig) -> RawTable:
     columns = [field.strip().strip("\ufeff") for field in header.fields]
     if problem := undecoded("".join(columns), table):
         raise TableError(f"{path}: line {header.line}: {problem}")
-    rows = _guarded(path, _csv_rows(parsed, header, columns, table))
-    return RawTable(columns, lambda wanted: rows, quotes)
+    fields = header.fields
+
+    def rows_of(found: Iterator[Record]) -> Iterator[RawRow]:
+        return _csv_rows(found, fields, columns, table)
+
+    rows = _guarded(path, rows_of(parsed))
+    return RawTable(
+        columns,
+        lambda wanted: rows,
+        lambda wanted: _guarded_blocks(
+            path, csv_blocks(parsed, BLOCK_ROWS, fields, columns, table.separator, wanted, rows_of)
+        ),
+        quotes,
+    )
 
 
-def _csv_rows(parsed: Iterator[Record], header: Record, columns: list[str], table: TableConfig) -> Iterator[RawRow]:
+def _csv_rows(parsed: Iterator[Record], header: list[str], columns: list[str], table: TableConfig) -> Iterator[RawRow]:
     for record in parsed:
         if record.reason:
             yield RawRow(record.line, {}, record.reason, record.detail)
         elif problem := undecoded("".join(record.fields), table):
             yield RawRow(record.line, {}, "bad_encoding", problem)
-        elif record.fields == header.fields:
+        elif record.fields == header:
             yield RawRow(record.line, {}, "repeated_header", "the header again, as between files that were joined")
         else:
             yield RawRow(record.line, dict(zip(columns, record.fields)))
@@ -156,4 +188,8 @@ def _parquet(path: str, files: contextlib.ExitStack) -> RawTable:
     except _UNREADABLE as error:
         raise TableError(f"{path}: not a Parquet file: {error}") from error
     names = list(source.schema_arrow.names)
-    return RawTable(names, lambda wanted: _guarded(path, parquet_rows(source, wanted)))
+    return RawTable(
+        names,
+        lambda wanted: _guarded(path, parquet_rows(source, wanted)),
+        lambda wanted: _guarded_blocks(path, parquet_blocks(source, wanted, BLOCK_ROWS)),
+    )

@@ -7,10 +7,11 @@ import uuid
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from components.tables.raw import Duration, Instant, RawRow, Unreadable
+from components.tables.raw import Duration, Instant, RawBlock, RawRow, Unreadable
 
 BATCH_ROWS = 1024
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -22,21 +23,29 @@ def parquet_rows(source: pyarrow.parquet.ParquetFile, wanted: Collection[str]) -
 
     Raises EOFError where there are fewer than the file says, pyarrow's exceptions where it is damaged.
     """
+    for block in parquet_blocks(source, wanted, BATCH_ROWS):
+        cells = {name: block.cells(name, array) for name, array in block.columns.items()}
+        for row, number in enumerate(block.lines.tolist()):
+            yield RawRow(number, {name: column[row] for name, column in cells.items()})
+
+
+def parquet_blocks(source: pyarrow.parquet.ParquetFile, wanted: Collection[str], num_rows: int) -> Iterator[RawBlock]:
+    """The same rows, up to `num_rows` at a time, as the file's columns. Raises as `parquet_rows`."""
     names = source.schema_arrow.names
     kept = [index for index, name in enumerate(names) if name in wanted]
     uuids = _uuid_columns(source)
     # A name with a dot in it would be taken for a path into a nested column.
     columns = None if any("." in names[index] for index in kept) else [names[index] for index in kept]
+
+    def cells(name: str, array: pyarrow.Array) -> list[Any]:
+        return _values(array, name in uuids)
+
     number = 0
-    for batch in source.iter_batches(BATCH_ROWS, columns=columns):
-        cells = {
-            name: _values(batch.column(index), name in uuids)
-            for index, name in enumerate(batch.schema.names)
-            if name in wanted
-        }
-        for row in range(batch.num_rows):
-            number += 1
-            yield RawRow(number, {name: column[row] for name, column in cells.items()})
+    for batch in source.iter_batches(num_rows, columns=columns):
+        found = {name: batch.column(index) for index, name in enumerate(batch.schema.names) if name in wanted}
+        lines = np.arange(number + 1, number + 1 + batch.num_rows)
+        number += batch.num_rows
+        yield RawBlock(lines, found, [], cells)
     if number != source.metadata.num_rows:  # a damaged page can end a column early without an error
         raise EOFError(f"the file says that it has {source.metadata.num_rows} rows")
 

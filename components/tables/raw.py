@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
 
 from components.config import TableConfig
 
@@ -17,6 +21,20 @@ class RawRow(NamedTuple):
     cells: dict[str, Any]
     reason: str = ""
     detail: str = ""
+
+
+def texts(name: str, array: pa.Array) -> list[Any]:
+    """The raw cells of a column of text."""
+    return array.to_pylist()
+
+
+class RawBlock(NamedTuple):
+    """Some rows of a file: as columns where nothing has to be judged to take them apart, the others one by one."""
+
+    lines: np.ndarray  # int64 [rows in columns]: as those of RawRow
+    columns: dict[str, pa.Array]  # by the file's names, those that are wanted
+    rows: list[RawRow]
+    cells: Callable[[str, pa.Array], list[Any]] = texts  # name, values of that column → cells as those of RawRow
 
 
 class Instant(NamedTuple):

@@ -26,7 +26,7 @@ FLOAT32_MAX = 3.4028234e38
 # Words for "nothing" that programs write; as text they stay, and are counted.
 MISSING_WORDS = frozenset(("nan", "null", "none", "nil", "n/a", "na", "#n/a", "<na>", "\\n", "-", "--", "undefined"))
 
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = {"nan", "inf", "infinity"}
 _BRACKETS = {"[": "]", "{": "}"}
 
@@ -95,11 +95,11 @@ def _is_declared_empty(value: Any, column: Column, rules: ReadingRules) -> bool:
         text = value.strip()
         if text in words:
             return True
-        if column.kind not in ("number", "time") or not _NUMBER.fullmatch(text):
+        if column.kind not in ("number", "time") or not NUMBER.fullmatch(text):
             return False
         value = float(text)
     return isinstance(value, (int, float, Decimal)) and any(
-        value == float(word) for word in words if _NUMBER.fullmatch(word)
+        value == float(word) for word in words if NUMBER.fullmatch(word)
     )
 
 
@@ -189,7 +189,7 @@ def _number(value: Any, column: Column, *_: Any) -> float | Value:
     number: Any = value
     if isinstance(value, str):
         text = value.strip()
-        if text.lstrip("+-").lower() not in _NOT_FINITE and not _NUMBER.fullmatch(text):
+        if text.lstrip("+-").lower() not in _NOT_FINITE and not NUMBER.fullmatch(text):
             raise CellError("bad_number", f"got {_show(value)}, expected a number such as 3.5{_advice(text)}")
         number = float(text)
     if isinstance(value, Decimal):
@@ -236,7 +236,7 @@ def _time(value: Any, column: Column, rules: ReadingRules) -> int | Value:
 
 
 def _sizes(value: Any) -> str:
-    is_small = unit_of(value) == "unknown" and _NUMBER.fullmatch(str(value).strip())
+    is_small = unit_of(value) == "unknown" and NUMBER.fullmatch(str(value).strip())
     return "; a number this small could be a day of a spreadsheet or a date without dashes" if is_small else ""
 
 
