@@ -12,7 +12,6 @@ from typing import Any
 import apache_beam as beam
 import google_crc32c
 import numpy as np
-import tensorflow as tf
 from apache_beam.io.filebasedsink import FileBasedSink
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
@@ -87,21 +86,6 @@ def _checked(data: bytes) -> bytes:
 def _masked(checksums: np.ndarray) -> np.ndarray:
     """CRC-32C as TFRecord stores it, so that a checksum of data with checksums in them is still good: uint32."""
     return (((checksums >> 15 | checksums << 17) + 0xA282EAD8) & 0xFFFFFFFF).astype("<u4")
-
-
-class ReadExamples(beam.PTransform):
-    """Reads the tf.train.Examples of all files in a split's folder."""
-
-    def __init__(self, uri: str):
-        super().__init__()
-        self._uri = uri
-
-    def expand(self, pipeline: beam.Pipeline) -> Any:
-        return (
-            pipeline
-            | "ReadRecords" >> beam.io.ReadFromTFRecord(f"{self._uri}/*")
-            | "ParseExamples" >> beam.Map(tf.train.Example.FromString)
-        )
 
 
 def file_fingerprint(patterns: Iterable[str]) -> str:

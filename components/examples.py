@@ -62,17 +62,3 @@ def row_values(example: tf.train.Example, columns: Iterable[Column]) -> dict[str
             content = [value.decode() for value in content]
         values[column.name] = content if column.kind in ("list", "embedding") else content[0]
     return values
-
-
-def add_place(example: tf.train.Example, source: str, line: int) -> None:
-    """Let an Example say which file and line it was read from, for what later steps reject."""
-    example.features.feature[SOURCE_FILE].CopyFrom(bytes_feature([source]))
-    example.features.feature[SOURCE_LINE].CopyFrom(ints_feature([line]))
-
-
-def place_of(example: tf.train.Example) -> tuple[str, int | None]:
-    """File and line of an Example; ("events", None) where nobody has said them."""
-    features = example.features.feature
-    if SOURCE_FILE not in features:
-        return "events", None
-    return features[SOURCE_FILE].bytes_list.value[0].decode(), features[SOURCE_LINE].int64_list.value[0]

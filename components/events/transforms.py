@@ -6,98 +6,128 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import apache_beam as beam
-import tensorflow as tf
+import numpy as np
+import pyarrow as pa
 
-from components.artifacts import WriteRecords
+from components.artifacts import WriteRecordLists
+from components.batches import by_user, coded, packed, unpacked
 from components.config import DataConfig
 from components.contract import EVENTS
-from components.events.interactions import Event
-from components.events.sequences import UserSequence, sequence_example, user_sequences
+from components.events.sequence_columns import sequence_records
 from components.events.splits import GIVEN_SPLITS, SPLITS, Cuts, quantile_cuts
 from components.events.time_histogram import TimeHistogram
-from components.examples import place_of, row_values
+from components.examples import SOURCE_FILE, SOURCE_LINE
 from components.rejects import WriteRejects, reject
 
 STAGE = "interactions"
 TIMED_KINDS = ("time", "time_per_user")  # these split kinds cannot place an event without a time
 
+# What is read of an event's Example, and of an item's.
+EVENT_TYPES: Mapping[str, pa.DataType] = {
+    "user_id": pa.string(),
+    "item_id": pa.string(),
+    "timestamp": pa.int64(),
+    "event": pa.string(),
+    "value": pa.float32(),
+    "split": pa.string(),
+    SOURCE_FILE: pa.string(),
+    SOURCE_LINE: pa.int64(),
+}
+ITEM_TYPES: Mapping[str, pa.DataType] = {"item_id": pa.string()}
+
 
 class EventsToSequences(beam.PTransform):
-    """Builds each user's sequence of interactions from {"events", "catalogue"} (tf.train.Examples).
+    """Builds each user's sequence of interactions from {"events", "catalogue"} (tables, see EVENT_TYPES, ITEM_TYPES).
 
-    Gives `sequences` (UserSequences), `accepted` (the (user id, fields of an Event) that they were made of) and
-    `rejects`: unknown_item, unknown_event (no rule), missing_timestamp (where other events have one, or the split
-    needs one), bad_split (split.kind "given" without a known name).
+    Gives `sequences` ((split, list of serialized Examples)), `rejects`: unknown_item, unknown_event (no rule),
+    missing_timestamp (where other events have one, or the split needs one), bad_split (split.kind "given" without a
+    known name), and `numbers` (((kind, name), number), see `components.rejects.WriteRejects`): of the events that were
+    accepted, and of each split's sequences.
     """
 
     def __init__(self, data: DataConfig):
         super().__init__()
         self._data = data
 
-    def expand(self, examples: dict[str, beam.PCollection]) -> Any:
+    def expand(self, tables: dict[str, beam.PCollection]) -> Any:
         data = self._data
-        item_ids = examples["catalogue"] | "ReadItemIds" >> beam.Map(_item_id)
-        rows = examples["events"] | "ReadEvents" >> beam.Map(lambda row: (row_values(row, EVENTS), place_of(row)))
-        timed = (
-            rows | "SeeTimes" >> beam.Map(lambda row: "timestamp" in row[0]) | "AnyTime" >> beam.CombineGlobally(any)
+        known = (
+            tables["catalogue"]
+            | "TakeItemIds" >> beam.FlatMap(lambda rows: rows["item_id"].to_pylist())
+            | "GatherItemIds" >> beam.combiners.ToSet()
         )
-        known = item_ids | "GatherItemIds" >> beam.combiners.ToSet()
+        events = tables["events"] | "PackEvents" >> beam.FlatMap(_packed).with_outputs("timed", main="events")
+        timed = events.timed | "AnyTime" >> beam.CombineGlobally(any)
         sides = [beam.pvalue.AsSingleton(known), beam.pvalue.AsSingleton(timed)]
-        checked = rows | "CheckEvents" >> beam.FlatMap(_checked, data, *sides).with_outputs("rejects", main="events")
-        sequences = checked.events | "BuildSequences" >> _BuildSequences(data)
-        return {
-            "sequences": sequences,
-            "accepted": checked.events,
-            "rejects": checked.rejects,
-        }
-
-
-class _BuildSequences(beam.PTransform):
-    def __init__(self, data: DataConfig):
-        super().__init__()
-        self._data = data
-
-    def expand(self, events: beam.PCollection) -> Any:
-        data = self._data
+        checked = events.events | "CheckEvents" >> beam.FlatMap(_checked, data, *sides).with_outputs(
+            "rejects", "numbers", "times", main="events"
+        )
         cuts = None
         if data.split.kind == "time":
             cuts = beam.pvalue.AsSingleton(
-                events
-                | "TakeTimes" >> beam.Map(lambda user_and_event: Event._make(user_and_event[1]).time_s)
+                checked.times
                 | "CountTimes" >> beam.CombineGlobally(TimeHistogram())
                 | "FindCuts" >> beam.Map(quantile_cuts, data.split)
             )
-        return events | "GroupByUser" >> beam.GroupByKey() | "SplitUsers" >> beam.FlatMap(_user_sequences, data, cuts)
-
-
-def _user_sequences(
-    user_and_events: tuple[str, Iterable[tuple]], data: DataConfig, cuts: Cuts | None
-) -> Iterator[UserSequence]:
-    user_id, events = user_and_events
-    return user_sequences(user_id, map(Event._make, events), data.event_rules, data.split, cuts)
-
-
-def _item_id(example: tf.train.Example) -> str:
-    return example.features.feature["item_id"].bytes_list.value[0].decode()
-
-
-def _checked(
-    row_and_place: tuple[Mapping[str, Any], tuple[str, int | None]], data: DataConfig, known: Set[str], timed: bool
-) -> Iterator[Any]:
-    """(user id, fields of an Event), or a reject. Plain tuples: Beam would pickle others one by one."""
-    row, place = row_and_place
-    given = row.get("split")
-    if given is not None and data.split.kind != "given":
-        raise ValueError(
-            f"the events carry a split ({given!r}), which is kept as given, but split.kind is {data.split.kind!r}: "
-            "set it to 'given', or leave the column out"
+        built = (
+            checked.events
+            | "GatherUsers" >> beam.GroupByKey()
+            | "SplitUsers" >> beam.FlatMap(_sequences, data, cuts).with_outputs("numbers", main="sequences")
         )
+        return {
+            "sequences": built.sequences,
+            "rejects": checked.rejects,
+            "numbers": (checked.numbers, built.numbers) | "JoinNumbers" >> beam.Flatten(),
+        }
+
+
+def _packed(rows: pa.Table) -> Iterator[Any]:
+    yield packed(rows)
+    yield beam.pvalue.TaggedOutput("timed", rows["timestamp"].null_count < rows.num_rows)
+
+
+def _checked(batch: bytes, data: DataConfig, known: Set[str], timed: bool) -> Iterator[Any]:
+    """(bucket of users, packed events), rejects, the number and the times of the events."""
+    rows = unpacked([batch])
+    given = rows["split"].drop_null()
+    if len(given) and data.split.kind != "given":
+        raise ValueError(
+            f"the events carry a split ({given[0].as_py()!r}), which is kept as given, but split.kind is "
+            f"{data.split.kind!r}: set it to 'given', or leave the column out"
+        )
+    sound = _are_in(rows["item_id"], known) & _are_in(rows["event"], data.event_rules.keys())
+    if timed or data.split.kind in TIMED_KINDS:
+        sound &= rows["timestamp"].is_valid().to_numpy()
+    if data.split.kind == "given":
+        sound &= _are_in(rows["split"], GIVEN_SPLITS.keys())
+    for row in rows.filter(pa.array(~sound)).to_pylist():
+        yield beam.pvalue.TaggedOutput("rejects", _rejected(row, data, known, timed))
+    accepted = rows.filter(pa.array(sound))
+    if accepted.num_rows:
+        yield from by_user(accepted.select([column.name for column in EVENTS]))
+        yield beam.pvalue.TaggedOutput("numbers", (("count", "accepted"), accepted.num_rows))
+        yield beam.pvalue.TaggedOutput("times", accepted["timestamp"].drop_null().to_numpy())
+
+
+def _are_in(values: pa.ChunkedArray, known: Set[str]) -> np.ndarray:
+    """Which texts are among the known ones, bool [rows]; a null is not."""
+    distinct, codes = coded(values)
+    return np.array([*(value in known for value in distinct.to_pylist()), False])[codes]
+
+
+def _rejected(cells: dict[str, Any], data: DataConfig, known: Set[str], timed: bool) -> dict[str, Any]:
+    row = {name: value for name, value in cells.items() if value is not None}
     reason, detail = _fault(row, data, known, timed)
-    if reason:
-        told = f"{detail} (user {row['user_id']!r})"
-        yield beam.pvalue.TaggedOutput("rejects", reject(STAGE, *place, row["item_id"], reason, told))
-    else:
-        yield row["user_id"], tuple(Event(row["item_id"], row["event"], row.get("value"), row.get("timestamp"), given))
+    source, line = row.get(SOURCE_FILE, "events"), row.get(SOURCE_LINE)
+    return reject(STAGE, source, line, row["item_id"], reason, f"{detail} (user {row['user_id']!r})")
+
+
+def _sequences(bucket: tuple[int, Iterable[bytes]], data: DataConfig, cuts: Cuts | None) -> Iterator[Any]:
+    _, batches = bucket
+    for split, records in sequence_records(unpacked(batches), data.event_rules, data.split, cuts):
+        if records:
+            yield split, records
+            yield beam.pvalue.TaggedOutput("numbers", (("count", f"sequences_{split}"), len(records)))
 
 
 def _fault(row: Mapping[str, Any], data: DataConfig, known: Set[str], timed: bool) -> tuple[str, str]:
@@ -117,7 +147,7 @@ def _fault(row: Mapping[str, Any], data: DataConfig, known: Set[str], timed: boo
 
 
 class WriteSequences(beam.PTransform):
-    """Writes what `Interactions` gives: Examples of each split, rejects, and a summary whose notes count the
+    """Writes what `EventsToSequences` gives: Examples of each split, rejects, and a summary whose notes count the
     sequences."""
 
     def __init__(self, split_uris: Mapping[str, str], rejects_uri: str):
@@ -125,16 +155,9 @@ class WriteSequences(beam.PTransform):
         self._split_uris, self._rejects_uri = split_uris, rejects_uri
 
     def expand(self, interactions: dict[str, beam.PCollection]) -> Any:
-        records = interactions["sequences"] | "SerializeSequences" >> beam.Map(_record).with_outputs(*SPLITS)
+        lists = interactions.pop("sequences") | "PartSplits" >> beam.MapTuple(beam.pvalue.TaggedOutput).with_outputs(
+            *SPLITS
+        )
         for name in SPLITS:
-            _ = records[name] | f"Write {name}" >> WriteRecords(self._split_uris[name])
-        summary = {
-            "accepted": interactions["accepted"],
-            "rejects": interactions["rejects"],
-            **{f"sequences_{name}": records[name] for name in SPLITS},
-        }
-        return summary | "WriteRejects" >> WriteRejects(self._rejects_uri)
-
-
-def _record(sequence: UserSequence) -> beam.pvalue.TaggedOutput:
-    return beam.pvalue.TaggedOutput(sequence.split, sequence_example(sequence).SerializeToString(deterministic=True))
+            _ = lists[name] | f"Write {name}" >> WriteRecordLists(self._split_uris[name])
+        return interactions | "WriteRejects" >> WriteRejects(self._rejects_uri)

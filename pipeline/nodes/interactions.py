@@ -5,11 +5,12 @@ from tfx.dsl.component.experimental.annotations import BeamComponentParameter, I
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples
 
-from components.artifacts import ReadExamples, prepare_examples, split_uri
+from components.artifacts import prepare_examples, split_uri
 from components.config import DataConfig
 from components.data_gate import DataGateError, excess_of
 from components.events.splits import SPLITS
-from components.events.transforms import EventsToSequences, WriteSequences
+from components.events.transforms import EVENT_TYPES, ITEM_TYPES, EventsToSequences, WriteSequences
+from components.example_tables import ReadTables
 from components.rejects import describe_rejects, read_summary
 from components.settings import from_json
 from zhiyin_artifacts import Rejects
@@ -35,8 +36,8 @@ def Interactions(
     prepare_examples(sequences, SPLITS)
     with beam_pipeline as pipeline:
         inputs = {
-            "events": pipeline | "ReadEventExamples" >> ReadExamples(split_uri(events, "train")),
-            "catalogue": pipeline | "ReadCatalogueExamples" >> ReadExamples(split_uri(catalogue, "train")),
+            "events": pipeline | "ReadEvents" >> ReadTables(split_uri(events, "train"), EVENT_TYPES),
+            "catalogue": pipeline | "ReadCatalogue" >> ReadTables(split_uri(catalogue, "train"), ITEM_TYPES),
         }
         uris: dict[str, str] = {name: split_uri(sequences, name) for name in SPLITS}
         _ = inputs | EventsToSequences(settings) | WriteSequences(uris, rejects.uri)

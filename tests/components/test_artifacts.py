@@ -3,17 +3,15 @@
 import os
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.artifacts import (
-    ReadExamples,
-    WriteRecords,
-    file_fingerprint,
-)
+from components.artifacts import WriteRecordLists, WriteRecords, file_fingerprint
 from components.config import DataConfig, TableConfig
 from components.contract import catalogue_columns
+from components.example_tables import ReadTables
 from components.examples import row_example, row_values
 from components.rejects import WriteRejects, read_summary, sample_rejects
 
@@ -39,26 +37,38 @@ def test_values_survive_an_example_and_absent_ones_stay_absent(values):
 
 
 def test_examples_and_rejects_are_read_back(tmp_path):
-    """An empty split is an empty file that reads as nothing."""
-    examples = [row_example({"item_id": name}, COLUMNS) for name in ("a", "b")]
+    """An empty split is an empty file that reads as nothing; records that are written as lists are the same records."""
+    rows = [
+        {"item_id": "a", "title": "é", "duration_s": 0.5, "published_at": -(2**40)},
+        {"item_id": "b", "title": None, "duration_s": None, "published_at": None},
+        {"item_id": "c" * 1000, "title": "", "duration_s": 0.0, "published_at": 0},
+    ]
+    given_rows = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    records = [row_example(row, COLUMNS).SerializeToString() for row in given_rows]
+    types = {"item_id": pa.string(), "title": pa.string(), "duration_s": pa.float32(), "published_at": pa.int64()}
     reject = {"stage": "s", "source": "f", "line": 2, "item_id": None, "reason": "bad", "detail": "é"}
     with beam.Pipeline() as pipeline:
-        some = pipeline | "Some" >> beam.Create([example.SerializeToString() for example in examples])
+        some = pipeline | "Some" >> beam.Create(records)
         none = pipeline | "None" >> beam.Create([])
         _ = some | "WriteSome" >> WriteRecords(str(tmp_path / "some"))
         _ = none | "WriteNone" >> WriteRecords(str(tmp_path / "none"))
+        lists = pipeline | "Lists" >> beam.Create([records[:2], records[2:], []])
+        _ = lists | "WriteLists" >> WriteRecordLists(str(tmp_path / "lists"))
+        _ = none | "WriteNoLists" >> WriteRecordLists(str(tmp_path / "no lists"))
         rejects = pipeline | "Rejects" >> beam.Create([reject, {**reject, "line": 1}])
         _ = {"accepted": some, "rejects": rejects, "exact_copies": some, "other": none} | WriteRejects(
             str(tmp_path / "r"), {"unit": "s"}
         )
     with beam.Pipeline() as pipeline:
-        assert_that(pipeline | "ReadSome" >> ReadExamples(str(tmp_path / "some")), equal_to(examples), label="some")
-        assert_that(pipeline | "ReadNone" >> ReadExamples(str(tmp_path / "none")), equal_to([]), label="none")
+        for name, expected in (("some", rows), ("none", []), ("lists", rows), ("no lists", [])):
+            tables = pipeline | f"Read {name}" >> ReadTables(str(tmp_path / name), types)
+            found = tables | f"Rows of {name}" >> beam.FlatMap(lambda table: table.to_pylist())
+            assert_that(found, equal_to(expected), label=name)
     assert read_summary(str(tmp_path / "r")) == {
-        "rows": 6,
-        "accepted": 2,
+        "rows": 8,
+        "accepted": 3,
         "rejects": {"bad": 2},
-        "notes": {"unit": "s", "exact_copies": 2},
+        "notes": {"unit": "s", "exact_copies": 3},
         "files": {},
     }
     assert [reject["line"] for reject in sample_rejects(str(tmp_path / "r"), 5)] == [1, 2]

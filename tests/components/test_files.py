@@ -3,14 +3,16 @@
 import tempfile
 
 import apache_beam as beam
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 from apache_beam.testing.util import assert_that, equal_to
 
-from components.artifacts import ReadExamples, WriteRecords, file_fingerprint
+from components.artifacts import WriteRecords, file_fingerprint
 from components.config import DataConfig, TableConfig
 from components.contract import CATALOGUE
-from components.examples import row_example, row_values
+from components.example_tables import ReadTables
+from components.examples import row_example
 from components.files import matching_files, without_magic
 from components.tables.inspection import table_files
 from components.tables.raw import TableError
@@ -101,7 +103,8 @@ def test_a_work_folder_below_brackets_is_written_and_read(tmp_path, monkeypatch)
         )
     assert len(list((real / "artifacts").iterdir())) == 1 == len(tf.io.gfile.glob(f"{work}/artifacts/*"))
     with beam.Pipeline() as pipeline:
-        found = pipeline | ReadExamples(str(work / "artifacts")) | beam.Map(lambda one: row_values(one, CATALOGUE))
+        tables = pipeline | ReadTables(str(work / "artifacts"), {"item_id": pa.string()})
+        found = tables | beam.FlatMap(lambda rows: rows.to_pylist())
         assert_that(found, equal_to([{"item_id": "a"}]))
     plain = Config(**settings, work_dir=str(tmp_path / "plain")).work_path
     assert plain == tmp_path / "plain" and not plain.exists()

@@ -12,7 +12,7 @@ from components.account import check_account
 from components.config import DataConfig, TableConfig
 from components.contract import EVENTS
 from components.example_records import serialized_rows
-from components.examples import add_place, row_example
+from components.examples import bytes_feature, ints_feature, row_example
 from components.rejects import read_summary
 from components.tables.duplicates import _keep_first
 from components.tables.event_rows import DEFAULT_EVENT, first_of_each
@@ -36,7 +36,8 @@ def one_row_after_the_other(rows):
         for found in _keep_first(key, rows_of_key):
             if isinstance(found, Row):
                 example = row_example(found.values, EVENTS)
-                add_place(example, found.source, found.line)
+                example.features.feature["source_file"].CopyFrom(bytes_feature([found.source]))
+                example.features.feature["source_line"].CopyFrom(ints_feature([found.line]))
                 kept.append(example.SerializeToString(deterministic=True))
             elif found.tag == "copies":
                 copies.append((found.value.source, found.value.line))
@@ -126,13 +127,11 @@ def test_integers_of_every_length_are_written_as_protobuf_does():
     values = [None, 0, 1, 127, 128, 2**31, 2**62, -1, -(2**63)]
     records = serialized_rows(pa.table({"number": pa.array(values, pa.int64())}))
     expected = [
-        tf.train.Example(features=tf.train.Features(feature={"number": _ints(value)} if value is not None else {}))
+        tf.train.Example(
+            features=tf.train.Features(feature={"number": ints_feature([value])} if value is not None else {})
+        )
         for value in values
     ]
     assert records[1:] == [example.SerializeToString(deterministic=True) for example in expected[1:]]
     assert tf.train.Example.FromString(records[0]) == expected[0]
     assert serialized_rows(pa.table({"number": pa.array([], pa.int64())})) == []
-
-
-def _ints(value):
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
