@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--case", nargs="+", default=[], help="these cases alone; the stored rows of others stay")
     made.add_argument("--seconds", type=float, help="of load, of benchmarks that send any (default: their own)")
     made.add_argument(
-        "--before", type=Path, help="speed: a checkout of an earlier commit, to be measured beside this one"
+        "--before", type=Path, help="speed, reading: a checkout of an earlier commit, to be measured beside this one"
     )
     made.add_argument("--table", action="store_true", help="render benchmarks/README.md from the stored results")
     return made
