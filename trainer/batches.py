@@ -1,6 +1,6 @@
 """The batches of a training run.
 
-N items, B users of a batch, L longest history of a batch, C candidates of a step.
+N items, B users of a batch, L longest history of a batch, n interactions of a batch, C candidates of a step.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from components.datasets.flat_window import flat_window
 from components.datasets.interactions import Interactions, training_windows, window
 from trainer.data import ItemTable
 from trainer.keras import tf
@@ -32,18 +33,19 @@ class TrainingBatches:
         history_length: int,
         seed: int,
         few_shapes: bool = False,
+        flat: bool = False,
     ):
         """names: the features of the candidates. batch_size: users of a step, of all replicas together.
 
         history_length: a user with more interactions stands for several, one for each window. few_shapes: fill up with
-        padding, so that a compiler meets B alone, and L as powers of two.
+        padding, so that a compiler meets B alone, and L as powers of two. flat: interactions one after the other.
         """
         self.sequences, self.table, self.names = sequences, table, tuple(names)
         self.batch_size, self.items_per_step, self.seed = batch_size, items_per_step, seed
         self._history_length = history_length
         self._users, self._stops = training_windows(sequences, history_length)
         self.steps_per_epoch = -(-len(self._users) // batch_size)
-        self._few_shapes = few_shapes
+        self._few_shapes, self._flat = few_shapes, flat
         self._order = (-1, self._users)
         whole = np.arange(len(table), dtype=np.int32)
         self._whole = (whole, table.take(whole, self.names)) if len(table) <= items_per_step else None
@@ -55,7 +57,8 @@ class TrainingBatches:
         whole batch and a uniform sample, in ascending order. `items` [B, L] are positions in `candidates` (-1 =
         padding). `features`: name -> [C, ...]. `events`, `age_s` [B, L] are as in
         `components.datasets.interactions.Window`, `weights`, `positives`, `values` [B, L] those of the interactions,
-        `ordered` bool [B] and `users` int [B] (rows of the features of users) those of the users.
+        `ordered` bool [B] and `users` int [B] (rows of the features of users) those of the users. Flat batches have
+        [n] in place of [B, L], no padding, and `rows` int32 [n], whose interaction each is, ascending.
         """
         windows = self._shuffled(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
         batch = self._interactions(windows[part::parts])
@@ -66,8 +69,8 @@ class TrainingBatches:
             generator = np.random.default_rng([self.seed, epoch, step])
             candidates = _sample(everything["items"], len(self.table), self.items_per_step, generator)
             features = self.table.take(candidates, self.names)
-        positions = np.searchsorted(candidates, batch["items"])
-        batch["items"] = np.where(batch["items"] >= 0, positions, -1).astype(np.int32)
+            positions = np.searchsorted(candidates, batch["items"])
+            batch["items"] = np.where(batch["items"] >= 0, positions, -1).astype(np.int32)
         if self._few_shapes:
             batch = _filled_up(batch, -(-self.batch_size // parts))
         return {**batch, "candidates": candidates, "features": features}
@@ -113,7 +116,16 @@ class TrainingBatches:
         moments_s = sequences.asked_at_s(
             users, sequences.lengths[users]
         )  # a target's age counts from the user's last one
-        recent = window(sequences, users, self._stops[windows], self._history_length, moments_s)
+        wanted = (sequences, users, self._stops[windows], self._history_length, moments_s)
+        if self._flat:
+            flat = flat_window(*wanted)
+            columns = {name: getattr(sequences, name)[flat.at] for name in ("weights", "positives")}
+            return {
+                **{name: getattr(flat, name) for name in ("rows", "items", "events", "age_s")},
+                **columns,
+                "users": sequences.feature_rows(users),
+            }
+        recent = window(*wanted)
         return {
             "items": recent.items,
             "events": recent.events,

@@ -1,8 +1,8 @@
 """Users' interactions as arrays, and the window: the last interactions of a user before a moment.
 
 Training, index, evaluation, ranking examples and the stored histories all read the artifact `Interactions` here and
-look back in time through `window` alone, so what a model is trained on is what it is served
-(docs/decisions/0040-one-window.md).
+look back in time through `window` alone, or through `flat_window`, which is the same without padding; so what a model
+is trained on is what it is served (docs/decisions/0040-one-window.md).
 """
 
 from __future__ import annotations

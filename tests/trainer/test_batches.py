@@ -83,3 +83,19 @@ def test_a_user_with_more_interactions_than_the_window_stands_for_several(train_
     assert sorted(taken) == sorted(train_split.items.tolist())  # every interaction once an epoch
     ages = sorted(tuple(batch["age_s"][0]) for batch in found)
     assert set(ages) == {(60.0, 0.0), (180.0, 120.0), (240.0,)}  # an interaction a minute
+
+
+@pytest.mark.parametrize(("items_per_step", "window"), [(100, 100), (8, 100), (100, 2)])
+def test_flat_batches_are_the_padded_ones_without_padding(train_split, table, items_per_step, window):
+    padded, flat = (
+        TrainingBatches(train_split, table, ["numeric"], 5, items_per_step, window, seed=1, flat=flat)
+        for flat in (False, True)
+    )
+    for step in range(padded.steps_per_epoch):
+        batch, found = padded.at(0, step), flat.at(0, step)
+        is_there = batch["items"] >= 0
+        np.testing.assert_array_equal(found["rows"], np.nonzero(is_there)[0])
+        for name in ("items", "events", "age_s", "weights", "positives"):
+            np.testing.assert_array_equal(found[name], batch[name][is_there])
+        np.testing.assert_array_equal(found["users"], batch["users"])
+        np.testing.assert_array_equal(found["candidates"], batch["candidates"])

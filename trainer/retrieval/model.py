@@ -1,6 +1,6 @@
 """The two-tower retrieval model and its training objectives.
 
-B users, L interactions, C candidates of a step, N items, D embedding_dim.
+B users, L interactions of a user, n of all users, C candidates of a step, N items, D embedding_dim.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from trainer.config.retrieval import RetrievalConfig
 from trainer.keras import tf
 from trainer.retrieval import losses
 from trainer.strategy import global_sum
+from trainer.towers.ensemble import unit_submodels
 from trainer.towers.item_tower import ItemTower
 
 
@@ -21,6 +22,8 @@ class Retrieval(tfrs.Model):
     In a step, every item vector, in histories and among the candidates, comes from one pass over the id embeddings.
     A subclass for each objective defines `compute_loss`.
     """
+
+    takes_flat = False  # whether `compute_loss` takes flat batches as well
 
     def __init__(
         self,
@@ -52,10 +55,13 @@ class Retrieval(tfrs.Model):
         Returns float [C, D], a dict as user towers take it, bool [B, L] and float [B, L].
         """
         vectors = self.item_tower(inputs["features"], training=training, ids_only=True)
-        weights = inputs["weights"]
-        if self.config.half_life_days:
-            weights *= losses.recency(inputs["age_s"], self.config.half_life_days)
-        return vectors, *self._history(vectors, inputs), weights
+        return vectors, *self._history(vectors, inputs), self._target_weights(inputs)
+
+    def _target_weights(self, inputs):
+        """How much each interaction weighs as a target: float, as the batch's `weights` are laid out."""
+        if not self.config.half_life_days:
+            return inputs["weights"]
+        return inputs["weights"] * losses.recency(inputs["age_s"], self.config.half_life_days)
 
     def _history(self, vectors, inputs):
         """The history as a user tower takes it, and which of its positions are not padding: bool [B, L]."""
@@ -77,27 +83,44 @@ class Retrieval(tfrs.Model):
         history, _ = self._history(vectors, {"items": items, "events": events, "age_s": age_s, "users": users})
         return self.user_tower(history, training=False)
 
+    @tf.function(reduce_retracing=True)
+    def encode_flat(self, vectors, rows, items, events, users):
+        """`encode_users` by a profile tower, of histories that stand one after the other.
+
+        rows: int [n], which of the users each interaction belongs to. items, events: int [n], as above, no padding.
+        """
+        flat = {"rows": rows, "items": items, "events": events}
+        counted = tf.ones(tf.shape(rows))
+        total = self.user_tower.sums(self.user_tower.directions(vectors), flat, counted, tf.shape(users)[0])
+        return unit_submodels(total + self.user_tower.prior(users), self.config.num_submodels)
+
 
 class ProfileRetrieval(Retrieval):
     """Trained to reconstruct each user's targets from a random part of their interactions, every submodel by itself."""
 
+    takes_flat = True
+
     def compute_loss(self, inputs, training=False):
-        vectors, history, there, target_weights = self._encoded(inputs, training)
-        shape = [tf.shape(there)[0], tf.shape(vectors)[0]]
-        weights = self.user_tower.weights_of(history)  # [B, L]
-        target = _dense(inputs["items"], target_weights * tf.cast(inputs["positives"], tf.float32), shape)
+        vectors = self.item_tower(inputs["features"], training=training, ids_only=True)
+        is_padded = inputs["items"].shape.rank == 2
+        flat = _flattened(inputs) if is_padded else inputs
+        num_users, there = tf.shape(inputs["users"])[0], flat["items"] >= 0
+        flat = {**flat, "items": tf.maximum(flat["items"], 0)}
+        cells = tf.cast(flat["rows"], tf.int64) * tf.shape(vectors, tf.int64)[0] + tf.cast(flat["items"], tf.int64)
+        cells = tf.where(there, cells, -1)
+        targets = self._target_weights(flat) * tf.cast(flat["positives"] & there, tf.float32)  # [n]
+        weights = tf.gather(self.user_tower.event_weights, flat["events"])
         wholes = (self.user_tower.directions(vectors), vectors, self.user_tower.prior(inputs["users"], training))
         dropout = self.config.history_dropout if training else 0.0
         total = 0.0
         for directions, candidates, prior in zip(*(tf.split(one, self.config.num_submodels, -1) for one in wholes)):
-            kept = tf.cast(self.random.uniform(tf.shape(weights)) >= dropout, tf.float32)
-            given = _dense(inputs["items"], weights * kept, shape)  # [B, C]
-            profile = tf.matmul(given, directions) + prior  # [B, D of a submodel]
-            itself = given * tf.reduce_sum(directions * candidates, -1)
-            predicted = tf.matmul(profile, candidates, transpose_b=True) - itself
+            kept = tf.cast(there & (self.random.uniform(tf.shape(cells)) >= dropout), tf.float32)
+            profiles = self.user_tower.sums(directions, flat, kept, num_users, is_padded) + prior  # [B, D of a submodel]
+            itself = weights * kept * tf.gather(tf.reduce_sum(directions * candidates, -1), flat["items"])
             total += losses.profile_cosine(
-                predicted, target, self.config.score_exponent, self.config.user_weight_exponent
-            )
+                profiles, candidates, itself, targets, cells, self.config.score_exponent,
+                self.config.user_weight_exponent,
+            )  # fmt: skip
         return total / self.config.num_submodels
 
 
@@ -172,8 +195,8 @@ def _replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def _dense(items, values, shape):
-    """Values [B, L] at positions [B, L] (-1 = padding) as a dense matrix [B, C]; values of one position add up."""
-    users = tf.broadcast_to(tf.range(shape[0])[:, None], tf.shape(items))
-    values = tf.where(items >= 0, values, 0.0)
-    return tf.scatter_nd(tf.stack([users, tf.maximum(items, 0)], -1), values, shape)
+def _flattened(inputs):
+    """A padded batch as a flat one, with its padding, whose items are -1."""
+    rows = tf.broadcast_to(tf.range(tf.shape(inputs["items"])[0])[:, None], tf.shape(inputs["items"]))
+    columns = {name: inputs[name] for name in ("items", "events", "age_s", "weights", "positives")}
+    return {name: tf.reshape(column, [-1]) for name, column in {**columns, "rows": rows}.items()}

@@ -254,8 +254,7 @@ def _svd_init(
         known = content_directions(item_tower, table, warm, svd_vectors(chosen, dim, config.seed)[warm])
         content = np.zeros((len(table), known.shape[1]), np.float32)
         content[warm] = known
-    seeds = range(config.seed, config.seed + config.num_submodels)
-    return np.concatenate([svd_vectors(chosen, dim, seed, content)[warm] for seed in seeds], 1)
+    return svd_vectors(chosen, dim, config.seed, content, config.num_submodels)[warm]
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def fit_interactions(
         model.history_length,
         config.seed,
         few_shapes=engine.xla,
+        flat=model.takes_flat and not engine.xla,
     )
     validation = Validation(model, eval_split, table, config.metric)
     stopping = Stopping(config.metric, lambda: validation.value(model.item_tower.encode_ids(table)), config.patience)

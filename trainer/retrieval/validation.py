@@ -8,11 +8,13 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+from components.datasets.flat_window import flat_window
 from components.datasets.interactions import Interactions, window
 from trainer.data import ItemTable
 from trainer.evaluation import metrics
 from trainer.keras import tf
 from trainer.retrieval.model import Retrieval
+from trainer.towers.user_tower import ProfileTower
 
 _INTERACTIONS_AT_ONCE = 2_000_000  # of validation, as matrices in memory
 
@@ -62,7 +64,12 @@ def user_vectors(model: Retrieval, sequences: Interactions, vectors: np.ndarray,
     rows: int [B], users of `sequences`.
     Returns float32 [B, D].
     """
-    history = window(sequences, rows, sequences.num_history[rows], model.history_length)
+    wanted = (sequences, rows, sequences.num_history[rows], model.history_length)
+    if isinstance(model.user_tower, ProfileTower):
+        flat = flat_window(*wanted)
+        parts = (flat.rows, flat.items, flat.events, sequences.feature_rows(rows))
+        return model.encode_flat(tf.constant(vectors), *map(tf.constant, parts)).numpy()
+    history = window(*wanted)
     inputs = (history.items, history.events, history.age_s, sequences.feature_rows(rows))
     return model.encode_users(tf.constant(vectors), *map(tf.constant, inputs)).numpy()
 

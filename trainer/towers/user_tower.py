@@ -50,6 +50,26 @@ class ProfileTower(tf.keras.layers.Layer):
         """The weight of each interaction of a history: float [B, L], 0 where padded."""
         return tf.gather(self.event_weights, history["events"]) * _is_there(history["vectors"])
 
+    def sums(self, directions, flat, counted, num_users, is_padded: bool = False):
+        """The weighted sums of the interactions of some users: float [B, D].
+
+        directions: float [N, D], of the items, or of one submodel's part of them.
+        flat: `rows`, which user, `items` and `events` of the interactions: int [n], none of them negative.
+        counted: float [n], how far each interaction counts.
+        is_padded: by a matrix of [n, D], where a compiler has no sparse product.
+        """
+        kinds = self.event_weights.shape[0]  # a sum for each, so that their weights' gradient needs no more than those
+        groups = flat["events"] * num_users + flat["rows"]
+        if is_padded:
+            parts = tf.gather(directions, flat["items"]) * counted[:, None]
+            of_kinds = tf.math.unsorted_segment_sum(parts, groups, kinds * num_users)
+        else:
+            at = tf.cast(tf.stack([groups, flat["items"]], 1), tf.int64)
+            shape = tf.cast([kinds * num_users, tf.shape(directions)[0]], tf.int64)
+            of_kinds = tf.sparse.sparse_dense_matmul(tf.SparseTensor(at, counted, shape), directions)
+        of_kinds = tf.reshape(of_kinds, [kinds, num_users, directions.shape[-1]])
+        return tf.tensordot(self.event_weights, of_kinds, 1)
+
     def call(self, history, training=None):
         """The unit vectors of some users: float [B, D].
 

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy.sparse.linalg import ArpackError
 
 from trainer.keras import tf
 from trainer.retrieval.model import ProfileRetrieval
@@ -34,21 +33,22 @@ def test_more_dimensions_than_rank_and_items_without_anyone_stay_finite(dim):
     np.testing.assert_allclose(np.linalg.norm(svd_vectors(chosen, dim, seed=0), axis=1), 1, atol=1e-6)
 
 
-def test_where_the_iteration_finds_no_way_on_the_dense_decomposition_says_the_same(monkeypatch):
-    chosen = sp.csr_matrix((np.random.default_rng(0).random((30, 12)) < 0.3).astype(np.float32))
-    expected = svd_vectors(chosen, dim=4, seed=1)
-
-    def stuck(*_, **__):
-        raise ArpackError(3)
-
-    monkeypatch.setattr("trainer.retrieval.svd_init.svds", stuck)
-    got = svd_vectors(chosen, dim=4, seed=1)
-    np.testing.assert_allclose(
-        got @ got.T, expected @ expected.T, atol=0.25
-    )  # directions may change sign, and noise stays noise
-    monkeypatch.setattr("trainer.retrieval.svd_init._DENSE_CELLS", 100)
-    with pytest.raises(ArpackError):
-        svd_vectors(chosen, dim=4, seed=1)
+@pytest.mark.parametrize("at_once", [20, 2_000_000])
+def test_the_start_is_that_of_the_dense_decomposition(at_once, monkeypatch):
+    """Up to the noise, also where the users come in several blocks, and with content as further rows."""
+    monkeypatch.setattr("trainer.retrieval.svd_init._INTERACTIONS_AT_ONCE", at_once)
+    random = np.random.default_rng(0)
+    chosen, content = (random.random((30, 12)) < 0.3).astype(float), random.normal(size=(12, 2))
+    per_user, per_item = np.maximum(chosen.sum(1), 1), np.maximum(chosen.sum(0), 1)
+    weights = 10 / (per_item + 10)
+    rows = content.T / np.linalg.norm(content, 2) * weights**0.5
+    dense = np.concatenate([chosen / per_user[:, None] ** 0.5 / per_item**0.5 * (1 - weights) ** 0.5, rows])
+    _, values, directions = np.linalg.svd(dense)
+    expected = directions[:4].T * values[:4]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    got = svd_vectors(sp.csr_matrix(chosen), dim=4, seed=1, content=content, num_submodels=40)
+    parts = np.stack(np.split(got, 40, 1))  # the noise is of mean 0
+    np.testing.assert_allclose((parts @ parts.transpose(0, 2, 1)).mean(0), expected @ expected.T, atol=0.1)
 
 
 def test_positive_matrix_counts_a_pair_once(train_split, table):
