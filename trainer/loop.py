@@ -183,6 +183,8 @@ def _training_step(model: tf.keras.Model, xla: bool):
         gradients = tape.gradient(scaled, model.trainable_variables)
         if is_scaled:
             gradients = model.optimizer.get_unscaled_gradients(gradients)
+        # Adam's moments fall in every row, so a gradient of some rows is no cheaper than one of all.
+        gradients = [None if each is None else tf.convert_to_tensor(each) for each in gradients]
         model.optimizer.apply_gradients(zip(gradients, model.trainable_variables))
         return loss
 

@@ -1,6 +1,7 @@
 """Training objectives of retrieval. With several replicas, each gives its share of the mean over the whole batch.
 
-B users, C candidates, L interactions of a user, n of all users, Q targets (interactions to be predicted), D embedding_dim.
+B users, C candidates, L interactions of a user, n of all users, Q targets (interactions to be predicted),
+D embedding_dim.
 """
 
 from __future__ import annotations
@@ -37,9 +38,7 @@ def profile_cosine(
     wanted = _dense(targets, cells, shape)
     wanted_squares = tf.reduce_sum(wanted**2, -1)
     length, wanted_length = (tf.sqrt(tf.maximum(each, 1e-9)) for each in (squares, wanted_squares))
-    distance = (
-        squares / length**2 + wanted_squares / wanted_length**2 - 2 * products / (length * wanted_length)
-    )
+    distance = squares / length**2 + wanted_squares / wanted_length**2 - 2 * products / (length * wanted_length)
     counts = tf.reduce_sum(tf.cast(wanted > 0, distance.dtype), -1)
     counts = tf.where(counts > 0, tf.maximum(counts, 1.0) ** user_weight_exponent, 0.0)
     return tf.reduce_sum(distance * counts) / tf.maximum(global_sum(counts), 1.0)

@@ -115,7 +115,7 @@ class ProfileRetrieval(Retrieval):
         total = 0.0
         for directions, candidates, prior in zip(*(tf.split(one, self.config.num_submodels, -1) for one in wholes)):
             kept = tf.cast(there & (self.random.uniform(tf.shape(cells)) >= dropout), tf.float32)
-            profiles = self.user_tower.sums(directions, flat, kept, num_users, is_padded) + prior  # [B, D of a submodel]
+            profiles = self.user_tower.sums(directions, flat, kept, num_users, is_padded) + prior
             itself = weights * kept * tf.gather(tf.reduce_sum(directions * candidates, -1), flat["items"])
             total += losses.profile_cosine(
                 profiles, candidates, itself, targets, cells, self.config.score_exponent,

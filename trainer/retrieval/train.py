@@ -16,6 +16,7 @@ from trainer.content.fit import fit_content
 from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.loop import Stopping, fit
+from trainer.optimizer import FusedAdam
 from trainer.retrieval.model import Retrieval
 from trainer.retrieval.validation import Validation
 
@@ -104,7 +105,7 @@ def optimizer_of(
     rate = config.learning_rate
     if config.cosine_decay:
         rate = tf.keras.optimizers.schedules.CosineDecay(rate, steps_per_epoch * config.epochs, alpha=0.02)
-    optimizer = tf.keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+    optimizer = FusedAdam(rate, weight_decay=config.weight_decay or None)
     optimizer.exclude_from_weight_decay(var_names=_NOT_DECAYED)
     if engine is not None and engine.precision == "mixed_float16":
         return tf.keras.mixed_precision.LossScaleOptimizer(optimizer)

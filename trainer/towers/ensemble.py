@@ -10,8 +10,8 @@ from trainer.keras import tf
 
 def unit_submodels(vectors, num_submodels: int):
     """Scales each submodel's part to length 1 / sqrt(P): float [..., D] -> [..., D]; a part that is zero stays zero."""
-    parts = tf.split(vectors, num_submodels, -1)
-    return tf.concat([tf.math.l2_normalize(part, -1) for part in parts], -1) * num_submodels**-0.5
+    parts = _parts(vectors, num_submodels)
+    return tf.reshape(tf.math.l2_normalize(parts, -1) * num_submodels**-0.5, tf.shape(vectors))
 
 
 def with_scale(directions, scales):
@@ -25,10 +25,8 @@ def with_scale(directions, scales):
     """
     num_submodels = scales.shape[-1]
     rest = tf.sqrt(tf.maximum(1.0 - scales**2, 1e-12)) * num_submodels**-0.5
-    columns = []
-    for number, direction in enumerate(tf.split(directions, num_submodels, -1)):
-        columns += [direction * scales[:, number, None], rest[:, number, None]]
-    return tf.concat(columns, -1)
+    parts = _parts(directions, num_submodels) * scales[..., None]
+    return tf.reshape(tf.concat([parts, rest[..., None]], -1), [-1, directions.shape[-1] + num_submodels])
 
 
 def without_scale(vectors, num_submodels: int):
@@ -37,7 +35,13 @@ def without_scale(vectors, num_submodels: int):
     vectors: float [..., D].
     Returns float [..., D].
     """
-    columns = []
-    for part in tf.split(vectors, num_submodels, -1):
-        columns += [tf.math.l2_normalize(part[..., :-1], -1) * num_submodels**-0.5, tf.zeros_like(part[..., -1:])]
-    return tf.concat(columns, -1)
+    parts = _parts(vectors, num_submodels)
+    is_direction = tf.range(parts.shape[-1]) < parts.shape[-1] - 1
+    parts = tf.math.l2_normalize(tf.where(is_direction, parts, 0.0), -1) * num_submodels**-0.5
+    return tf.reshape(parts, tf.shape(vectors))
+
+
+def _parts(vectors, num_submodels: int):
+    """The parts of the submodels: float [..., D] -> [..., P, D / P]."""
+    size = vectors.shape[-1] // num_submodels
+    return tf.reshape(vectors, tf.concat([tf.shape(vectors)[:-1], [num_submodels, size]], 0))

@@ -68,7 +68,7 @@ class ProfileTower(tf.keras.layers.Layer):
             shape = tf.cast([kinds * num_users, tf.shape(directions)[0]], tf.int64)
             of_kinds = tf.sparse.sparse_dense_matmul(tf.SparseTensor(at, counted, shape), directions)
         of_kinds = tf.reshape(of_kinds, [kinds, num_users, directions.shape[-1]])
-        return tf.tensordot(self.event_weights, of_kinds, 1)
+        return tf.reduce_sum(self.event_weights[:, None, None] * of_kinds, 0)
 
     def call(self, history, training=None):
         """The unit vectors of some users: float [B, D].

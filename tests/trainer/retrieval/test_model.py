@@ -6,7 +6,8 @@ import types
 import numpy as np
 import pytest
 
-from components.datasets.interactions import read_interactions
+from components.datasets.interactions import read_interactions, window
+from trainer.batches import TrainingBatches
 from trainer.config.encoder import EncoderConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.data import ItemTable
@@ -147,6 +148,44 @@ def test_same_seed_same_result_other_seed_another(table, train_split, eval_split
     ]
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
     assert np.abs(vectors[0] - vectors[2]).max() > 1e-2
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_submodels": 2, "item_scale": True, "half_life_days": 1e-3}])
+def test_a_flat_batch_gives_the_loss_and_the_gradients_of_the_padded_one(table, train_split, tiny, changes):
+    """Users of unequal length, with items that come twice, and kinds of events of which one is no target."""
+    random = np.random.default_rng(0)
+    several = np.sort(random.integers(0, len(train_split), 12))  # some users twice
+    merged = train_split.select(several)
+    splits = np.array([0, 3, 15, 16, 40, len(merged.items)])
+    events = random.integers(2, 2 + len(tiny.DATA.event_rules), len(merged.items)).astype(np.int32)
+    split = dataclasses.replace(
+        merged, user_ids=list("abcde"), splits=splits, num_history=np.zeros(5, np.int64), ordered=np.ones(5, bool),
+        events=events, positives=events != 3, weights=random.random(len(events)).astype(np.float32),
+    )  # fmt: skip
+    config = dataclasses.replace(tiny.CONFIG, **{**LEAN, "history_dropout": 0.0, **changes})
+    model = build(table, split, tiny.DATA, config)
+    found = []
+    for flat in (False, True):
+        batch = TrainingBatches(split, table, ("id_row",), 5, len(table), 30, seed=1, flat=flat).at(0, 0)
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(tf.nest.map_structure(tf.constant, batch), training=True)
+        variables = [model.item_tower.id_embedding.embeddings, model.user_tower.event_weights]
+        found.append([loss, *map(tf.convert_to_tensor, tape.gradient(loss, variables))])
+    for padded, got in zip(*found):
+        np.testing.assert_allclose(got, padded, atol=1e-5)
+    assert np.abs(found[0][2]).max() > 1e-3
+
+
+def test_users_without_padding_are_the_users_with_it(table, train_split, eval_split, tiny):
+    model = build(table, train_split, tiny.DATA, dataclasses.replace(tiny.CONFIG, num_submodels=2, item_scale=True))
+    vectors, rows = model.item_tower.encode(table), np.array([3, 0, 7])
+    history = window(eval_split, rows, np.array([5, 2, 0]), 4)
+    cut = dataclasses.replace(eval_split, num_history=np.where(np.arange(len(eval_split)) == 0, 2, 5))
+    cut.num_history[7] = 0
+    model.history_length = 4
+    users = np.zeros(3, np.int32)
+    padded = model.encode_users(vectors, history.items, history.events, history.age_s, users)
+    np.testing.assert_allclose(user_vectors(model, cut, vectors, rows), padded, atol=1e-6)
 
 
 def test_the_best_epoch_is_kept(table, train_split, eval_split, tiny):

@@ -235,6 +235,31 @@ def test_a_set_is_read_without_its_own_element(tiny):
     np.testing.assert_allclose(others[0], expected / np.linalg.norm(expected), atol=1e-5)
 
 
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_sums_of_flat_histories_and_the_gradients_of_weights_and_directions(tiny, is_padded):
+    """Against matrices in numpy: three kinds of events, an item that comes twice, a user without a history."""
+    tower, random = ProfileTower(tiny.DATA, tiny.CONFIG), np.random.default_rng(7)
+    weights = random.normal(size=tower.event_weights.shape)
+    tower.event_weights.assign(weights)
+    rows, items = np.array([0, 0, 0, 1, 1, 3]), np.array([4, 2, 4, 0, 1, 4])
+    events, counted = random.integers(1, 4, 6), np.array([1.0, 0.0, 1.0, 1.0, 0.5, 1.0])
+    directions, slope = random.normal(size=(5, 3)), random.normal(size=(4, 3))
+    by_kind = np.zeros((len(weights), 4, 5))
+    np.add.at(by_kind, (events, rows, items), counted)
+    columns = {"rows": rows, "items": items, "events": events}
+    flat = {name: tf.constant(column, tf.int32) for name, column in columns.items()}
+    tensors = [tf.constant(directions, tf.float32), tf.constant(counted, tf.float32)]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors[0])
+        total = tower.sums(tensors[0], flat, tensors[1], 4, is_padded)
+        loss = tf.reduce_sum(total * tf.constant(slope, tf.float32))
+    of_weights, of_directions = map(tf.convert_to_tensor, tape.gradient(loss, [tower.event_weights, tensors[0]]))
+    matrix = np.tensordot(weights, by_kind, 1)  # [users, items]
+    np.testing.assert_allclose(total, matrix @ directions, atol=1e-5)
+    np.testing.assert_allclose(of_directions, matrix.T @ slope, atol=1e-5)
+    np.testing.assert_allclose(of_weights, ((by_kind @ directions) * slope).sum((1, 2)), atol=1e-5)
+
+
 def test_gap_buckets_by_hand():
     age_s = tf.constant([[700.0, 60.0, 60.0, 0.0], [0, 0, 0, 0]])
     mask = tf.constant([[True, True, True, False], [True, True, True, True]])
