@@ -19,7 +19,10 @@ from benchmarks.quality.ours import ours
 from benchmarks.quality.splits import Split, Stage
 from benchmarks.quality.stored import settings_of_ours
 
-GOALS: list[dict[str, Any]] = []
+GOALS: list[dict[str, Any]] = [
+    {"case": "events_100", "metric": "cpu_seconds", "at_most": 15.0},
+    {"case": "events_100", "metric": "peak_mb", "at_most": 1200.0},
+]
 CASE = "ML1M-U"
 PERCENTS = (10, 30, 100)
 PEERS = ("EASE", "iALS")

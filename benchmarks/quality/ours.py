@@ -202,7 +202,7 @@ _IDS_ALONE = {"item_scale": True, "cosine_decay": True, "weight_decay": 0.0, "us
 CASES: dict[str, dict[str, tuple[Any, ...]]] = {
     "ML1M-U": {
         "embedding_dim": (514,), "num_submodels": (2,), "user_weight_exponent": (0.5,), "history_dropout": (0.5,),
-        "batch_size": (512,), "epochs": (10,), "learning_rate": (0.01,),
+        "batch_size": (512,), "epochs": (5,), "learning_rate": (0.03,),
     },
     "ML100K-R": {
         "embedding_dim": (258,), "num_submodels": (2,), "score_exponent": (2.0, 3.0),

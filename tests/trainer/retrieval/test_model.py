@@ -68,6 +68,17 @@ def test_validation_ranks_only_what_is_out_when_a_user_asks(table, train_split, 
         assert alone.value(vectors) == 1
 
 
+def test_of_very_many_users_a_fixed_part_is_validated(table, train_split, eval_split, tiny, monkeypatch):
+    """The first, the last and what lies evenly between them."""
+    model = build(table, train_split, tiny.DATA, tiny.CONFIG)
+    vectors = model.item_tower.encode(table)
+    everyone = Validation(model, eval_split, table, "MRR@5").value(vectors)
+    some = Validation(model, eval_split.select(np.array([0, 11, 23])), table, "MRR@5").value(vectors)
+    assert some != everyone
+    monkeypatch.setattr("trainer.retrieval.validation._MOST_USERS", 3)
+    assert Validation(model, eval_split, table, "MRR@5").value(vectors) == some
+
+
 def test_the_dates_of_items_are_those_of_evaluation(table, eval_split, tiny, tmp_path):
     """Item 3 has a date, which counts; the others have none, and may start at their first event."""
     records = []
