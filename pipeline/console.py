@@ -28,16 +28,16 @@ class StageLines:
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
-        self._running: list[str] = []
+        self._running: dict[str, None] = {}  # names in the order in which they began
 
     def start(self, name: str, number: int, of: int) -> None:
         """The stage that begins now; the number of the next one that ends."""
-        self._running.append(name)
+        self._running[name] = None
         self._show_running(number, of)
 
     def done(self, stage: Stage) -> None:
         """The stage that has ended, with what it did."""
-        self._running.remove(stage.name)
+        self._running.pop(stage.name, None)
         if self._live:
             print("\033[2K", end="\r", file=sys.stderr)
         how = "cached" if stage.cached else f"{stage.seconds:.1f} s"

@@ -14,7 +14,7 @@ from pipeline.side_by_side import ForkFailed
 
 PATIENCE_S = 60.0
 AGES = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from pipeline.side_by_side import forks
 
@@ -23,6 +23,7 @@ def work(step):
     Path(sys.argv[1]).write_text(str(os.getpid()))
     time.sleep(600)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started without
 with forks(1, work, str) as (fork,):
     fork("long")
 """
@@ -132,3 +133,4 @@ def test_a_fork_ends_with_the_process_that_made_it(tmp_path, how):
         wait_for(lambda: not is_alive(int(told.read_text())))
     finally:
         parent.kill()
+        parent.wait()
