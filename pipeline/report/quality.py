@@ -38,7 +38,7 @@ class Quality:
     slices: list[Slice]
     users: int
     users_without_truth: int
-    targets_after_question: int
+    targets_after_question: int | None  # of an earlier release, which did not count them: None
     data: str  # digest: equal where the same people are asked for the same things
     refit: str = ""  # what the served and the judged model were trained on; empty where they are one
 
@@ -74,7 +74,7 @@ def of_report(report: dict[str, Any]) -> Quality:
         list(slices.values()),
         report["users"],
         report["users_without_truth"],
-        report["targets_after_question"],
+        report.get("targets_after_question"),
         report["data"],
     )
 

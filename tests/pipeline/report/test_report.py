@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.report.facts import Facts, numbers
 from pipeline.report.items import BARS, principal_components
 from pipeline.report.quality import Interval
 from pipeline.report.ranker import _reliability
+from pipeline.run_history import read_runs
 from tests.pipeline.report.recorded import FIRST_ID, HOSTILE, SECOND_ID
 
 
@@ -50,6 +52,23 @@ def test_the_last_runs_stand_beside_this_one(facts: Facts, page: str) -> None:
         (SECOND_ID, 0.25, True),
     ]
     assert FIRST_ID in page
+
+
+def test_a_run_of_an_earlier_release_has_its_page_and_stands_beside_others(config, work_path, tmp_path) -> None:
+    """It did not count the interactions that came after a question."""
+    older = tmp_path / "work"
+    shutil.copytree(work_path, older)
+    config = dataclasses.replace(config, work_dir=str(older))
+    first, _ = read_runs(older)
+    report = first.output("RetrievalEvaluator", "evaluation") / "metrics.json"
+    counted = json.loads(report.read_text())
+    del counted["targets_after_question"]
+    report.write_text(json.dumps(counted))
+    assert FIRST_ID in write.write_run(config).read_text(encoding="utf-8")
+    page = write.write_run(config, FIRST_ID).read_text(encoding="utf-8")
+    assert "are left out" in page and "after the question" not in page
+    card = (older / "report" / FIRST_ID / "model_card.md").read_text(encoding="utf-8")
+    assert "what was there then." in card
 
 
 def test_what_the_run_recorded_is_read(facts: Facts) -> None:
