@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import google_crc32c
-import numpy as np
 from apache_beam.io.filebasedsink import FileBasedSink
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.tfrecordio import _TFRecordUtil
 from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
@@ -64,28 +63,8 @@ class _RecordListSink(FileBasedSink):
         super().__init__(prefix, beam.coders.BytesCoder(), file_name_suffix=".gz")
 
     def write_record(self, file_handle: Any, records: list[bytes]) -> None:
-        file_handle.write(tfrecords(records))
-
-
-def tfrecords(records: Sequence[bytes]) -> bytes:
-    """The TFRecord format of records: length, its checksum, data, their checksum."""
-    lengths = np.fromiter(map(len, records), "<u8", len(records))
-    head_of = {length: _checked(length.tobytes()) for length in np.unique(lengths)}
-    checksums = _masked(np.fromiter(map(google_crc32c.value, records), np.uint64, len(records))).tobytes()
-    return b"".join(
-        part
-        for at, (length, record) in enumerate(zip(lengths, records))
-        for part in (head_of[length], record, checksums[4 * at : 4 * at + 4])
-    )
-
-
-def _checked(data: bytes) -> bytes:
-    return data + _masked(np.array([google_crc32c.value(data)], np.uint64)).tobytes()
-
-
-def _masked(checksums: np.ndarray) -> np.ndarray:
-    """CRC-32C as TFRecord stores it, so that a checksum of data with checksums in them is still good: uint32."""
-    return (((checksums >> 15 | checksums << 17) + 0xA282EAD8) & 0xFFFFFFFF).astype("<u4")
+        for record in records:
+            _TFRecordUtil.write_record(file_handle, record)
 
 
 def file_fingerprint(patterns: Iterable[str]) -> str:

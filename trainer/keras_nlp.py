@@ -6,9 +6,13 @@ With its metrics it takes a second of processor time, which a model without Tran
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
-from typing import TYPE_CHECKING, Any
+import sys
+import threading
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TextIO
 
 from trainer.keras import tf  # Keras 2 must be chosen before
 
@@ -20,9 +24,27 @@ else:
         """Stands for the package, and imports it when something of it is asked for."""
 
         def __getattr__(self, name: str) -> Any:
-            with contextlib.redirect_stdout(io.StringIO()):
-                return getattr(importlib.import_module("keras_nlp"), name)
+            return getattr(_imported(), name)
 
     keras_nlp = _WhereUsed()
 
 __all__ = ["keras_nlp", "tf"]
+
+
+class _WithoutThisThread(io.TextIOBase):
+    """An output of all threads but the one that made it."""
+
+    def __init__(self, output: TextIO):
+        self._output, self._thread = output, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.get_ident() == self._thread else self._output.write(text)
+
+    def flush(self) -> None:
+        self._output.flush()
+
+
+@functools.cache
+def _imported() -> ModuleType:
+    with contextlib.redirect_stdout(_WithoutThisThread(sys.stdout)):
+        return importlib.import_module("keras_nlp")

@@ -10,8 +10,6 @@ class FusedAdam(tf.keras.optimizers.Adam):
 
     def update_step(self, gradient, variable):
         """Changes a variable and its moments by a gradient."""
-        if isinstance(gradient, tf.IndexedSlices):
-            return super().update_step(gradient, variable)
         place = self._index_dict[self._var_key(variable)]
         step = tf.cast(self.iterations + 1, variable.dtype)
         tf.raw_ops.ResourceApplyAdam(
@@ -26,4 +24,3 @@ class FusedAdam(tf.keras.optimizers.Adam):
             epsilon=tf.cast(self.epsilon, variable.dtype),
             grad=gradient,
         )
-        return None

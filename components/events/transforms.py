@@ -155,9 +155,9 @@ class WriteSequences(beam.PTransform):
         self._split_uris, self._rejects_uri = split_uris, rejects_uri
 
     def expand(self, interactions: dict[str, beam.PCollection]) -> Any:
-        lists = interactions.pop("sequences") | "PartSplits" >> beam.MapTuple(beam.pvalue.TaggedOutput).with_outputs(
-            *SPLITS
-        )
+        tag = beam.MapTuple(beam.pvalue.TaggedOutput).with_outputs(*SPLITS)
+        lists = interactions["sequences"] | "PartSplits" >> tag
         for name in SPLITS:
             _ = lists[name] | f"Write {name}" >> WriteRecordLists(self._split_uris[name])
-        return interactions | "WriteRejects" >> WriteRejects(self._rejects_uri)
+        told = {name: interactions[name] for name in ("rejects", "numbers")}
+        return told | "WriteRejects" >> WriteRejects(self._rejects_uri)

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.batches import numbers_of
 from components.contract import Column, Kind
 from components.tables.raw import RawBlock
-from components.tables.times import SMALLEST_CLEAR_NUMBER, UNIT_FACTORS
+from components.tables.times import DAY_S, UNIT_FACTORS, UNITS_FROM
 from components.tables.values import MISSING_WORDS, NUMBER, CellError, ReadingRules, convert
 
 ARROW_TYPES: dict[Kind, pa.DataType] = {
@@ -30,11 +31,9 @@ _PLAIN_ID = "^[!-~]+$"
 _PLAIN_COUNT = "^[0-9]{1,18}$"
 _PLAIN_MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|\+00:00)?$"
 _MOMENT_BYTES = 19
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-_DAY_S = 86_400
 _EXACT_FLOAT = 2**53
-# From which number on a time shows its unit, and below which.
-_CLEAR = {"s": (SMALLEST_CLEAR_NUMBER, 10**11), "ms": (10**11, 10**14), "us": (10**14, 10**17), "ns": (10**17, 10**18)}
+# Numbers that show their unit: from which on, and below which.
+_CLEAR = {unit: (least, end) for (least, unit), end in zip(UNITS_FROM, (10**18, *(least for least, _ in UNITS_FROM)))}
 
 
 class TypedColumn(NamedTuple):
@@ -122,7 +121,7 @@ def _plain_ids(array: pa.Array, column: Column, rules: ReadingRules) -> tuple[pa
         plain = _flags(pc.match_substring_regex(_bytes(array), _PLAIN_ID))
         return array if array.type == pa.string() else array.cast(pa.string()), plain
     if pa.types.is_integer(array.type):
-        return array.cast(pa.string()), ~_numbers_for_nothing(_numpy(array), column, rules)
+        return array.cast(pa.string()), ~_numbers_for_nothing(numbers_of(array, 0), column, rules)
     return None
 
 
@@ -139,9 +138,9 @@ def _seconds(array: pa.Array, column: Column, rules: ReadingRules) -> tuple[np.n
     kind, unit, stated = array.type, rules.time_unit, rules.table.timestamp_unit
     everywhere = ~_flags(array.is_null())
     if pa.types.is_timestamp(kind):
-        return _numpy(array.cast(pa.int64())) // _PER_SECOND[kind.unit], everywhere
+        return numbers_of(array.cast(pa.int64()), 0) // UNIT_FACTORS[kind.unit], everywhere
     if pa.types.is_date32(kind):
-        return _numpy(array.cast(pa.int32())).astype(np.int64) * _DAY_S, everywhere
+        return numbers_of(array.cast(pa.int32()), 0).astype(np.int64) * DAY_S, everywhere
     if _is_text(kind) and unit == "iso":
         plain = _flags(pc.match_substring_regex(_bytes(array), _PLAIN_MOMENT))
         return _moments(array, plain)
@@ -149,11 +148,11 @@ def _seconds(array: pa.Array, column: Column, rules: ReadingRules) -> tuple[np.n
         return None, everywhere
     if _is_text(kind):
         plain = _flags(pc.match_substring_regex(_bytes(array), _PLAIN_COUNT))
-        counts = _numpy(pc.if_else(pa.array(plain), array, pa.scalar("0", kind)).cast(pa.int64()))
+        counts = numbers_of(pc.if_else(pa.array(plain), array, pa.scalar("0", kind)).cast(pa.int64()), 0)
     elif pa.types.is_signed_integer(kind):
-        counts, plain = _numpy(array).astype(np.int64), everywhere
+        counts, plain = numbers_of(array, 0).astype(np.int64), everywhere
     elif pa.types.is_float64(kind):
-        numbers = _numpy(array)
+        numbers = numbers_of(array, 0)
         plain = everywhere & (np.abs(numbers) < _EXACT_FLOAT) & (np.floor(numbers) == numbers)
         counts = np.where(plain, numbers, 0).astype(np.int64)
     else:
@@ -180,7 +179,7 @@ def _moments(array: pa.Array, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray
     first = months.astype("datetime64[D]")
     length = ((months + 1).astype("datetime64[D]") - first).astype(np.int64)
     found[rows] = sound & (day >= 1) & (day <= length)
-    seconds[rows] = (first.astype(np.int64) + day - 1) * _DAY_S + hour * 3600 + minute * 60 + second
+    seconds[rows] = (first.astype(np.int64) + day - 1) * DAY_S + hour * 3600 + minute * 60 + second
     return seconds, found
 
 
@@ -196,8 +195,3 @@ def _bytes(array: pa.Array) -> pa.Array:
 def _flags(array: pa.Array) -> np.ndarray:
     """A boolean array; null is False."""
     return pc.fill_null(array, False).to_numpy(zero_copy_only=False)
-
-
-def _numpy(array: pa.Array) -> np.ndarray:
-    """Numbers; null is 0."""
-    return pc.fill_null(array, 0).to_numpy(zero_copy_only=False)

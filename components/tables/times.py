@@ -24,7 +24,7 @@ TimeUnit = Literal["s", "ms", "us", "ns", "iso", "unknown"]
 UNIT_FACTORS: Mapping[TimeUnit, int] = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 SMALLEST_CLEAR_NUMBER = 10**8  # below, a number without a stated unit could be a year, a day number or a counter
 # Each covers the years 1973 to 5138.
-_UNITS_FROM: tuple[tuple[int, TimeUnit], ...] = (
+UNITS_FROM: tuple[tuple[int, TimeUnit], ...] = (
     (10**17, "ns"),
     (10**14, "us"),
     (10**11, "ms"),
@@ -118,7 +118,7 @@ def unit_of(value: Any) -> TimeUnit:
     if _YEAR.fullmatch(text) or not _NUMBER.fullmatch(text):
         return "iso"
     size = abs(float(text))
-    return next((unit for least, unit in _UNITS_FROM if size >= least), "unknown")
+    return next((unit for least, unit in UNITS_FROM if size >= least), "unknown")
 
 
 def seconds_of(value: Any, unit: TimeUnit, span: TimeSpan) -> int:

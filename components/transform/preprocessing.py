@@ -115,13 +115,17 @@ def _ones(values: tf.SparseTensor, dtype: tf.DType) -> tf.SparseTensor:
 
 
 def _z_score(column: tf.SparseTensor) -> tf.Tensor:
-    """Over the present values; 0 where absent and in a column that does not vary."""
+    """Over the present values; 0 where absent and in a column that does not vary.
+
+    In double precision: Beam cuts batches by the time they take, and in single precision their sums would tell.
+    """
+    column = column.with_values(tf.cast(column.values, tf.float64))
     mean, variance = tft.mean(column), tft.var(column)
     stddev = tf.sqrt(variance)
     varies = tf.logical_and(tf.math.is_finite(stddev), stddev > MIN_STDDEV)
     scores = (column.values - mean) / tf.where(varies, stddev, 1.0)
     scores = tf.where(varies, scores, tf.zeros_like(scores))
-    return _single(column.with_values(scores), 0.0)
+    return _single(column.with_values(tf.cast(scores, tf.float32)), 0.0)
 
 
 def _media(inputs: Mapping[str, Any]) -> Tensors:

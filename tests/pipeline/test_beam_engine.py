@@ -223,27 +223,12 @@ def canonical(record: bytes) -> bytes:
     return tf.train.Example.FromString(record).SerializeToString(deterministic=True)
 
 
-def features_of(record: bytes) -> dict[str, list]:
-    """An Example's features as lists."""
-    import tensorflow as tf
-
-    features = tf.train.Example.FromString(record).features.feature
-    lists = {name: getattr(value, value.WhichOneof("kind")).value for name, value in features.items()}
-    return {name: list(values) for name, values in lists.items()}
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_nodes_through_a_job_server_write_the_records_of_the_direct_runner(world, job_server, tmp_path) -> None:
     """Our nodes and TFX's own, with workers of this process; the order of records aside."""
     direct = records_before_training(world, tmp_path / "direct", BeamConfig())
-    engine = BeamConfig(runner="flink", job_server=job_server)
-    beam_engine.check(engine)
-    portable = records_before_training(world, tmp_path / "portable", engine)
-    items = [found.pop("ItemTransform Split-train") for found in (direct, portable)]
-    assert portable == direct and direct["Interactions Split-train"]
-    assert len(items[0]) == 12
-    # Means over all items are sums of batches, which Beam cuts by the time that they take: rounding may differ.
-    for one, other in zip(*([features_of(record) for record in records] for records in items), strict=True):
-        assert one.pop("numeric") == pytest.approx(other.pop("numeric"), rel=1e-5, abs=1e-6)
-        assert one == other
+    portable = BeamConfig(runner="flink", job_server=job_server)
+    beam_engine.check(portable)
+    assert records_before_training(world, tmp_path / "portable", portable) == direct
+    assert len(direct["ItemTransform Split-train"]) == 12 and direct["Interactions Split-train"]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import side_by_side
+from pipeline import side_by_side, workflows
+from pipeline.config import PipelineEngineConfig
 from pipeline.side_by_side import ForkFailed
 
 PATIENCE_S = 60.0
@@ -134,3 +135,30 @@ def test_a_fork_ends_with_the_process_that_made_it(tmp_path, how):
     finally:
         parent.kill()
         parent.wait()
+
+
+@pytest.mark.parametrize(
+    ("settings", "processors", "of_several_machines", "expected"),
+    [
+        ({}, 4, False, 2),
+        ({"nodes_at_once": 3}, 4, False, 3),
+        ({"nodes_at_once": 1}, 4, False, 1),
+        ({}, 1, False, 1),
+        ({}, 4, True, 1),
+        ({"device": "gpu"}, 4, False, 1),
+        ({"device": "tpu", "tpu": "local"}, 4, False, 1),
+    ],
+)
+def test_nodes_that_would_share_a_device_or_a_port_run_one_after_the_other(
+    monkeypatch, settings, processors, of_several_machines, expected
+):
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if of_several_machines:
+        monkeypatch.setenv("TF_CONFIG", "{}")
+    assert workflows._nodes_at_once(PipelineEngineConfig(**{"device": "cpu", **settings})) == expected
+
+
+def test_no_node_at_once_is_refused():
+    with pytest.raises(ValueError, match="nodes_at_once: got 0, expected 1 or more"):
+        PipelineEngineConfig(nodes_at_once=0)

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 from tfx_bsl.public import tfxio
 
 from components.config import DataConfig, TableConfig
@@ -183,6 +183,21 @@ def test_numbers_are_z_scores_of_what_is_there(items):
         assert rows[name]["numeric_present"] == [float(name in logged), float("year" in row), 0.0]
         assert rows[name]["numeric"][2] == 0.0, "a column that is empty everywhere"
     assert (rows["1"]["numeric"][1], rows["2"]["numeric"][1]) == (-1.0, 1.0)
+
+
+def test_a_z_score_does_not_depend_on_how_beam_cuts_batches(tmp_path):
+    """Which it does by the time that they take; to the last bit."""
+    values = np.log1p(np.random.default_rng(0).uniform(60, 7200, 12)).astype(np.float32)
+    spec = {"x": tf.io.VarLenFeature(tf.float32)}
+    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
+    found = []
+    for size in (1, 2, 5, len(values)):
+        with tft_beam.Context(temp_dir=tempfile.mkdtemp(dir=tmp_path), desired_batch_size=size):
+            (rows, _), _ = ([{"x": [value]} for value in values], metadata) | tft_beam.AnalyzeAndTransformDataset(
+                lambda inputs: {"z": preprocessing._z_score(inputs["x"])}
+            )
+        found.append([float(row["z"]) for row in rows])
+    assert found[0] == found[1] == found[2] == found[3]
 
 
 def test_media_and_embeddings_pass_through_and_are_padded_where_absent(items):
