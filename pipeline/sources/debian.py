@@ -8,10 +8,12 @@ import subprocess
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
+
+from tqdm import tqdm
 
 from pipeline.sources.summary import SourceError
 
@@ -25,6 +27,34 @@ class Member(NamedTuple):
 
     path: str  # in the package; of a file in an archive, the archive's path and its own
     file: IO[bytes]
+
+
+def fetch(packages: Sequence[str], folder: Path) -> Path:
+    """Downloads packages into a folder, where an earlier call stopped; those not to be had are named and left out.
+
+    Raises SourceError where none is to be had.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(packages, desc="packages", unit="package", disable=None)
+    failures = {}
+    for package in bar:
+        bar.set_postfix_str(package)
+        if reason := download(package, folder):
+            failures[package] = reason
+            tqdm.write(f"{package}: left out ({reason})")
+    if len(failures) == len(packages):
+        raise SourceError(f"no package could be fetched: {next(iter(failures.values()))}; is apt set up for Debian?")
+    return folder
+
+
+def fetched(packages: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Those of the packages that a folder holds as files `<name>_<version>_<architecture>.deb`, by name."""
+    return {package: found for package in packages for found in sorted(folder.glob(f"{package}_*.deb"))[-1:]}
+
+
+def version(deb: Path) -> str:
+    """The version that a package's file name states."""
+    return deb.name.split("_")[1]
 
 
 def download(package: str, folder: Path) -> str:

@@ -43,6 +43,11 @@ SOURCES = {
         "pipeline.sources.soundtracks.write_soundtracks",
         fetches=True,
     ),
+    "pictures": Source(
+        "two thousand pictures by theme and by set, out of Debian's packages",
+        "pipeline.sources.pictures.write_pictures",
+        fetches=True,
+    ),
 }
 
 

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from components.media.containers import open_media
 from components.media.errors import MediaError
-from pipeline.sources.debian import download, is_copyright, licences, members
+from pipeline.sources import debian
+from pipeline.sources.debian import is_copyright, licences, members
 from pipeline.sources.folder import write_csv, write_once
 from pipeline.sources.summary import SourceError, Summary
 
@@ -106,21 +107,8 @@ class Track(NamedTuple):
 
 
 def fetch(folder: Path) -> Path:
-    """Downloads the packages into a folder, where an earlier call stopped; those not to be had are named and left out.
-
-    Raises SourceError where none is to be had.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(PACKAGES, desc="packages", unit="package", disable=None)
-    failures = {}
-    for package in bar:
-        bar.set_postfix_str(package)
-        if reason := download(package, folder):
-            failures[package] = reason
-            tqdm.write(f"{package}: left out ({reason})")
-    if len(failures) == len(PACKAGES):
-        raise SourceError(f"no package could be fetched: {next(iter(failures.values()))}; is apt set up for Debian?")
-    return folder
+    """`debian.fetch` of the packages that hold music."""
+    return debian.fetch(PACKAGES, folder)
 
 
 def write_soundtracks(out_dir: Path, source: Path) -> Summary:
@@ -129,7 +117,7 @@ def write_soundtracks(out_dir: Path, source: Path) -> Summary:
     source: folder with packages as files `<name>_<version>_<architecture>.deb`; those that are not there are left out.
     Raises SourceError where there is none, or one is damaged.
     """
-    debs = {package: found for package in PACKAGES for found in sorted(source.glob(f"{package}_*.deb"))[-1:]}
+    debs = debian.fetched(PACKAGES, source)
     if not debs:
         raise SourceError(f"{source}: got no package of music, expected {WHAT_TO_GET}")
     identity = {"source": "soundtracks", "version": VERSION, "packages": sorted(deb.name for deb in debs.values())}
@@ -143,7 +131,7 @@ def write_soundtracks(out_dir: Path, source: Path) -> Summary:
             bar.set_postfix_str(package)
             found, copyright_text = _take(package, deb, folder)
             tracks += found
-            stated.append((package, deb.name.split("_")[1], len(found), "|".join(licences(copyright_text))))
+            stated.append((package, debian.version(deb), len(found), "|".join(licences(copyright_text))))
         write_csv(folder / "licences.csv", ("package", "version", "tracks", "licences"), stated)
         write_csv(folder / "labels.csv", LABELS, (_labels(track) for track in tracks))
         rows = ((t.item_id, t.title, "music", f"media/{t.file_name}", f"{t.duration_s:.2f}") for t in tracks)

@@ -9,7 +9,7 @@ import zipfile
 import av
 import pytest
 
-from pipeline.sources import soundtracks
+from pipeline.sources import debian
 from pipeline.sources.debian import licences, members
 from pipeline.sources.registry import prepare
 from pipeline.sources.soundtracks import PACKAGES, SOUNDTRACKS
@@ -111,10 +111,10 @@ def test_fetching_names_what_is_not_to_be_had_and_goes_on(tmp_path, debs, monkey
         shutil.copy(found, folder)
         return ""
 
-    monkeypatch.setattr(soundtracks, "download", download)
+    monkeypatch.setattr(debian, "download", download)
     assert prepare("soundtracks", tmp_path / "out", fetch=True).items == 2
     assert len(list((tmp_path / "out.packages").iterdir())) == 2
-    monkeypatch.setattr(soundtracks, "download", lambda *_: "no network")
+    monkeypatch.setattr(debian, "download", lambda *_: "no network")
     with pytest.raises(SourceError, match="no package could be fetched: no network"):
         prepare("soundtracks", tmp_path / "other", fetch=True)
 

@@ -136,7 +136,7 @@ def test_a_failed_reading_leaves_what_was_there(tmp_path, lastfm):
 @pytest.mark.parametrize(
     "name, make_source, message",
     [
-        ("movielens", None, "got 'movielens', expected one of demo, movielens-100k, lastfm-2k, soundtracks"),
+        ("movielens", None, "got 'movielens', expected one of demo, movielens-100k, lastfm-2k, soundtracks, pictures"),
         ("movielens-100k", None, "no source given; get GroupLens' folder or zip with u.data"),
         ("movielens-100k", "nowhere", "nowhere: does not exist"),
         ("movielens-100k", "empty", "got no MovieLens-100K files, expected u.data, u.item, u.user or ml-100k.inter"),
