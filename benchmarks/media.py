@@ -1,7 +1,8 @@
 """What do audio and video features cost, beside librosa and OpenCV on the same files?
 
 Throughput is media seconds over processor seconds (user and system, children too): what one core does, also on a busy
-machine.
+machine. Linear algebra runs in one thread for every contender: OpenBLAS's threads wait for the next product by
+spinning, which costs more than the products of a clip.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import cv2
 import librosa
 import numpy as np
 import soundfile
+from threadpoolctl import threadpool_limits
 
 from benchmarks.clips import RATE_HZ, encode, music, pictures
 from components.contract import AUDIO_MELS, VIDEO_HEIGHT, VIDEO_WIDTH
@@ -47,7 +49,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def run(data_dir: Path | None = None) -> list[dict]:
     """Rows of evaluation.md. data_dir: a folder of audio files to take clips and tracks from; without it, both are
     made."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
         tracks = _tracks(data_dir, Path(folder))
         clips = _clips(tracks, Path(folder))
         videos = _videos(Path(folder))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import numpy as np
 from av.filter import Graph
 
 from components.contract import AUDIO_FRAMES, AUDIO_SEGMENTS
-from components.media.channels import heard_channel
+from components.media.channels import MEASURED_EVERY, heard_channel
 from components.media.containers import Media, Source, frames, open_media, origin_s, packet_time_s, packets, seek
 from components.media.errors import DecodeFailed, NoStream, TooShort
 from components.media.lengths import (
@@ -53,6 +53,9 @@ class _Excerpt(NamedTuple):
     notes: tuple[Note, ...]
 
 
+Frames = Iterator[av.AudioFrame]
+
+
 def decode_audio(source: Source) -> np.ndarray:
     """All of a medium's audio: float32 [num_samples] in [-1, 1], mono, at SAMPLE_RATE_HZ.
 
@@ -60,8 +63,7 @@ def decode_audio(source: Source) -> np.ndarray:
     clips.
     """
     with open_media(source) as media:
-        stream = _audio_stream(media)
-        return mono(frames(stream, packets(media, stream))).waveform
+        return mono(_from_start(media)).waveform
 
 
 def sample_segments(source: Source) -> AudioSegments:
@@ -88,14 +90,12 @@ def segments_of(media: Media) -> AudioSegments:
             if all(len(excerpt.waveform) == SEGMENT_SAMPLES for excerpt in excerpts):
                 return stack_segments(excerpts, starts_s, stated.seconds, stated)
         media.restart()
-        stream = _audio_stream(media)
-    whole = mono(frames(stream, packets(media, stream)), max_samples=int((WHOLE_S + 1.0) * SAMPLE_RATE_HZ))
+    whole = mono(_from_start(media), max_samples=int((WHOLE_S + 1.0) * SAMPLE_RATE_HZ))
     if whole.is_last:
         return cut_segments(whole, stated)
     media.restart()
     length_s = walked_length_s(media, _audio_stream(media))
-    media.restart()
-    return stack_segments(*_passed(media, _audio_stream(media), length_s), length_s, stated)
+    return stack_segments(*_passed(media, length_s), length_s, stated)
 
 
 def segment_starts_s(duration_s: float) -> np.ndarray:
@@ -134,37 +134,84 @@ def stack_segments(
     return AudioSegments(waveforms, num_samples, np.asarray(starts_s, np.float32), duration_s, stated, notes)
 
 
-def mono(decoded: Iterator[av.AudioFrame], begin_s: float | None = None, max_samples: int | None = None) -> _Excerpt:
-    """The samples of frames that follow each other, mixed down.
+def mono(read: Callable[[], Frames], begin_s: float | None = None, max_samples: int | None = None) -> _Excerpt:
+    """The samples of frames that follow each other, mixed down; of one channel where the channels cancel out.
 
+    read: gives the frames, each time from the same place: whether channels cancel out is known at the end alone, and
+    to keep the frames until then costs more than to decode the few such tracks twice.
     begin_s: presentation time of the first sample, in seconds; None takes them from the first frame on.
     max_samples: at most so many samples at SAMPLE_RATE_HZ; None takes all.
     Raises DecodeFailed where no sound has the shape of the frames.
     """
-    wanted_s = np.inf if max_samples is None else max_samples / SAMPLE_RATE_HZ
-    taken, is_last = _take(decoded, begin_s, wanted_s)
-    parts, notes, unmixable = [], [], None
-    drop_s = _lead_s(taken[0], begin_s) if taken else 0.0
+    excerpt, channels = _mixed(_Stretch(read(), begin_s, max_samples))
+    if any(channel is not None for channel in channels):
+        excerpt, _ = _mixed(_Stretch(read(), begin_s, max_samples), channels)
+    return excerpt
+
+
+class _Stretch:
+    """The frames that hold some samples, with a margin for the resampler; arguments as of `mono`."""
+
+    def __init__(self, decoded: Frames, begin_s: float | None, max_samples: int | None) -> None:
+        self._decoded, self._begin_s, self.max_samples = decoded, begin_s, max_samples
+        self.lead_s = 0.0  # of the first frame before the stretch; known when it has been read
+        self.is_last = True  # whether the track ends in it; known when all have been read
+
+    def __iter__(self) -> Frames:
+        missing_s = MARGIN_S + (np.inf if self.max_samples is None else self.max_samples / SAMPLE_RATE_HZ)
+        is_first = True
+        for frame in self._decoded:
+            if not frame.samples or not frame.sample_rate:
+                continue
+            length_s, lead_s = frame.samples / frame.sample_rate, self._lead_s(frame)
+            if lead_s >= length_s + 0.02:
+                continue  # it ends well before the place, but for a margin that the resampler needs
+            if is_first:
+                self.lead_s, is_first = lead_s, False
+                missing_s += lead_s
+            missing_s -= length_s
+            self.is_last = missing_s > 0
+            yield frame
+            if not self.is_last:
+                return
+
+    def _lead_s(self, frame: av.AudioFrame) -> float:
+        """Seconds of a frame, and of silence after it, before the stretch."""
+        return max(0.0, self._begin_s - frame.time) if self._begin_s is not None and frame.time is not None else 0.0
+
+
+def _mixed(stretch: _Stretch, channels: Sequence[int | None] = ()) -> tuple[_Excerpt, list[int | None]]:
+    """A stretch mixed down, and the channel that is heard in each run of frames of one shape, None = the mix.
+
+    channels: what is taken of each run; none = the mix of all.
+    """
+    parts: list[np.ndarray] = []
+    notes: list[Note] = []
+    heard: list[int | None] = []
+    unmixable = None
     # A shape may change in mid-stream: spliced files, chained Ogg.
     for shape, run in itertools.groupby(
-        taken, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)
+        stretch, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)
     ):
-        run_frames = list(run)
-        channel = heard_channel(run_frames)
+        channel = channels[len(heard)] if len(heard) < len(channels) else None
         graph = _mixer(*shape, channel)
         if graph is None:
             unmixable = f"no sound can be made of {shape[1]} at {shape[2]} Hz"
+            heard.append(None)
             continue
         if channel is not None:
             notes.append(Note(CHANNELS_CANCEL, f"the channels cancel each other out; channel {channel + 1} is taken"))
-        parts += _resampled(run_frames, graph)
+        measured: list[av.AudioFrame] = []
+        parts += _resampled(run, graph, measured)
+        heard.append(heard_channel(measured))
     if unmixable and not parts:
         raise DecodeFailed(unmixable)
     waveform = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    waveform = waveform[round(drop_s * SAMPLE_RATE_HZ) :][:max_samples]
+    waveform = waveform[round(stretch.lead_s * SAMPLE_RATE_HZ) :][: stretch.max_samples]
     # A float file may hold anything; a player clips at full scale, so does this.
     waveform = np.clip(np.nan_to_num(waveform, nan=0.0), -1.0, 1.0)
-    return _Excerpt(waveform, is_last and (max_samples is None or len(waveform) < max_samples), tuple(notes))
+    is_last = stretch.is_last and (stretch.max_samples is None or len(waveform) < stretch.max_samples)
+    return _Excerpt(waveform, is_last, tuple(notes)), heard
 
 
 def _audio_stream(media: Media) -> Any:
@@ -174,23 +221,54 @@ def _audio_stream(media: Media) -> Any:
     return stream
 
 
+def _from_start(media: Media) -> Callable[[], Frames]:
+    """Reads a medium's audio from its start. It has not been read from yet."""
+    times = itertools.count()
+
+    def read() -> Frames:
+        if next(times):
+            media.restart()
+        stream = _audio_stream(media)
+        return frames(stream, packets(media, stream))
+
+    return read
+
+
 def _sought(media: Media, stream: Any, start_s: float) -> _Excerpt:
     """The segment that begins there, in a medium that can be sought."""
-    seek(media, stream, start_s - PREROLL_S)
-    return mono(frames(stream, packets(media, stream)), origin_s(stream) + start_s, SEGMENT_SAMPLES)
+
+    def read() -> Frames:
+        seek(media, stream, start_s - PREROLL_S)
+        return frames(stream, packets(media, stream))
+
+    return mono(read, origin_s(stream) + start_s, SEGMENT_SAMPLES)
 
 
-def _passed(media: Media, stream: Any, length_s: float) -> tuple[list[_Excerpt], np.ndarray]:
-    """The segments of a medium that has not been read from, in one pass over its packets, and where they begin."""
+def _passed(media: Media, length_s: float) -> tuple[list[_Excerpt], np.ndarray]:
+    """The segments of a medium in one pass over its packets from the start, and where they begin."""
     starts_s = segment_starts_s(length_s)
-    encoded = packets(media, stream)
-    excerpts = []
-    for start_s in starts_s:
-        begin_s = origin_s(stream) + start_s
-        stream.codec_context.flush_buffers()
-        near = (packet for packet in encoded if _is_needed(packet, begin_s))
-        excerpts.append(mono(frames(stream, near), begin_s, SEGMENT_SAMPLES))
-    return excerpts, starts_s
+    stream, encoded = _packets_from_start(media)
+
+    def read_near(begin_s: float) -> Callable[[], Frames]:
+        times = itertools.count()
+
+        def read() -> Frames:
+            nonlocal stream, encoded
+            if next(times):
+                stream, encoded = _packets_from_start(media)
+            stream.codec_context.flush_buffers()
+            return frames(stream, (packet for packet in encoded if _is_needed(packet, begin_s)))
+
+        return read
+
+    begins_s = [origin_s(stream) + start_s for start_s in starts_s]
+    return [mono(read_near(begin_s), begin_s, SEGMENT_SAMPLES) for begin_s in begins_s], starts_s
+
+
+def _packets_from_start(media: Media) -> tuple[Any, Iterator[Any]]:
+    media.restart()
+    stream = _audio_stream(media)
+    return stream, packets(media, stream)
 
 
 def _is_needed(packet: Any, begin_s: float) -> bool:
@@ -198,38 +276,16 @@ def _is_needed(packet: Any, begin_s: float) -> bool:
     return packet_time_s(packet) >= begin_s - PREROLL_S or packet.has_sidedata("new_extradata") or not packet.size
 
 
-def _take(decoded: Iterator[av.AudioFrame], begin_s: float | None, wanted_s: float) -> tuple[list[av.AudioFrame], bool]:
-    """The frames that hold `wanted_s` seconds from `begin_s` on, with a margin for the resampler, and whether the
-    track ends."""
-    taken: list[av.AudioFrame] = []
-    missing_s = wanted_s + MARGIN_S
-    for frame in decoded:
-        if not frame.samples or not frame.sample_rate:
-            continue
-        length_s = frame.samples / frame.sample_rate
-        if begin_s is not None and frame.time is not None and frame.time + length_s <= begin_s - 0.02:
-            continue  # it ends well before the place, but for a margin that the resampler needs
-        missing_s += _lead_s(frame, begin_s) if not taken else 0.0
-        taken.append(frame)
-        missing_s -= length_s
-        if missing_s <= 0:
-            return taken, False
-    return taken, True
-
-
-def _lead_s(frame: av.AudioFrame, begin_s: float | None) -> float:
-    """Seconds of a frame before that time."""
-    return max(0.0, begin_s - frame.time) if begin_s is not None and frame.time is not None else 0.0
-
-
-def _resampled(run: Sequence[av.AudioFrame], graph: Graph) -> list[np.ndarray]:
-    """Mono samples at SAMPLE_RATE_HZ of frames of one shape."""
+def _resampled(run: Frames, graph: Graph, measured: list[av.AudioFrame]) -> list[np.ndarray]:
+    """Mono samples at SAMPLE_RATE_HZ of frames of one shape. measured: gets one of MEASURED_EVERY frames."""
     parts: list[np.ndarray] = []
-    for start in range(0, len(run), BATCH_FRAMES):
-        for frame in run[start : start + BATCH_FRAMES]:
-            frame.pts = None  # the samples follow each other; gaps in damaged time stamps must not become silence
-            graph.push(frame)
-        parts += _pull(graph)
+    for number, frame in enumerate(run, start=1):
+        frame.pts = None  # the samples follow each other; gaps in damaged time stamps must not become silence
+        graph.push(frame)
+        if number % MEASURED_EVERY == 1:
+            measured.append(frame)
+        if number % BATCH_FRAMES == 0:
+            parts += _pull(graph)
     graph.push(None)
     return [*parts, *_pull(graph)]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import av
 import numpy as np
 
-MEASURED_EVERY = 4  # frames: one of so many is measured
+MEASURED_EVERY = 8  # frames: one of so many is to be measured
 BLOCK_FRAMES = 64  # measured at a time: each call costs as much as measuring a frame of a thousand samples
 CANCELLED = (
     0.35  # level of the mix to that of independent channels, below which it is not what a listener hears (-9 dB)
@@ -22,13 +22,13 @@ def heard_channel(frames: Sequence[av.AudioFrame]) -> int | None:
     Channels of nearly opposite sign leave next to nothing of what is heard on each of them. The measure is relative:
     the level of the mean times the square root of the number of channels, over the root mean square of the channels.
     It is 1 for independent channels, more for similar ones, 0 for opposite ones.
-    frames: of one format and layout.
+    frames: of one format and layout, one of MEASURED_EVERY.
     """
     channels = frames[0].layout.nb_channels if frames else 1
     if channels < 2:
         return None
     mix_power, powers = 0.0, np.zeros(channels)  # sums of squares
-    for samples in _blocks(frames[::MEASURED_EVERY], channels):
+    for samples in _blocks(frames, channels):
         mix_power += float(np.square(samples.mean(axis=0)).sum())
         powers += np.square(samples).sum(axis=1)
     loudness = math.sqrt(powers.mean())

@@ -196,8 +196,9 @@ def packets(media: Media, stream: Any) -> Iterator[Packet]:
     shift, end = 0, None  # in ticks of the stream
     ticks = frame_ticks(stream)
     restart_ticks = RESTART_S / stream.time_base if stream.time_base else 0
+    may_be_encrypted = "mp4" in media.format_name  # of FORMATS, only there does a packet say so; asking costs 2 us each
     for packet in _packets(media, stream):
-        if packet.has_sidedata("encryption_info"):
+        if may_be_encrypted and packet.has_sidedata("encryption_info"):
             raise Encrypted("encrypted packets (common encryption)")
         if packet.size:
             begin = packet.pts if packet.pts is not None else packet.dts

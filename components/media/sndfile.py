@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 
 import av
 import numpy as np
@@ -47,9 +48,9 @@ def sndfile_segments(source: Source) -> AudioSegments | None:
 def _segments(sound: soundfile.SoundFile) -> AudioSegments:
     length_s = sound.frames / sound.samplerate
     if length_s <= WHOLE_S:
-        return cut_segments(mono(_frames(sound, 0.0)), None)
+        return cut_segments(mono(partial(_frames, sound, 0.0)), None)
     starts_s = segment_starts_s(length_s)
-    excerpts = [mono(_frames(sound, start_s), start_s, SEGMENT_SAMPLES) for start_s in starts_s]
+    excerpts = [mono(partial(_frames, sound, start_s), start_s, SEGMENT_SAMPLES) for start_s in starts_s]
     return stack_segments(excerpts, starts_s, length_s, None)
 
 

@@ -10,6 +10,7 @@ from av.stream import Disposition
 
 from components.media.audio import CHANNELS_CANCEL, decode_audio, sample_segments
 from components.media.extract import extract
+from components.media.sndfile import sndfile_segments
 from tests.clips import _encode_audio
 
 COMPRESSED = [
@@ -52,6 +53,39 @@ def test_what_a_mix_keeps_is_mixed(clips):
         assert found.notes == (), name
         mean = decode_audio(clips.audio((pair[0] + pair[1]) / 2))
         np.testing.assert_allclose(found.waveforms[0, 400:20_000], mean[400:20_000], atol=2e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("read", [sample_segments, sndfile_segments])
+@pytest.mark.parametrize(("duration_s", "kept"), [(2.0, 1.0), (60.0, 1.0), (60.0, 0.6)])
+def test_the_channel_that_is_heard_has_every_sample(clips, read, duration_s, kept):
+    """Decoded whole, sought, and passed over since it ends before its header says: as a file of that channel alone.
+
+    Such a track is read twice, each time from the same place.
+    """
+    left = (clips.tone(duration_s) * np.linspace(0.2, 1.0, int(duration_s * 44_100), dtype=np.float32)).astype("f4")
+    stereo, alone = clips.audio(np.stack([left, -left]), layout="stereo"), clips.audio(left)
+    num_frames = int(kept * len(left))  # of two bytes a channel
+    found, expected = (
+        read(data[: data.index(b"data") + 8 + num_frames * 2 * channels])
+        for data, channels in ((stereo, 2), (alone, 1))
+    )
+    assert {note.code for note in found.notes} == {CHANNELS_CANCEL}
+    np.testing.assert_array_equal(found.num_samples, expected.num_samples)
+    np.testing.assert_array_equal(found.starts_s, expected.starts_s)
+    np.testing.assert_allclose(found.waveforms, expected.waveforms, atol=1e-4)
+    assert np.abs(found.waveforms[0]).max() > 0.05
+
+
+def test_only_the_part_that_cancels_out_is_taken_of_one_channel(clips):
+    """Joined files of other shapes: each is mixed by what it is."""
+    tone = clips.tone(2.0)
+    usual = clips.audio(tone, container="mp3", codec="libmp3lame")
+    opposite = clips.audio(np.stack([tone, -tone]), layout="stereo", container="mp3", codec="libmp3lame")
+    for parts in ((usual, opposite), (opposite, usual)):
+        waveform = decode_audio(b"".join(parts))
+        assert [np.abs(half[8000:24_000]).max() for half in (waveform[:32_000], waveform[32_000:])] == pytest.approx(
+            [0.5, 0.5], abs=0.08
+        )
 
 
 def test_silence_has_no_note(clips):
