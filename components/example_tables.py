@@ -1,4 +1,4 @@
-"""Reads Examples as Arrow tables, many at a time."""
+"""Reads Examples as Arrow tables, or as the record batches of TFDV, many at a time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 from apache_beam.io.filesystems import FileSystems
+from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 BATCH_EXAMPLES = 1 << 15
 _DTYPES = {pa.string(): tf.string, pa.int64(): tf.int64, pa.float32(): tf.float32}
@@ -26,12 +27,37 @@ class ReadTables(beam.PTransform):
         self._uri, self._types = uri, dict(types)
 
     def expand(self, pipeline: beam.Pipeline) -> Any:
+        return pipeline | "SpreadFiles" >> _SpreadFiles(self._uri) | "ReadFiles" >> beam.FlatMap(_tables, self._types)
+
+
+class ReadRecordBatches(beam.PTransform):
+    """Reads the same as tfx_bsl's source gives them without a schema: of each feature a list for each Example.
+
+    tfx_bsl takes the Examples one by one through Beam's steps before it decodes many at once.
+    """
+
+    def __init__(self, uri: str):
+        super().__init__()
+        self._uri = uri
+
+    def expand(self, pipeline: beam.Pipeline) -> Any:
+        read = beam.FlatMap(_record_batches).with_output_types(pa.RecordBatch)
+        return pipeline | "SpreadFiles" >> _SpreadFiles(self._uri) | "ReadFiles" >> read
+
+
+class _SpreadFiles(beam.PTransform):
+    """→ the paths of a folder's files, each for a worker of its own."""
+
+    def __init__(self, uri: str):
+        super().__init__()
+        self._uri = uri
+
+    def expand(self, pipeline: beam.Pipeline) -> Any:
         return (
             pipeline
             | "NameFolder" >> beam.Create([f"{self._uri}/*"])
             | "ListFiles" >> beam.FlatMap(_files)
             | "SpreadFiles" >> beam.Reshuffle()
-            | "ReadFiles" >> beam.FlatMap(_tables, self._types)
         )
 
 
@@ -45,6 +71,12 @@ def _tables(path: str, types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
     for batch in records.map(lambda some: (tf.size(some), tf.io.parse_example(some, features))):
         num_rows, found = batch
         yield pa.table({name: _column(found[name], int(num_rows), kind) for name, kind in types.items()})
+
+
+def _record_batches(path: str) -> Iterator[pa.RecordBatch]:
+    decoder = ExamplesToRecordBatchDecoder()
+    for records in tf.data.TFRecordDataset(path, "GZIP").batch(BATCH_EXAMPLES).as_numpy_iterator():
+        yield decoder.DecodeBatch(records.tolist())
 
 
 def _column(found: tf.SparseTensor, num_rows: int, kind: pa.DataType) -> pa.Array:

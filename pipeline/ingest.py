@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tfx.components.example_validator.component import ExampleValidator
-from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.types.channel import BaseChannel
 
@@ -21,6 +20,7 @@ from pipeline.nodes.frozen_encoders import FrozenEncoders
 from pipeline.nodes.interactions import Interactions
 from pipeline.nodes.media_features import MediaFeatures
 from pipeline.nodes.table_gen import TableGen
+from pipeline.nodes.table_statistics import TableStatistics
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,9 @@ def _checked_table(
         forgotten=forgotten,
         code=code_fingerprint("pipeline.nodes.table_gen"),
     ).with_id(f"{prefix}Gen")
-    statistics = StatisticsGen(examples=gen.outputs["examples"]).with_id(f"{prefix}Statistics")
+    statistics = TableStatistics(
+        examples=gen.outputs["examples"], code=code_fingerprint("pipeline.nodes.table_statistics")
+    ).with_id(f"{prefix}Statistics")
     schema = CuratedSchema(
         table=table, data=to_json(columns), code=code_fingerprint("pipeline.nodes.curated_schema")
     ).with_id(f"{prefix}Schema")

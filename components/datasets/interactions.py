@@ -22,6 +22,7 @@ from components.datasets.records import records
 PADDING = 0  # code of an event that is not there
 UNKNOWN_EVENT = 1  # code of an event that `event_names` does not list; the listed ones follow in their order
 FIRST_EVENT = 2  # code of the first of them
+MOST_JUDGED = 20_000  # users of a split whose lists are judged: of more, a part tells as much
 _COUNTED_AT_ONCE = 1_000_000
 _COLUMNS = {
     "items": np.int32,
@@ -136,6 +137,12 @@ class Interactions:
             user_feature_rows=None if self.user_feature_rows is None else self.user_feature_rows[users],
             **{name: getattr(self, name)[at] for name in _COLUMNS},
         )
+
+    def at_most(self, num_users: int) -> Interactions:
+        """The same, or of more users so many evenly spaced ones, the same ones each time."""
+        if len(self) <= num_users:
+            return self
+        return self.select(np.linspace(0, len(self) - 1, num_users).astype(np.int64))
 
     def asked_at_s(self, users: np.ndarray, stops: np.ndarray) -> np.ndarray:
         """The moment before which users have `stops` interactions: the time of the next one, else of the last.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import tensorflow as tf
 
 from components.config import DataConfig
-from components.datasets.interactions import Interactions, latest, read_interactions
+from components.datasets.interactions import MOST_JUDGED, Interactions, latest, read_interactions
 from components.datasets.items import available_from_s, read_item_metadata, read_item_words
 from serving.config import EvaluationConfig
 from serving.index import load_index
@@ -31,7 +31,7 @@ from trainer.privacy_report import read_report
 
 OURS, RECENT = "ours", "recent_popularity"
 ALL = "all"
-_KNN_GRID = tuple((neighbours, shrinkage) for neighbours in (20, 100, 500) for shrinkage in (0.0, 10.0, 100.0))
+_KNN_NEIGHBOURS, _KNN_SHRINKAGES = (20, 100, 500), (0.0, 10.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -151,22 +151,20 @@ def evaluate_retrieval(
     num_items = len(item_ids)
     taken = train.matrix(train.positives, num_items)
     from_s = available_from_s(metadata, data, (train, valid, test))
-    questions, validation = TestSet.of(test, from_s), TestSet.of(valid, from_s)
+    questions, validation = (TestSet.of(split.at_most(MOST_JUDGED), from_s) for split in (test, valid))
     known = latest([train, valid])
     recent = recent_popularity(known.items[known.positives], known.times_s[known.positives], num_items)
-    ours = RetrievalMethod(test, data.history_length, cold_start_scores(recent, metadata.published_at_s))
+    ours = RetrievalMethod(questions.people, data.history_length, cold_start_scores(recent, metadata.published_at_s))
     text_knn = ContentKnn(tf_idf(read_item_words(judged.items, item_ids)), "text_knn")
     knn = tuned_item_knn(taken, validation, config)
-    fitted: dict[str, Baseline] = {
-        baseline.name: baseline.fit(taken) for baseline in (Popularity(), Random(config.seed), knn, text_knn)
-    }
+    fitted: list[Baseline] = [Popularity().fit(taken), Random(config.seed), knn, text_knn.fit(taken)]
     methods = {OURS: ours.scores(load_once(judged.model), index.vectors.numpy())}
-    methods |= {name: _scores_of(baseline, questions.histories) for name, baseline in fitted.items()}
+    methods |= {baseline.name: _scores_of(baseline, questions.histories) for baseline in fitted}
     methods[RECENT] = lambda rows: np.tile(recent, (len(rows), 1))
-    rows, results = [], {}
-    for part in slices_of(questions, np.asarray(taken.sum(0)).ravel() == 0, metadata.domains, config.active_from):
-        results[part.name] = {name: evaluate_slice(score, questions, part, config) for name, score in methods.items()}
-        rows += table_rows(part.name, results[part.name], config.seed)
+    parts = [*slices_of(questions, np.asarray(taken.sum(0)).ravel() == 0, metadata.domains, config.active_from)]
+    found = {name: evaluate_slices(score, questions, parts, config) for name, score in methods.items()}
+    results = {part.name: {name: by_slice[part.name] for name, by_slice in found.items()} for part in parts}
+    rows = [row for part in parts for row in table_rows(part.name, results[part.name], config.seed)]
 
     def value_of(path: str) -> float:
         """The deciding metric of an older model, from raw item features on, through the transform that it carries."""
@@ -245,17 +243,17 @@ def table_rows(part: str, results: Mapping[str, metrics.Evaluation], seed: int) 
 
 
 def tuned_item_knn(taken: sp.csr_matrix, validation: TestSet, config: EvaluationConfig) -> ItemKnn:
-    """The ItemKNN of the grid that is best on validation; the middle one where there is nothing to validate on."""
+    """The ItemKNN of the grid that is best on validation, fitted; the middle one where nothing can be validated."""
     part = everything(validation)
-    best, best_value = ItemKnn(), -np.inf
-    for neighbours, shrinkage in _KNN_GRID:
-        knn = ItemKnn(neighbours, shrinkage)
-        value = evaluate_slice(_scores_of(knn.fit(taken), validation.histories), validation, part, config).mean(
-            config.metric
-        )
-        if value > best_value:
-            best, best_value = knn, value
-    return best
+    best, best_value = None, (-np.inf, 0)
+    for shrinkage in _KNN_SHRINKAGES:
+        widest = ItemKnn(max(_KNN_NEIGHBOURS), shrinkage).fit(taken)
+        for knn in map(widest.narrowed, _KNN_NEIGHBOURS):
+            scores = _scores_of(knn, validation.histories)
+            value = evaluate_slice(scores, validation, part, config).mean(config.metric)
+            if (ranked := (value, -knn.neighbours)) > best_value:  # of equals the one with fewer neighbours
+                best, best_value = knn, ranked
+    return best or ItemKnn().fit(taken)
 
 
 def _scores_of(baseline: Baseline, histories: sp.csr_matrix) -> metrics.ScoreBlock:
@@ -266,11 +264,27 @@ def evaluate_slice(
     score: metrics.ScoreBlock, data: TestSet, part: Slice, config: EvaluationConfig
 ) -> metrics.Evaluation:
     """One method on one slice."""
-    truth = sp.csr_matrix(data.truth.multiply(part.truth_items[None]))
-    candidates = part.candidates & data.exists
-    return metrics.evaluate(
-        score, truth, data.seen, config.cutoffs, candidates, part.rows, unavailable=data.unavailable
-    )
+    return evaluate_slices(score, data, [part], config)[part.name]
+
+
+def evaluate_slices(
+    score: metrics.ScoreBlock, data: TestSet, parts: Sequence[Slice], config: EvaluationConfig
+) -> dict[str, metrics.Evaluation]:
+    """One method on each slice; those with the same candidates are judged by the same lists."""
+    alike: dict[bytes, list[Slice]] = {}
+    for part in parts:
+        alike.setdefault(part.candidates.tobytes(), []).append(part)
+    found: dict[str, metrics.Evaluation] = {}
+    for group in alike.values():
+        wanted = [
+            metrics.Wanted(sp.csr_matrix(data.truth.multiply(part.truth_items[None])), part.rows) for part in group
+        ]
+        candidates = group[0].candidates & data.exists
+        results = metrics.evaluate_all(
+            score, wanted, data.seen, config.cutoffs, candidates, unavailable=data.unavailable
+        )
+        found |= {part.name: result for part, result in zip(group, results)}
+    return found
 
 
 def last_day(interactions: Interactions) -> str:

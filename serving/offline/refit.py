@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.config import DataConfig
-from components.datasets.interactions import latest, read_interactions
+from components.datasets.interactions import MOST_JUDGED, latest, read_interactions
 from components.datasets.items import available_from_s, read_item_metadata
 from components.events.splits import SPLITS
 from serving.config import EvaluationConfig
@@ -62,7 +62,8 @@ def check_refitted(
     if broken:
         raise ValueError(f"the refitted model: {len(broken)} item vectors are not finite: {', '.join(broken[:10])}")
     splits = [read_interactions(judged.sequences[split], item_ids) for split in SPLITS]
-    questions = TestSet.of(splits[-1], available_from_s(read_item_metadata(judged.items, item_ids), data, splits))
+    from_s = available_from_s(read_item_metadata(judged.items, item_ids), data, splits)
+    questions = TestSet.of(splits[-1].at_most(MOST_JUDGED), from_s)
     method = RetrievalMethod(questions.people, data.history_length, np.zeros(len(item_ids), np.float32))
 
     def value_of(path: str, item_vectors: np.ndarray) -> float:

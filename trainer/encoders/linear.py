@@ -5,7 +5,7 @@ B items, E columns of all blocks, D dimensions of a vector.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from trainer.encoders.ridge import fit_ridge
 from trainer.keras import tf
 
 MOST_IDS = 2048  # of a vocabulary: its most frequent entries; rarer ones are left to the encoders
+_ROWS_AT_ONCE = 4096  # items whose columns are measured at once
 MIN_FOR_IMPUTATION = 20  # items with a block and items without it, from which on the block is imputed
 
 
@@ -46,16 +47,13 @@ class LinearContent(tf.keras.layers.Layer):
         """Measures mean and deviation of every column on the items that have the block, and makes the weights."""
         there = {}
         for block in self.blocks:
-            raw, flags = (tensor.numpy() for tensor in self._raw(block, features))
-            there[block.name] = flags > 0
-            rows = raw[flags > 0].astype(np.float64) if (flags > 0).any() else np.zeros((1, raw.shape[1]))
-            deviation = rows.std(0)
-            varies = deviation > 1e-6 * np.maximum(np.abs(rows).max(0), 1e-3)
+            there[block.name], mean, deviation, largest = self._spread(block, features)
+            varies = deviation > 1e-6 * np.maximum(largest, 1e-3)
             length = np.sqrt(max(int(varies.sum()), 1))
             scale = np.where(varies, 1 / np.where(varies, deviation, 1), 0)
             if block.is_direction:
                 length, scale = 1.0, varies.astype(np.float64)
-            self.mean[block.name] = self._constant(f"{block.name}_mean", rows.mean(0))
+            self.mean[block.name] = self._constant(f"{block.name}_mean", mean)
             self.scale[block.name] = self._constant(f"{block.name}_scale", scale)
             self.length[block.name] = self._constant(f"{block.name}_length", np.array(length))
         columns = sum(self.columns_of(block.name) + 1 for block in self.blocks) + 1
@@ -129,6 +127,22 @@ class LinearContent(tf.keras.layers.Layer):
                 expected = np.concatenate([*found.kernels, found.bias[None]]).astype(np.float32)
             imputed.assign(expected)
 
+    def _spread(self, block: Block, features: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Which items have a block, bool [R], and mean, deviation and largest size of its columns on them, float64
+        [E_m] each; some rows at a time, since ids are a column each."""
+
+        def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for start in range(0, max(len(features[block.feature]), 1), _ROWS_AT_ONCE):
+                rows = {name: array[start : start + _ROWS_AT_ONCE] for name, array in features.items()}
+                raw, flags = (tensor.numpy() for tensor in self._raw(block, rows))
+                yield raw[flags > 0].astype(np.float64), flags > 0
+
+        flags = np.concatenate([part for _, part in parts()])
+        count = max(int(flags.sum()), 1)
+        mean = np.sum([rows.sum(0) for rows, _ in parts()], 0) / count
+        deviation = np.sqrt(np.sum([((rows - mean) ** 2).sum(0) for rows, _ in parts()], 0) / count)
+        return flags, mean, deviation, np.max([np.abs(rows).max(0, initial=0) for rows, _ in parts()], 0)
+
     def _constant(self, name: str, value: np.ndarray) -> tf.Variable:
         """A weight that gradients do not change."""
         weight = self.add_weight(name, value.shape, trainable=False)
@@ -148,7 +162,7 @@ class LinearContent(tf.keras.layers.Layer):
         if block.vocabulary_size:
             ids = values[:, None] if values.shape.rank == 1 else values
             size = min(block.vocabulary_size, MOST_IDS)  # ids beyond are nowhere
-            raw = tf.reduce_max(tf.one_hot(ids, size), 1)[:, 1:]  # 0 is no id
+            raw = _multi_hot(ids, size)[:, 1:]  # 0 is no id
             raw += features.get(f"{block.name}_presence", 0.0)
             there = tf.cast(tf.reduce_any(ids > 0, 1), tf.float32)
         else:
@@ -156,3 +170,9 @@ class LinearContent(tf.keras.layers.Layer):
             raw = tf.math.l2_normalize(raw, -1) if block.is_direction else raw
             there = tf.ones_like(raw[:, 0])
         return raw, there if block.flag is None else tf.cast(tf.convert_to_tensor(features[block.flag]) > 0, tf.float32)
+
+
+def _multi_hot(ids, size: int):
+    """1 in the columns of the ids that a row has, ids from `size` on nowhere: int [B, T] -> float32 [B, size]."""
+    found = tf.math.bincount(ids, minlength=size, maxlength=size, dtype=tf.float32, axis=-1, binary_output=True)
+    return tf.ensure_shape(found, [None, size])

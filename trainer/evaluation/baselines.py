@@ -102,6 +102,12 @@ class ItemKnn:
         self._similarity = sp.vstack(blocks).T.tocsr().astype(np.float32)  # [history item, target item]
         return self
 
+    def narrowed(self, neighbours: int) -> ItemKnn:
+        """The same with fewer neighbours, fitted."""
+        made = ItemKnn(neighbours, self.shrinkage)
+        made._similarity = _keep_highest(self._similarity.T.tocsr(), neighbours).T.tocsr()
+        return made
+
     def scores(self, histories: sp.csr_matrix) -> np.ndarray:
         return np.asarray((sp.csr_matrix(histories, dtype=np.float32) @ self._similarity).todense(), np.float32)
 
@@ -152,8 +158,12 @@ def _keep_highest(matrix: sp.csr_matrix, count: int) -> sp.csr_matrix:
     kept = []
     for row in range(matrix.shape[0]):
         start, stop = matrix.indptr[row], matrix.indptr[row + 1]
-        order = np.lexsort((matrix.indices[start:stop], -matrix.data[start:stop]))[:count]
-        kept.append(start + np.sort(order))
+        values = matrix.data[start:stop]
+        highest = np.arange(stop - start)
+        if count < len(values):  # to sort these alone
+            highest = np.flatnonzero(values >= np.partition(values, -count)[-count])
+        order = np.lexsort((matrix.indices[start + highest], -values[highest]))[:count]
+        kept.append(start + np.sort(highest[order]))
     keep = np.concatenate(kept) if kept else np.zeros(0, np.int64)
     indptr = np.concatenate([[0], np.cumsum([len(rows) for rows in kept])])
     return sp.csr_matrix((matrix.data[keep], matrix.indices[keep], indptr), matrix.shape)

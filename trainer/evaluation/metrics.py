@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
-BLOCK_USERS = 256  # users scored at once: memory is this times the catalogue
+BLOCK_USERS = 256  # users scored at once, fewer over a large catalogue
+_CELLS_AT_ONCE = 8_000_000  # scores
 RESAMPLES = 1000  # bootstrap draws
 _DRAWS_AT_ONCE = 50
 
@@ -51,6 +53,13 @@ class Interval:
     users: int
 
 
+class Wanted(NamedTuple):
+    """What is to be found, and by whom."""
+
+    truth: sp.spmatrix  # [U, N], the gain of each relevant item, 1 where relevance is plain
+    rows: np.ndarray | None = None  # int [R], ascending, the users that are asked for; all where None
+
+
 def evaluate(
     score_block: ScoreBlock,
     truth: sp.spmatrix,
@@ -73,34 +82,47 @@ def evaluate(
     linear gains and a log2 discount (Järvelin & Kekäläinen, 2002).
     Raises ValueError where scores are not finite or shapes differ.
     """
-    truth = sp.csr_matrix(truth, dtype=np.float64)
-    num_items = truth.shape[1]
+    (found,) = evaluate_all(score_block, [Wanted(truth, rows)], seen, cutoffs, candidates, block_users, unavailable)
+    return found
+
+
+def evaluate_all(
+    score_block: ScoreBlock,
+    wanted: Sequence[Wanted],
+    seen: sp.spmatrix | None = None,
+    cutoffs: Sequence[int] = (10, 20, 50),
+    candidates: np.ndarray | None = None,
+    block_users: int = BLOCK_USERS,
+    unavailable: MaskBlock | None = None,
+) -> list[Evaluation]:
+    """`evaluate` for each of what is wanted, by the same lists: a user is scored and ranked once."""
+    lists = [_Judged(each, cutoffs) for each in wanted]
+    num_users, num_items = wanted[0].truth.shape
     candidates = np.ones(num_items, bool) if candidates is None else np.asarray(candidates, bool)
-    seen = sp.csr_matrix(truth.shape) if seen is None else sp.csr_matrix(seen)
-    if candidates.shape != (num_items,) or seen.shape != truth.shape:
-        raise ValueError(
-            f"truth {truth.shape}, seen {seen.shape} and candidates {candidates.shape} "
-            "do not describe the same users and items"
-        )
-    asked = np.arange(truth.shape[0]) if rows is None else np.asarray(rows)
+    seen = sp.csr_matrix((num_users, num_items)) if seen is None else sp.csr_matrix(seen)
+    for each in lists:
+        if candidates.shape != (num_items,) or not seen.shape == each.truth.shape == (num_users, num_items):
+            raise ValueError(
+                f"truth {each.truth.shape}, seen {seen.shape} and candidates {candidates.shape} "
+                "do not describe the same users and items"
+            )
     num_candidates = int(candidates.sum())
     depth = min(max(cutoffs), num_candidates)
-    kept, gains_at, ideal_gains, relevant = [], [], [], []
-    exposure = {k: np.zeros(num_items, np.int64) for k in cutoffs}
+    asked = lists[0].rows if len(lists) == 1 else np.unique(np.concatenate([each.rows for each in lists]))
+    block_users = max(min(block_users, _CELLS_AT_ONCE // max(num_items, 1)), 1)
     for start in range(0, len(asked), block_users):
         block = asked[start : start + block_users]
-        gains = np.asarray(truth[block].todense())
         hidden = np.asarray((seen[block] != 0).todense()) | ~candidates
         if unavailable is not None:
             hidden |= unavailable(block)
-        gains[hidden] = 0
-        with_truth = (gains > 0).any(1)
-        block, gains, hidden = block[with_truth], gains[with_truth], hidden[with_truth]
+        gains = [each.gains(block, hidden) for each in lists]  # [B, N] each
+        with_truth = np.any([(each > 0).any(1) for each in gains], 0)
+        block, hidden = block[with_truth], hidden[with_truth]
         if not len(block):
             continue
         scores = np.array(score_block(block), np.float64)
-        if scores.shape != gains.shape:
-            raise ValueError(f"scores: got shape {scores.shape}, expected {gains.shape}")
+        if scores.shape != hidden.shape:
+            raise ValueError(f"scores: got shape {scores.shape}, expected {hidden.shape}")
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"{int((~np.isfinite(scores)).sum())} scores are not finite, "
@@ -108,24 +130,56 @@ def evaluate(
             )
         scores[hidden] = -np.inf
         ranked = top_k(scores, depth, block)  # [B, K]
-        kept.append(block)
-        gains_at.append(np.where(ranked >= 0, np.take_along_axis(gains, np.maximum(ranked, 0), 1), 0))
-        ideal_gains.append(-np.sort(-gains, 1)[:, :depth])
-        relevant.append((gains > 0).sum(1))
-        for k, counts in exposure.items():
+        for each, its_gains in zip(lists, gains):
+            each.add(block, its_gains[with_truth], ranked)
+    return [each.evaluation(depth, candidates) for each in lists]
+
+
+class _Judged:
+    """The lists of one `Wanted`, block by block."""
+
+    def __init__(self, wanted: Wanted, cutoffs: Sequence[int]):
+        self.truth = sp.csr_matrix(wanted.truth, dtype=np.float64)
+        self.rows = np.arange(self.truth.shape[0]) if wanted.rows is None else np.asarray(wanted.rows)
+        self._is_asked = np.zeros(self.truth.shape[0], bool)
+        self._is_asked[self.rows] = True
+        self._exposure = {k: np.zeros(self.truth.shape[1], np.int64) for k in cutoffs}
+        self._kept: list[np.ndarray] = []
+        self._at: list[np.ndarray] = []
+        self._ideal: list[np.ndarray] = []
+        self._relevant: list[np.ndarray] = []
+
+    def gains(self, block: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+        """What each user of a block can find, 0 for those that are not asked for: float64 [B, N]."""
+        gains = np.asarray(self.truth[block].todense())
+        gains[hidden] = 0
+        gains[~self._is_asked[block]] = 0
+        return gains
+
+    def add(self, block: np.ndarray, gains: np.ndarray, ranked: np.ndarray) -> None:
+        """Take in the lists int [B, K] of users int [B] who can find `gains` [B, N]."""
+        with_truth = (gains > 0).any(1)
+        gains, ranked = gains[with_truth], ranked[with_truth]
+        self._kept.append(block[with_truth])
+        self._at.append(np.where(ranked >= 0, np.take_along_axis(gains, np.maximum(ranked, 0), 1), 0))
+        self._ideal.append(-np.sort(-gains, 1)[:, : ranked.shape[1]])
+        self._relevant.append((gains > 0).sum(1))
+        for k, counts in self._exposure.items():
             shown = ranked[:, :k]
-            counts += np.bincount(shown[shown >= 0], minlength=num_items)
-    num_users = sum(map(len, kept))
-    join = lambda parts, shape: np.concatenate(parts) if parts else np.zeros(shape)  # noqa: E731
-    values = _values(
-        join(gains_at, (0, depth)), join(ideal_gains, (0, depth)), join(relevant, (0,)), cutoffs, num_candidates
-    )
-    totals = {}
-    for k, counts in exposure.items():
-        is_ranking = k < num_candidates and num_users > 0
-        totals[f"coverage@{k}"] = float((counts[candidates] > 0).mean()) if is_ranking else float("nan")
-        totals[f"gini@{k}"] = gini(counts[candidates]) if is_ranking else float("nan")
-    return Evaluation(join(kept, (0,)).astype(np.int64), values, totals, len(asked) - num_users)
+            counts += np.bincount(shown[shown >= 0], minlength=len(counts))
+
+    def evaluation(self, depth: int, candidates: np.ndarray) -> Evaluation:
+        """What they score. depth: length of the lists. candidates: bool [N]."""
+        join = lambda parts, shape: np.concatenate(parts) if parts else np.zeros(shape)  # noqa: E731
+        num_users, num_candidates = sum(map(len, self._kept)), int(candidates.sum())
+        found = (join(self._at, (0, depth)), join(self._ideal, (0, depth)), join(self._relevant, (0,)))
+        totals = {}
+        for k, counts in self._exposure.items():
+            is_ranking = k < num_candidates and num_users > 0
+            totals[f"coverage@{k}"] = float((counts[candidates] > 0).mean()) if is_ranking else float("nan")
+            totals[f"gini@{k}"] = gini(counts[candidates]) if is_ranking else float("nan")
+        values = _values(*found, [*self._exposure], num_candidates)
+        return Evaluation(join(self._kept, (0,)).astype(np.int64), values, totals, len(self.rows) - num_users)
 
 
 def top_k(scores: np.ndarray, k: int, seeds: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from components.datasets.flat_window import flat_window
-from components.datasets.interactions import Interactions, window
+from components.datasets.interactions import MOST_JUDGED, Interactions, window
 from trainer.data import ItemTable
 from trainer.evaluation import metrics
 from trainer.keras import tf
@@ -17,7 +17,6 @@ from trainer.retrieval.model import Retrieval
 from trainer.towers.user_tower import ProfileTower
 
 _INTERACTIONS_AT_ONCE = 2_000_000  # of validation, as matrices in memory
-_MOST_USERS = 20_000  # of a split of more, so many evenly spaced ones are asked for, the same ones each time
 
 
 class Validation:
@@ -29,8 +28,7 @@ class Validation:
 
     def __init__(self, model: Retrieval, sequences: Interactions, table: ItemTable, metric: str):
         """metric: name and cutoff, as in NDCG@10."""
-        if len(sequences) > _MOST_USERS:
-            sequences = sequences.select(np.linspace(0, len(sequences) - 1, _MOST_USERS).astype(np.int64))
+        sequences = sequences.at_most(MOST_JUDGED)
         self.model, self.sequences, self.table, self.metric = model, sequences, table, metric
         self._block: tuple[np.ndarray, sp.csr_matrix, sp.csr_matrix] | None = None
 

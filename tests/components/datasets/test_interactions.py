@@ -179,6 +179,12 @@ def test_some_users_in_the_order_asked_for():
     assert chosen.splits.tolist() == [0, 2, 2, 3, 5] and chosen.num_history.tolist() == [1, 0, 0, 1]
 
 
+def test_of_more_users_than_wanted_evenly_spaced_ones():
+    people = of(*[(0, [(0, 2, 1.0)])] * 9)
+    assert people.at_most(9) is people
+    assert people.at_most(3).user_ids == [people.user_ids[row] for row in (0, 4, 8)]
+
+
 def test_the_latest_of_everyone_is_that_of_their_last_split(tmp_path):
     """A later split holds the earlier ones as its history; events have the same names, whatever each split had seen."""
     early = read_interactions(

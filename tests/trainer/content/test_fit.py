@@ -145,3 +145,21 @@ def test_left_out_predictions_are_those_of_fits_without_the_item():
             block @ fit.kernels[0] + fit.bias,
             Ridge(fit.penalty, fit_intercept=False).fit(design, targets).predict(design),
         )
+
+
+def test_ids_are_measured_as_the_columns_that_they_are(monkeypatch):
+    """As the whole multi-hot matrix in numpy, though some items at a time: ids that repeat, rare ones beyond the
+    columns, items without any."""
+    monkeypatch.setattr("trainer.encoders.linear._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("trainer.encoders.linear.MOST_IDS", 12)
+    ids = np.random.default_rng(5).integers(0, 20, (50, 6)) * (np.arange(50) % 9 > 0)[:, None]
+    whole = np.zeros((50, 20))
+    np.put_along_axis(whole, ids, 1, 1)
+    whole, there = whole[:, 1:12], ids.any(1)
+    linear = LinearContent([Block("words", "words", "words", vocabulary_size=20)], 2)
+    linear.fit_scale({"words": ids})
+    scale = 1 / whole[there].std(0)
+    np.testing.assert_allclose(linear.mean["words"], whole[there].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(linear.scale["words"], scale, rtol=1e-6)
+    expected = (whole - whole[there].mean(0)) * scale / np.sqrt(11) * there[:, None]
+    np.testing.assert_allclose(linear.design({"words": ids})[0][:, :-1], expected, atol=1e-6)

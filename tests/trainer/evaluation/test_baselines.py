@@ -66,6 +66,22 @@ def test_item_knn_in_blocks(monkeypatch):
     np.testing.assert_allclose(baselines.ItemKnn(2, 1).fit(TRAIN).scores(TRAIN), whole)
 
 
+def test_item_knn_narrowed_is_the_one_fitted_with_fewer_neighbours():
+    """Many equal similarities, of which those of the first items count."""
+    train = sp.csr_matrix((np.random.default_rng(0).random((40, 60)) < 0.1).astype(float))
+    for neighbours in (1, 5, 20):
+        fitted = baselines.ItemKnn(neighbours, 1.0).fit(train).scores(train)
+        np.testing.assert_array_equal(baselines.ItemKnn(20, 1.0).fit(train).narrowed(neighbours).scores(train), fitted)
+
+
+def test_the_highest_of_a_row_are_its_first_of_equals():
+    """As sorting the whole row by value, then by column."""
+    values = np.random.default_rng(0).integers(1, 4, (30, 50)).astype(float)
+    kept = baselines._keep_highest(sp.csr_matrix(values), 7).toarray()
+    for row, found in zip(values, kept):
+        assert np.flatnonzero(found).tolist() == sorted(np.lexsort((np.arange(50), -row))[:7])
+
+
 def test_tf_idf_equals_scikit_learn():
     documents = ["red fox red", "blue fox", "", "green tree fox tree"]
     ours = baselines.tf_idf([text.split() for text in documents])

@@ -43,6 +43,29 @@ def test_seen_items_are_hidden_and_count_as_no_truth():
     assert result.mean("R@1") == 0 and result.mean("R@2") == 1  # ranked 2, 1; one thing to find
 
 
+def test_several_questions_of_the_same_lists_are_answered_as_each_alone():
+    """Warm items, cold items and a part of the users; some items are seen, some not there yet, some no candidates."""
+    generator = np.random.default_rng(2)
+    scores, truth, seen = (generator.random((40, 30)), *(generator.random((2, 40, 30)) < 0.1))
+    is_cold = np.arange(30) % 5 == 0
+    options = {
+        "seen": sp.csr_matrix(seen), "cutoffs": (3, 10), "candidates": np.arange(30) != 7, "block_users": 7,
+        "unavailable": lambda rows: np.arange(30) > 20 + rows[:, None] % 10,
+    }  # fmt: skip
+    wanted = [
+        metrics.Wanted(sp.csr_matrix(truth * ~is_cold)),
+        metrics.Wanted(sp.csr_matrix(truth * is_cold)),
+        metrics.Wanted(sp.csr_matrix(truth), np.arange(5, 25, 2)),
+    ]
+    together = metrics.evaluate_all(lambda rows: scores[rows], wanted, **options)
+    for each, (part, rows) in zip(together, wanted):
+        alone = metrics.evaluate(lambda rows: scores[rows], part, rows=rows, **options)
+        assert 3 < len(alone.rows) < 40 and each.rows.tolist() == alone.rows.tolist()
+        assert (each.totals, each.users_without_truth) == (alone.totals, alone.users_without_truth)
+        for name, values in alone.values.items():
+            np.testing.assert_array_equal(each.values[name], values)
+
+
 def test_users_without_truth_are_counted_not_averaged():
     result = evaluate([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], [[1, 0], [0, 0], [0, 1]], cutoffs=(1,))
     assert result.rows.tolist() == [0, 2] and result.users_without_truth == 1

@@ -75,7 +75,7 @@ def test_of_very_many_users_a_fixed_part_is_validated(table, train_split, eval_s
     everyone = Validation(model, eval_split, table, "MRR@5").value(vectors)
     some = Validation(model, eval_split.select(np.array([0, 11, 23])), table, "MRR@5").value(vectors)
     assert some != everyone
-    monkeypatch.setattr("trainer.retrieval.validation._MOST_USERS", 3)
+    monkeypatch.setattr("trainer.retrieval.validation.MOST_JUDGED", 3)
     assert Validation(model, eval_split, table, "MRR@5").value(vectors) == some
 
 
