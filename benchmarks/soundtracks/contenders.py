@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 MUSICNN = ("musicnn",)
 STATISTICS, OURS = "statistics", "ours"  # ours: the statistics and what pretraining on the catalogue adds
+CODEBOOK, HALF_WHITE = "dictionary", "half whitened"
+FUSION = f"{OURS} + {MUSICNN[0]}"
+PARTS = (OURS, *(name + form for name in (STATISTICS, CODEBOOK, *MUSICNN) for form in ("", f", {HALF_WHITE}")))
 _LIMIT = 4.0  # standard deviations, as in the product
 _TRACKS = 16  # a batch
 _WHITENING = 0.5  # exponent: 0 leaves the components as they are, 1 makes all equal
@@ -40,8 +43,13 @@ def vectors_of(sound: Sound, models_folder: Path = MODELS_FOLDER) -> dict[str, n
         "random": np.random.default_rng(0).normal(size=(len(sound.ids), 64)),
         "MFCC": z_scores(sound.kept("mfcc", lambda: mfcc(sound)).mean(1)),
         STATISTICS: statistics,
+        CODEBOOK: codebook,
         OURS: beside(statistics, codebook),
         **frozen,
+        **{
+            f"{name}, {HALF_WHITE}": whitened(part)
+            for name, part in {STATISTICS: statistics, CODEBOOK: codebook, **frozen}.items()
+        },
         **{f"{OURS} + {name}": fused(statistics, codebook, vectors) for name, vectors in frozen.items()},
     }
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.soundtracks.contenders import beside, directions, whitened, z_scores
+from benchmarks.goals import judged
+from benchmarks.soundtracks import GOALS, fusion_rows
+from benchmarks.soundtracks.contenders import FUSION, PARTS, beside, directions, whitened, z_scores
 from benchmarks.soundtracks.retrieval import MAX_TRACKS, MIN_TRACKS, Gallery, galleries, interval, precision
 
 
@@ -87,3 +89,17 @@ def test_scales_of_columns_and_vectors_do_not_matter():
     values = random.normal(size=(50, 4))
     np.testing.assert_allclose(z_scores(values * [1, 10, 100, 0.1] + 5), z_scores(values), atol=1e-6)
     np.testing.assert_allclose(directions(values * random.uniform(1, 5, (50, 1))), directions(values), atol=1e-12)
+
+
+@pytest.mark.parametrize("value, is_met", [(0.52, True), (0.51, False)])
+def test_the_fusion_is_held_against_its_best_part(value, is_met):
+    """The half-whitened parts count as well, and whatever is no part does not."""
+    values = {"random": 0.9, FUSION: value} | {part: 0.5 - place / 100 for place, part in enumerate(reversed(PARTS))}
+    case = "composer test"
+    rows = [
+        {"case": case, "contender": name, "metric": metric, "value": found, "low": None, "high": None, "runs": 8}
+        for name, found in values.items()
+        for metric in ("P@1", "P@5", "mAP")
+    ]
+    found = [judgement for judgement in judged(GOALS, fusion_rows(case, rows)) if judgement.case == f"{case}, fusion"]
+    assert [(one.metric, one.value, one.is_met) for one in found] == [("P@1", value, is_met), ("mAP", value, is_met)]

@@ -38,6 +38,21 @@ def test_the_search_finds_the_block_that_tells_something():
     assert weights[0] > 0 and weights[1] == 0 and penalty in PENALTIES
 
 
+@pytest.mark.parametrize("seed", [48, 96])
+def test_blocks_together_are_no_worse_than_the_best_of_them(seed):
+    """Of items left out; four noisy views of the same, of which a search that begins with all alike alone loses the
+    best one."""
+    random = np.random.default_rng(seed)
+    hidden = random.normal(size=(12 + seed % 3 * 8, 2))
+    targets = hidden @ random.normal(size=(2, 3)) + 0.3 * random.normal(size=(len(hidden), 3))
+    designs = [
+        hidden @ random.normal(size=(2, 2)) * telling + random.normal(size=(len(hidden), 2)) * noise
+        for telling, noise in zip((1, 1, 1, 0.2), random.uniform(0.2, 3, 4))
+    ]
+    errors = [((fit_ridge(blocks, targets).left_out - targets) ** 2).mean() for blocks in (designs, *zip(designs))]
+    assert errors[0] <= min(errors[1:])
+
+
 def test_the_left_out_error_is_that_of_fits_without_the_item():
     """The choice equals the one by explicit refits, item by item."""
     random = np.random.default_rng(2)
