@@ -110,7 +110,7 @@ class CurrentModel:
 
         self.require_items([item_id])
         signature = self.signatures["explain"]
-        inputs = _saying_nothing(signature, 1) | {
+        inputs = saying_nothing(signature, 1) | {
             "user_id": tf.constant([user_id]),
             "item_ids": tf.constant([[item_id]]),
         }
@@ -121,7 +121,7 @@ class CurrentModel:
         import tensorflow as tf
 
         signature = self.signatures["encode_user"]
-        inputs = _saying_nothing(signature, 1) | {"user_id": tf.constant([user_id])}
+        inputs = saying_nothing(signature, 1) | {"user_id": tf.constant([user_id])}
         return signature(**inputs)["vector"].numpy()[0]
 
     def ids(self, kind: str) -> list[str]:
@@ -205,7 +205,7 @@ class CurrentModel:
         signature = self.signatures[name]
         for start in range(0, len(keys), KEYS_AT_ONCE):
             batch = list(keys[start : start + KEYS_AT_ONCE])
-            inputs = _saying_nothing(signature, len(batch))
+            inputs = saying_nothing(signature, len(batch))
             for given, value in {**(others or {}), "k": k}.items():
                 inputs[given] = tf.fill([len(batch)], tf.constant(value, inputs[given].dtype))
             answer = signature(**inputs | {key: tf.constant(batch)})
@@ -220,7 +220,7 @@ def newest_version(folder: Path) -> Path:
     return max(versions, key=lambda version: int(version.name))
 
 
-def _saying_nothing(signature: Any, batch: int) -> dict[str, Any]:
+def saying_nothing(signature: Any, batch: int) -> dict[str, Any]:
     """Every input of a signature for a batch, at the value that says nothing: no list, an empty text, 0."""
     import tensorflow as tf
 

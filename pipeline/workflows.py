@@ -194,6 +194,8 @@ def _write_report(config: Config) -> None:
     tracking.track(config, facts)
     for line in facts.drift.lines() if facts.drift else ():
         remark(f"drift: {line}")
+    if facts.vectors and facts.vectors.is_exceeded:
+        remark(f"skew: {facts.vectors.name} differ by {facts.vectors.value:.3g} (limit {facts.vectors.limit:g})")
     remark(f"report: {path}")
 
 

@@ -89,13 +89,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _train_once(config: configuration.Config, url: str, file: Path) -> int:
     """One run over the store's tables. Exit code 0 too where the model was refused: that is a result.
 
-    DRIFTED where the run ended and its world has moved beyond a limit (`drift` in the configuration).
+    DRIFTED where the run ended and its world has moved, or what was asked of the version before it is not what that was
+    trained on, beyond a limit (`drift` in the configuration).
     """
     from pipeline import catalog_updates, workflows
-    from pipeline.drift.record import has_drifted
+    from pipeline.drift.record import has_exceeded
     from pipeline.report.write import FOLDER
 
     progress = Progress(_num_events(url), time.time())
+    report = config.work_path / FOLDER
+    has_skew = _is_skewed(config, url, report)
     before = catalog_updates.newest(config)
     stages = workflows.train(store_tables.with_store(config, url))
     progress.write(file)
@@ -103,7 +106,23 @@ def _train_once(config: configuration.Config, url: str, file: Path) -> int:
     after = catalog_updates.newest(config)
     verdict = f"pushed version {after.name}" if after and after != before else "nothing pushed; what is served stays"
     print(f"loop: {progress.num_events:,} events read; {decision['reason']}; {verdict}", flush=True)
-    return DRIFTED if has_drifted(config.work_path / FOLDER) else 0
+    return DRIFTED if has_skew or has_exceeded("drift", report) else 0
+
+
+def _is_skewed(config: configuration.Config, url: str, report: Path) -> bool:
+    """Whether what was asked of the version that is served now is beyond a limit; it is written for the report."""
+    from pipeline.drift.record import write_skew
+    from pipeline.drift.skew import skew_of
+
+    try:
+        skew = skew_of(config, url)
+    except SettingsError as error:  # the first run of all, or a version whose parts are gone
+        print(f"skew: not measured, {error}", flush=True)
+        return False
+    write_skew(skew, report)
+    for line in skew.lines():
+        print(f"skew: {line}", flush=True)
+    return bool(skew.exceeded)
 
 
 def _num_events(url: str) -> int:

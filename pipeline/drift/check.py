@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.drift.config import DriftConfig
-from pipeline.drift.measures import Measure, compare
+from pipeline.drift.measures import Measure, beyond_limit, compare
 from pipeline.drift.snapshot import read_snapshot
 from pipeline.run_history import RunRecord
 
@@ -21,8 +21,7 @@ class Drift:
     @property
     def exceeded(self) -> list[Measure]:
         """What is beyond its limit, the farthest beyond first."""
-        found = [measure for measure in self.measures if measure.is_exceeded]
-        return sorted(found, key=lambda measure: measure.limit / measure.value)
+        return beyond_limit(self.measures)
 
     def lines(self) -> list[str]:
         """What is beyond its limit, a line each."""

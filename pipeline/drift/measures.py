@@ -6,9 +6,9 @@ Tables are compared by TFDV's drift comparators (Breck et al., 2019); contents b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -35,6 +35,11 @@ class Measure:
     def is_exceeded(self) -> bool:
         """Whether the world has moved by this measure."""
         return self.value > self.limit
+
+
+def beyond_limit(measures: Iterable[Measure]) -> list[Measure]:
+    """Those that are exceeded, the farthest beyond its limit first."""
+    return sorted((one for one in measures if one.is_exceeded), key=lambda measure: measure.limit / measure.value)
 
 
 def compare(previous: Snapshot, current: Snapshot, limits: DriftConfig) -> list[Measure]:
@@ -78,20 +83,32 @@ def _tables(previous: Snapshot, current: Snapshot, limits: DriftConfig) -> Itera
 
 def table_measures(table: str, previous: Any, current: Any, limits: DriftConfig) -> Iterator[Measure]:
     """Each comparable column of a table by TFDV. previous, current: DatasetFeatureStatisticsList."""
+    return tfdv_measures(table, previous, current, "drift", limits.max_category_change, limits.max_number_divergence)
+
+
+def tfdv_measures(
+    table: str, reference: Any, current: Any, kind: Literal["drift", "skew"], category_limit: float, number_limit: float
+) -> Iterator[Measure]:
+    """Each column that two tables have, by TFDV's drift or skew comparator: L-infinity distance of texts,
+    Jensen-Shannon divergence of numbers. reference, current: DatasetFeatureStatisticsList.
+    """
     import tensorflow_data_validation as tfdv
 
     schema = tfdv.infer_schema(current)
-    compared = _comparable(previous) & _comparable(current)
+    compared = _comparable(reference) & _comparable(current)
     for feature in schema.feature:
         if feature.name in compared:
-            comparator = feature.drift_comparator
+            comparator = feature.drift_comparator if kind == "drift" else feature.skew_comparator
             if feature.type == _bytes_type():
-                comparator.infinity_norm.threshold = limits.max_category_change
+                comparator.infinity_norm.threshold = category_limit
             else:
-                comparator.jensen_shannon_divergence.threshold = limits.max_number_divergence
-    found = tfdv.validate_statistics(current, schema, previous_statistics=previous)
+                comparator.jensen_shannon_divergence.threshold = number_limit
+    if kind == "drift":
+        found = tfdv.validate_statistics(current, schema, previous_statistics=reference)
+    else:
+        found = tfdv.validate_statistics(reference, schema, serving_statistics=current)
     for info in found.drift_skew_info:
-        for measurement in info.drift_measurements:
+        for measurement in info.drift_measurements if kind == "drift" else info.skew_measurements:
             yield Measure(f"{table}: {info.path.step[0]}", measurement.value, measurement.threshold)
 
 

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.config import Config
 from pipeline.drift.check import Drift, drift_of
-from pipeline.drift.config import DriftConfig
+from pipeline.drift.measures import Measure
+from pipeline.drift.record import read_skew
+from pipeline.drift.skew import Skew, vector_measure
+from pipeline.lineage import parts_of_version
 from pipeline.report.curves import Curve, read_curves
 from pipeline.report.health import Health, read_health
 from pipeline.report.items import ItemMap, read_item_map
@@ -16,6 +20,8 @@ from pipeline.report.quality import PastRun, Quality, past_runs, read_quality
 from pipeline.report.ranker import Ranker, read_ranker
 from pipeline.report.sample_lists import SampleList, read_sample_lists
 from pipeline.run_history import RunRecord
+
+FOLDER = "report"  # in the work folder
 
 
 @dataclass(frozen=True)
@@ -33,17 +39,17 @@ class Facts:
     lists: list[SampleList]
     health: Health
     drift: Drift | None  # since the last blessed run before it
+    vectors: Measure | None  # of the newest run: how far the export's vectors of people are from the trained towers'
+    skew: Skew | None  # of the newest run: between training and what was asked in serving, as it was measured last
     privacy: dict[str, Any] | None  # the retrieval model's guarantee (`trainer.privacy_report`)
 
 
-def read_facts(name: str, run: RunRecord, runs: Sequence[RunRecord], limits: DriftConfig) -> Facts:
-    """The facts of a run of a pipeline.
-
-    runs: all of its work folder, for what came before. limits: beyond which the world is said to have moved.
-    """
+def read_facts(config: Config, run: RunRecord, runs: Sequence[RunRecord]) -> Facts:
+    """The facts of a run of a pipeline. runs: all of its work folder, for what came before."""
     quality = read_quality(run)
+    is_newest = run is runs[-1]
     return Facts(
-        name=name,
+        name=config.name,
         run=run,
         quality=quality,
         past=past_runs(runs, run, quality) if quality else [],
@@ -53,7 +59,9 @@ def read_facts(name: str, run: RunRecord, runs: Sequence[RunRecord], limits: Dri
         item_map=read_item_map(run),
         lists=read_sample_lists(run),
         health=read_health(run),
-        drift=drift_of(run, runs, limits),
+        drift=drift_of(run, runs, config.drift),
+        vectors=_vectors(config, run) if is_newest else None,
+        skew=read_skew(config.work_path / FOLDER) if is_newest else None,
         privacy=_privacy(run),
     )
 
@@ -77,6 +85,10 @@ def numbers(facts: Facts) -> dict[str, float]:
         found[f"data/{stage.name}/rejected"] = float(sum(stage.rejects.values()))
     for measure in facts.drift.measures if facts.drift else ():
         found[f"drift/{measure.name}"] = measure.value
+    if facts.vectors:
+        found[f"skew/{facts.vectors.name}"] = facts.vectors.value
+    for measure in facts.skew.measures if facts.skew else ():
+        found[f"skew/{measure.name}"] = measure.value
     for node in facts.run.nodes.values():
         found[f"seconds/{node.name}"] = node.seconds
     return found
@@ -85,6 +97,17 @@ def numbers(facts: Facts) -> dict[str, float]:
 def _index(run: RunRecord) -> dict[str, Any] | None:
     folder = run.output("ItemIndex", "index")
     return json.loads((folder / "report.json").read_text(encoding="utf-8")) if folder else None
+
+
+def _vectors(config: Config, run: RunRecord) -> Measure | None:
+    servable = run.output("Recommender", "exact")
+    if servable is None or not run.version:
+        return None
+    from pipeline.drift.trained import TrainedVersion
+
+    parts = parts_of_version(config.work_path, config.name, run.version)
+    trained = TrainedVersion.of(servable / "Format-Serving", parts, config.data.history_length)
+    return vector_measure(trained.vector_difference(), config.drift) if trained else None
 
 
 def _privacy(run: RunRecord) -> dict[str, Any] | None:

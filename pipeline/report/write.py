@@ -7,13 +7,12 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.drift.record import write_drift
 from pipeline.report.compare import Comparison
-from pipeline.report.facts import Facts, read_facts
+from pipeline.report.facts import FOLDER, Facts, read_facts
 from pipeline.report.model_card import write_model_card
 from pipeline.report.neighbours import write_neighbours
 from pipeline.report.page import write_comparison, write_report
 from pipeline.run_history import RunRecord, find_run, read_runs
 
-FOLDER = "report"  # in the work folder
 PAGE, CARD = "index.html", "model_card.md"
 
 
@@ -41,16 +40,14 @@ def write_run(config: Config, run_id: str = "") -> Path:
 def write_two(config: Config, first_id: str, second_id: str) -> Path:
     """Two runs side by side; arguments and errors as of `write_run`."""
     runs = read_runs(config.work_path)
-    first, second = (
-        read_facts(config.name, find_run(runs, run_id), runs, config.drift) for run_id in (first_id, second_id)
-    )
+    first, second = (read_facts(config, find_run(runs, run_id), runs) for run_id in (first_id, second_id))
     folder = config.work_path / FOLDER / f"{first.run.run_id}_{second.run.run_id}"
     return write_comparison(Comparison(first, second), folder / PAGE)
 
 
 def _write_run(config: Config, run: RunRecord, runs: list[RunRecord]) -> tuple[Facts, Path]:
     folder = config.work_path / FOLDER if run is runs[-1] else config.work_path / FOLDER / run.run_id
-    facts = read_facts(config.name, run, runs, config.drift)
+    facts = read_facts(config, run, runs)
     if run.trains:
         write_model_card(facts, folder / CARD)
     neighbours = write_neighbours(run, config.data, folder)

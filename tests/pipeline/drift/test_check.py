@@ -11,7 +11,7 @@ import pytest
 from pipeline.drift.check import Drift, drift_of
 from pipeline.drift.config import DriftConfig
 from pipeline.drift.measures import Measure
-from pipeline.drift.record import METRICS, RECORD, has_drifted, write_drift
+from pipeline.drift.record import has_exceeded, write_drift
 from pipeline.drift.snapshot import AUDIO_MELS, read_snapshot
 from pipeline.run_history import read_runs
 from tests.pipeline.report import recorded
@@ -45,9 +45,9 @@ def test_the_content_is_summarised_by_bands_and_colours(runs) -> None:
 
 def test_programs_read_what_moved(tmp_path: Path) -> None:
     write_drift(None, "r1", tmp_path)
-    assert not has_drifted(tmp_path)
+    assert not has_exceeded("drift", tmp_path)
     write_drift(Drift("r1", [Measure("taste", 0.5, 0.2), Measure("sound", 0.1, 0.2)]), "r2", tmp_path)
-    assert has_drifted(tmp_path)
-    record = json.loads((tmp_path / RECORD).read_text())
+    assert has_exceeded("drift", tmp_path)
+    record = json.loads((tmp_path / "drift.json").read_text())
     assert (record["run"], record["reference"], record["exceeded"]) == ("r2", "r1", ["taste"])
-    assert 'zhiyin_drift{measure="taste"} 0.5' in (tmp_path / METRICS).read_text()
+    assert 'zhiyin_drift{measure="taste"} 0.5' in (tmp_path / "drift.prom").read_text()

@@ -8,7 +8,6 @@ import pytest
 
 from components.config import DataConfig, TableConfig
 from pipeline.config import Config
-from pipeline.drift.config import DriftConfig
 from pipeline.report.facts import Facts, read_facts
 from pipeline.run_history import RunRecord, read_runs
 from serving.config import EvaluationConfig
@@ -28,8 +27,8 @@ def runs(work_path: Path) -> list[RunRecord]:
 
 
 @pytest.fixture(scope="session")
-def facts(runs: list[RunRecord]) -> Facts:
-    return read_facts("tiny", runs[-1], runs, DriftConfig())
+def facts(config: Config, runs: list[RunRecord]) -> Facts:
+    return read_facts(config, runs[-1], runs)
 
 
 @pytest.fixture(scope="session")
