@@ -98,7 +98,7 @@ def _train_once(config: configuration.Config, url: str, file: Path) -> int:
 
     progress = Progress(_num_events(url), time.time())
     report = config.work_path / FOLDER
-    has_skew = _is_skewed(config, url, report)
+    has_skew = is_skewed(config, url, report)
     before = catalog_updates.newest(config)
     stages = workflows.train(store_tables.with_store(config, url))
     progress.write(file)
@@ -109,7 +109,7 @@ def _train_once(config: configuration.Config, url: str, file: Path) -> int:
     return DRIFTED if has_skew or has_exceeded("drift", report) else 0
 
 
-def _is_skewed(config: configuration.Config, url: str, report: Path) -> bool:
+def is_skewed(config: configuration.Config, url: str, report: Path) -> bool:
     """Whether what was asked of the version that is served now is beyond a limit; it is written for the report."""
     from pipeline.drift.record import write_skew
     from pipeline.drift.skew import skew_of

@@ -15,6 +15,8 @@ import pytest
 
 from components.config import DataConfig, EventRule, TableConfig
 from pipeline import cli
+from pipeline import config as configuration
+from pipeline.commands.loop import is_skewed
 from pipeline.drift.asked import asked_requests, exposures_of
 from pipeline.drift.config import DriftConfig
 from pipeline.drift.requests import TAKEN, UNKNOWN, UNTAKEN, KnownItems, Request, statistics_of
@@ -192,7 +194,9 @@ def test_the_command_tells_a_public_that_is_not_that_of_training(
         if name == "nobody":
             assert "nothing is said of serving" in capsys.readouterr().out
     assert codes == {"nobody": 0, "same": 0, "short": 3}
-    report = tmp_path / "work" / "report"
+    report, config = tmp_path / "work" / "report", configuration.load(path)
+    assert is_skewed(config, str(tmp_path / "short.sqlite"), report)  # what the loop asks before a run
+    assert not is_skewed(replace(config, name="unpushed"), str(tmp_path / "short.sqlite"), report)
     record = json.loads((report / "skew.json").read_text())
     assert record["exceeded"] == ["requests: history_length"]
     assert (record["version"], record["people"]) == (str(version), len(short))
