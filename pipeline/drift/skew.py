@@ -63,8 +63,8 @@ def skew_of(config: Config, url: str) -> Skew:
     measures = [vectors] if vectors else []
     if len(exposures) >= config.drift.min_people_asked:
         items, length = trained.known_items(), config.data.history_length
-        sides = [statistics_of(requests, items, length) for requests in (trained.requests(), asked)]
-        measures += skew_measures(*sides, config.drift)
+        reference = statistics_of(trained.requests(), items, length)
+        measures += skew_measures(reference, statistics_of(asked, items, length), config.drift)
         measures.append(age_measure(exposures, int(model.path.name), config.drift))
     return Skew(model.path.name, len(exposures), measures)
 
