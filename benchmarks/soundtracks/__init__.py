@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.soundtracks import retrieval
+from benchmarks import retrieval
 from benchmarks.soundtracks.sound import KEPT
 
 LABELS = ("soundtrack", "composer")
 HALVES = ("choosing", "test")
-_MAP, _COLOURS = "map.npz", 14
+_MAP = "map.npz"
 GOALS: list[dict[str, Any]] = [
     {"case": f"{label} test", "metric": metric, "at_least": 1.0, "of": "halfway from MFCC to musicnn"}
     for label in LABELS
@@ -47,8 +47,7 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
     for label in LABELS:
         halves = retrieval.galleries(sound.ids, sound.labels[label])
         for half in HALVES:
-            found = [_rows(f"{label} {half}", name, values, halves[half]) for name, values in vectors.items()]
-            rows += [row for of_contender in found for row in of_contender]
+            rows += retrieval.rows_of_half(f"{label} {half}", vectors, halves[half])
             rows += _halfway(f"{label} {half}", rows)
             rows += fusion_rows(f"{label} {half}", rows)
     np.savez(KEPT / _MAP, vectors=vectors["ours"], soundtracks=np.array(sound.labels["soundtrack"]))
@@ -56,31 +55,9 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write a map of the last run's tracks by our vectors as an SVG, the largest soundtracks in colours.
-
-    Source: van der Maaten & Hinton, Visualizing Data using t-SNE, 2008.
-    """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-    from sklearn.manifold import TSNE
-
+    """Write a map of the last run's tracks by our vectors as an SVG."""
     with np.load(KEPT / _MAP) as stored:
-        vectors, soundtracks = stored["vectors"], stored["soundtracks"]
-    places = TSNE(metric="cosine", init="random", random_state=7).fit_transform(vectors.astype(np.float32))
-    names, sizes = np.unique(soundtracks, return_counts=True)
-    shown = names[np.argsort(-sizes, kind="stable")][:_COLOURS]
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "soundtracks", "font.size": 8}):
-        figure = Figure(figsize=(8.0, 5.2), layout="constrained")
-        FigureCanvasSVG(figure)
-        axis = figure.subplots()
-        others = ~np.isin(soundtracks, shown)
-        axis.scatter(*places[others].T, s=6, color="#cccccc", label="other soundtracks")
-        for number, name in enumerate(shown):
-            axis.scatter(*places[soundtracks == name].T, s=14, color=mpl.colormaps["tab20"](number), label=name)
-        axis.set_axis_off()
-        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        retrieval.draw_map(path, stored["vectors"], stored["soundtracks"], "other soundtracks")
 
 
 def fusion_rows(case: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -95,16 +72,6 @@ def fusion_rows(case: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any
         found.append({**of_metric[FUSION], "case": f"{case}, fusion", "contender": "ours"})
         found.append(row_of(f"{case}, fusion", "best part", metric, best, runs=1))
     return found
-
-
-def _rows(case: str, contender: str, vectors: np.ndarray, gallery: retrieval.Gallery) -> list[dict[str, Any]]:
-    from benchmarks.quality.bench import row_of
-
-    rows = []
-    for metric, values in retrieval.precision(vectors, gallery).items():
-        value, low, high = retrieval.interval(values)
-        rows.append(row_of(case, contender, metric, value, len(values), low, high))
-    return rows
 
 
 def _halfway(case: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

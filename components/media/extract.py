@@ -15,7 +15,7 @@ from components.media.errors import ContentError, NoStream, TooShort
 from components.media.lengths import Note, truncation
 from components.media.sndfile import sndfile_segments
 from components.media.spectrogram import log_mel, num_frames, quantise
-from components.media.video import KeyFrames, key_frames_of
+from components.media.video import KeyFrames, key_frames_of, sample_key_frames
 
 T = TypeVar("T")
 
@@ -73,6 +73,11 @@ def segments(source: Source) -> AudioSegments:
         if found is None:
             raise
         return found
+
+
+def pictures(source: Source) -> KeyFrames:
+    """The pictures that `extract` takes, at `video.LARGE` pixels a side. Raises MediaError."""
+    return sample_key_frames(source, large=True)
 
 
 def _features(media: Media) -> MediaArrays:

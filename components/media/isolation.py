@@ -25,6 +25,7 @@ from components.media.containers import open_path
 from components.media.errors import Crashed, DecoderUnavailable, OutOfMemory, TimedOut, media_error
 from components.media.extract import MediaArrays
 from components.media.lengths import Note
+from components.media.video import KeyFrames
 
 # The file's bytes, the descriptor of a file that is open for reading, or a local path, which is opened on this side.
 Medium = Union[bytes, int, str, "os.PathLike[str]"]
@@ -70,6 +71,10 @@ class Decoder:
     def segments(self, medium: Medium) -> AudioSegments:
         """As `components.media.extract.segments`; raises what `extract` does."""
         return self._ask(b"S", medium, self._audio_segments)
+
+    def pictures(self, medium: Medium) -> KeyFrames:
+        """As `components.media.extract.pictures`; raises what `extract` does."""
+        return self._ask(b"P", medium, self._key_frames)
 
     def confinement(self) -> Confinement:
         """What the child has given up on this machine. Raises DecoderUnavailable."""
@@ -131,6 +136,11 @@ class Decoder:
         return AudioSegments(
             waveforms.reshape(len(num_samples), -1), num_samples, starts_s, header["duration_s"], notes=notes
         )
+
+    def _key_frames(self, header: dict) -> KeyFrames:
+        assert self._connection is not None
+        pictures, times_s = (np.frombuffer(self._connection.recv_bytes(), dtype) for dtype in (np.uint8, np.float32))
+        return KeyFrames(pictures.reshape(header["shape"]), times_s, header["duration_s"])
 
     def _media_arrays(self, header: dict) -> MediaArrays:
         assert self._connection is not None

@@ -10,13 +10,13 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import av
 import numpy as np
 
-from components.contract import VIDEO_HEIGHT, VIDEO_KEY_FRAMES, VIDEO_WIDTH
+from components.contract import VIDEO_HEIGHT, VIDEO_KEY_FRAMES
 from components.media.containers import Media, Source, frames, open_media, origin_s, packets, seek
 from components.media.errors import DecodeFailed, NoStream
 from components.media.keyframes import choose_key_frames
@@ -27,14 +27,15 @@ WHOLE_S = 10.0  # a video up to this length is decoded whole
 WHOLE_FRAMES = 900  # and so is one of unknown length, up to as many pictures
 CANDIDATES = 16  # places sought in a longer one
 FORWARD_FRAMES = 1500  # pictures decoded at most where it has too few key frames: a minute at 25 a second
-LONGEST_SIDE = 16 * max(VIDEO_HEIGHT, VIDEO_WIDTH)  # banners beyond 16:1 are squeezed
+LARGE = 224  # pixels a side of the pictures for encoders of other people
+LONGEST = 16  # sides; banners beyond 16:1 are squeezed
 
 
 @dataclass(frozen=True)
 class KeyFrames:
     """What was taken of a video, in time order."""
 
-    pictures: np.ndarray  # uint8 [n, VIDEO_HEIGHT, VIDEO_WIDTH, 3], RGB, as displayed, 1 <= n <= VIDEO_KEY_FRAMES
+    pictures: np.ndarray  # uint8 [n, side, side, 3], RGB, as displayed, 1 <= n <= VIDEO_KEY_FRAMES
     times_s: np.ndarray  # float32 [n], presentation times from the start of the video
     duration_s: float  # as stated where the video ends there, else measured
     stated: StatedLength | None = None  # what the header says of its length
@@ -42,37 +43,46 @@ class KeyFrames:
 
 @dataclass
 class _Candidates:
-    pictures: list[np.ndarray]
-    times_s: list[float]
     end_s: float
+    large: bool  # whether they are kept at LARGE too
+    pictures: list[np.ndarray] = field(default_factory=list)  # by which is chosen
+    large_pictures: list[np.ndarray] = field(default_factory=list)
+    times_s: list[float] = field(default_factory=list)
+
+    def add(self, time_s: float, frame: av.VideoFrame, stream: Any) -> None:
+        """Take a picture, whose time is not that of another."""
+        self.pictures.append(thumbnail(frame, stream))
+        if self.large:
+            self.large_pictures.append(thumbnail(frame, stream, LARGE))
+        self.times_s.append(time_s)
 
 
-def sample_key_frames(source: Source) -> KeyFrames:
+def sample_key_frames(source: Source, large: bool = False) -> KeyFrames:
     """The pictures that stand for a video (or a GIF, or a still picture: one at time 0), centre-cropped and scaled.
 
+    large: the same pictures of LARGE pixels a side, in place of VIDEO_HEIGHT.
     Raises MediaError: what `open_media` raises; NoStream without video (cover art is none); DecodeFailed.
     """
     with open_media(source) as media:
-        return key_frames_of(media)
+        return key_frames_of(media, large)
 
 
-def key_frames_of(media: Media) -> KeyFrames:
+def key_frames_of(media: Media, large: bool = False) -> KeyFrames:
     """`sample_key_frames` of a medium that is open and has not been read from."""
     stream = _video_stream(media)
     stated = stated_length(media, stream)
     found = None
     if stated is not None and stated.seconds > WHOLE_S:
-        found = _by_header(media, stream, stated.seconds)
+        found = _by_header(media, stream, stated.seconds, large)
         stream = stream if found else _restarted(media)
-    found = found or _whole(media, stream) or _passed(media)
+    found = found or _whole(media, stream, large) or _passed(media, large)
     if not found.pictures:
         animated = " (an animated WebP: only still ones are decoded)" if is_animated_webp(media.head) else ""
         raise DecodeFailed(f"no picture where the container says it is{animated}")
     times_s = np.array(found.times_s)
     chosen = choose_key_frames(np.stack(found.pictures), times_s, found.end_s, VIDEO_KEY_FRAMES)
-    return KeyFrames(
-        np.stack([found.pictures[i] for i in chosen]), times_s[chosen].astype(np.float32), found.end_s, stated
-    )
+    pictures = found.large_pictures if large else found.pictures
+    return KeyFrames(np.stack([pictures[i] for i in chosen]), times_s[chosen].astype(np.float32), found.end_s, stated)
 
 
 def _video_stream(media: Media) -> Any:
@@ -87,24 +97,23 @@ def _restarted(media: Media) -> Any:
     return _video_stream(media)
 
 
-def _whole(media: Media, stream: Any) -> _Candidates | None:
+def _whole(media: Media, stream: Any, large: bool) -> _Candidates | None:
     """Every picture; None where there are more than expected."""
-    found = _Candidates([], [], 0.0)
+    found = _Candidates(0.0, large)
     for number, (time_s, frame) in enumerate(_timed(media, stream)):
         if number >= WHOLE_FRAMES or time_s > 2 * WHOLE_S:
             return None
-        found.pictures.append(thumbnail(frame, stream))
-        found.times_s.append(time_s)
+        found.add(time_s, frame, stream)
         found.end_s = max(found.end_s, time_s + _shown_s(frame, stream))
     return _in_order(found)
 
 
-def _by_header(media: Media, stream: Any, stated_s: float) -> _Candidates | None:
+def _by_header(media: Media, stream: Any, stated_s: float, large: bool) -> _Candidates | None:
     """Pictures of a long video, by seeking; None where it does not end as stated, or cannot be sought to its end."""
     if not ends_as_stated(media, stream, stated_s):
         return None
     places_s = _places_s(stated_s)
-    found = _Candidates([], [], stated_s)
+    found = _Candidates(stated_s, large)
     for place_s in places_s:
         seek(media, stream, float(place_s))
         key_frame = next(_timed(media, stream), None)
@@ -115,21 +124,21 @@ def _by_header(media: Media, stream: Any, stated_s: float) -> _Candidates | None
     if len(found.pictures) >= VIDEO_KEY_FRAMES:
         return found
     stream = _restarted(media)  # key frames are rare: the pictures that are shown at the places, as far as it goes
-    forward = _shown_at(places_s, itertools.islice(_timed(media, stream), FORWARD_FRAMES), stream, stated_s)
+    forward = _shown_at(places_s, itertools.islice(_timed(media, stream), FORWARD_FRAMES), stream, stated_s, large)
     return max(found, forward, key=lambda candidates: len(candidates.pictures))
 
 
-def _passed(media: Media) -> _Candidates:
+def _passed(media: Media, large: bool) -> _Candidates:
     """Pictures of a video that cannot be sought, or is not as long as it says: the key frames, in one pass."""
     length_s = walked_length_s(media, _restarted(media))
     places_s = _places_s(length_s)
     stream = _restarted(media)
     stream.codec_context.skip_frame = "NONKEY"
-    found = _shown_at(places_s, _timed(media, stream), stream, length_s)
+    found = _shown_at(places_s, _timed(media, stream), stream, length_s, large)
     if len(found.pictures) >= VIDEO_KEY_FRAMES:
         return found
     stream = _restarted(media)
-    forward = _shown_at(places_s, itertools.islice(_timed(media, stream), FORWARD_FRAMES), stream, length_s)
+    forward = _shown_at(places_s, itertools.islice(_timed(media, stream), FORWARD_FRAMES), stream, length_s, large)
     return max(found, forward, key=lambda candidates: len(candidates.pictures))
 
 
@@ -138,10 +147,10 @@ def _places_s(length_s: float) -> np.ndarray:
 
 
 def _shown_at(
-    places_s: np.ndarray, timed: Iterator[tuple[float, av.VideoFrame]], stream: Any, end_s: float
+    places_s: np.ndarray, timed: Iterator[tuple[float, av.VideoFrame]], stream: Any, end_s: float, large: bool
 ) -> _Candidates:
     """The pictures that are shown at those times, of pictures in time order."""
-    found = _Candidates([], [], end_s)
+    found = _Candidates(end_s, large)
     shown: tuple[float, av.VideoFrame] | None = None
     for time_s, frame in timed:
         if shown and len(places_s) and time_s > places_s[0]:
@@ -155,8 +164,7 @@ def _shown_at(
 
 def _add(found: _Candidates, time_s: float, frame: av.VideoFrame, stream: Any) -> None:
     if not found.times_s or time_s > found.times_s[-1]:
-        found.pictures.append(thumbnail(frame, stream))
-        found.times_s.append(time_s)
+        found.add(time_s, frame, stream)
 
 
 def _timed(media: Media, stream: Any) -> Iterator[tuple[float, av.VideoFrame]]:
@@ -180,21 +188,37 @@ def _shown_s(frame: av.VideoFrame, stream: Any) -> float:
 
 def _in_order(found: _Candidates) -> _Candidates:
     order = np.argsort(found.times_s, kind="stable")
-    return _Candidates([found.pictures[i] for i in order], [found.times_s[i] for i in order], found.end_s)
+    pictures, large_pictures = (
+        [values[i] for i in order if values] for values in (found.pictures, found.large_pictures)
+    )
+    return _Candidates(found.end_s, found.large, pictures, large_pictures, [found.times_s[i] for i in order])
 
 
-def thumbnail(frame: av.VideoFrame, stream: Any) -> np.ndarray:
-    """A picture as displayed (pixel shape and rotation applied), centre-cropped: uint8 [VIDEO_HEIGHT, VIDEO_WIDTH, 3],
-    RGB."""
+def thumbnail(frame: av.VideoFrame, stream: Any, side: int = VIDEO_HEIGHT) -> np.ndarray:
+    """A picture as displayed (pixel shape and rotation applied, white behind what is transparent), centre-cropped:
+    uint8 [side, side, 3], RGB."""
     pixel_shape = float(stream.codec_context.sample_aspect_ratio or 1) or 1.0
     width, height = frame.width * pixel_shape, float(frame.height)
     # The square case keeps this simple: rotation by 90 degrees does not change the size that is wanted.
-    scale = max(VIDEO_WIDTH, VIDEO_HEIGHT) / min(width, height)
-    scaled_width = min(max(round(width * scale), VIDEO_WIDTH), LONGEST_SIDE)
-    scaled_height = min(max(round(height * scale), VIDEO_HEIGHT), LONGEST_SIDE)
-    small = frame.reformat(width=scaled_width, height=scaled_height, format="rgb24", interpolation="AREA").to_ndarray()
-    top, left = (scaled_height - VIDEO_HEIGHT) // 2, (scaled_width - VIDEO_WIDTH) // 2
-    return np.ascontiguousarray(_upright(small[top : top + VIDEO_HEIGHT, left : left + VIDEO_WIDTH], frame))
+    scaled_width, scaled_height = (
+        min(max(round(length * side / min(width, height)), side), LONGEST * side) for length in (width, height)
+    )
+    colours = "rgba" if _is_transparent(frame.format) else "rgb24"
+    small = frame.reformat(width=scaled_width, height=scaled_height, format=colours, interpolation="AREA").to_ndarray()
+    top, left = (scaled_height - side) // 2, (scaled_width - side) // 2
+    picture = small[top : top + side, left : left + side]
+    return np.ascontiguousarray(_upright(_on_white(picture) if colours == "rgba" else picture, frame))
+
+
+def _is_transparent(pixels: av.VideoFormat) -> bool:
+    """Whether pixels of a format may be transparent; those of a palette may."""
+    return pixels.has_palette or any(component.is_alpha for component in pixels.components)
+
+
+def _on_white(picture: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 4] -> uint8 [H, W, 3], as it would look on a white page."""
+    opacity = picture[..., 3:].astype(np.uint16)
+    return ((picture[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
 
 
 def _upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The decoder's own process: reads requests, answers with arrays or a reason. Started by `isolation.Decoder`.
 
-A request is one message: a letter for the task (b"F" stored features, b"S" segments of the sound), then b"B" and the
+A request is one message: a letter for the task (b"F" stored features, b"S" segments of the sound, b"P" large
+pictures), then b"B" and the
 bytes of the file, or b"D" alone, after which an open descriptor follows. An answer is a JSON message, then one message
 an array. Nothing here is unpickled on either side: what comes out of a decoder that met a hostile file is plain
 numbers.
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from components.media.audio import AudioSegments
     from components.media.containers import ReadableFile
     from components.media.extract import MediaArrays
+    from components.media.video import KeyFrames
 
 PARENT_CHECK_S = 5.0
 _DOT_GIF = bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b")  # one pixel
@@ -90,8 +92,12 @@ def main(descriptor: int, time_limit_s: float, memory_limit_bytes: int) -> None:
         signal.setitimer(signal.ITIMER_REAL, time_limit_s)
         file = _requested(request, handed)
         try:
-            is_sound = request[:1] == b"S"
-            header, arrays = _segments(extract.segments(file)) if is_sound else _features(extract.extract(file))
+            if request[:1] == b"S":
+                header, arrays = _segments(extract.segments(file))
+            elif request[:1] == b"P":
+                header, arrays = _pictures(extract.pictures(file))
+            else:
+                header, arrays = _features(extract.extract(file))
         except MemoryError as error:
             _refuse(connection, OutOfMemory(f"more than {memory_limit_bytes >> 20} MiB: {error}"))
         except MediaError as error:
@@ -129,6 +135,10 @@ def _features(found: MediaArrays) -> tuple[dict, list]:
 def _segments(found: AudioSegments) -> tuple[dict, list]:
     header = {"duration_s": found.duration_s, "notes": found.notes}
     return header, [found.waveforms, found.num_samples, found.starts_s]
+
+
+def _pictures(found: KeyFrames) -> tuple[dict, list]:
+    return {"duration_s": found.duration_s, "shape": found.pictures.shape}, [found.pictures, found.times_s]
 
 
 def _refuse(connection: Connection, error: MediaError) -> None:

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         for name, model in MODELS.items():
             state = "fetched" if model.is_fetched(folder) else "not fetched"
-            print(f"{name:12} {model.about}; {model.wheel}, licence {model.licence}, {state}")
+            print(f"{name:18} {model.about}; {model.wheel}, licence {model.licence}, {state}")
         return 0
     if not arguments.name:
         raise SettingsError(f"models fetch: no name given, expected one of {', '.join(MODELS)}")

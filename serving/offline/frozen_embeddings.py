@@ -18,6 +18,7 @@ from components.media.isolation import Decoder, Limits
 from components.pretrained_config import Encoders, PretrainedConfig
 
 _ITEMS_AT_ONCE = 32
+SOUND, PICTURES = ("has_audio", Decoder.segments), ("has_video", Decoder.pictures)
 
 Prepared = tuple[bytes, Any]  # a serialized item example, and what an encoder reads of it: None = nothing is there
 
@@ -36,11 +37,11 @@ class AddEmbeddings(beam.PTransform):
 
     def expand(self, items: beam.PCollection) -> Any:
         for encoder in self._encoders.each:
-            read = (
-                beam.Map(with_text, encoder.columns)
-                if encoder.kind == "text"
-                else beam.ParDo(_WithSegments(self._roots))
-            )
+            if encoder.kind == "text":
+                read = beam.Map(with_text, encoder.columns)
+            else:
+                is_sound = encoder.kind.startswith("audio")
+                read = beam.ParDo(_WithMedium(self._roots, *(SOUND if is_sound else PICTURES)))
             items = (
                 items
                 | f"Read for {encoder.name}" >> read
@@ -59,12 +60,15 @@ def with_text(record: bytes, columns: Sequence[str]) -> tuple[bytes, str | None]
     return record, text or None
 
 
-class _WithSegments(beam.DoFn):
-    """An item with segments of its sound. What cannot be decoded is a reject of MediaFeatures already: here it has no
-    sound."""
+class _WithMedium(beam.DoFn):
+    """An item with what an encoder reads of its medium. What cannot be decoded is a reject of MediaFeatures already:
+    here it has none.
 
-    def __init__(self, roots: MediaRoots):
-        self._roots = roots
+    has: the feature that says whether there is any; decode: the decoder's method.
+    """
+
+    def __init__(self, roots: MediaRoots, has: str, decode: Callable[[Decoder, int], Any]):
+        self._roots, self._has, self._decode = roots, has, decode
 
     def setup(self) -> None:
         self._files = MediaFiles(self._roots)
@@ -72,14 +76,16 @@ class _WithSegments(beam.DoFn):
 
     def process(self, record: bytes) -> Iterable[Prepared]:
         example = tf.train.Example.FromString(record)
-        feature, media_uri, segments = example.features.feature, media_uri_of(example), None
-        if media_uri is not None and "has_audio" in feature and feature["has_audio"].int64_list.value[0]:
+        feature, media_uri, found = example.features.feature, media_uri_of(example), None
+        if media_uri is not None and self._has in feature and feature[self._has].int64_list.value[0]:
             try:
                 with self._files.opened(media_uri) as descriptor:
-                    segments = self._decoder.segments(descriptor)
+                    found = self._decode(self._decoder, descriptor)
             except MediaError as error:
-                beam.metrics.Metrics.counter("encoders", f"without_sound_{error.reason}").inc()
-        yield record, segments
+                beam.metrics.Metrics.counter(
+                    "encoders", f"without_{self._has.removeprefix('has_')}_{error.reason}"
+                ).inc()
+        yield record, found
 
     def teardown(self) -> None:
         self._decoder.close()

@@ -9,16 +9,17 @@ from components.pretrained_config import PretrainedConfig
 
 
 def load(config: PretrainedConfig):
-    """One that says how long a text is, or how loud a sound, and notes in its folder what it was asked."""
+    """One that says how long a text is, how loud a sound, or how bright a picture, and notes in its folder what it
+    was asked."""
 
     def encode(batch):
         with (Path(config.path) / f"{config.name}.jsonl").open("a") as calls:
             for item in batch:
-                calls.write(
-                    json.dumps(item if isinstance(item, str) else [int(count) for count in item.num_samples]) + "\n"
-                )
+                calls.write(json.dumps(_noted(item)) + "\n")
         if config.kind == "text":
             vectors = [[len(text), -1.0] for text in batch]
+        elif config.kind == "picture_efficientnet_lite":
+            vectors = [[video.pictures.mean(), video.duration_s] for video in batch]
         else:
             vectors = [[np.abs(track.waveforms).max(), track.duration_s] for track in batch]
         features = {f"embedding_{config.name}": np.array(vectors, np.float32)}
@@ -27,6 +28,12 @@ def load(config: PretrainedConfig):
         return features
 
     return encode
+
+
+def _noted(item):
+    if isinstance(item, str):
+        return item
+    return list(item.pictures.shape) if hasattr(item, "pictures") else [int(count) for count in item.num_samples]
 
 
 def load_broken(config: PretrainedConfig):

@@ -1,6 +1,6 @@
-"""Frozen pretrained encoders as plain functions of batches of texts or of audio.
+"""Frozen pretrained encoders as plain functions of batches of texts, of audio or of pictures.
 
-B items, R segments, E dimensions of a vector.
+B items, R segments or pictures, E dimensions of a vector.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import numpy as np
 
 from components.media.audio import AudioSegments
 from components.media.spectrogram import SAMPLE_RATE_HZ
+from components.media.video import LARGE, KeyFrames
 from components.pretrained_config import PretrainedConfig
+from trainer.encoders.efficientnet_lite import efficientnet_lite
 from trainer.encoders.folders import local_folder
 from trainer.encoders.frozen_graph import Model, checkpoint, saved_model
 from trainer.encoders.log_mel import log_mel
@@ -22,14 +24,21 @@ _HEARD_SAMPLES = 3 * SAMPLE_RATE_HZ  # of a segment; contract segments are a lit
 
 
 def load(config: PretrainedConfig) -> Callable[[Sequence], dict[str, np.ndarray]]:
-    """Loads an encoder: a function from a batch of texts or of AudioSegments to the features that it adds to each item.
+    """Loads an encoder: a function from a batch of texts, AudioSegments or large KeyFrames to the features that it
+    adds to each item.
 
     They are `embedding_<name>` float32 [B, E], and of a text encoder that is tuned `pieces_<name>` int64 [B,
     tune.tokens], -1 where padded.
     Raises ValueError where the model is not there, is not of its kind, or gives vectors of another length than
     `config.dim`.
     """
-    encode = TextEncoder(config) if config.kind == "text" else AudioEncoder(config)
+    encode: TextEncoder | AudioEncoder | PictureEncoder
+    if config.kind == "text":
+        encode = TextEncoder(config)
+    elif config.kind == "picture_efficientnet_lite":
+        encode = PictureEncoder(config)
+    else:
+        encode = AudioEncoder(config)
     if encode.dim != config.dim:
         raise ValueError(f"encoder {config.name}: got vectors of {encode.dim} numbers, expected dim = {config.dim}")
     return encode
@@ -98,3 +107,29 @@ class AudioEncoder:
         return np.resize(
             mels, (self._config.spectrogram.frames, mels.shape[1])
         )  # a window longer than 3 s repeats them
+
+
+class PictureEncoder:
+    """Encodes pictures and videos by an image model: the mean of the key frames' vectors."""
+
+    def __init__(self, config: PretrainedConfig):
+        self._config = config
+        with local_folder(config.path) as folder:
+            self._model = efficientnet_lite(folder)
+        self.dim = self._model.output_shape[1]
+
+    def __call__(self, videos: Sequence[KeyFrames]) -> dict[str, np.ndarray]:
+        """The features of each video; every one has a picture."""
+        counts = [len(video.pictures) for video in videos]
+        vectors = self._vectors(np.concatenate([video.pictures for video in videos]))
+        sums = np.add.reduceat(vectors, np.cumsum([0, *counts[:-1]]), axis=0)
+        return {f"embedding_{self._config.name}": (sums / np.array(counts)[:, None]).astype(np.float32)}
+
+    def _vectors(self, pictures: np.ndarray) -> np.ndarray:
+        """The vectors of some pictures, uint8 [R, LARGE, LARGE, 3]: float32 [R, E]."""
+        assert pictures.shape[1:] == (LARGE, LARGE, 3)
+        return self._apply(tf.constant(pictures)).numpy()
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _apply(self, pictures):
+        return self._model(tf.cast(pictures, tf.float32))

@@ -8,6 +8,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from components.media.audio import sample_segments
 from components.media.errors import Crashed, DecoderUnavailable, EmptyFile, OutOfMemory, TimedOut, UnreadableContainer
 from components.media.extract import extract
 from components.media.isolation import Decoder, Limits
+from components.media.video import LARGE, sample_key_frames
 
 # A worker whose decoder misbehaves as the medium's title says, in place of the real one, in the child process only.
 MISBEHAVE = """
@@ -76,6 +78,20 @@ def test_the_same_segments_as_in_process(clips, tmp_path):
             np.testing.assert_array_equal(getattr(there, name), getattr(here, name), err_msg=name)
         with pytest.raises(EmptyFile):
             decoder.segments(str(tmp_path / "empty.wav"))
+
+
+def test_the_same_large_pictures_as_in_process(clips):
+    """Those that the stored features show, four to five times as large."""
+    data = clips.video(clips.moving(40))
+    with Decoder() as decoder:
+        there, here, small = decoder.pictures(data), sample_key_frames(data, large=True), decoder.extract(data)
+    for name in ("pictures", "times_s", "duration_s"):
+        np.testing.assert_array_equal(getattr(there, name), getattr(here, name), err_msg=name)
+    assert there.pictures.shape == (small.video_num_frames, LARGE, LARGE, 3)
+    np.testing.assert_array_equal(there.times_s, small.video_times_s[: small.video_num_frames])
+    for large, stored in zip(there.pictures, small.video_frames):
+        shrunk = cv2.resize(large, stored.shape[:2], interpolation=cv2.INTER_AREA)
+        assert np.abs(shrunk.astype(int) - stored).mean() < 4
 
 
 def test_the_same_arrays_as_in_process(clips):

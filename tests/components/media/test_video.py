@@ -256,3 +256,21 @@ def test_audio_alone_is_no_video(clips):
 def test_extreme_shapes(clips, height, width):
     found = sample_key_frames(clips.video(clips.moving(3, height, width)))
     assert found.pictures.shape[1:] == (VIDEO_HEIGHT, VIDEO_WIDTH, 3)
+
+
+@pytest.mark.parametrize("hidden", [(0, 0, 0), (200, 0, 0)])
+def test_white_is_behind_what_is_transparent(hidden):
+    """Whatever colour lies under transparent pixels; half transparent ones are mixed."""
+    drawing = np.zeros((96, 96, 4), np.uint8)  # BGR and opacity
+    drawing[..., :3] = hidden
+    drawing[:, 32:64] = (0, 0, 255, 255)
+    drawing[:, 64:] = (0, 0, 255, 128)
+    picture = sample_key_frames(cv2.imencode(".png", drawing)[1].tobytes()).pictures[0]
+    for column, colour in ((5, (255, 255, 255)), (24, (255, 0, 0)), (42, (255, 127, 127))):
+        np.testing.assert_allclose(picture[:, column], np.tile(colour, (len(picture), 1)), atol=2)
+
+
+def test_a_transparent_colour_of_a_palette_is_white():
+    """A GIF of one pixel whose only colour is transparent."""
+    gif = bytes.fromhex("47494638396101000100800000000000ff000021f90401000000002c00000000010001000002024401003b")
+    np.testing.assert_array_equal(sample_key_frames(gif).pictures.mean((1, 2)), [[255, 255, 255]])

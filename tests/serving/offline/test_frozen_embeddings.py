@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import apache_beam as beam
 import pytest
@@ -43,7 +44,7 @@ def run(tmp_path, clips, monkeypatch):
         item("nothing", has_audio=0),
     ]
 
-    def call(*encoders, load=fake_encoders.load):
+    def call(*encoders, load=fake_encoders.load, items=items):
         monkeypatch.setattr("trainer.encoders.frozen.load", load)
         given, made = artifact(Examples, tmp_path / "items"), artifact(Examples, tmp_path / "examples")
         prepare_examples(given, ["train"])
@@ -99,6 +100,18 @@ def test_each_item_once_and_nothing_where_there_is_nothing(run):
     assert vectors["both"]["sound"] == vectors["sound"]["sound"] == pytest.approx([0.25, 0.5], abs=0.01)
     assert vectors["text"]["sound"] == vectors["nothing"]["sound"] == []
     assert vectors["gone"]["sound"] == []  # MediaFeatures has it on its reject list
+
+
+def test_pictures_are_read_large_where_there_are_any(run, clips):
+    (Path(run.folder) / "b.webm").write_bytes(clips.video(clips.flat([(200, 100, 0)], 5), fps=10))
+    seen = PretrainedConfig("seen", "picture_efficientnet_lite", run.folder, dim=2)
+    items, asked = run(
+        seen, items=[item("seen", media_uri=["b.webm"], has_video=1), item("heard", media_uri=["a.wav"])]
+    )
+    assert asked["seen"] == [[1, 224, 224, 3]]
+    found = items["seen"].features.feature["embedding_seen"].float_list.value
+    assert list(found) == pytest.approx([100, 0.5], abs=6)
+    assert "embedding_seen" not in read_names(items["heard"])
 
 
 def test_a_tuned_encoder_adds_wordpieces(run):

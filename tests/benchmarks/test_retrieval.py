@@ -1,12 +1,13 @@
-"""Retrieval by sound is measured as a pencil would, on two halves of the labels that share none."""
+"""Retrieval by label is measured as a pencil would, on two halves of the labels that share none."""
 
 import numpy as np
 import pytest
 
 from benchmarks.goals import judged
+from benchmarks.likeness import beside, directions, whitened, z_scores
+from benchmarks.retrieval import MAX_ITEMS, MIN_ITEMS, Gallery, galleries, interval, precision
 from benchmarks.soundtracks import GOALS, fusion_rows
-from benchmarks.soundtracks.contenders import FUSION, PARTS, beside, directions, whitened, z_scores
-from benchmarks.soundtracks.retrieval import MAX_TRACKS, MIN_TRACKS, Gallery, galleries, interval, precision
+from benchmarks.soundtracks.contenders import FUSION, PARTS
 
 
 def test_precision_by_hand():
@@ -29,8 +30,8 @@ def test_the_length_of_a_vector_says_nothing():
         np.testing.assert_allclose(scaled[metric], values)
 
 
-def test_halves_share_no_label_and_no_track():
-    counts = {"large": MAX_TRACKS + 15, "small": MIN_TRACKS - 1, "": 9, **{f"g{n}": MIN_TRACKS + n for n in range(5)}}
+def test_halves_share_no_label_and_no_item():
+    counts = {"large": MAX_ITEMS + 15, "small": MIN_ITEMS - 1, "": 9, **{f"g{n}": MIN_ITEMS + n for n in range(5)}}
     labels = [name for name, count in counts.items() for _ in range(count)]
     ids = [f"t{n}" for n in range(len(labels))]
     halves = galleries(ids, labels)
@@ -41,11 +42,11 @@ def test_halves_share_no_label_and_no_track():
         assert abs(len(half.names) - 3) <= 1
         for place, name in enumerate(half.names):
             taken = half.rows[half.labels == place]
-            assert len(taken) == min(counts[name], MAX_TRACKS)
+            assert len(taken) == min(counts[name], MAX_ITEMS)
             assert {labels[row] for row in taken} == {name}
 
 
-def test_halves_do_not_depend_on_the_order_of_the_tracks():
+def test_halves_do_not_depend_on_the_order_of_the_items():
     labels = [f"g{n % 7}" for n in range(70)]
     ids = [f"t{n}" for n in range(70)]
     order = np.random.default_rng(1).permutation(70)
