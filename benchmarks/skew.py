@@ -4,7 +4,7 @@ The finished demo behind a real gateway (`--data-dir`: the folder in which `zhiy
 ask once more under new names: their events before the last one are posted with the ages that they had then, and a
 list is asked for. In `as_trained` that is all; in `domains` histories hold one domain alone, in `short` their last two
 interactions, in `unknown` four items in ten are none that the model knows. 250 people a seed, drawn with replacement;
-limits are the defaults. Cost on two cores: ten minutes.
+limits are the defaults. Cost on two busy cores: 25 minutes.
 """
 
 from __future__ import annotations
