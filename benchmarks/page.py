@@ -110,6 +110,14 @@ QUESTIONS = (
                 "100,000 interactions, one fit, cpu seconds", "growth", "events_10", "cpu_seconds", less_is_better=True
             ),
             Headline(
+                "100,000 events through the whole line, cpu seconds",
+                "scale",
+                "100k",
+                "cpu_seconds",
+                peer="another whole line",
+                less_is_better=True,
+            ),
+            Headline(
                 "1,000,000 items, 50 requests/s, p99 ms", "serving", "full_1M_50rps", "p99_ms", less_is_better=True
             ),
             Headline(
