@@ -15,6 +15,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.filter import Graph
 
 from components.contract import VIDEO_HEIGHT, VIDEO_KEY_FRAMES
 from components.media.containers import Media, Source, frames, open_media, origin_s, packets, seek
@@ -28,6 +29,7 @@ WHOLE_FRAMES = 900  # and so is one of unknown length, up to as many pictures
 CANDIDATES = 16  # places sought in a longer one
 FORWARD_FRAMES = 1500  # pictures decoded at most where it has too few key frames: a minute at 25 a second
 LARGE = 224  # pixels a side of the pictures for encoders of other people
+_NAME_PROFILES = ("png", "apng")  # FFmpeg's decoders that give a colour profile's name as its metadata
 LONGEST = 16  # sides; banners beyond 16:1 are squeezed
 
 
@@ -207,7 +209,9 @@ def thumbnail(frame: av.VideoFrame, stream: Any, side: int = VIDEO_HEIGHT) -> np
     small = frame.reformat(width=scaled_width, height=scaled_height, format=colours, interpolation="AREA").to_ndarray()
     top, left = (scaled_height - side) // 2, (scaled_width - side) // 2
     picture = small[top : top + side, left : left + side]
-    return np.ascontiguousarray(_upright(_on_white(picture) if colours == "rgba" else picture, frame))
+    return np.ascontiguousarray(
+        _upright(_on_white(picture) if colours == "rgba" else picture, _display_matrix(frame, stream))
+    )
 
 
 def _is_transparent(pixels: av.VideoFormat) -> bool:
@@ -221,13 +225,34 @@ def _on_white(picture: np.ndarray) -> np.ndarray:
     return ((picture[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
 
 
-def _upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+def _upright(picture: np.ndarray, matrix: bytes) -> np.ndarray:
     """Apply the display matrix: a right angle, and a mirror image from front cameras."""
-    side_data: Any = frame.side_data.get("DISPLAYMATRIX")
-    matrix = b"" if side_data is None else bytes(side_data)
     if len(matrix) < 20:
         return picture
     a, b, _, c, d = struct.unpack("<5i", matrix[:20])  # x' = a x + c y, y' = b x + d y
     if abs(a) < abs(b):  # the axes change places
         picture, a, d = picture.transpose(1, 0, 2), c, b
     return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _display_matrix(frame: av.VideoFrame, stream: Any) -> bytes:
+    """How a picture is turned for display; nothing where it is shown as it is.
+
+    PyAV (16.1) frees metadata of a picture's side data twice once they have been looked at. Of FFmpeg's decoders those
+    of PNG alone give some any, the name of a colour profile: there the profile is taken away before.
+    """
+    if stream.codec_context.name in _NAME_PROFILES:
+        frame = _without_profile(frame)
+    found: Any = frame.side_data.get("DISPLAYMATRIX")
+    return b"" if found is None else bytes(found)
+
+
+def _without_profile(frame: av.VideoFrame) -> av.VideoFrame:
+    graph = Graph()
+    source = f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1"
+    nodes = graph.add("buffer", source), graph.add("sidedata", "mode=delete:type=ICC_PROFILE"), graph.add("buffersink")
+    for node, following in zip(nodes, nodes[1:]):
+        node.link_to(following)
+    graph.configure()
+    graph.push(frame)
+    return graph.pull()

@@ -2,7 +2,11 @@
 
 import io
 import struct
+import subprocess
+import sys
+import zlib
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -15,6 +19,7 @@ from components.media.errors import NoStream
 from components.media.extract import extract
 from components.media.video import sample_key_frames
 
+ROOT = Path(__file__).parents[3]
 COLOURS = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
 
 
@@ -274,3 +279,25 @@ def test_a_transparent_colour_of_a_palette_is_white():
     """A GIF of one pixel whose only colour is transparent."""
     gif = bytes.fromhex("47494638396101000100800000000000ff000021f90401000000002c00000000010001000002024401003b")
     np.testing.assert_array_equal(sample_key_frames(gif).pictures.mean((1, 2)), [[255, 255, 255]])
+
+
+def test_named_colour_profiles_do_not_end_the_decoder(tmp_path):
+    """PNGs with an iCCP chunk, many in one process whose garbage is collected in between."""
+    path = tmp_path / "named.png"
+    path.write_bytes(with_profile(cv2.imencode(".png", np.full((40, 60, 3), 90, np.uint8))[1].tobytes()))
+    code = (
+        "import gc, sys\n"
+        "from components.media.video import sample_key_frames\n"
+        "for _ in range(300):\n"
+        "    assert (sample_key_frames(sys.argv[1]).pictures == 90).all()\n"
+        "    gc.collect()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def with_profile(png: bytes) -> bytes:
+    """A PNG with a colour profile that has a name, after its header."""
+    body = b"iCCP" + b"a name\0\0" + zlib.compress(bytes(128))
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:33] + chunk + png[33:]
