@@ -11,7 +11,7 @@ import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -209,9 +209,8 @@ def thumbnail(frame: av.VideoFrame, stream: Any, side: int = VIDEO_HEIGHT) -> np
     small = frame.reformat(width=scaled_width, height=scaled_height, format=colours, interpolation="AREA").to_ndarray()
     top, left = (scaled_height - side) // 2, (scaled_width - side) // 2
     picture = small[top : top + side, left : left + side]
-    return np.ascontiguousarray(
-        _upright(_on_white(picture) if colours == "rgba" else picture, _display_matrix(frame, stream))
-    )
+    picture = _on_white(picture) if colours == "rgba" else picture
+    return np.ascontiguousarray(_upright(picture, _display_matrix(frame, stream)))
 
 
 def _is_transparent(pixels: av.VideoFormat) -> bool:
@@ -255,4 +254,4 @@ def _without_profile(frame: av.VideoFrame) -> av.VideoFrame:
         node.link_to(following)
     graph.configure()
     graph.push(frame)
-    return graph.pull()
+    return cast(av.VideoFrame, graph.pull())
