@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.goals import row_of
 from pipeline.drift.check import Drift
 from pipeline.drift.config import DriftConfig
 from pipeline.drift.measures import Measure, compare
@@ -49,12 +50,14 @@ def run(data_dir: Path | None, cases: Sequence[str] = WORLDS) -> list[dict[str, 
     for world in cases:
         found = [measured(world, seed) for seed in SEEDS]
         told = [bool(Drift("first", measures).exceeded) for measures in found]
-        rows.append(_row(world, "told", told))
+        rows.append(row_of(world, "ours", "told", *told))
         for name in [measure.name for measure in found[0]]:
-            rows.append(_row(world, f"told by {name}", [_of(measures, name).is_exceeded for measures in found]))
+            rows.append(
+                row_of(world, "ours", f"told by {name}", *(_of(measures, name).is_exceeded for measures in found))
+            )
             values = [_of(measures, name).value for measures in found]
-            rows.append(_row(world, f"mean {name}", values))
-            rows.append(_row(world, f"largest {name}", [max(values)]))
+            rows.append(row_of(world, "ours", f"mean {name}", *values))
+            rows.append(row_of(world, "ours", f"largest {name}", max(values)))
     return rows
 
 
@@ -123,9 +126,3 @@ def snapshot(world: World, generator: np.random.Generator, name: str) -> Snapsho
 
 def _of(measures: list[Measure], name: str) -> Measure:
     return next(measure for measure in measures if measure.name == name)
-
-
-def _row(case: str, metric: str, values: list[float] | list[bool]) -> dict[str, Any]:
-    mean = float(np.mean(values))
-    return {"case": case, "contender": "ours", "metric": metric, "value": mean, "low": None, "high": None,
-            "runs": len(values)}  # fmt: skip

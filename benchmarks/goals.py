@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 Row = dict[str, Any]
 
 
@@ -27,6 +29,13 @@ class Judgement(NamedTuple):
         if self.is_met is None:
             return "peer not run"
         return "met" if self.is_met else "**missed**"
+
+
+def row_of(case: str, contender: str, metric: str, *values: float | None) -> Row:
+    """A row of one measurement, or of the mean of several; one may be None, that it does not exist."""
+    mean = values[0] if len(values) == 1 else float(np.mean(np.array(values, float)))
+    return {"case": case, "contender": contender, "metric": metric, "value": mean, "low": None, "high": None,
+            "runs": len(values)}  # fmt: skip
 
 
 def judged(goals: Sequence[dict[str, Any]], rows: Sequence[Row]) -> Iterator[Judgement]:

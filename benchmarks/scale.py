@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks.goals import row_of
 from benchmarks.scale_memory import Watched, watched
 from benchmarks.scale_tables import MOVIELENS_ITEMS, make
 from components.interpreter import ROOT, module_command, module_environment
@@ -156,19 +157,6 @@ def exponents(axis: Sequence[str], rows: Sequence[dict[str, Any]]) -> Iterator[d
         if small and min(values[small], values[large]) > 0:
             power = math.log(values[large] / values[small]) / math.log(large / small)
             yield row_of(name, contender, f"{metric}_exponent", power)
-
-
-def row_of(case: str, contender: str, metric: str, value: float) -> dict[str, Any]:
-    """A row of one measurement."""
-    return {
-        "case": case,
-        "contender": contender,
-        "metric": metric,
-        "value": value,
-        "low": None,
-        "high": None,
-        "runs": 1,
-    }
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from benchmarks.goals import row_of
 from benchmarks.service.parts import ROOT, Service, Setup, service_of
 from components.settings import SettingsError
 from pipeline import config as configuration
@@ -61,7 +62,7 @@ def run(data_dir: Path | None, cases: Sequence[str] = CASES) -> list[dict[str, A
     rows = []
     vectors = vector_measure(trained.vector_difference(), demo.drift)
     if vectors:
-        rows.append(_row("export", "difference of vectors", [vectors.value]))
+        rows.append(row_of("export", "ours", "difference of vectors", vectors.value))
     people, items = trained.requests(), trained.known_items()
     reference = statistics_of(people, items, demo.data.history_length)
     with tempfile.TemporaryDirectory() as folder, service_of(data_dir, Path(folder) / "service", _setup()) as service:
@@ -142,15 +143,9 @@ def _setup() -> Setup:
 
 
 def _rows(case: str, found: Sequence[Sequence[Measure]]) -> Iterator[dict[str, Any]]:
-    yield _row(case, "told", [any(measure.is_exceeded for measure in measures) for measures in found])
+    yield row_of(case, "ours", "told", *(any(measure.is_exceeded for measure in measures) for measures in found))
     for name in dict.fromkeys(measure.name for measures in found for measure in measures):
         of_name = [measure for measures in found for measure in measures if measure.name == name]
-        yield _row(case, f"told by {name}", [measure.is_exceeded for measure in of_name])
-        yield _row(case, f"mean {name}", [measure.value for measure in of_name])
-        yield _row(case, f"largest {name}", [max(measure.value for measure in of_name)])
-
-
-def _row(case: str, metric: str, values: Sequence[float] | Sequence[bool]) -> dict[str, Any]:
-    mean = float(np.mean(values))
-    return {"case": case, "contender": "ours", "metric": metric, "value": mean, "low": None, "high": None,
-            "runs": len(values)}  # fmt: skip
+        yield row_of(case, "ours", f"told by {name}", *(measure.is_exceeded for measure in of_name))
+        yield row_of(case, "ours", f"mean {name}", *(measure.value for measure in of_name))
+        yield row_of(case, "ours", f"largest {name}", max(measure.value for measure in of_name))

@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.cold_demo import kept
 from benchmarks.demo import newest
+from benchmarks.goals import row_of
 from benchmarks.peak import peak_mb
 from benchmarks.pretrained_weights import MINILM, WHAT_TO_GET
 from components.pretrained_config import PretrainedConfig, TuneConfig
@@ -49,18 +50,7 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
     for case in RUNS:
         for way in WAYS:
             measured = kept(NAME, f"{case} {way}", lambda: _in_own_process(case, way))  # noqa: B023  (called at once)
-            rows += [
-                {
-                    "case": f"{case}, {way}",
-                    "contender": "ours",
-                    "metric": name,
-                    "value": value,
-                    "low": None,
-                    "high": None,
-                    "runs": 1,
-                }
-                for name, value in measured.items()
-            ]
+            rows += [row_of(f"{case}, {way}", "ours", name, value) for name, value in measured.items()]
     return rows
 
 

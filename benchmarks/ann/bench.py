@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.goals import Row, row_of
 from benchmarks.quality import environments
 from benchmarks.serving.world import item_vectors
 
@@ -30,7 +31,6 @@ _PACKAGES = {
     "faiss_ivf": ("faiss IVF", "faiss-cpu"),
     "faiss_ivf_pq": ("faiss IVF-PQ", "faiss-cpu"),
 }
-Row = dict[str, Any]
 
 
 def run_cases() -> list[Row]:
@@ -68,7 +68,7 @@ def _rows(size: str, name: str, report: dict[str, Any]) -> list[Row]:
     good = [point for point in report["curve"] if point["recall"] >= TARGET]
     best = max((point["qps"] for point in good), default=None)
     values = {BEST: best, "build_seconds": report["build_seconds"], "peak_mb": report["peak_mb"]}
-    rows = [_row(size, contender, metric, value) for metric, value in values.items()]
+    rows = [row_of(size, contender, metric, value) for metric, value in values.items()]
     rows[0]["curve"] = report["curve"]
     return rows
 
@@ -108,15 +108,3 @@ def _write_vectors(folder: Path, num_items: int) -> None:
     truth = np.stack([np.argsort(-(vectors @ query))[:K] for query in queries])
     for name, array in (("vectors", vectors), ("queries", queries.astype(np.float32)), ("truth", truth)):
         np.save(folder / f"{name}.npy", array)
-
-
-def _row(case: str, contender: str, metric: str, value: float | None) -> Row:
-    return {
-        "case": case,
-        "contender": contender,
-        "metric": metric,
-        "value": value,
-        "low": None,
-        "high": None,
-        "runs": 1,
-    }

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from benchmarks.goals import Row
+from benchmarks.goals import Row, row_of
 from benchmarks.service import effect, kills, load, overload
 from benchmarks.service.parts import GATEWAY, LOOP, MODEL_SERVER, REDIS, Setup, service_of
 from components.settings import SettingsError
@@ -61,7 +61,7 @@ def run(data_dir: Path | None, cases: Sequence[str] = (), seconds: float = 60.0)
         with tempfile.TemporaryDirectory(prefix="zhiyin-service-") as folder:
             found = _measured(seconds)[name](demo, Path(folder))
         print(f"{name}: {found}", flush=True)
-        rows += [_row(name, metric, value) for metric, value in found.items()]
+        rows += [row_of(name, "ours", metric, value) for metric, value in found.items()]
     return rows
 
 
@@ -92,7 +92,3 @@ def _with(demo: Path, folder: Path, setup: Setup, measure: Callable[[Any], Metri
 def _kill(demo: Path, folder: Path, part: str) -> Metrics:
     with service_of(demo, folder, KILLED[part]) as service, service.with_loop() if part == LOOP else nullcontext():
         return kills.measure(service, part, KILLS)
-
-
-def _row(case: str, metric: str, value: float | None) -> Row:
-    return {"case": case, "contender": "ours", "metric": metric, "value": value, "low": None, "high": None, "runs": 1}

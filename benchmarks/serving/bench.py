@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, predict_pb2
 
+from benchmarks.goals import Row, row_of
 from benchmarks.serving.load import write_requests
 from serving.export import replay, saved_model
 from serving.export.validation import validate
@@ -34,7 +34,6 @@ RATES = {"10k": (50, 200), "100k": (50, 100, 200, 300), "1M": (20, 50)}  # reque
 START_S = 300.0
 REQUESTS = 500
 MODEL = "full"
-Row = dict[str, Any]
 
 
 def run_cases() -> list[Row]:
@@ -43,19 +42,19 @@ def run_cases() -> list[Row]:
     for size, num_items in SIZES.items():
         for kind in ("exact", "scann"):
             folder, found = model_of(num_items, kind)
-            rows += [_row(f"index_{size}", f"ours, {kind}", name, value) for name, value in found.items()]
+            rows += [row_of(f"index_{size}", f"ours, {kind}", name, value) for name, value in found.items()]
             with served(folder) as address:
                 requests = _requests(folder)
                 for rate in RATES[size]:
                     result = under_load(address, requests, rate)
                     rows += [
-                        _row(f"full_{size}_{rate}rps", f"ours, {kind}", name, value) for name, value in result.items()
+                        row_of(f"full_{size}_{rate}rps", f"ours, {kind}", name, value) for name, value in result.items()
                     ]
                     print(f"{size} {kind} {rate}/s: {result}", flush=True)
     rows += _best(rows)
     rows += _swap(model_of(SIZES["100k"], "exact")[0])
     version = next(model_of(SIZES["10k"], "exact")[0].iterdir())
-    rows.append(_row("same_answers", "ours", "largest_difference", _difference(version)))
+    rows.append(row_of("same_answers", "ours", "largest_difference", _difference(version)))
     return rows
 
 
@@ -76,7 +75,7 @@ def _best(rows: list[Row]) -> list[Row]:
     ]
     p50 = {row["case"]: row["value"] for row in chosen if row["metric"] == "p50_ms"}
     growth = p50["full_1M_50rps"] / p50["full_10k_50rps"]
-    return [*chosen, _row("growth_10k_to_1M", "ours", "p50_ms_ratio", growth)]
+    return [*chosen, row_of("growth_10k_to_1M", "ours", "p50_ms_ratio", growth)]
 
 
 def _swap(folder: Path) -> list[Row]:
@@ -92,7 +91,7 @@ def _swap(folder: Path) -> list[Row]:
             push.join()
             state = _states(address)
     assert state == {1: "END", 2: "AVAILABLE"}, f"no swap took place: {state}"
-    return [_row("swap_100k_100rps", "ours", name, value) for name, value in result.items()]
+    return [row_of("swap_100k_100rps", "ours", name, value) for name, value in result.items()]
 
 
 def _push(base: Path) -> None:
@@ -209,15 +208,3 @@ def _states(address: str) -> dict[int, str]:
 
 def _environment() -> Mapping[str, str]:
     return {**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-
-
-def _row(case: str, contender: str, metric: str, value: float) -> Row:
-    return {
-        "case": case,
-        "contender": contender,
-        "metric": metric,
-        "value": value,
-        "low": None,
-        "high": None,
-        "runs": 1,
-    }

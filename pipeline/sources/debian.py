@@ -47,9 +47,20 @@ def fetch(packages: Sequence[str], folder: Path) -> Path:
     return folder
 
 
-def fetched(packages: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Those of the packages that a folder holds as files `<name>_<version>_<architecture>.deb`, by name."""
-    return {package: found for package in packages for found in sorted(folder.glob(f"{package}_*.deb"))[-1:]}
+def fetched(packages: Sequence[str], folder: Path, what: str) -> dict[str, Path]:
+    """Those of the packages that a folder holds as files `<name>_<version>_<architecture>.deb`, by name.
+
+    what: is in them, for messages. Raises SourceError where there is none.
+    """
+    debs = {package: found for package in packages for found in sorted(folder.glob(f"{package}_*.deb"))[-1:]}
+    if not debs:
+        raise SourceError(f"{folder}: got no package of {what}, expected {what_to_get(packages)}")
+    return debs
+
+
+def what_to_get(packages: Sequence[str]) -> str:
+    """Packages for a folder of them, in words."""
+    return f"Debian's packages {', '.join(packages)}, as many as there are, in one folder (apt-get download)"
 
 
 def version(deb: Path) -> str:

@@ -21,7 +21,7 @@ from components.media.errors import MediaError
 from pipeline.sources import debian
 from pipeline.sources.debian import is_copyright, licences, members
 from pipeline.sources.folder import write_csv, write_once
-from pipeline.sources.summary import SourceError, Summary
+from pipeline.sources.summary import Summary
 
 VERSION = 1
 SMALLEST = 64  # pixels of the shorter side; smaller pictures are icons
@@ -153,7 +153,7 @@ COLLECTIONS = (
 )
 ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".webp")
 PACKAGES = tuple(dict.fromkeys(collection.package for collection in COLLECTIONS))
-WHAT_TO_GET = f"Debian's packages {', '.join(PACKAGES)}, as many as there are, in one folder (apt-get download)"
+WHAT_TO_GET = debian.what_to_get(PACKAGES)
 
 
 class Picture(NamedTuple):
@@ -180,9 +180,7 @@ def write_pictures(out_dir: Path, source: Path) -> Summary:
     source: folder with packages as files `<name>_<version>_<architecture>.deb`; those that are not there are left out.
     Raises SourceError where there is none, or one is damaged.
     """
-    debs = debian.fetched(PACKAGES, source)
-    if not debs:
-        raise SourceError(f"{source}: got no package of pictures, expected {WHAT_TO_GET}")
+    debs = debian.fetched(PACKAGES, source, "pictures")
     identity = {"source": "pictures", "version": VERSION, "packages": sorted(deb.name for deb in debs.values())}
 
     def make(folder: Path) -> Summary:

@@ -22,7 +22,7 @@ from components.media.errors import MediaError
 from pipeline.sources import debian
 from pipeline.sources.debian import is_copyright, licences, members
 from pipeline.sources.folder import write_csv, write_once
-from pipeline.sources.summary import SourceError, Summary
+from pipeline.sources.summary import Summary
 
 VERSION = 1
 SHORTEST_S = 20.0  # shorter pieces are jingles
@@ -91,7 +91,7 @@ SOUNDTRACKS = (
     Soundtrack("tumiki-fighters-data", "Tumiki Fighters", "*/sounds/*.ogg"),
 )
 PACKAGES = tuple(dict.fromkeys(soundtrack.package for soundtrack in SOUNDTRACKS))
-WHAT_TO_GET = f"Debian's packages {', '.join(PACKAGES)}, as many as there are, in one folder (apt-get download)"
+WHAT_TO_GET = debian.what_to_get(PACKAGES)
 
 
 class Track(NamedTuple):
@@ -117,9 +117,7 @@ def write_soundtracks(out_dir: Path, source: Path) -> Summary:
     source: folder with packages as files `<name>_<version>_<architecture>.deb`; those that are not there are left out.
     Raises SourceError where there is none, or one is damaged.
     """
-    debs = debian.fetched(PACKAGES, source)
-    if not debs:
-        raise SourceError(f"{source}: got no package of music, expected {WHAT_TO_GET}")
+    debs = debian.fetched(PACKAGES, source, "music")
     identity = {"source": "soundtracks", "version": VERSION, "packages": sorted(deb.name for deb in debs.values())}
 
     def make(folder: Path) -> Summary:

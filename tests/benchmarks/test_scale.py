@@ -7,6 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from benchmarks import scale, scale_tables
+from benchmarks.goals import row_of
 from benchmarks.scale_memory import Watched, watched
 from components.settings import SettingsError
 from pipeline.run_history import NodeRecord
@@ -47,8 +48,8 @@ def test_what_is_no_case_is_refused(case):
 def test_exponents_are_those_of_the_two_largest_cases():
     """Linear in events, from a third size on that is not looked at; quadratic in items; a node seen once has none."""
     seconds = {"100k": 500.0, "1M": 10.0, "10M": 100.0, "1M x 100k": 10 * (100_000 / 26_744) ** 2}
-    rows = [scale.row_of(case, "Trainer", "cpu_seconds", value) for case, value in seconds.items()]
-    rows += [scale.row_of("1M", "Once", "cpu_seconds", 1.0), scale.row_of("1M", "Trainer", "seconds", 1.0)]
+    rows = [row_of(case, "Trainer", "cpu_seconds", value) for case, value in seconds.items()]
+    rows += [row_of("1M", "Once", "cpu_seconds", 1.0), scale.row_of("1M", "Trainer", "seconds", 1.0)]
     (of_events,), (of_items,) = (list(scale.exponents(axis, rows)) for axis in (scale.EVENTS, scale.ITEMS))
     assert (of_events["case"], of_events["contender"]) == ("growth with events", "Trainer")
     assert (of_events["value"], of_items["value"]) == (pytest.approx(1), pytest.approx(2))
@@ -79,7 +80,7 @@ def test_a_process_is_watched_with_its_children():
 
 
 def test_a_small_case_is_drawn(tmp_path):
-    rows = [scale.row_of(case, name, "cpu_seconds", 5.0) for case in ("100k", "1M") for name in ("ours", "Train")]
+    rows = [row_of(case, name, "cpu_seconds", 5.0) for case in ("100k", "1M") for name in ("ours", "Train")]
     scale.draw(rows, tmp_path / "scale.svg")
     drawn = (tmp_path / "scale.svg").read_text()
     assert scale.WHOLE in drawn and "Train" in drawn and "processor seconds" in drawn
