@@ -16,6 +16,7 @@ import tempfile
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,10 @@ METRIC = "NDCG@10"
 HELD_OUT = 0.1  # of the events, the last
 LATER = "later"  # what is held out, after all that is known as history
 CONFIGS = {"demo": "configs/demo.yaml", "ML100K": "configs/movielens_100k.yaml"}
-SMALL = {"demo": {"modalities": ("text", "tags"), "content_epochs": 4}, "ML100K": {"content_epochs": 0}}
+SMALL: dict[str, dict[str, Any]] = {
+    "demo": {"modalities": ("text", "tags"), "content_epochs": 4},
+    "ML100K": {"content_epochs": 0},
+}
 SECOND_WORLD_SEED = 1  # of the demo's world, without media
 NOT_AGAIN, RECENT = "ours, not trained again", "recent popularity"
 CASES = ("refit", "new_people")
@@ -84,7 +88,7 @@ class HeldOut:
         cuts = quantile_cuts(list(zip(known_times.tolist(), counts.tolist())), data.split)
         sequences: dict[str, list[bytes]] = {name: [] for name in (*SPLITS, LATER)}
         for user_id, of_user in sorted(events.items()):
-            known = [event for event in of_user if event.time_s < until_s]
+            known = [event for event in of_user if event.time_s is not None and event.time_s < until_s]
             for sequence in user_sequences(user_id, known, data.event_rules, data.split, cuts):
                 sequences[sequence.split].append(_record(sequence))
             for sequence in user_sequences(user_id, of_user, data.event_rules, data.split, Cuts(until_s, NEVER)):
@@ -226,6 +230,7 @@ def _new_people_values(config: configuration.Config, folder: Path) -> dict[str, 
     from serving.offline.evaluation import TestSet
     from serving.online.cold_start import cold_start_scores
     from trainer.evaluation.baselines import Random, recent_popularity
+    from trainer.evaluation.metrics import ScoreBlock
 
     held_out = HeldOut.of(config, folder)
     rows = sorted(accepted_rows(config.data, "catalogue"), key=lambda row: row["item_id"])
@@ -243,9 +248,14 @@ def _new_people_values(config: configuration.Config, folder: Path) -> dict[str, 
         RECENT: recent,
         "popularity": np.bincount(items, minlength=len(rows)).astype(float),
     }
-    scores = {name: lambda users, order=order: np.tile(order, (len(users), 1)) for name, order in orders.items()}
+    scores: dict[str, ScoreBlock] = {name: partial(_same_for_all, order) for name, order in orders.items()}
     scores["random"] = lambda users: Random().scores(questions.seen[users])
     return {name: _values(score, questions) for name, score in scores.items()}
+
+
+def _same_for_all(order: np.ndarray, users: np.ndarray) -> np.ndarray:
+    """Scores of items, a row for each user."""
+    return np.tile(order, (len(users), 1))
 
 
 def _rows_of(case: str, metric: str, values: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
+from typing import cast
 
 import av
 import numpy as np
@@ -56,7 +57,7 @@ def encode(
             picture_stream.bit_rate = 1_000_000
         if audio is not None:
             codec, samples = audio
-            sound = out.add_stream(codec, rate=48_000 if "opus" in codec else RATE_HZ)
+            sound = cast(av.AudioStream, out.add_stream(codec, rate=48_000 if "opus" in codec else RATE_HZ))
             sound.layout = "mono" if len(samples) == 1 else "stereo"
             sound.bit_rate = 128_000
         if picture_stream is not None:

@@ -57,11 +57,11 @@ class World:
         items = newest(artifacts / "ItemTransform" / "transformed_examples") / "Split-train"
         table = ItemTable.build(str(items), config.data, folder, sizes)
         sequences, kinds = newest(artifacts / "Interactions" / "sequences"), tuple(config.data.event_rules)
-        splits = [
+        train, valid, test = (
             read_interactions([f"{sequences}/Split-{split}/*"], table.item_ids, kinds)
             for split in ("train", "eval", "test")
-        ]
-        return cls(config, table, *splits, is_cold=splits[0].counts(len(table)) == 0)
+        )
+        return cls(config, table, train, valid, test, is_cold=train.counts(len(table)) == 0)
 
     def fresh_table(self) -> ItemTable:
         """The item table as it was read, without what an earlier model added to it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +119,14 @@ def _values(models: Sequence[Any], table, histories, sought, inside: np.ndarray)
     from trainer.retrieval.validation import targets_and_history, user_vectors
 
     truth, seen = targets_and_history(sought, len(table))
+
+    def scores(model: Any, vectors: np.ndarray, users: np.ndarray) -> np.ndarray:
+        return user_vectors(model, histories, vectors, users) @ vectors.T
+
     results = [
-        metrics.evaluate(
-            lambda users, model=model, vectors=vectors: user_vectors(model, histories, vectors, users) @ vectors.T,
-            truth, seen, cutoffs=CUTOFFS, candidates=inside,
-        )
+        metrics.evaluate(partial(scores, model, vectors), truth, seen, cutoffs=CUTOFFS, candidates=inside)
         for model, vectors in models
-    ]  # fmt: skip
+    ]
     return results[0].rows, np.mean([result.values[METRIC] for result in results], axis=0)
 
 

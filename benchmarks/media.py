@@ -16,6 +16,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import audioread
@@ -54,14 +55,14 @@ def run(data_dir: Path | None = None) -> list[dict]:
         clips = _clips(tracks, Path(folder))
         videos = _videos(Path(folder))
         return [
-            *_compare("audio_clips", clips, {"ours": _ours_whole, f"librosa {librosa.__version__}": _librosa_whole}),
+            *_compare("audio_clips", clips, {"ours": _ours_whole, f"librosa {version('librosa')}": _librosa_whole}),
             *_compare(
                 "audio_full_tracks",
                 tracks,
                 {
                     "ours": lambda path: log_mel(sample_segments(path).waveforms),
-                    f"librosa {librosa.__version__}": _librosa_whole,
-                    f"librosa {librosa.__version__}, offset and duration": _librosa_segments,
+                    f"librosa {version('librosa')}": _librosa_whole,
+                    f"librosa {version('librosa')}, offset and duration": _librosa_segments,
                 },
             ),
             *_compare("video", videos, {"ours": sample_key_frames, f"opencv {cv2.__version__}": _opencv_all}),

@@ -209,7 +209,7 @@ def first_screen(results: dict[str, Any], answers: dict[str, list[Answer]]) -> s
 
 def section(name: str, result: dict[str, Any], folder: Path) -> str:
     """All rows of one benchmark, goals beside values, its picture where it has one."""
-    goals = {}
+    goals: dict[tuple[str, str], list[str]] = {}
     for each in judged(_goals(name), result["rows"]):
         goals.setdefault((each.case, each.metric), []).append(f"{each.bound}: {each.verdict}")
     lines = [f"# {name}", "", f"`{result['command']}` at {result['commit']}, {result['cores']} cores", ""]
@@ -241,9 +241,8 @@ def draw(question: Question, answers: Sequence[Answer], path: Path) -> None:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    compared = [
-        (answer.headline.label, _times_better(answer)) for answer in answers if _times_better(answer) is not None
-    ]
+    ratios = [(answer.headline.label, _times_better(answer)) for answer in answers]
+    compared = [(label, ratio) for label, ratio in ratios if ratio is not None]
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": question.name, "font.size": 9}):
         figure = Figure(figsize=(8.0, 0.9 + 0.32 * len(compared)), layout="constrained")
         FigureCanvasSVG(figure)

@@ -36,7 +36,7 @@ ATTACK = "attack_auc"
 HELD_OUT = 0.2  # of the people
 LEAST_LISTENERS = 20  # of an artist of Last.fm-2K
 EPOCHS = 10
-SETTINGS = {"embedding_dim": 32, "use_attributes": False, "weight_decay": 0.0, "epochs": EPOCHS}
+SETTINGS: dict[str, Any] = {"embedding_dim": 32, "use_attributes": False, "weight_decay": 0.0, "epochs": EPOCHS}
 
 
 def run(data_dir: Path | None, names: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -106,12 +106,18 @@ def draw_map(path: Path, vectors: np.ndarray, labels: np.ndarray, others: str) -
         figure = Figure(figsize=(8.0, 5.2), layout="constrained")
         FigureCanvasSVG(figure)
         axis = figure.subplots()
-        axis.scatter(*places[~np.isin(labels, shown)].T, s=6, color="#cccccc", label=others)
+        axis.scatter(*_across_and_up(places[~np.isin(labels, shown)]), s=6, color="#cccccc", label=others)
         for number, name in enumerate(shown):
-            axis.scatter(*places[labels == name].T, s=14, color=mpl.colormaps["tab20"](number), label=name)
+            axis.scatter(
+                *_across_and_up(places[labels == name]), s=14, color=mpl.colormaps["tab20"](number), label=name
+            )
         axis.set_axis_off()
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _across_and_up(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return places[:, 0], places[:, 1]
 
 
 def _hash(salt: str, text: str) -> bytes:

@@ -68,11 +68,12 @@ def make(rng: random.Random) -> DamagedTable:
     """A table in some format, plain or gzipped, with no to four kinds of damage."""
     kind = rng.choice(FORMATS)
     rows = [_row(rng, number) for number in range(rng.randrange(1, 12))]
+    lines: frozenset[str] = frozenset()
     if kind == "parquet":
-        content, lines = _parquet(rng, rows), frozenset()
+        content = _parquet(rng, rows)
     else:
         text = _text(rng, kind, rows)
-        lines = frozenset(text.splitlines()[1:]) if kind in SEPARATORS else frozenset()
+        lines = frozenset(text.splitlines()[1:] if kind in SEPARATORS else ())
         content = text.encode()
         for _ in range(rng.randrange(5)):
             content = rng.choice(DAMAGES)(content, rng)
@@ -106,8 +107,8 @@ def _text(rng: random.Random, kind: str, rows: list[dict[str, Any]]) -> str:
         cells = [COLUMNS, *([row[name].replace("\n", " ").replace("\t", " ") for name in COLUMNS] for row in rows)]
         return "".join(SEPARATORS[kind].join(row) + end for row in cells)
     buffer = io.StringIO()
-    quoting = rng.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
-    writer = csv.DictWriter(buffer, COLUMNS, delimiter=SEPARATORS[kind], lineterminator=end, quoting=quoting)
+    dialect = rng.choice((csv.excel, csv.unix_dialect))  # quotes where they are needed, and everywhere
+    writer = csv.DictWriter(buffer, COLUMNS, dialect=dialect, delimiter=SEPARATORS[kind], lineterminator=end)
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()

@@ -76,17 +76,18 @@ def measure(case: str, way: str) -> dict[str, float]:
         sequences = newest(artifacts / "Interactions" / "sequences")
         train_split = read_interactions([f"{sequences}/Split-train/*"], table.item_ids, tuple(config.data.event_rules))
         started, tuned = time.monotonic(), []
-        if WAYS[way] is not None:
+        blocks = WAYS[way]
+        if blocks is not None:
             encoder = PretrainedConfig(
-                "words", "text", os.environ[MINILM], 384, tune=TuneConfig(layers=WAYS[way], tokens=TOKENS)
+                "words", "text", os.environ[MINILM], 384, tune=TuneConfig(layers=blocks, tokens=TOKENS)
             )
             add_features(
                 table,
                 encoder,
                 newest(artifacts / "MediaFeatures" / "examples") / "Split-train",
-                with_pieces=WAYS[way] > 0,
+                with_pieces=blocks > 0,
             )
-            tuned = [encoder] if WAYS[way] > 0 else []
+            tuned = [encoder] if blocks > 0 else []
         encoded = time.monotonic()
         settings = dataclasses.replace(
             config.retrieval, content_epochs=EPOCHS, content_patience=EPOCHS, content_min_items=0

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +21,7 @@ BATCH, ROUNDS = 100, 3
 
 def main() -> None:
     """Build, then ask with each setting."""
-    kind, folder = sys.argv[1], Path(sys.argv[2])
+    kind, folder = cast(Literal["exact", "scann"], sys.argv[1]), Path(sys.argv[2])
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     vectors, queries, truth = (np.load(folder / f"{name}.npy") for name in ("vectors", "queries", "truth"))

@@ -55,7 +55,7 @@ def hog(picture: np.ndarray) -> np.ndarray:
     side, cell = (_HOG_SIDE, _HOG_SIDE), (_HOG_CELL, _HOG_CELL)
     descriptor = cv2.HOGDescriptor(side, (2 * _HOG_CELL, 2 * _HOG_CELL), cell, cell, 9)
     small = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), side, interpolation=cv2.INTER_AREA)
-    return descriptor.compute(small).ravel()
+    return np.ravel(descriptor.compute(small))
 
 
 def lbp_histogram(picture: np.ndarray) -> np.ndarray:
@@ -67,9 +67,9 @@ def lbp_histogram(picture: np.ndarray) -> np.ndarray:
     around = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
     centre = grey[1:-1, 1:-1]
     rows, columns = centre.shape
-    codes = np.zeros(centre.shape, np.uint8)
+    codes = np.zeros(centre.shape, np.int64)
     for bit, (down, across) in enumerate(around):
-        codes |= (grey[1 + down :, 1 + across :][:rows, :columns] >= centre).astype(np.uint8) << bit
+        codes |= (grey[1 + down :, 1 + across :][:rows, :columns] >= centre).astype(np.int64) << bit
     cells = [part for band in np.array_split(_UNIFORM[codes], _LBP_GRID) for part in np.array_split(band, _LBP_GRID, 1)]
     counts = np.stack([np.bincount(cell.ravel(), minlength=_UNIFORM.max() + 1) / cell.size for cell in cells])
     return np.sqrt(counts).ravel()

@@ -83,8 +83,8 @@ def _decoded(paths: list[Path]) -> dict[str, np.ndarray]:
             large.append(pictures)
     return {
         "rows": np.array(rows),
-        "frames": np.stack([found.video_frames for found in stored]),
-        "times_s": np.stack([found.video_times_s for found in stored]),
+        "frames": np.stack([np.asarray(found.video_frames) for found in stored]),
+        "times_s": np.stack([np.asarray(found.video_times_s) for found in stored]),
         "num_frames": np.array([found.video_num_frames for found in stored]),
         "large": np.concatenate(large),
     }

@@ -8,6 +8,7 @@ configs/movielens_100k.yaml`. About a quarter of an hour of one core; cases can 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
     from benchmarks.ranking import explanations, exposure, rankers
 
     parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
-        **{case: lambda case=case: rankers.compare(case, Path(CONFIGS[case])) for case in CONFIGS},
+        **{case: partial(rankers.compare, case, Path(path)) for case, path in CONFIGS.items()},
         EXPOSURE: lambda: exposure.report(EXPOSURE, Path(CONFIGS[DEMO])),
         EXPLANATIONS: lambda: explanations.report(EXPLANATIONS, Path(CONFIGS[DEMO])),
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,13 @@ def compare(case: str, config_path: Path) -> list[dict[str, Any]]:
                 case,
                 name,
                 f"NDCG@{CUTOFF}",
-                *over_people(lambda chosen, v=values: float(v[chosen].mean()), asking),
+                *over_people(partial(_mean_of, values), asking),
                 runs,
             )
         )
         if name != RETRIEVAL:
             gains = values - means[RETRIEVAL]
-            gain, interval = over_people(lambda chosen, v=gains: float(v[chosen].mean()), asking)
+            gain, interval = over_people(partial(_mean_of, gains), asking)
             rows.append(row(case, name, f"NDCG@{CUTOFF} gain", gain, interval, runs))
             if name == OURS:
                 rows.append(row(case, name, f"NDCG@{CUTOFF} gain, lower end", interval[0], None, runs))
@@ -159,6 +160,10 @@ def ndcg_of_queries(scores: np.ndarray, examples: Examples, gate: int) -> np.nda
             rank = 1 + int(np.sum(is_before & (place[others] > 0)))
             values.append(1 / np.log2(1 + rank) if place[start] > 0 and rank <= CUTOFF else 0.0)
     return np.array(values)
+
+
+def _mean_of(values: np.ndarray, chosen: np.ndarray) -> float:
+    return float(values[chosen].mean())
 
 
 def over_people(
