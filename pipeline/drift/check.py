@@ -6,22 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.drift.config import DriftConfig
-from pipeline.drift.measures import Measure, beyond_limit, compare
+from pipeline.drift.measures import Compared, Measure, compare
 from pipeline.drift.snapshot import read_snapshot
 from pipeline.run_history import RunRecord
 
 
 @dataclass(frozen=True)
-class Drift:
+class Drift(Compared):
     """How far the world of a run is from that of another."""
 
     reference: str  # id of the run that is compared with
     measures: list[Measure]
-
-    @property
-    def exceeded(self) -> list[Measure]:
-        """What is beyond its limit, the farthest beyond first."""
-        return beyond_limit(self.measures)
 
     def lines(self) -> list[str]:
         """What is beyond its limit, a line each."""

@@ -42,6 +42,17 @@ def beyond_limit(measures: Iterable[Measure]) -> list[Measure]:
     return sorted((one for one in measures if one.is_exceeded), key=lambda measure: measure.limit / measure.value)
 
 
+class Compared:
+    """Two things that were compared by measures."""
+
+    measures: list[Measure]
+
+    @property
+    def exceeded(self) -> list[Measure]:
+        """What is beyond its limit, the farthest beyond first."""
+        return beyond_limit(self.measures)
+
+
 def compare(previous: Snapshot, current: Snapshot, limits: DriftConfig) -> list[Measure]:
     """Every measure that both snapshots allow."""
     return [

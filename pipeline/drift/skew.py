@@ -13,7 +13,7 @@ from typing import Any
 from components.settings import SettingsError
 from pipeline.config import Config
 from pipeline.drift.config import DriftConfig
-from pipeline.drift.measures import Measure, beyond_limit, tfdv_measures
+from pipeline.drift.measures import Compared, Measure, tfdv_measures
 from pipeline.drift.requests import Request, statistics_of
 from pipeline.store_tables import shown
 from serving.gateway.records import Exposure
@@ -23,17 +23,12 @@ DAY_S = 86_400
 
 
 @dataclass(frozen=True)
-class Skew:
+class Skew(Compared):
     """How far the requests that a version answered are from what it was trained on."""
 
     version: str
     people: int  # who were shown its lists, sessions included
     measures: list[Measure]
-
-    @property
-    def exceeded(self) -> list[Measure]:
-        """What is beyond its limit, the farthest beyond first."""
-        return beyond_limit(self.measures)
 
     def lines(self) -> list[str]:
         """What is beyond its limit, a line each."""
