@@ -33,7 +33,7 @@ class Columns:
             file.close()
 
     def append(self, **values: Any) -> None:
-        """Append the values of one user, a sequence for each column."""
+        """Append the values of some users, a sequence for each column; what is no column is left aside."""
         assert len({len(values[name]) for name in self._dtypes}) == 1, "columns are of one length"
         for name, dtype in self._dtypes.items():
             array: np.ndarray = np.asarray(values[name], dtype)

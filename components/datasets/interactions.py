@@ -7,17 +7,17 @@ is trained on is what it is served (docs/decisions/0040-one-window.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 import tensorflow as tf
 
 from components.datasets.columns import Columns
-from components.datasets.records import records
+from components.datasets.sequence_files import parsed_users
 
 PADDING = 0  # code of an event that is not there
 UNKNOWN_EVENT = 1  # code of an event that `event_names` does not list; the listed ones follow in their order
@@ -80,7 +80,9 @@ class Interactions:
         """bool [num_interactions], whether each is the user's first with the item."""
         width = int(self.items.max(initial=0)) + 1
         _, firsts = np.unique(self.user_rows * width + self.items, return_index=True)
-        return np.isin(np.arange(len(self.items)), firsts)
+        found = np.zeros(len(self.items), bool)
+        found[firsts] = True
+        return found
 
     def event_texts(self, codes: np.ndarray) -> np.ndarray:
         """Names of event codes of any shape, "" for PADDING: object, str."""
@@ -125,13 +127,11 @@ class Interactions:
     def select(self, users: np.ndarray) -> Interactions:
         """The interactions of some users alone, in the order given; one may come twice. users: int [B]."""
         users = np.asarray(users, np.int64)
-        lengths = self.lengths[users]
-        splits = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        at = np.repeat(self.splits[users] - splits[:-1], lengths) + np.arange(splits[-1])
+        at = _rows_of(self.splits, users)
         return replace(
             self,
             user_ids=[self.user_ids[user] for user in users],
-            splits=splits,
+            splits=_splits(self.lengths[users]),
             num_history=self.num_history[users],
             ordered=self.ordered[users],
             user_feature_rows=None if self.user_feature_rows is None else self.user_feature_rows[users],
@@ -223,7 +223,7 @@ def read_interactions(
     event_names: Sequence[str] | None = None,
     folder: Path | None = None,
 ) -> Interactions:
-    """Read the sequence examples of a split, one user in memory at a time; users stand in the order of their ids.
+    """Read the sequence examples of a split, some users in memory at a time; users stand in the order of their ids.
 
     patterns: TFRecord files or folders. item_ids: of the catalogue's rows. event_names: the kinds of events that have a
     code; by default all that are found, in alphabetical order. folder: where the columns are written to be mapped from
@@ -231,7 +231,7 @@ def read_interactions(
     Raises ValueError where an interaction's item is not in the catalogue: the artifacts are not of one run.
     """
     patterns = [patterns] if isinstance(patterns, str) else patterns
-    row_of_item = {tf.compat.as_bytes(item_id): row for row, item_id in enumerate(item_ids)}
+    ids = [tf.compat.as_bytes(item_id) for item_id in item_ids]
     code_of_event = {name.encode(): code for code, name in enumerate(event_names or (), FIRST_EVENT)}
 
     def code_of(name: bytes) -> int:
@@ -239,63 +239,34 @@ def read_interactions(
             return code_of_event.setdefault(name, FIRST_EVENT + len(code_of_event))
         return code_of_event.get(name, UNKNOWN_EVENT)
 
-    users: list[_User] = []
+    user_ids: list[bytes] = []
+    of_users: dict[str, list[np.ndarray]] = {"lengths": [], "num_history": [], "ordered": []}
     with Columns(_COLUMNS, folder) as columns:
-        for record in (record for pattern in patterns for record in records(pattern)):
-            example = tf.train.Example.FromString(record).features.feature
-            columns.append(**_columns_of(example, row_of_item, code_of))
-            users.append(_User.of(example))
-        order = sorted(range(len(users)), key=lambda row: users[row].user_id)
-        flat = columns.rearranged(_splits(users), order)
-    users = [users[row] for row in order]
+        for users in parsed_users(patterns, ids):
+            codes = np.array([code_of(name) for name in users.event_names], np.int32)
+            columns.append(**{**users._asdict(), "events": codes[users.events]})
+            user_ids += users.user_ids
+            for name, parts in of_users.items():
+                parts.append(getattr(users, name))
+        lengths, num_history, ordered = (
+            np.concatenate([np.zeros(0, dtype), *parts])
+            for dtype, parts in zip((np.int64, np.int64, bool), of_users.values())
+        )
+        order = np.array(sorted(range(len(user_ids)), key=user_ids.__getitem__), np.int64)
+        flat = columns.rearranged(_splits(lengths), order)
     found = Interactions(
-        user_ids=[user.user_id.decode() for user in users],
-        splits=_splits(users),
+        user_ids=[user_ids[row].decode() for row in order],
+        splits=_splits(lengths[order]),
         event_names=tuple(name.decode() for name in code_of_event),
-        num_history=np.array([user.num_history for user in users], np.int64),
-        ordered=np.array([user.is_ordered for user in users], bool),
+        num_history=num_history[order],
+        ordered=ordered[order],
         **flat,
     )
     return found if event_names is not None else _renamed(found, tuple(sorted(found.event_names)))
 
 
-class _User(NamedTuple):
-    """What a sequence example says of the user."""
-
-    user_id: bytes
-    num_interactions: int
-    num_history: int
-    is_ordered: bool
-
-    @classmethod
-    def of(cls, example: Mapping[str, tf.train.Feature]) -> _User:
-        (user_id,) = example["user_id"].bytes_list.value
-        (num_history,), (ordered,) = (example[name].int64_list.value for name in ("num_history", "ordered"))
-        return cls(user_id, len(example["item_ids"].bytes_list.value), num_history, bool(ordered))
-
-
-def _splits(users: Sequence[_User]) -> np.ndarray:
-    return np.cumsum([0, *(user.num_interactions for user in users)], dtype=np.int64)
-
-
-def _columns_of(
-    example: Mapping[str, tf.train.Feature], row_of_item: Mapping[bytes, int], code_of: Callable[[bytes], int]
-) -> dict[str, Any]:
-    item_ids = example["item_ids"].bytes_list.value
-    unknown = sorted(set(item_ids) - row_of_item.keys())
-    if unknown:
-        raise ValueError(
-            f"{len(unknown)} items of the interactions of {example['user_id'].bytes_list.value[0].decode()!r} are not "
-            f"in the catalogue, {unknown[0].decode()!r} for one: are these artifacts of one run?"
-        )
-    return {
-        "items": [row_of_item[item_id] for item_id in item_ids],
-        "events": [code_of(name) for name in example["events"].bytes_list.value],
-        "times_s": example["timestamps_s"].int64_list.value or [np.nan] * len(item_ids),
-        "weights": example["weights"].float_list.value,
-        "positives": example["positives"].int64_list.value,
-        "values": example["values"].float_list.value,
-    }
+def _splits(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 def latest(splits: Sequence[Interactions]) -> Interactions:
@@ -306,21 +277,40 @@ def latest(splits: Sequence[Interactions]) -> Interactions:
     found = dict.fromkeys(split.event_names for split in splits)
     names = next(iter(found)) if len(found) == 1 else tuple(sorted({name for each in found for name in each}))
     parts = [_renamed(split, names) for split in splits]
-    everything = Interactions(
-        user_ids=[user_id for part in parts for user_id in part.user_ids],
-        splits=np.concatenate([[0], *(part.lengths for part in parts)]).cumsum(dtype=np.int64),
+    last = {user_id: (part, row) for part, split in enumerate(parts) for row, user_id in enumerate(split.user_ids)}
+    user_ids = sorted(last)
+    part_of, row_of = np.array([last[user_id] for user_id in user_ids], np.int64).reshape(-1, 2).T
+    users_of = [np.flatnonzero(part_of == number) for number in range(len(parts))]
+    lengths = np.zeros(len(user_ids), np.int64)
+    for part, users in zip(parts, users_of):
+        lengths[users] = part.lengths[row_of[users]]
+    whole = Interactions(
+        user_ids=user_ids,
+        splits=_splits(lengths),
         event_names=names,
-        **{
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in (*_COLUMNS, "num_history", "ordered")
-        },
+        num_history=np.zeros(len(user_ids), np.int64),
+        ordered=np.zeros(len(user_ids), bool),
+        **{name: np.empty(lengths.sum(), dtype) for name, dtype in _COLUMNS.items()},
     )
-    last = {user_id: row for row, user_id in enumerate(everything.user_ids)}
-    return everything.select(np.array([row for _, row in sorted(last.items())], np.int64))
+    for part, users in zip(parts, users_of):
+        to, at = _rows_of(whole.splits, users), _rows_of(part.splits, row_of[users])
+        for name in _COLUMNS:
+            getattr(whole, name)[to] = getattr(part, name)[at]
+        for name in ("num_history", "ordered"):
+            getattr(whole, name)[users] = getattr(part, name)[row_of[users]]
+    return whole
+
+
+def _rows_of(splits: np.ndarray, users: np.ndarray) -> np.ndarray:
+    """The rows of some users' interactions, user after user: int64 [n]. splits: int64 [num_users + 1]."""
+    lengths = np.diff(splits)[users]
+    return np.repeat(splits[users] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
 
 
 def _renamed(interactions: Interactions, event_names: tuple[str, ...]) -> Interactions:
     """The same with other codes. event_names: all of those that occur, and maybe more."""
+    if event_names == interactions.event_names:
+        return interactions
     codes = [event_names.index(name) + FIRST_EVENT for name in interactions.event_names]
     new_code = np.array([PADDING, UNKNOWN_EVENT, *codes], np.int32)
     return replace(interactions, events=new_code[interactions.events], event_names=event_names)

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 BLOCK_USERS = 256  # users scored at once, fewer over a large catalogue
 _CELLS_AT_ONCE = 8_000_000  # scores
+_PART_ITEMS = 32  # of a row of scores, whose highest one stands for them
 RESAMPLES = 1000  # bootstrap draws
 _DRAWS_AT_ONCE = 50
 
@@ -112,15 +113,18 @@ def evaluate_all(
     block_users = max(min(block_users, _CELLS_AT_ONCE // max(num_items, 1)), 1)
     for start in range(0, len(asked), block_users):
         block = asked[start : start + block_users]
-        hidden = np.asarray((seen[block] != 0).todense()) | ~candidates
+        hidden = np.tile(~candidates, (len(block), 1))
         if unavailable is not None:
             hidden |= unavailable(block)
+        seen_of_block = seen[block]
+        hidden[_rows_of(seen_of_block), seen_of_block.indices] |= seen_of_block.data != 0
         gains = [each.gains(block, hidden) for each in lists]  # [B, N] each
-        with_truth = np.any([(each > 0).any(1) for each in gains], 0)
+        with_truth = np.any([np.diff(each.indptr) > 0 for each in gains], 0)
         block, hidden = block[with_truth], hidden[with_truth]
         if not len(block):
             continue
-        scores = np.array(score_block(block), np.float64)
+        scores = np.array(score_block(block))
+        scores = scores.astype(np.result_type(scores, np.float32), copy=False)
         if scores.shape != hidden.shape:
             raise ValueError(f"scores: got shape {scores.shape}, expected {hidden.shape}")
         if not np.isfinite(scores).all():
@@ -139,7 +143,7 @@ class _Judged:
     """The lists of one `Wanted`, block by block."""
 
     def __init__(self, wanted: Wanted, cutoffs: Sequence[int]):
-        self.truth = sp.csr_matrix(wanted.truth, dtype=np.float64)
+        self.truth = sp.csr_matrix(wanted.truth, dtype=np.float64).sorted_indices()
         self.rows = np.arange(self.truth.shape[0]) if wanted.rows is None else np.asarray(wanted.rows)
         self._is_asked = np.zeros(self.truth.shape[0], bool)
         self._is_asked[self.rows] = True
@@ -149,21 +153,22 @@ class _Judged:
         self._ideal: list[np.ndarray] = []
         self._relevant: list[np.ndarray] = []
 
-    def gains(self, block: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-        """What each user of a block can find, 0 for those that are not asked for: float64 [B, N]."""
-        gains = np.asarray(self.truth[block].todense())
-        gains[hidden] = 0
-        gains[~self._is_asked[block]] = 0
-        return gains
+    def gains(self, block: np.ndarray, hidden: np.ndarray) -> sp.csr_matrix:
+        """What each user of a block can find, nothing for those that are not asked for: float64 [B, N], above 0."""
+        found = self.truth[block]
+        rows = _rows_of(found)
+        kept = (found.data > 0) & self._is_asked[block][rows] & ~hidden[rows, found.indices]
+        return sp.csr_matrix((found.data[kept], (rows[kept], found.indices[kept])), found.shape)
 
-    def add(self, block: np.ndarray, gains: np.ndarray, ranked: np.ndarray) -> None:
+    def add(self, block: np.ndarray, gains: sp.csr_matrix, ranked: np.ndarray) -> None:
         """Take in the lists int [B, K] of users int [B] who can find `gains` [B, N]."""
-        with_truth = (gains > 0).any(1)
+        relevant = np.diff(gains.indptr)
+        with_truth = relevant > 0
         gains, ranked = gains[with_truth], ranked[with_truth]
         self._kept.append(block[with_truth])
-        self._at.append(np.where(ranked >= 0, np.take_along_axis(gains, np.maximum(ranked, 0), 1), 0))
-        self._ideal.append(-np.sort(-gains, 1)[:, : ranked.shape[1]])
-        self._relevant.append((gains > 0).sum(1))
+        self._at.append(_gains_at(gains, ranked))
+        self._ideal.append(_highest_gains(gains, ranked.shape[1]))
+        self._relevant.append(relevant[with_truth])
         for k, counts in self._exposure.items():
             shown = ranked[:, :k]
             counts += np.bincount(shown[shown >= 0], minlength=len(counts))
@@ -182,6 +187,30 @@ class _Judged:
         return Evaluation(join(self._kept, (0,)).astype(np.int64), values, totals, len(self.rows) - num_users)
 
 
+def _rows_of(matrix: sp.csr_matrix) -> np.ndarray:
+    """The row of each entry."""
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+
+
+def _gains_at(gains: sp.csr_matrix, ranked: np.ndarray) -> np.ndarray:
+    """The gains of ranked items, 0 where there is none: float64 [B, K]. ranked: int [B, K], -1 = no item."""
+    num_users, num_items = gains.shape
+    cells = _rows_of(gains) * num_items + gains.indices  # ascending
+    wanted = np.arange(num_users)[:, None] * num_items + ranked
+    place = np.minimum(np.searchsorted(cells, wanted), len(cells) - 1)
+    return np.where((cells[place] == wanted) & (ranked >= 0), gains.data[place], 0) if len(cells) else 0.0 * wanted
+
+
+def _highest_gains(gains: sp.csr_matrix, count: int) -> np.ndarray:
+    """The gains of the best list of each row, best first, 0 where there are no more: float64 [B, count]."""
+    rows = _rows_of(gains)
+    place = np.arange(len(rows)) - gains.indptr[rows]
+    kept = place < count
+    highest = np.zeros((gains.shape[0], count))
+    highest[rows[kept], place[kept]] = gains.data[np.lexsort((-gains.data, rows))][kept]
+    return highest
+
+
 def top_k(scores: np.ndarray, k: int, seeds: np.ndarray) -> np.ndarray:
     """Positions of the k highest scores, best first; int64 [B, k], -1 where only -inf is left.
 
@@ -191,13 +220,31 @@ def top_k(scores: np.ndarray, k: int, seeds: np.ndarray) -> np.ndarray:
     ranked = np.full((len(scores), k), -1, np.int64)
     if k == 0:
         return ranked
-    worst_kept = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
-    for row, (row_scores, bound, seed) in enumerate(zip(scores, worst_kept, seeds)):
-        candidates = np.flatnonzero((row_scores >= bound) & (row_scores > -np.inf))
+    rows, items = np.nonzero((scores >= _at_most_kth(scores, k)[:, None]) & (scores > -np.inf))
+    starts = np.searchsorted(rows, np.arange(len(scores) + 1))
+    for row, seed in enumerate(seeds):
+        candidates = items[starts[row] : starts[row + 1]]
+        values = scores[row, candidates]
+        if len(candidates) > k:
+            candidates = candidates[values >= np.partition(values, -k)[-k]]
         candidates = np.random.default_rng(seed).permutation(candidates)
-        order = candidates[np.argsort(-row_scores[candidates], kind="stable")][:k]
+        order = candidates[np.argsort(-scores[row, candidates], kind="stable")][:k]
         ranked[row, : len(order)] = order
     return ranked
+
+
+def _at_most_kth(scores: np.ndarray, k: int) -> np.ndarray:
+    """A bound for each row that at least k of its scores reach, and hardly more: float [B].
+
+    The k-th highest of the highest scores of many parts is not above the k-th highest of all; with few parts it is
+    that one itself.
+    """
+    parts = scores.shape[1] // _PART_ITEMS
+    if parts >= k:
+        width = parts * _PART_ITEMS
+        highest = scores[:, :width].reshape(len(scores), _PART_ITEMS, parts).max(1)
+        scores = np.concatenate([highest, scores[:, width:]], 1)
+    return -np.partition(-scores, k - 1, axis=1)[:, k - 1]
 
 
 def ndcg(ranked_gains: np.ndarray, ideal_gains: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.config import EventRule
+from components.datasets import sequence_files
 from components.datasets.interactions import (
     PADDING,
     UNKNOWN_EVENT,
@@ -208,3 +209,53 @@ def test_the_latest_of_everyone_is_that_of_their_last_split(tmp_path):
 def test_the_first_event_of_an_item_is_the_earliest_that_has_a_time():
     interactions = of((0, [(1, 2, 30.0), (0, 2, math.nan)]), (0, [(1, 3, 20.0), (3, 2, 5.0)]))
     np.testing.assert_array_equal(interactions.first_event_s(4), [np.nan, 20, np.nan, 5])
+
+
+def one_by_one(folder, item_ids):
+    """The columns of a folder of sequences by user, read by protobuf one interaction after the other."""
+    rows, found = {item_id.encode(): row for row, item_id in enumerate(item_ids)}, {}
+    for path in sorted(folder.iterdir()):
+        for record in tf.data.TFRecordDataset(str(path), "GZIP").as_numpy_iterator():
+            example = tf.train.Example.FromString(record).features.feature
+            ids = example["item_ids"].bytes_list.value
+            found[example["user_id"].bytes_list.value[0].decode()] = list(
+                zip(
+                    [rows[item_id] for item_id in ids],
+                    [name.decode() for name in example["events"].bytes_list.value],
+                    example["timestamps_s"].int64_list.value or [math.nan] * len(ids),
+                    example["weights"].float_list.value,
+                    [value > 0 for value in example["positives"].int64_list.value],
+                    example["values"].float_list.value,
+                )
+            )
+    return dict(sorted(found.items()))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.data())
+def test_many_users_at_once_are_what_each_is_alone(tmp_path_factory, data):
+    """Users with times and without, of any length, in files in any order; in batches of two users."""
+    folder = tmp_path_factory.mktemp("sequences")
+    kinds, values = st.sampled_from(["play", "skip"]), st.none() | st.floats(0, 5, width=32)
+    sequences = []
+    for number in data.draw(st.permutations(range(data.draw(st.integers(0, 7))))):
+        times = data.draw(st.booleans())
+        steps = data.draw(st.lists(st.tuples(st.integers(0, 5), kinds, values), min_size=1, max_size=5))
+        made = [interaction(item, 10 * place if times else None, *rest) for place, (item, *rest) in enumerate(steps)]
+        sequences.append(UserSequence(f"ü{number}", "train", made[:1], made[1:]))
+    write(folder, *sequences, parts=2)
+    expected = one_by_one(folder, ITEM_IDS)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sequence_files, "_USERS_AT_ONCE", 2)
+        read = read_interactions(str(folder), ITEM_IDS)
+    assert read.user_ids == list(expected) and read.lengths.tolist() == [len(steps) for steps in expected.values()]
+    names = [("", "", *read.event_names)[code] for code in read.events]
+    columns = (read.items, names, read.times_s, read.weights, read.positives, read.values)
+    for column, wanted in zip(columns, zip(*(step for steps in expected.values() for step in steps))):
+        np.testing.assert_array_equal(column, wanted)
+
+
+def test_an_item_of_another_catalogue_is_named_with_its_user(tmp_path):
+    folder = write(tmp_path, *(UserSequence(f"u{place}", "train", [], [interaction(place)]) for place in range(3)))
+    with pytest.raises(ValueError, match="1 items of the interactions of 'u1' are not in the catalogue, 'ü1' for one"):
+        read_interactions(folder, [ITEM_IDS[0], ITEM_IDS[2]])

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from trainer.evaluation import metrics
@@ -87,6 +89,22 @@ def test_top_k_holds_the_highest_scores_and_nothing_that_is_not_to_be_returned()
     np.testing.assert_array_equal(np.take_along_axis(scores, ranked, 1), -np.sort(-scores, axis=1)[:, :7])
     assert all(len(set(row)) == 7 for row in ranked.tolist())
     assert metrics.top_k(np.array([[-np.inf, 2, -np.inf]]), 3, np.zeros(1, int)).tolist() == [[1, -1, -1]]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(1, 4), st.integers(1, 300), st.integers(1, 12), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_top_k_is_a_sort_however_many_items_and_equal_scores_there_are(num_users, num_items, k, values, seed):
+    """As the definition says: the highest scores, equal ones in the order of the user's own permutation."""
+    generator = np.random.default_rng(seed)
+    scores = generator.integers(0, values, (num_users, num_items)).astype(np.float32)
+    scores[generator.random(scores.shape) < 0.2] = -np.inf
+    for user, ranked in enumerate(metrics.top_k(scores, k, np.arange(num_users))):
+        bound = np.sort(scores[user])[::-1][min(k, num_items) - 1]
+        kept = np.random.default_rng(user).permutation(
+            np.flatnonzero((scores[user] >= bound) & (scores[user] > -np.inf))
+        )
+        expected = sorted(kept.tolist(), key=lambda item: -scores[user, item])[: min(k, num_items)]
+        assert ranked.tolist() == expected + [-1] * (len(ranked) - len(expected))
 
 
 def test_equal_scores_rank_in_any_order_but_each_time_in_the_same():
