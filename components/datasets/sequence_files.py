@@ -78,7 +78,7 @@ def _users(arrays: dict[str, np.ndarray]) -> ParsedUsers:
     for name in ("events", "weights", "positives", "values"):
         assert (arrays[f"num_{name}"] == lengths).all(), "columns are of one length"
     assert (num_times[num_times > 0] == lengths[num_times > 0]).all(), (
-        "all of a user's interactions have a time, or none"
+        "all of a user have times, or none"
     )
     times_s = np.full(lengths.sum(), np.nan)
     times_s[np.repeat(num_times > 0, lengths)] = arrays["timestamps_s"]
