@@ -77,9 +77,7 @@ def _users(arrays: dict[str, np.ndarray]) -> ParsedUsers:
     lengths, num_times = arrays["num_item_ids"], arrays["num_timestamps_s"]
     for name in ("events", "weights", "positives", "values"):
         assert (arrays[f"num_{name}"] == lengths).all(), "columns are of one length"
-    assert (num_times[num_times > 0] == lengths[num_times > 0]).all(), (
-        "all of a user have times, or none"
-    )
+    assert (num_times[num_times > 0] == lengths[num_times > 0]).all(), "all of a user have times, or none"
     times_s = np.full(lengths.sum(), np.nan)
     times_s[np.repeat(num_times > 0, lengths)] = arrays["timestamps_s"]
     return ParsedUsers(

@@ -133,7 +133,7 @@ def _solve(tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.nda
     tower.linear.solve(features, targets)
     if tower.tag_head is not None:
         tagged = table.arrays["has_tags"][rows] > 0
-        designs = [block.numpy()[tagged].astype(np.float64) for block in tower.without_tags(features)]
+        designs = [block[tagged] for block in tower.without_tags(tower.linear.designs(features))]
         tower.tag_head.solve(designs, tower.tag_head.labels(features["tag_ids"]).numpy()[tagged])
     if config.adversary:
         batches = [np.arange(start, min(start + _BATCH, len(rows))) for start in range(0, len(rows), _BATCH)]

@@ -6,6 +6,7 @@ B items, E columns of all blocks, D dimensions of a vector.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -78,6 +79,11 @@ class LinearContent(tf.keras.layers.Layer):
             columns.append(tf.concat([values, tf.ones_like(values[:, :1])], 1) * there[:, None])
         return columns
 
+    def designs(self, features) -> list[np.ndarray]:
+        """The same of many items, some at a time: float32 [R, E_m]."""
+        parts = [[block.numpy() for block in self.design(rows)] for rows in _in_parts(features)]
+        return [np.concatenate(blocks) for blocks in zip(*parts)]
+
     def call(self, features):
         """The part of the content vectors that is linear in the features of a prepared table: float [B, D]."""
         columns = self.design(features)
@@ -110,7 +116,7 @@ class LinearContent(tf.keras.layers.Layer):
         features: of R items of a prepared table.
         targets: float [R, D].
         """
-        designs = [block.numpy().astype(np.float64) for block in self.design(features)]
+        designs = self.designs(features)
         fit = fit_ridge(designs, targets)
         self.chosen = fit.weights, fit.penalty
         self.kernel.assign(np.concatenate([*fit.kernels, fit.bias[None]]).astype(np.float32))
@@ -132,8 +138,7 @@ class LinearContent(tf.keras.layers.Layer):
         [E_m] each; some rows at a time, since ids are a column each."""
 
         def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            for start in range(0, max(len(features[block.feature]), 1), _ROWS_AT_ONCE):
-                rows = {name: array[start : start + _ROWS_AT_ONCE] for name, array in features.items()}
+            for rows in _in_parts(features):
                 raw, flags = (tensor.numpy() for tensor in self._raw(block, rows))
                 yield raw[flags > 0].astype(np.float64), flags > 0
 
@@ -170,6 +175,13 @@ class LinearContent(tf.keras.layers.Layer):
             raw = tf.math.l2_normalize(raw, -1) if block.is_direction else raw
             there = tf.ones_like(raw[:, 0])
         return raw, there if block.flag is None else tf.cast(tf.convert_to_tensor(features[block.flag]) > 0, tf.float32)
+
+
+def _in_parts(features: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The features of some items at a time; of no items once."""
+    num_items = max((len(array) for array in features.values()), default=0)
+    for start in range(0, max(num_items, 1), _ROWS_AT_ONCE):
+        yield {name: array[start : start + _ROWS_AT_ONCE] for name, array in features.items()}
 
 
 def _multi_hot(ids, size: int):

@@ -6,15 +6,18 @@ R items, E columns of all blocks, D outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
 SEARCHED_ROWS = 800  # items that the search looks at
 SWEEPS = 2
+_ROWS_AT_ONCE = 4096  # items whose columns stand in float64
 
 
 def choose_ridge(designs: Sequence[np.ndarray], targets: np.ndarray) -> tuple[list[float], float]:
@@ -27,14 +30,18 @@ def choose_ridge(designs: Sequence[np.ndarray], targets: np.ndarray) -> tuple[li
     Returns the weights and the penalty.
     """
     rows = _searched(targets)
-    grams = [block[rows] @ block[rows].T for block in designs]
+    grams = [block @ block.T for block in (block[rows].astype(np.float64) for block in designs)]
     targets = targets[rows].astype(np.float64)
     telling = [place for place, gram in enumerate(grams) if gram.any()]
 
-    def error(weights: Sequence[float]) -> tuple[float, float]:
+    @functools.cache
+    def error_of(weights: tuple[float, ...]) -> tuple[float, float]:
         return _left_out_error(
             sum((weight**2 * block for weight, block in zip(weights, grams)), np.zeros((len(rows), len(rows)))), targets
         )
+
+    def error(weights: Sequence[float]) -> tuple[float, float]:
+        return error_of(tuple(weights))
 
     def search(weights: list[float]) -> tuple[tuple[float, float], list[float]]:
         least = error(weights)
@@ -94,10 +101,10 @@ class RidgeFit:
     bias: np.ndarray  # float64 [D]
     weights: list[float]  # of the blocks, chosen
     penalty: float  # chosen
-    left_out: np.ndarray  # float64 [R, D], leave-one-out predictions
+    left_out: np.ndarray | None  # float64 [R, D], leave-one-out predictions, where they were asked for
 
 
-def fit_ridge(designs: Sequence[np.ndarray], targets: np.ndarray) -> RidgeFit:
+def fit_ridge(designs: Sequence[np.ndarray], targets: np.ndarray, with_left_out: bool = False) -> RidgeFit:
     """The ridge regression (Hoerl & Kennard, 1970) of targets [R, D] on blocks of columns [R, E_m], the intercept
     penalised like a column.
 
@@ -105,17 +112,38 @@ def fit_ridge(designs: Sequence[np.ndarray], targets: np.ndarray) -> RidgeFit:
     """
     targets = targets.astype(np.float64)
     weights, penalty = choose_ridge(designs, targets)
-    full = np.concatenate([*(block * weight for block, weight in zip(designs, weights)), np.ones((len(targets), 1))], 1)
-    if full.shape[1] <= len(full):
-        inverse = np.linalg.inv(full.T @ full + penalty * np.eye(full.shape[1]))
-        kernel = inverse @ (full.T @ targets)
-        leverage = np.einsum("re,ef,rf->r", full, inverse, full, optimize=True)
+    edges = np.cumsum([0, *(block.shape[1] for block in designs)])
+    num_columns, left_out = edges[-1] + 1, np.empty_like(targets) if with_left_out else None
+
+    def parts() -> Iterator[tuple[slice, np.ndarray]]:
+        """Some rows of all weighted columns, the intercept last: float64 [_ROWS_AT_ONCE, E + 1]."""
+        for start in range(0, len(targets), _ROWS_AT_ONCE):
+            at = slice(start, start + _ROWS_AT_ONCE)
+            columns = (block[at].astype(np.float64) * weight for block, weight in zip(designs, weights))
+            yield at, np.concatenate([*columns, np.ones((len(targets[at]), 1))], 1)
+
+    if num_columns <= len(targets):
+        gram, moment = np.zeros((num_columns, num_columns)), np.zeros((num_columns, targets.shape[1]))
+        for at, full in parts():
+            gram += full.T @ full
+            moment += full.T @ targets[at]
+        gram[np.diag_indices(num_columns)] += penalty
+        factor = scipy.linalg.cholesky(gram.T, lower=True, overwrite_a=True, check_finite=False)
+        kernel = scipy.linalg.cho_solve((factor, True), moment)
+        for at, full in parts() if left_out is not None else ():
+            fitted = full @ kernel
+            halves = scipy.linalg.solve_triangular(factor, full.T, lower=True, overwrite_b=True, check_finite=False)
+            left_out[at] = _without(targets[at], fitted, (halves**2).sum(0))
     else:
+        full = np.concatenate([full for _, full in parts()])
         inverse = np.linalg.inv(full @ full.T + penalty * np.eye(len(full)))
         kernel = full.T @ (inverse @ targets)
-        leverage = 1 - penalty * np.diag(inverse)
-    fitted = full @ kernel
-    left_out = targets - (targets - fitted) / np.maximum(1 - leverage, 1e-9)[:, None]
-    edges = np.cumsum([0, *(block.shape[1] for block in designs)])
+        if left_out is not None:
+            left_out = _without(targets, full @ kernel, 1 - penalty * np.diag(inverse))
     kernels = [kernel[start:stop] * weight for start, stop, weight in zip(edges[:-1], edges[1:], weights)]
     return RidgeFit(kernels, kernel[-1], weights, penalty, left_out)
+
+
+def _without(targets: np.ndarray, fitted: np.ndarray, leverage: np.ndarray) -> np.ndarray:
+    """What the regression without an item predicts of it: float64 [R, D]. leverage: [R]."""
+    return targets - (targets - fitted) / np.maximum(1 - leverage, 1e-9)[:, None]

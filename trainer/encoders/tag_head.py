@@ -56,12 +56,13 @@ class TagHead(tf.keras.layers.Layer):
     def solve(self, designs: Sequence[np.ndarray], labels: np.ndarray) -> None:
         """Fits the columns' part; nothing changes where there are no items.
 
-        designs: the blocks of R items that have tags, float64 [R, E_m] each.
+        designs: the blocks of R items that have tags, float [R, E_m] each.
         labels: float [R, C].
         """
         if not len(labels):
             return
-        fit = fit_ridge(designs, labels)
+        fit = fit_ridge(designs, labels, with_left_out=True)
+        assert fit.left_out is not None
         prior = (labels.sum(0) + 0.5) / (len(labels) + 1)
         deviation, offset = np.sqrt(prior * (1 - prior)), np.log(prior / (1 - prior))
         slope, intercept = calibrate((fit.left_out - prior) / deviation, labels, offset)

@@ -184,13 +184,12 @@ class ItemTower(tf.keras.layers.Layer):
         assert self.tag_head is not None
         hidden = there & tf.constant([name != TAGS for name in self.encoders])
         pooled, _ = self.fusion(tokens, hidden, training=training)
-        return self.tag_head(self.without_tags(features), self.dropout(pooled, training=training))
+        return self.tag_head(self.without_tags(self.linear.design(features)), self.dropout(pooled, training=training))
 
-    def without_tags(self, features) -> list[Any]:
-        """The linear map's columns of everything but the item's own tags: a float [B, E_m] for each block."""
+    def without_tags(self, columns: Sequence[Any]) -> list[Any]:
+        """Of the linear map's columns, float [B, E_m] for each block, those of all but the item's own tags."""
         hidden = {block.name for one in self.modalities if one.name == TAGS for block in one.linear_blocks}
-        blocks = zip(self.linear.blocks, self.linear.design(features))
-        return [columns for block, columns in blocks if block.name not in hidden]
+        return [found for block, found in zip(self.linear.blocks, columns) if block.name not in hidden]
 
     def tags(self, features):
         """The probability of each of the tag head's tags: float [B, tags]."""
@@ -200,7 +199,7 @@ class ItemTower(tf.keras.layers.Layer):
     def _tags(self, features, uses_encoders: bool):
         assert self.tag_head is not None
         if not uses_encoders:
-            return tf.sigmoid(self.tag_head(self.without_tags(self.complete(features))))
+            return tf.sigmoid(self.tag_head(self.without_tags(self.linear.design(self.complete(features)))))
         return tf.sigmoid(self.tag_logits(*self.tokens_of(features)))
 
     def complete(self, features) -> dict[str, Any]:
@@ -244,7 +243,7 @@ class ItemTower(tf.keras.layers.Layer):
             self.fused(*seen)  # builds every layer
             tag_ids = frequent_tags(table.arrays["tag_ids"][fit_on]) if TAGS in self.encoders else np.zeros(0, np.int64)
             if len(tag_ids) and len(self.encoders) > 1:
-                width = sum(int(block.shape[1]) for block in self.without_tags(seen[0]))
+                width = sum(int(block.shape[1]) for block in self.without_tags(self.linear.design(seen[0])))
                 self.tag_head = TagHead(tag_ids, width, name="tag_head")
                 self.tag_logits(*seen)
 

@@ -49,7 +49,9 @@ def test_blocks_together_are_no_worse_than_the_best_of_them(seed):
         hidden @ random.normal(size=(2, 2)) * telling + random.normal(size=(len(hidden), 2)) * noise
         for telling, noise in zip((1, 1, 1, 0.2), random.uniform(0.2, 3, 4))
     ]
-    errors = [((fit_ridge(blocks, targets).left_out - targets) ** 2).mean() for blocks in (designs, *zip(designs))]
+    errors = [
+        ((fit_ridge(blocks, targets, True).left_out - targets) ** 2).mean() for blocks in (designs, *zip(designs))
+    ]
     assert errors[0] <= min(errors[1:])
 
 
@@ -148,7 +150,7 @@ def test_left_out_predictions_are_those_of_fits_without_the_item():
     random = np.random.default_rng(4)
     for columns in (3, 30):
         block, targets = random.normal(size=(14, columns)), random.normal(size=(14, 2))
-        fit = fit_ridge([block], targets)
+        fit = fit_ridge([block], targets, with_left_out=True)
         design = np.concatenate([block * fit.weights[0], np.ones((14, 1))], 1)
         for row in (0, 9):
             rest = np.arange(14) != row
@@ -160,6 +162,20 @@ def test_left_out_predictions_are_those_of_fits_without_the_item():
             block @ fit.kernels[0] + fit.bias,
             Ridge(fit.penalty, fit_intercept=False).fit(design, targets).predict(design),
         )
+
+
+def test_a_regression_some_rows_at_a_time_is_that_of_all_at_once(monkeypatch):
+    random = np.random.default_rng(6)
+    blocks, targets = (
+        [random.normal(size=(40, size)).astype(np.float32) for size in (3, 5)],
+        random.normal(size=(40, 2)),
+    )
+    whole = fit_ridge(blocks, targets, with_left_out=True)
+    monkeypatch.setattr("trainer.encoders.ridge._ROWS_AT_ONCE", 7)
+    parts = fit_ridge(blocks, targets, with_left_out=True)
+    assert (parts.weights, parts.penalty) == (whole.weights, whole.penalty)
+    for one, other in zip([*parts.kernels, parts.bias, parts.left_out], [*whole.kernels, whole.bias, whole.left_out]):
+        np.testing.assert_allclose(one, other, atol=1e-10)
 
 
 def test_ids_are_measured_as_the_columns_that_they_are(monkeypatch):
