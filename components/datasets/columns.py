@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -42,16 +42,16 @@ class Columns:
             else:
                 self._parts[name].append(array)
 
-    def rearranged(self, splits: np.ndarray, order: Sequence[int]) -> dict[str, np.ndarray]:
+    def rearranged(self, splits: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
         """The columns with their users in another order; with a folder, mapped from one file each.
 
-        splits: int64 [num_users + 1], the bounds of the users in the order in which they were appended. order: their
-        rows, as wanted.
+        splits: int64 [num_users + 1], the bounds of the users in the order in which they were appended. order: int64,
+        their rows, as wanted.
         """
         found = {}
         for name, dtype in self._dtypes.items():
             column = self._appended(name, dtype, int(splits[-1]))
-            blocks = (column[at] for at in _rows_in_blocks(splits, np.asarray(order, np.int64)))
+            blocks = (column[at] for at in _rows_in_blocks(splits, order))
             if self._folder is None:
                 found[name] = np.concatenate([column[:0], *blocks])
                 continue

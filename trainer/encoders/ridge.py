@@ -113,7 +113,7 @@ def fit_ridge(designs: Sequence[np.ndarray], targets: np.ndarray, with_left_out:
     targets = targets.astype(np.float64)
     weights, penalty = choose_ridge(designs, targets)
     edges = np.cumsum([0, *(block.shape[1] for block in designs)])
-    num_columns, left_out = edges[-1] + 1, np.empty_like(targets) if with_left_out else None
+    num_columns, left_out = edges[-1] + 1, np.empty_like(targets)
 
     def parts() -> Iterator[tuple[slice, np.ndarray]]:
         """Some rows of all weighted columns, the intercept last: float64 [_ROWS_AT_ONCE, E + 1]."""
@@ -130,7 +130,7 @@ def fit_ridge(designs: Sequence[np.ndarray], targets: np.ndarray, with_left_out:
         gram[np.diag_indices(num_columns)] += penalty
         factor = scipy.linalg.cholesky(gram.T, lower=True, overwrite_a=True, check_finite=False)
         kernel = scipy.linalg.cho_solve((factor, True), moment)
-        for at, full in parts() if left_out is not None else ():
+        for at, full in parts() if with_left_out else ():
             fitted = full @ kernel
             halves = scipy.linalg.solve_triangular(factor, full.T, lower=True, overwrite_b=True, check_finite=False)
             left_out[at] = _without(targets[at], fitted, (halves**2).sum(0))
@@ -138,10 +138,10 @@ def fit_ridge(designs: Sequence[np.ndarray], targets: np.ndarray, with_left_out:
         full = np.concatenate([full for _, full in parts()])
         inverse = np.linalg.inv(full @ full.T + penalty * np.eye(len(full)))
         kernel = full.T @ (inverse @ targets)
-        if left_out is not None:
+        if with_left_out:
             left_out = _without(targets, full @ kernel, 1 - penalty * np.diag(inverse))
     kernels = [kernel[start:stop] * weight for start, stop, weight in zip(edges[:-1], edges[1:], weights)]
-    return RidgeFit(kernels, kernel[-1], weights, penalty, left_out)
+    return RidgeFit(kernels, kernel[-1], weights, penalty, left_out if with_left_out else None)
 
 
 def _without(targets: np.ndarray, fitted: np.ndarray, leverage: np.ndarray) -> np.ndarray:
