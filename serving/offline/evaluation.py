@@ -246,8 +246,7 @@ def tuned_item_knn(taken: sp.csr_matrix, validation: TestSet, config: Evaluation
     """The ItemKNN of the grid that is best on validation, fitted; the middle one where nothing can be validated."""
     part = everything(validation)
     best, best_value = None, (-np.inf, 0)
-    for shrinkage in _KNN_SHRINKAGES:
-        widest = ItemKnn(max(_KNN_NEIGHBOURS), shrinkage).fit(taken)
+    for widest in ItemKnn.fit_each(taken, max(_KNN_NEIGHBOURS), _KNN_SHRINKAGES):
         for knn in map(widest.narrowed, _KNN_NEIGHBOURS):
             scores = _scores_of(knn, validation.histories)
             value = evaluate_slice(scores, validation, part, config).mean(config.metric)

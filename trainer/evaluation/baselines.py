@@ -6,7 +6,7 @@ U users, N items, B histories. Matrices of interactions are scipy CSR, [users, i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from components.datasets.interactions import ages_s
 
 _ITEMS_AT_ONCE = 1024
+_PAIRS_AT_ONCE = 8_000_000
 _HALF_LIVES_IN_DATA = 10  # recent popularity halves over a tenth of the time that the data covers
 
 
@@ -89,18 +90,27 @@ class ItemKnn:
         self.neighbours, self.shrinkage = neighbours, shrinkage
 
     def fit(self, train: sp.csr_matrix) -> ItemKnn:
+        (fitted,) = self.fit_each(train, self.neighbours, [self.shrinkage])
+        self._similarity = fitted._similarity
+        return self
+
+    @classmethod
+    def fit_each(cls, train: sp.csr_matrix, neighbours: int, shrinkages: Sequence[float]) -> list[ItemKnn]:
+        """One for each shrinkage, fitted; who took what together is counted once for all of them."""
         columns = sp.csc_matrix(train, dtype=np.float32)  # [U, N]
         norms = np.sqrt(np.asarray(columns.multiply(columns).sum(0))).ravel()  # [N]
-        blocks = []
-        for start in range(0, columns.shape[1], _ITEMS_AT_ONCE):
-            stop = min(start + _ITEMS_AT_ONCE, columns.shape[1])
+        made = [cls(neighbours, shrinkage) for shrinkage in shrinkages]
+        blocks: list[list[sp.csr_matrix]] = [[] for _ in made]
+        for start, stop in _item_blocks(columns):
             similar = (columns[:, start:stop].T @ columns).tocoo()  # [targets, N]
             off_diagonal = similar.row + start != similar.col
-            row, col = similar.row[off_diagonal], similar.col[off_diagonal]
-            value = similar.data[off_diagonal] / (norms[row + start] * norms[col] + self.shrinkage)
-            blocks.append(_keep_highest(sp.csr_matrix((value, (row, col)), similar.shape), self.neighbours))
-        self._similarity = sp.vstack(blocks).T.tocsr().astype(np.float32)  # [history item, target item]
-        return self
+            row, col, together = (part[off_diagonal] for part in (similar.row, similar.col, similar.data))
+            for knn, kept in zip(made, blocks):
+                value = together / (norms[row + start] * norms[col] + knn.shrinkage)
+                kept.append(_keep_highest(sp.csr_matrix((value, (row, col)), similar.shape), neighbours))
+        for knn, kept in zip(made, blocks):
+            knn._similarity = sp.vstack(kept).T.tocsr().astype(np.float32)  # [history item, target item]
+        return made
 
     def narrowed(self, neighbours: int) -> ItemKnn:
         """The same with fewer neighbours, fitted."""
@@ -151,6 +161,20 @@ def tf_idf(documents: Sequence[Sequence[str]]) -> sp.csr_matrix:
 def _unit_rows(matrix: sp.csr_matrix) -> sp.csr_matrix:
     norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(1))).ravel()
     return sp.csr_matrix(sp.diags(1 / np.where(norms > 0, norms, 1)) @ matrix, dtype=np.float32)
+
+
+def _item_blocks(columns: sp.csc_matrix) -> Iterator[tuple[int, int]]:
+    """Bounds of ranges of items of about `_PAIRS_AT_ONCE` pairs with an item that somebody took as well."""
+    num_items = columns.shape[1]
+    taken = columns != 0
+    pairs = np.minimum(np.asarray(taken.sum(1)).ravel() @ taken, num_items)  # at most, [N]
+    ends = np.cumsum(pairs)
+    start = 0
+    while start < num_items:
+        most = ends[start] - pairs[start] + _PAIRS_AT_ONCE
+        stop = min(max(int(np.searchsorted(ends, most, "right")), start + 1), start + _ITEMS_AT_ONCE)
+        yield start, stop
+        start = stop
 
 
 def _keep_highest(matrix: sp.csr_matrix, count: int) -> sp.csr_matrix:

@@ -62,8 +62,17 @@ def test_item_knn_finds_the_withheld_item_of_a_checkerboard():
 
 def test_item_knn_in_blocks(monkeypatch):
     whole = baselines.ItemKnn(2, 1).fit(TRAIN).scores(TRAIN)
-    monkeypatch.setattr(baselines, "_ITEMS_AT_ONCE", 3)
-    np.testing.assert_allclose(baselines.ItemKnn(2, 1).fit(TRAIN).scores(TRAIN), whole)
+    for limit, value in (("_ITEMS_AT_ONCE", 3), ("_PAIRS_AT_ONCE", 5)):
+        with monkeypatch.context() as patched:
+            patched.setattr(baselines, limit, value)
+            assert len(list(baselines._item_blocks(sp.csc_matrix(TRAIN)))) > 1
+            np.testing.assert_allclose(baselines.ItemKnn(2, 1).fit(TRAIN).scores(TRAIN), whole)
+
+
+def test_item_knns_of_several_shrinkages_are_those_fitted_alone():
+    train = sp.csr_matrix((np.random.default_rng(1).random((40, 60)) < 0.1).astype(float))
+    for knn, shrinkage in zip(baselines.ItemKnn.fit_each(train, 5, (0.0, 3.0)), (0.0, 3.0)):
+        np.testing.assert_array_equal(knn.scores(train), baselines.ItemKnn(5, shrinkage).fit(train).scores(train))
 
 
 def test_item_knn_narrowed_is_the_one_fitted_with_fewer_neighbours():
