@@ -13,6 +13,7 @@ import numpy as np
 from components.datasets.exposures import ShownLists
 from components.datasets.interactions import Interactions
 from trainer.config.ranking import RankingConfig
+from trainer.evaluation.highest import first_k
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _sampled(
     start, end = people.splits[row], people.splits[row] + queries.stops[row]
     scores = scores.copy()
     scores[people.items[start:end]] = -np.inf  # an answer leaves out what the person has taken
-    order = np.argsort(-scores, kind="stable")[: min(sampling.list_length, int(np.isfinite(scores).sum()))]
+    (order,) = first_k(scores[None], min(sampling.list_length, int(np.isfinite(scores).sum())))
     place = np.zeros(len(scores), np.int64)
     place[order] = np.arange(1, len(order) + 1)
     is_free = np.isfinite(scores)

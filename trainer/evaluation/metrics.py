@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from trainer.evaluation.highest import top_k
+
 BLOCK_USERS = 256  # users scored at once, fewer over a large catalogue
 _CELLS_AT_ONCE = 8_000_000  # scores
-_PART_ITEMS = 32  # of a row of scores, whose highest one stands for them
 RESAMPLES = 1000  # bootstrap draws
 _DRAWS_AT_ONCE = 50
 
@@ -209,42 +210,6 @@ def _highest_gains(gains: sp.csr_matrix, count: int) -> np.ndarray:
     highest = np.zeros((gains.shape[0], count))
     highest[rows[kept], place[kept]] = gains.data[np.lexsort((-gains.data, rows))][kept]
     return highest
-
-
-def top_k(scores: np.ndarray, k: int, seeds: np.ndarray) -> np.ndarray:
-    """Positions of the k highest scores, best first; int64 [B, k], -1 where only -inf is left.
-
-    scores: float [B, N], no NaN, -inf = not to be returned. seeds: int [B], of the order of equal scores in each row.
-    """
-    k = min(k, scores.shape[1])
-    ranked = np.full((len(scores), k), -1, np.int64)
-    if k == 0:
-        return ranked
-    rows, items = np.nonzero((scores >= _at_most_kth(scores, k)[:, None]) & (scores > -np.inf))
-    starts = np.searchsorted(rows, np.arange(len(scores) + 1))
-    for row, seed in enumerate(seeds):
-        candidates = items[starts[row] : starts[row + 1]]
-        values = scores[row, candidates]
-        if len(candidates) > k:
-            candidates = candidates[values >= np.partition(values, -k)[-k]]
-        candidates = np.random.default_rng(seed).permutation(candidates)
-        order = candidates[np.argsort(-scores[row, candidates], kind="stable")][:k]
-        ranked[row, : len(order)] = order
-    return ranked
-
-
-def _at_most_kth(scores: np.ndarray, k: int) -> np.ndarray:
-    """A bound for each row that at least k of its scores reach, and hardly more: float [B].
-
-    The k-th highest of the highest scores of many parts is not above the k-th highest of all; with few parts it is
-    that one itself.
-    """
-    parts = scores.shape[1] // _PART_ITEMS
-    if parts >= k:
-        width = parts * _PART_ITEMS
-        highest = scores[:, :width].reshape(len(scores), _PART_ITEMS, parts).max(1)
-        scores = np.concatenate([highest, scores[:, width:]], 1)
-    return -np.partition(-scores, k - 1, axis=1)[:, k - 1]
 
 
 def ndcg(ranked_gains: np.ndarray, ideal_gains: np.ndarray) -> np.ndarray:

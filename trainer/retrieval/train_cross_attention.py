@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.datasets.interactions import Interactions, window
+from trainer.evaluation.highest import first_k
 from trainer.keras import tf
 from trainer.loop import ProgressBar, Stopping, run_epochs
 from trainer.retrieval.cross_attention import HIDDEN, RECENT, CrossAttention
@@ -175,7 +176,7 @@ class Validation:
             is_known = (queries.history[part] >= 0) & (queries.history[part] != queries.targets[part, None])
             rows, columns = np.nonzero(is_known)
             scores[rows, queries.history[part][rows, columns]] = -np.inf
-            lists.append(np.argsort(-scores, 1, kind="stable")[:, :_LISTED])
+            lists.append(first_k(scores, min(_LISTED, len(vectors))))
         listed = np.concatenate(lists)
         is_target = listed == queries.targets[:, None]
         holds = is_target.any(1) & ~(available_from_s[queries.targets] > queries.asked_at_s)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from trainer.evaluation import metrics
+from trainer.evaluation.highest import first_k
 
 
 def evaluate(scores, truth, **options):
@@ -105,6 +106,16 @@ def test_top_k_is_a_sort_however_many_items_and_equal_scores_there_are(num_users
         )
         expected = sorted(kept.tolist(), key=lambda item: -scores[user, item])[: min(k, num_items)]
         assert ranked.tolist() == expected + [-1] * (len(ranked) - len(expected))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 4), st.integers(1, 300), st.integers(0, 12), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_the_first_of_a_stable_sort_are_found_without_it(num_users, num_items, k, values, seed):
+    generator = np.random.default_rng(seed)
+    scores = generator.integers(0, values, (num_users, num_items)).astype(np.float32)
+    scores[generator.random(scores.shape) < 0.5] = -np.inf
+    k = min(k, num_items)
+    np.testing.assert_array_equal(first_k(scores, k), np.argsort(-scores, 1, kind="stable")[:, :k])
 
 
 def test_equal_scores_rank_in_any_order_but_each_time_in_the_same():
