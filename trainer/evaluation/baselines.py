@@ -85,6 +85,7 @@ class ItemKnn:
     """
 
     name = "item_knn"
+    _similarity: sp.csr_matrix  # [history item, target item]
 
     def __init__(self, neighbours: int = 100, shrinkage: float = 10.0):
         self.neighbours, self.shrinkage = neighbours, shrinkage
@@ -109,7 +110,7 @@ class ItemKnn:
                 value = together / (norms[row + start] * norms[col] + knn.shrinkage)
                 kept.append(_keep_highest(sp.csr_matrix((value, (row, col)), similar.shape), neighbours))
         for knn, kept in zip(made, blocks):
-            knn._similarity = sp.vstack(kept).T.tocsr().astype(np.float32)  # [history item, target item]
+            knn._similarity = sp.vstack(kept).T.tocsr().astype(np.float32)
         return made
 
     def narrowed(self, neighbours: int) -> ItemKnn:
