@@ -20,16 +20,8 @@ from serving.gateway.exposures import ExposureLog
 from serving.gateway.fallbacks import Fallback, Fallbacks
 from serving.gateway.histories import history_of
 from serving.gateway.metrics import Metrics
-from serving.gateway.model_client import (
-    ExplainAnswer,
-    History,
-    ListAnswer,
-    ModelClient,
-    ModelRefused,
-    ModelUnavailable,
-    RecommendRequest,
-    Rules,
-)
+from serving.gateway.model_client import ModelClient, ModelRefused, ModelUnavailable
+from serving.gateway.model_requests import ExplainAnswer, History, ListAnswer, RecommendRequest, Rules
 from serving.gateway.privacy import Tombstones
 from serving.gateway.problems import OVERLOADED, Problem, unavailable
 from serving.gateway.records import Event, Exposure, UserState

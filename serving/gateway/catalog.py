@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from components.config import EventRule
-from serving.gateway.model_client import Rules
+from serving.gateway.model_requests import Rules
 from serving.gateway.records import StoredItem
 from serving.gateway.stores.base import Store
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from serving.gateway.config import ExperimentConfig, VariantConfig
-from serving.gateway.model_client import RecommendRequest, option_of
+from serving.gateway.model_requests import RecommendRequest, option_of
 
 _POINTS = 2**64
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from serving.config import ListDefaults
 from serving.gateway.catalog import Catalog
 from serving.gateway.config import GatewayConfig
-from serving.gateway.model_client import RecommendRequest, Rules
+from serving.gateway.model_requests import RecommendRequest, Rules
 
 CANDIDATES = 5  # for each place of a diverse list
 

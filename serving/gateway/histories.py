@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from components.config import EventRule
 from components.events import interactions
-from serving.gateway.model_client import History
+from serving.gateway.model_requests import History
 from serving.gateway.records import Event
 
 

@@ -18,7 +18,7 @@ class Metrics:
         )
         self.model_seconds = Histogram(
             "zhiyin_gateway_model_seconds",
-            "Time in the model server",
+            "Time at the model server, with the wait for a call",
             ["signature"],
             registry=registry,
             buckets=_SECONDS,

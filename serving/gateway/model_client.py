@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import grpc
 import numpy as np
 
 from components.contract import BOTH, CONTENT
 from serving.gateway import messages
+from serving.gateway.batching import Batcher
+from serving.gateway.model_requests import (
+    ExplainAnswer,
+    History,
+    ListAnswer,
+    RecommendRequest,
+    Rules,
+    list_in,
+    of_lists,
+    of_people,
+    of_requests,
+    recommended_in,
+    rows_of,
+    texts,
+)
 from serving.gateway.tracing import outgoing
 
 _CHANNEL_OPTIONS = (
@@ -22,18 +36,9 @@ _CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
+CALLS_AT_ONCE = 2  # for lists; who comes meanwhile shares the next call
+MOST_TOGETHER = 16  # lists of a call
 _REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.OUT_OF_RANGE)
-
-
-NONE = -1  # what a served option takes for "none", since 0 leaves it to the operator
-N = TypeVar("N", int, float)
-
-
-def option_of(value: N | None) -> N:
-    """A value as the served options take it: None leaves it to the operator, 0 is none."""
-    if value is None:
-        return 0
-    return value or NONE
 
 
 class ModelUnavailable(RuntimeError):
@@ -49,76 +54,15 @@ class ModelRefused(ValueError):
     """The model server finds a fault in the request."""
 
 
-@dataclass(frozen=True)
-class History:
-    """Interactions of one person, oldest first."""
-
-    item_ids: tuple[str, ...] = ()
-    events: tuple[str, ...] = ()
-    age_s: tuple[float, ...] = ()  # seconds before the request, 0 where unknown
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What may be in a list."""
-
-    exclude: tuple[str, ...] = ()
-    allow: tuple[str, ...] = ()  # nothing else; anything where empty
-    domain: str = ""  # any where empty
-    max_per_creator: int = 0  # 0 = as the operator has configured, NONE = any number
-    max_item_age_s: int = 0  # 0 = any age
-
-
-@dataclass(frozen=True)
-class RecommendRequest:
-    """One person's request."""
-
-    user_id: str
-    k: int
-    history: History = History()
-    rules: Rules = Rules()
-    objective_weights: tuple[float, ...] = ()  # by kind of event in the order of their names; none = as configured
-    diversity: float = 0.0  # 0 = as the operator has configured, NONE = none; likewise:
-    exploration_rate: float = 0.0
-    seed: int = 0
-    time_s: int = 0  # 0 = the last event known to the model
-    model: str = ""  # the client's where empty
-    version_label: str = ""
-
-
-@dataclass(frozen=True)
-class ListAnswer:
-    """A ranked list from the model."""
-
-    item_ids: list[str]
-    scores: list[float]
-    version: int
-    probabilities: list[list[float]] = field(default_factory=list)  # by item, by kind of event
-    reasons: list[str] = field(default_factory=list)
-    is_new_user: bool = False
-    is_full_scan: bool = False
-    by: str = ""  # of similar items: what orders them
-
-
-@dataclass(frozen=True)
-class ExplainAnswer:
-    """What one item's score is made of."""
-
-    score: float
-    utility: float
-    history: list[tuple[str, float]]  # item of the history -> what it adds to the score
-    history_rest: float
-    fields: list[tuple[str, float]]  # field of the ranker -> what it adds to the utility
-    field_rest: float
-    version: int
-
-
 class ModelClient:
     """One model on one server."""
 
     def __init__(self, address: str, model: str) -> None:
         """address: host:port of the server's gRPC. model: the served model's name."""
         self.address, self.model = address, model
+        self._lists: Batcher[RecommendRequest, ListAnswer] = Batcher(
+            self._recommend, CALLS_AT_ONCE, MOST_TOGETHER, ModelRefused
+        )
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._predict = self._channel.unary_unary(
             messages.PREDICT, messages.PredictRequest.SerializeToString, messages.PredictResponse.FromString
@@ -139,40 +83,35 @@ class ModelClient:
         await self._channel.close()
 
     async def recommend(self, request: RecommendRequest, timeout_s: float) -> ListAnswer:
-        """A list for one person."""
-        rules = request.rules
-        inputs = _person(request.user_id, request.history) | _rules(rules, request.k, request.time_s)
-        inputs["objective_weights"] = np.array([request.objective_weights], np.float32)
-        inputs["diversity"] = np.array([request.diversity], np.float32)
-        inputs["explore_share"] = np.array([request.exploration_rate], np.float32)
-        inputs["seed"] = np.array([request.seed], np.int32)
-        outputs, version = await self._call(
-            "recommend", inputs, timeout_s, request.model or self.model, request.version_label
-        )
-        count = int(outputs["count"][0])
-        return ListAnswer(
-            **_list(outputs, count, version),
-            probabilities=outputs["probabilities"][0, :count].tolist(),
-            reasons=[reason.decode() for reason in outputs["reasons"][0, :count]],
-            is_new_user=bool(outputs["fallback"][0]),
-            is_full_scan=bool(outputs["widened"][0]),
-        )
+        """A list for one person, perhaps in one call with others'."""
+        if timeout_s <= 0:
+            raise _too_late()
+        try:
+            return await self._lists(_kind_of(request), request, timeout_s)
+        except asyncio.TimeoutError as error:
+            raise ModelUnavailable("deadline_exceeded", f"{self.address}: no answer in {timeout_s:.3f} s") from error
+
+    async def _recommend(self, requests: Sequence[RecommendRequest], timeout_s: float) -> list[ListAnswer]:
+        """A list for each of these requests of one kind."""
+        model, label = requests[0].model or self.model, requests[0].version_label
+        outputs, version = await self._call("recommend", of_requests(requests), timeout_s, model, label)
+        return [recommended_in(outputs, row, version) for row in range(len(requests))]
 
     async def similar(self, item_id: str, by: str, k: int, rules: Rules, time_s: int, timeout_s: float) -> ListAnswer:
         """The items nearest to one, by content, behaviour or both; none for an item that the model does not know."""
-        inputs = {"item_id": _texts([item_id])} | _rules(rules, k, time_s)
+        inputs = {"item_id": texts([item_id])} | of_lists([rules], [k], [time_s])
         if by != BOTH:  # models of earlier releases do not know the input
-            inputs["by"] = _texts([by])
+            inputs["by"] = texts([by])
         outputs, version = await self._call("similar", inputs, timeout_s)
         told_by = outputs["by"][0].decode() if "by" in outputs else BOTH
-        return ListAnswer(**_list(outputs, int(outputs["count"][0]), version), by=told_by)
+        return ListAnswer(**list_in(outputs, 0, version), by=told_by)
 
     async def explain(
         self, user_id: str, history: History, item_id: str, time_s: int, timeout_s: float
     ) -> ExplainAnswer:
         """Why an item has its score for a person."""
-        inputs = _person(user_id, history) | {
-            "item_ids": _row([item_id]),
+        inputs = of_people([user_id], [history]) | {
+            "item_ids": rows_of([[item_id]]),
             "objective_weights": np.zeros((1, 0), np.float32),
             "time_s": np.array([time_s], np.int64),
         }
@@ -207,16 +146,16 @@ class ModelClient:
     ) -> None:
         """Show these items from the next request on. vectors: of `encode_items`."""
         inputs = {
-            "item_id": _texts(item_ids),
+            "item_id": texts(item_ids),
             **{name: values.astype(np.float32) for name, values in vectors.items()},
-            "domain": _texts(domains),
-            "creator": _texts(creators),
+            "domain": texts(domains),
+            "creator": texts(creators),
         }
         await self._call("add_items", inputs, timeout_s)
 
     async def withdraw_items(self, item_ids: Sequence[str], timeout_s: float) -> None:
         """Show these items no more."""
-        await self._call("withdraw_items", {"item_id": _texts(item_ids)}, timeout_s)
+        await self._call("withdraw_items", {"item_id": texts(item_ids)}, timeout_s)
 
     async def signatures(self, timeout_s: float) -> dict[str, dict[str, messages.TensorSpec]]:
         """The inputs of every signature of the newest version."""
@@ -242,7 +181,7 @@ class ModelClient:
         self, signature: str, inputs: Mapping[str, np.ndarray], timeout_s: float, model: str = "", label: str = ""
     ) -> tuple[dict[str, np.ndarray], int]:
         if timeout_s <= 0:
-            raise ModelUnavailable("deadline", "nothing is left of the request's time")
+            raise _too_late()
         request = messages.predict_request(model or self.model, signature, inputs)
         if label:
             request.model_spec.version_label = label
@@ -263,40 +202,10 @@ class ModelClient:
             raise
 
 
-def _texts(values: Sequence[str]) -> np.ndarray:
-    array = np.empty(len(values), object)
-    array[:] = [value.encode() for value in values]
-    return array
+def _too_late() -> ModelUnavailable:
+    return ModelUnavailable("deadline", "nothing is left of the request's time")
 
 
-def _row(values: Sequence[str]) -> np.ndarray:
-    return _texts(values)[np.newaxis]
-
-
-def _person(user_id: str, history: History) -> dict[str, np.ndarray]:
-    return {
-        "user_id": _texts([user_id]),
-        "history_ids": _row(history.item_ids),
-        "history_events": _row(history.events),
-        "history_age_s": np.array([history.age_s], np.float32),
-    }
-
-
-def _rules(rules: Rules, k: int, time_s: int) -> dict[str, np.ndarray]:
-    return {
-        "exclude_ids": _row(rules.exclude),
-        "allow_ids": _row(rules.allow),
-        "domain": _texts([rules.domain]),
-        "k": np.array([k], np.int32),
-        "max_per_creator": np.array([rules.max_per_creator], np.int32),
-        "max_item_age_s": np.array([rules.max_item_age_s], np.int64),
-        "time_s": np.array([time_s], np.int64),
-    }
-
-
-def _list(outputs: Mapping[str, np.ndarray], count: int, version: int) -> dict[str, Any]:
-    return {
-        "item_ids": [item.decode() for item in outputs["item_ids"][0, :count]],
-        "scores": outputs["scores"][0, :count].tolist(),
-        "version": version,
-    }
+def _kind_of(request: RecommendRequest) -> Hashable:
+    """What requests that share a call have in common: rows of "" would allow nothing, and weights are all or none."""
+    return request.model, request.version_label, bool(request.rules.allow), len(request.objective_weights)

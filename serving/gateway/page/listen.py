@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from serving.gateway.model_client import Rules
+from serving.gateway.model_requests import Rules
 from serving.gateway.page.covers import cover
 from serving.gateway.page.rendering import render
 from serving.gateway.page.session import PersonOf, page_permitted, sign_in, sign_out

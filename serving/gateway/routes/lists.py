@@ -6,10 +6,11 @@ import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
+from pydantic_core import to_json
 
 from serving.gateway.answers import Ask
-from serving.gateway.model_client import Rules, option_of
+from serving.gateway.model_requests import Rules, option_of
 from serving.gateway.problems import invalid, not_found, responses
 from serving.gateway.records import Event
 from serving.gateway.routes.cards import card_of, ranked_list
@@ -53,7 +54,7 @@ async def recommend(
 ) -> Response:
     """A list for a person, with everything that is known of them up to this moment."""
     body = RecommendBody(user_id=user_id, **query.model_dump())
-    return JSONResponse(await recommended(body, request, service))
+    return _as_json(await recommended(body, request, service))
 
 
 @router.post(
@@ -61,7 +62,12 @@ async def recommend(
 )
 async def recommend_for(body: RecommendBody, request: Request, service: ServiceOf) -> Response:
     """A list for a session without an id, from the history in the body; or for a person."""
-    return JSONResponse(await recommended(body, request, service))
+    return _as_json(await recommended(body, request, service))
+
+
+def _as_json(fields: dict[str, Any]) -> Response:
+    """A list as it is sent: pydantic's serializer takes a quarter of the standard library's time."""
+    return Response(to_json(fields), media_type="application/json")
 
 
 async def recommended(body: RecommendBody, request: Request, service: Service) -> dict[str, Any]:
@@ -100,7 +106,7 @@ async def similar(
     item_id: ItemId, query: Annotated[SimilarQuery, Query()], request: Request, service: ServiceOf
 ) -> Response:
     """The items most like one: by what they are, by who takes them, or by both."""
-    return JSONResponse(await most_like(item_id, query, request, service))
+    return _as_json(await most_like(item_id, query, request, service))
 
 
 async def most_like(item_id: str, query: SimilarQuery, request: Request, service: Service) -> dict[str, Any]:

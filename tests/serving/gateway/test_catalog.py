@@ -7,7 +7,7 @@ import pytest
 
 from components.config import EventRule
 from serving.gateway.catalog import Catalog
-from serving.gateway.model_client import NONE, Rules, option_of
+from serving.gateway.model_requests import NONE, Rules, option_of
 from serving.gateway.records import Event, StoredItem
 from serving.gateway.stores.base import open_store
 

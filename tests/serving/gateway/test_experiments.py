@@ -7,7 +7,7 @@ import pytest
 
 from serving.gateway.config import ExperimentConfig, VariantConfig
 from serving.gateway.experiments import applied, assignments, share_point, variant_of
-from serving.gateway.model_client import RecommendRequest, Rules
+from serving.gateway.model_requests import RecommendRequest, Rules
 from tests.serving.gateway import running
 
 HALVES = ExperimentConfig({"control": VariantConfig(0.5), "one_each": VariantConfig(0.5, diversity=1.0)})

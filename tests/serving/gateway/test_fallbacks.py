@@ -10,7 +10,7 @@ from serving.config import ListDefaults
 from serving.gateway.catalog import Catalog
 from serving.gateway.config import GatewayConfig
 from serving.gateway.fallbacks import Fallbacks
-from serving.gateway.model_client import NONE, History, RecommendRequest, Rules
+from serving.gateway.model_requests import NONE, History, RecommendRequest, Rules
 from serving.gateway.records import Event, StoredItem
 from serving.gateway.stores.base import open_store
 

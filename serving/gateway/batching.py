@@ -1,0 +1,96 @@
+"""Requests that find the model busy go to it together once it is free: a call costs more than one more row in it.
+
+Adaptive batching without a delay (Crankshaw et al., Clipper, 2017): nobody waits for company while the model is idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextvars import Context, copy_context
+from typing import Generic, NamedTuple, TypeVar
+
+R = TypeVar("R")
+A = TypeVar("A")
+
+
+class _Waiting(NamedTuple):
+    request: object
+    deadline: float  # of the event loop's clock
+    answer: asyncio.Future
+    context: Context  # of who asks: a call is traced as its first request's
+
+
+class Batcher(Generic[R, A]):
+    """A few calls at once; who comes meanwhile is in one of the next, oldest first."""
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[R], float], Awaitable[Sequence[A]]],
+        at_once: int,
+        most: int,
+        refusal: type[Exception],
+    ) -> None:
+        """call: takes requests of one kind and the seconds it may take; gives an answer for each. at_once: calls.
+        most: requests of a call. refusal: what `call` raises where a request is at fault; then each is asked alone.
+        """
+        self._call, self._at_once, self._most, self._refusal = call, at_once, most, refusal
+        self._waiting: dict[Hashable, list[_Waiting]] = {}  # by kind, in the order of their first
+        self._calls: set[asyncio.Task] = set()
+
+    async def __call__(self, kind: Hashable, request: R, timeout_s: float) -> A:
+        """The answer. Only requests of one kind share a call. Raises what the call raises; TimeoutError of asyncio."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        answer = loop.create_future()
+        expiry = loop.call_at(deadline, _expire, answer)
+        self._waiting.setdefault(kind, []).append(_Waiting(request, deadline, answer, copy_context()))
+        self._start()
+        try:
+            return await answer
+        finally:
+            expiry.cancel()
+
+    def _start(self) -> None:
+        while self._waiting and len(self._calls) < self._at_once:
+            kind, waiting = next(iter(self._waiting.items()))
+            batch, later = waiting[: self._most], waiting[self._most :]
+            del self._waiting[kind]
+            if later:
+                self._waiting[kind] = later  # behind the other kinds
+            batch = [one for one in batch if not one.answer.done()]  # the others have gone away
+            if batch:
+                call = batch[0].context.run(asyncio.ensure_future, self._answer(batch))
+                self._calls.add(call)
+                call.add_done_callback(self._ended)
+
+    def _ended(self, call: asyncio.Task) -> None:
+        self._calls.discard(call)
+        self._start()
+
+    async def _answer(self, batch: Sequence[_Waiting]) -> None:
+        left_s = max(one.deadline for one in batch) - asyncio.get_running_loop().time()
+        try:
+            answers = await self._call([one.request for one in batch], left_s)  # type: ignore[misc]
+        except self._refusal as error:
+            if len(batch) > 1:
+                await asyncio.gather(*(self._answer([one]) for one in batch))
+            else:
+                _fail(batch, error)
+        except Exception as error:  # noqa: BLE001  (whoever waits raises it)
+            _fail(batch, error)
+        else:
+            for one, answer in zip(batch, answers):
+                if not one.answer.done():
+                    one.answer.set_result(answer)
+
+
+def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
+    for one in batch:
+        if not one.answer.done():
+            one.answer.set_exception(error)
+
+
+def _expire(answer: asyncio.Future) -> None:
+    if not answer.done():
+        answer.set_exception(asyncio.TimeoutError())
