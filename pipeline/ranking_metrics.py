@@ -16,7 +16,8 @@ import tensorflow_model_analysis as tfma
 from scipy.stats import rankdata
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 
-AUC, AUC_LOWER_END, LOG_LOSS = "auc", "auc_lower_end", "binary_crossentropy"
+AUC, AUC_LOWER_END, AUC_UPPER_END = "auc", "auc_lower_end", "auc_upper_end"
+LOG_LOSS = "binary_crossentropy"
 CALIBRATION, ROWS = "calibration", "example_count"
 _NORMAL_95 = 1.96  # standard errors from the middle of a 95 % interval to its end
 _SMALLEST = 1e-7  # of a probability, in its logarithm
@@ -25,8 +26,9 @@ _SMALLEST = 1e-7  # of a probability, in its logarithm
 class BinaryMetrics(tfma.metrics.Metric):
     """Metrics of an output with labels 0 and 1, NaN where undefined.
 
-    `auc` (exact), `auc_lower_end` (of its 95 % interval), `binary_crossentropy` (mean, nats), `calibration` (mean
-    probability / share of positives) and `example_count`.
+    `auc` (exact), `auc_lower_end` and `auc_upper_end` (of its 95 % interval; the upper one is 1 where undefined, since
+    nothing speaks against it), `binary_crossentropy` (mean, nats), `calibration` (mean probability / share of
+    positives) and `example_count`.
     """
 
     def __init__(self, name: str = "binary_metrics"):
@@ -48,7 +50,7 @@ def _computations(
 ) -> list[metric_types.MetricComputation]:
     keys = {
         metric: metric_types.MetricKey(metric, model_name, output_name, example_weighted=None)
-        for metric in (AUC, AUC_LOWER_END, LOG_LOSS, CALIBRATION, ROWS)
+        for metric in (AUC, AUC_LOWER_END, AUC_UPPER_END, LOG_LOSS, CALIBRATION, ROWS)
     }
     return [metric_types.MetricComputation(list(keys.values()), None, _Metrics(keys, eval_config))]
 
@@ -92,6 +94,7 @@ def binary_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, f
     return {
         AUC: area,
         AUC_LOWER_END: area - _NORMAL_95 * error,
+        AUC_UPPER_END: 1.0 if np.isnan(error) else area + _NORMAL_95 * error,
         LOG_LOSS: float(-np.log(likely).mean()) if len(labels) else np.nan,
         CALIBRATION: float(probabilities.sum() / labels.sum()) if labels.any() else np.nan,
         ROWS: float(len(labels)),

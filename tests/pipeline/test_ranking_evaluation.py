@@ -15,7 +15,7 @@ from pipeline import dags
 from pipeline.console import _account
 from pipeline.local_runner import run_locally
 from pipeline.ranking_evaluation import eval_config
-from pipeline.ranking_metrics import AUC_LOWER_END
+from pipeline.ranking_metrics import AUC, AUC_LOWER_END, AUC_UPPER_END
 from pipeline.report.ranker import read_ranker
 from pipeline.run_history import read_runs
 from tests.trainer.ranking.test_deepfm import CONFIG, DATA, rows
@@ -28,8 +28,11 @@ WORSE = dataclasses.replace(CONFIG, epochs=1, learning_rate=0.002)  # the same, 
 
 
 @component
-def MadeExamples(examples: OutputArtifact[Examples], by_chance: Parameter[int]) -> None:
-    """Ranking examples of random people; what is similar is played, or what chance gives (1)."""
+def MadeExamples(examples: OutputArtifact[Examples], fault: Parameter[str]) -> None:
+    """Ranking examples of random people; what is similar is played. A slice of ten rows has no play at all.
+
+    fault: chance: plays are by chance; slice: of people with a short history, in the test, the opposite is played.
+    """
     from tensorflow.io import TFRecordWriter
 
     from serving.offline.ranking_examples import _serialized
@@ -38,17 +41,22 @@ def MadeExamples(examples: OutputArtifact[Examples], by_chance: Parameter[int]) 
     prepare_examples(examples, list(splits))
     for split, (count, seed) in splits.items():
         features, labels, _ = rows(count, seed)
-        labels = np.random.default_rng(seed).permutation(labels) if by_chance else labels
+        labels = np.random.default_rng(seed).permutation(labels) if fault == "chance" else labels
+        plays = labels[:, list(DATA.event_rules).index("play")]
+        lengths = np.where(np.arange(count) < 10, b"rare", np.where(np.arange(count) % 4, b"long", b"short"))
+        plays[lengths == b"rare"] = 0
+        if fault == "slice" and split == "test":
+            plays[lengths == b"short"] = 1 - plays[lengths == b"short"]
         Path(split_uri(examples, split)).mkdir(parents=True, exist_ok=True)
         with TFRecordWriter(f"{split_uri(examples, split)}/data-00000-of-00001.gz", "GZIP") as writer:
             for row in range(count):
                 values = {name: array[row] for name, array in features.items()}
                 values |= {label_key(name): label for name, label in zip(DATA.event_rules, labels[row])}
-                writer.write(_serialized(values | {QUERY_ID: str(row // 10).encode(), HISTORY_SLICE: b"long"}))
+                writer.write(_serialized(values | {QUERY_ID: str(row // 10).encode(), HISTORY_SLICE: lengths[row]}))
 
 
-def run(folder, config, by_chance=0):
-    examples = MadeExamples(by_chance=by_chance)
+def run(folder, config, fault=""):
+    examples = MadeExamples(fault=fault)
     judged = dags.ranker_nodes(examples.outputs["examples"], DATA, config, EngineConfig(), knows_last=True)
     stages = run_locally([examples, *judged], "rankers", folder, lambda *_: None, lambda _: None)
     stage = stages["RankingEvaluator"]
@@ -57,7 +65,8 @@ def run(folder, config, by_chance=0):
 
 
 def test_the_first_is_blessed_a_worse_one_is_refused_and_the_same_one_is_not_judged_again(tmp_path):
-    """C44: the reason names both numbers; TFMA's slices are there; a repeated run is answered from the cache."""
+    """C44: the reason names both numbers; TFMA's slices are there, one with a single class; a repeated run is answered
+    from the cache."""
     cached, blessed, reason = run(tmp_path, CONFIG)
     assert not cached and blessed and "no ranker to compare with was blessed before" in reason
     first = float(reason.split("AUC of play ")[1].split()[0])
@@ -84,19 +93,25 @@ def test_the_first_is_blessed_a_worse_one_is_refused_and_the_same_one_is_not_jud
 
 def test_one_that_has_learned_nothing_is_refused_whatever_luck_gives(tmp_path):
     """Even where an AUC of .5 would do, its interval of 95 % must lie above."""
-    _, blessed, reason = run(tmp_path, dataclasses.replace(CONFIG, min_auc=0.5), by_chance=1)
+    _, blessed, reason = run(tmp_path, dataclasses.replace(CONFIG, min_auc=0.5), "chance")
     lower_end = float(reason.split("interval from ")[1].split()[0])
     assert not blessed and reason.startswith("not blessed") and lower_end < 0.5
     assert abs(float(reason.split("AUC of play ")[1].split()[0]) - 0.5) < 0.1
 
 
-def test_chance_is_judged_over_all_rows_not_in_a_slice_with_a_handful():
-    """A domain with ten rows is above chance in no interval, however good the ranker is."""
+def test_one_that_is_surely_wrong_in_a_slice_is_refused_and_the_slice_named(tmp_path):
+    _, blessed, reason = run(tmp_path, CONFIG, "slice")
+    assert not blessed and float(reason.split("interval from ")[1].split()[0]) > 0.5, "over all rows it would do"
+    assert reason.endswith(f"surely below chance for {HISTORY_SLICE} short")
+
+
+def test_luck_in_a_slice_refuses_no_ranker():
+    """In ten rows an AUC is above no limit for sure and moves by more than is allowed; with one class there is none."""
     (judged,) = (spec for spec in eval_config(DATA, CONFIG).metrics_specs if spec.per_slice_thresholds)
-    assert AUC_LOWER_END not in judged.thresholds
-    (of_all,) = judged.per_slice_thresholds[AUC_LOWER_END].thresholds
-    assert [spec.feature_keys for spec in of_all.slicing_specs] == [[]]
-    assert of_all.threshold.value_threshold.lower_bound.value == 0.5
+    assert set(judged.thresholds) == {AUC_UPPER_END} and set(judged.per_slice_thresholds) == {AUC, AUC_LOWER_END}
+    for limits in judged.per_slice_thresholds.values():
+        (of_all,) = limits.thresholds
+        assert [spec.feature_keys for spec in of_all.slicing_specs] == [[]]
 
 
 def test_a_single_objective_has_no_output_names():

@@ -7,6 +7,7 @@ from tensorflow_model_analysis.metrics import metric_types
 from pipeline.ranking_metrics import (
     AUC,
     AUC_LOWER_END,
+    AUC_UPPER_END,
     CALIBRATION,
     LOG_LOSS,
     ROWS,
@@ -25,8 +26,9 @@ def test_values_by_hand():
     AUC is (1/8 + 1/8) / 2.
     """
     values = binary_metrics(LABELS, PROBABILITIES)
-    log_loss, lower_end = -np.mean(np.log([0.9, 0.9, 0.4, 0.4])), 0.75 - 1.96 * np.sqrt(1 / 8)
-    assert values == pytest.approx({AUC: 0.75, AUC_LOWER_END: lower_end, LOG_LOSS: log_loss, CALIBRATION: 1.0, ROWS: 4})
+    log_loss, half = -np.mean(np.log([0.9, 0.9, 0.4, 0.4])), 1.96 * np.sqrt(1 / 8)
+    ends = {AUC_LOWER_END: 0.75 - half, AUC_UPPER_END: 0.75 + half}
+    assert values == pytest.approx({AUC: 0.75, **ends, LOG_LOSS: log_loss, CALIBRATION: 1.0, ROWS: 4})
 
 
 def test_the_standard_error_is_how_far_the_auc_lies_from_sample_to_sample():
@@ -50,12 +52,14 @@ def test_one_class_has_no_auc_and_certainty_that_is_wrong_a_finite_loss(label):
 
 def test_one_positive_has_an_auc_but_nothing_is_sure_of_it():
     values = binary_metrics(np.array([1.0, 0, 0]), np.array([0.9, 0.1, 0.2]))
-    assert values[AUC] == 1 and np.isnan(values[AUC_LOWER_END])
+    assert values[AUC] == values[AUC_UPPER_END] == 1 and np.isnan(values[AUC_LOWER_END])
 
 
 def test_a_slice_without_rows_has_no_values():
     values = binary_metrics(np.zeros(0), np.zeros(0))
-    assert values.pop(ROWS) == 0 and all(np.isnan(value) for value in values.values())
+    assert (
+        values.pop(ROWS) == 0 and values.pop(AUC_UPPER_END) == 1 and all(np.isnan(value) for value in values.values())
+    )
 
 
 @pytest.mark.parametrize("split", [0, 1, 3, 4])
