@@ -46,6 +46,10 @@ class CurrentModel:
         self.config = config
         self.path = newest_version(config.serving_path / config.name)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs, which loads the model itself."""
+        return {"config": self.config, "path": self.path}
+
     @cached_property
     def updates(self) -> CatalogUpdates:
         """The items that were added and withdrawn since the version was built."""

@@ -80,7 +80,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     model = CurrentModel(config)
     user_ids = everybody(model) if arguments.all_users else arguments.users
-    lists = model.recommend(user_ids, arguments.k, at_s)
+    if arguments.all_users and config.engine.beam.runner != "direct":
+        from pipeline import bulk_lists  # seconds
+
+        lists = bulk_lists.lists(model, user_ids, arguments.k, at_s)
+    else:
+        lists = model.recommend(user_ids, arguments.k, at_s)
     if arguments.output is not None:
         rows, shortest = write_table(lists, arguments.output, total=len(user_ids))
         short = f"; the shortest list has {shortest:,} of {arguments.k:,} items" if shortest < arguments.k else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,19 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from components.config import DataConfig, TableConfig
 from components.interpreter import module_environment
 from components.settings import SettingsError
-from pipeline import beam_engine, kubeflow, workflows
+from pipeline import beam_engine, bulk_lists, kubeflow, workflows
 from pipeline import config as configuration
 from pipeline.beam_engine import BeamConfig
+from serving.config import EvaluationConfig
+from tests.pipeline import beam_records
 
 STARTS_WITHIN_S = 120
-OUTPUTS = (
-    ("CatalogGen", "examples"),
-    ("MediaFeatures", "examples"),
-    ("Interactions", "sequences"),
-    ("ItemTransform", "transformed_examples"),
-)
 
 
 def free_port() -> int:
@@ -172,63 +170,33 @@ def await_port(port: int, server: subprocess.Popen) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pipeline.sources.demo.dataset import DemoConfig, write_demo
-
-    folder = tmp_path_factory.mktemp("world")
-    write_demo(folder, DemoConfig(seed=1, num_items=12, num_people=20, num_events=300))
-    return folder
-
-
-def records_before_training(world: Path, work_path: Path, beam: BeamConfig) -> dict[str, list[bytes]]:
-    """The records of tables, media features, sequences and transformed items, sorted; by node and split."""
-    import tensorflow as tf
-
-    from components.config import DataConfig, TableConfig
-    from pipeline import dags
-    from pipeline.local_runner import run_locally
-    from serving.config import EvaluationConfig
-
-    data = DataConfig(
-        TableConfig(str(world / "catalogue.csv")),
-        TableConfig(str(world / "events.csv")),
-        media_root=str(world),
-        max_reject_share=0.5,
-    )
-    evaluation = EvaluationConfig(min_gain_over_popularity=0, max_loss_to_last=0)
-    config = configuration.Config("tiny", data, evaluation, work_dir=str(work_path))
-    paths = workflows._paths_of(config)
-    nodes = dags.train(config, paths)
-    last = [node.id for node in nodes].index("ItemTransform")
-    stages = run_locally(
-        nodes[: last + 1],
-        "tiny",
-        work_path,
-        lambda *_: None,
-        lambda _: None,
-        beam_arguments=beam.arguments,
-    )
-    found = {}
-    for node, output in OUTPUTS:
-        for split in sorted(stages[node].uri(output).glob("Split-*")):
-            files = [str(path) for path in split.iterdir()]
-            records = tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator()
-            found[f"{node} {split.name}"] = sorted(canonical(record) for record in records)
-    return found
-
-
-def canonical(record: bytes) -> bytes:
-    """The same Example gives the same bytes, in whatever order its features were added."""
-    import tensorflow as tf
-
-    return tf.train.Example.FromString(record).SerializeToString(deterministic=True)
+    return beam_records.small_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_nodes_through_a_job_server_write_the_records_of_the_direct_runner(world, job_server, tmp_path) -> None:
     """Our nodes and TFX's own, with workers of this process; the order of records aside."""
-    direct = records_before_training(world, tmp_path / "direct", BeamConfig())
+    direct = beam_records.before_training(world, tmp_path / "direct", BeamConfig())
     portable = BeamConfig(runner="flink", job_server=job_server)
     beam_engine.check(portable)
-    assert records_before_training(world, tmp_path / "portable", portable) == direct
+    assert beam_records.before_training(world, tmp_path / "portable", portable) == direct
     assert len(direct["ItemTransform Split-train"]) == 12 and direct["Interactions Split-train"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_lists_for_everybody_are_those_of_this_process(pushed_version, job_server, tmp_path, monkeypatch) -> None:
+    """In batches through a job server, in the order in which they were asked for; nothing stays behind."""
+    from pipeline.local_model import CurrentModel
+
+    monkeypatch.setattr(bulk_lists, "KEYS_AT_ONCE", 2)
+    shutil.copytree(pushed_version, tmp_path / "serving" / "tiny" / "1")
+    data = DataConfig(TableConfig("items.csv"), TableConfig("events.csv"))
+    evaluation = EvaluationConfig(min_gain_over_popularity=0, max_loss_to_last=0)
+    engine = configuration.PipelineEngineConfig(beam=BeamConfig(runner="flink", job_server=job_server))
+    model = CurrentModel(configuration.Config("tiny", data, evaluation, work_dir=str(tmp_path), engine=engine))
+    people = ["known", "nobody", "other", "known", "another"]
+    expected = list(model.recommend(people, 3))
+    assert list(bulk_lists.lists(model, people, 3, 0)) == expected and len(expected) == len(people)
+    assert [path.name for path in tmp_path.iterdir()] == ["serving"]
