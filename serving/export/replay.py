@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 TOLERANCE = 1e-5  # between scores that should be the same
+ITEM_IDS, SCORES = "item_ids", "scores"  # outputs that are lists: [B, K] each
 RECORDED = "assets.extra/tf_serving_warmup_requests"
 
 Call = Callable[[str, Mapping[str, tf.Tensor]], Mapping[str, np.ndarray]]  # signature, inputs -> outputs
@@ -65,6 +66,7 @@ def records(path: str) -> Iterator[tuple[bytes, str]]:
 def compare(path: str, call: Call) -> int:
     """Replay what is recorded at `path` through `call`; returns how many requests there were.
 
+    Items of a list whose scores are the same to TOLERANCE may stand in either order: rounding decides between them.
     Raises ReplayError naming signature, output and the largest difference where an answer is not the recorded one to
     TOLERANCE.
     """
@@ -78,8 +80,10 @@ def compare(path: str, call: Call) -> int:
             raise ReplayError(
                 f"{path}: {signature} answers {sorted(outputs)}, recorded were {sorted(response.outputs)}"
             )
-        for name, proto in response.outputs.items():
-            expected, got = tf.make_ndarray(proto), np.asarray(outputs[name])
+        answer = {name: tf.make_ndarray(proto) for name, proto in response.outputs.items()}
+        outputs = _ordered(answer, {name: np.asarray(array) for name, array in outputs.items()})
+        for name, expected in answer.items():
+            got = outputs[name]
             if expected.shape != got.shape:
                 raise ReplayError(
                     f"{path}: {signature}, output {name}: shape {got.shape}, recorded was {expected.shape}"
@@ -95,6 +99,20 @@ def compare(path: str, call: Call) -> int:
                     f"{path}: {signature}, output {name}: got {got.ravel()[:5]}, recorded was {expected.ravel()[:5]}"
                 )
     return len(pairs)
+
+
+def _ordered(expected: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """An answer with the items of each list in the recorded order, as far as equal scores let them change places."""
+    if not {ITEM_IDS, SCORES} <= expected.keys() or expected[ITEM_IDS].shape != got[ITEM_IDS].shape:
+        return got
+    wanted, given, scores = expected[ITEM_IDS], got[ITEM_IDS], expected[SCORES]
+    places = np.tile(np.arange(wanted.shape[1]), (len(wanted), 1))  # [B, K]
+    for row, column in np.argwhere(wanted != given):
+        found = np.flatnonzero(given[row] == wanted[row, column])
+        if len(found) == 1 and abs(scores[row, found[0]] - scores[row, column]) <= TOLERANCE:
+            places[row, column] = found[0]
+    rows = np.arange(len(wanted))[:, None]
+    return {name: array[rows, places] if array.shape[:2] == wanted.shape else array for name, array in got.items()}
 
 
 def in_process(signatures: Mapping[str, Callable]) -> Call:
