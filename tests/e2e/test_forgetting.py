@@ -26,6 +26,7 @@ from tests.e2e.test_demo_line import ROOT, SETTINGS, zhiyin
 PERSON = "Élodie.Quintessence@example.org"  # occurs nowhere else by chance
 KEY = bytes(range(32))
 START_S = 300
+NEWCOMERS = 12  # who ask for lists
 
 
 def pseudonym(user_id: str) -> str:
@@ -81,6 +82,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "media_root": "world",
         },
         "gateway": {"privacy": {"pseudonyms": True, "key_file": "keys"}},
+        "drift": {"min_people_asked": NEWCOMERS},
         "work_dir": "work",
     }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
@@ -134,6 +136,8 @@ def test_after_delete_the_next_run_and_a_purge_no_byte_names_the_person(work: Pa
         """The person is served, acts, and asks to be forgotten; another one acts, too."""
         assert ask("GET", f"{url}/v1/users/{quoted}/recommendations?k=5")[1]["items"]
         items = [item["item_id"] for item in ask("GET", f"{url}/v1/items?limit=5")[1]["items"]]
+        for number in range(NEWCOMERS):
+            assert ask("GET", f"{url}/v1/users/newcomer-{number}/recommendations?k=5")[1]["is_new_user"]
         for user_id in (PERSON, "somebody-else"):
             body = {"user_id": user_id, "item_id": items[0], "event": "like"}
             assert ask("POST", f"{url}/v1/events", body)[1]["accepted"] == 1
@@ -145,8 +149,10 @@ def test_after_delete_the_next_run_and_a_purge_no_byte_names_the_person(work: Pa
 
     with_service(work, live)
     trained = zhiyin("loop", "--once", "--config", "tiny.yaml", cwd=work)
-    assert trained.returncode in (0, 3), trained.stdout + trained.stderr
+    assert trained.returncode == 3, trained.stdout + trained.stderr
     assert "pushed version" in trained.stdout, trained.stdout
+    skewed = [line for line in trained.stdout.splitlines() if line.startswith("skew: ") and "history" in line]
+    assert skewed, f"newcomers alone have asked of a version that was trained on histories: {trained.stdout}"
     purged = zhiyin("purge", "--config", "tiny.yaml", cwd=work)
     assert purged.returncode == 0, purged.stdout + purged.stderr
 
