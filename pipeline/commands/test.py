@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COVERAGE = [*(f"--cov={room}" for room in ("components", "trainer", "serving", "pipeline")), "--cov-report=term"]
 QUICK = "not slow and not e2e and not browser and not gpu"
 QUICK_PROCESSOR_S = (
-    270  # three minutes of two cores, less what the workers take to import TensorFlow and find the tests
+    210  # three minutes of two cores, less what the workers take to import TensorFlow and find the tests
 )
 QUICK_LEAVES_OUT = (
     "left out: tests marked slow (trainings to the end, processes of their own, loads of whole served models), "
