@@ -12,13 +12,13 @@ import importlib
 import inspect
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import page
+from benchmarks.stored import commit, kept
 from components.settings import SettingsError
 from pipeline.cli import exit_code_of
 from pipeline.console import quiet_libraries
@@ -71,15 +71,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"--{name}: {arguments.name} {WANTED[name]}")
     if arguments.case:
         rows = module.run(arguments.data_dir, arguments.case, **options)
-        stored = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-        replaced = {*arguments.case, *(row["case"] for row in rows)}
-        rows = [row for row in stored if row["case"] not in replaced] + rows
+        if path.is_file():
+            anew = {*arguments.case, *(row["case"] for row in rows)}
+            rows = kept(json.loads(path.read_text(encoding="utf-8")), anew) + rows
     else:
         rows = module.run(arguments.data_dir, **options)
     result = {
         "benchmark": arguments.name,
         "command": _command(arguments),
-        "commit": _commit(),
+        "commit": commit(),
         "cores": os.cpu_count(),
         "rows": rows,
     }
@@ -102,15 +102,6 @@ def names() -> list[str]:
 def _command(arguments: argparse.Namespace) -> str:
     flags = {"--data-dir DIR": arguments.data_dir, "--before CHECKOUT": arguments.before}
     return " ".join([f"./zhiyin bench {arguments.name}", *(flag for flag, value in flags.items() if value)])
-
-
-def _commit() -> str:
-    return (
-        subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-        ).stdout.strip()
-        or "unknown"
-    )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.goals import Row, judged, number
+from benchmarks.stored import commit_of
 
 OURS_COLOUR, EVEN_COLOUR = "#c0392b", "#4a5a6a"
 NOT_PEERS = ("ours", "best peer", "best linear", "halfway", "linear on", "oracle", "retrieval order", "random")
@@ -216,8 +217,8 @@ def section(name: str, result: dict[str, Any], folder: Path) -> str:
     if (folder / f"{name}.svg").is_file():
         lines += [f"![{name}]({name}.svg)", ""]
     lines += [
-        "| case | contender | metric | value | 95 % | runs | goal |",
-        "| --- | --- | --- | ---: | --- | ---: | --- |",
+        "| case | contender | metric | value | 95 % | runs | commit | goal |",
+        "| --- | --- | --- | ---: | --- | ---: | --- | --- |",
     ]
     for row in result["rows"]:
         interval = f"{number(row['low'])} – {number(row['high'])}" if row.get("low") is not None else ""
@@ -229,6 +230,7 @@ def section(name: str, result: dict[str, Any], folder: Path) -> str:
             number(row["value"]),
             interval,
             str(row.get("runs", "")),
+            commit_of(row, result),
             goal,
         )
         lines.append(f"| {' | '.join(cells)} |")

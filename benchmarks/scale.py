@@ -27,6 +27,7 @@ import yaml
 from benchmarks.goals import row_of
 from benchmarks.scale_memory import Watched, watched
 from benchmarks.scale_tables import MOVIELENS_ITEMS, make
+from benchmarks.stored import commit
 from components.interpreter import ROOT, module_command, module_environment
 from components.settings import SettingsError
 from pipeline.run_history import NodeRecord, RunRecord, read_runs
@@ -73,14 +74,12 @@ def sizes_of(case: str) -> tuple[int, int]:
 
 def _kept(path: Path, anew: bool, case: str) -> list[dict[str, Any]]:
     """A case's rows, from the file where they were measured at this commit."""
-    from benchmarks.__main__ import _commit
-
     if path.is_file() and not anew:
         stored = json.loads(path.read_text("utf-8"))
-        if stored["commit"] == _commit():
+        if stored["commit"] == commit():
             return stored["rows"]
     rows = measure(case, path.with_suffix(""))
-    path.write_text(json.dumps({"commit": _commit(), "rows": rows}), "utf-8")
+    path.write_text(json.dumps({"commit": commit(), "rows": rows}), "utf-8")
     return rows
 
 
