@@ -112,6 +112,9 @@ def test_luck_in_a_slice_refuses_no_ranker():
     for limits in judged.per_slice_thresholds.values():
         (of_all,) = limits.thresholds
         assert [spec.feature_keys for spec in of_all.slicing_specs] == [[]]
+    surely = judged.per_slice_thresholds[AUC_LOWER_END].thresholds[0].threshold
+    assert surely.value_threshold.lower_bound.value == 0.5
+    assert judged.thresholds[AUC_UPPER_END].value_threshold.lower_bound.value == 0.5
 
 
 def test_a_single_objective_has_no_output_names():
