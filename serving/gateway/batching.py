@@ -6,6 +6,7 @@ Adaptive batching without a delay (Crankshaw et al., Clipper, 2017): nobody wait
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import Context, copy_context
 from typing import Generic, NamedTuple, TypeVar
@@ -22,7 +23,7 @@ class _Waiting(NamedTuple):
 
 
 class Batcher(Generic[R, A]):
-    """A few calls at once; who comes meanwhile is in one of the next, oldest first."""
+    """A few calls of each kind at once; who comes meanwhile is in one of the next of his kind, oldest first."""
 
     def __init__(
         self,
@@ -31,12 +32,14 @@ class Batcher(Generic[R, A]):
         most: int,
         refusal: type[Exception],
     ) -> None:
-        """call: takes requests of one kind and the seconds it may take; gives an answer for each. at_once: calls.
-        most: requests of a call. refusal: what `call` raises where a request is at fault; then each is asked alone.
+        """call: takes requests of one kind and the seconds it may take; gives an answer for each. at_once: calls of a
+        kind, so that a slow one holds up no other. most: requests of a call. refusal: what `call` raises where a
+        request is at fault; then each is asked alone.
         """
         self._call, self._at_once, self._most, self._refusal = call, at_once, most, refusal
-        self._waiting: dict[Hashable, list[_Waiting]] = {}  # by kind, in the order of their first
-        self._calls: set[asyncio.Task] = set()
+        self._waiting: dict[Hashable, list[_Waiting]] = {}  # by kind, where anybody waits
+        self._under_way: Counter[Hashable] = Counter()  # calls of each kind
+        self._calls: set[asyncio.Task] = set()  # the event loop alone would not keep them
 
     async def __call__(self, kind: Hashable, request: R, timeout_s: float) -> A:
         """The answer. Only requests of one kind share a call. Raises what the call raises; TimeoutError of asyncio."""
@@ -45,28 +48,29 @@ class Batcher(Generic[R, A]):
         answer = loop.create_future()
         expiry = loop.call_at(deadline, _expire, answer)
         self._waiting.setdefault(kind, []).append(_Waiting(request, deadline, answer, copy_context()))
-        self._start()
+        self._start(kind)
         try:
             return await answer
         finally:
             expiry.cancel()
 
-    def _start(self) -> None:
-        while self._waiting and len(self._calls) < self._at_once:
-            kind, waiting = next(iter(self._waiting.items()))
+    def _start(self, kind: Hashable) -> None:
+        while kind in self._waiting and self._under_way[kind] < self._at_once:
+            waiting = self._waiting.pop(kind)
             batch, later = waiting[: self._most], waiting[self._most :]
-            del self._waiting[kind]
             if later:
-                self._waiting[kind] = later  # behind the other kinds
+                self._waiting[kind] = later
             batch = [one for one in batch if not one.answer.done()]  # the others have gone away
             if batch:
                 call = batch[0].context.run(asyncio.ensure_future, self._answer(batch))
                 self._calls.add(call)
-                call.add_done_callback(self._ended)
+                self._under_way[kind] += 1
+                call.add_done_callback(lambda call: self._ended(kind, call))
 
-    def _ended(self, call: asyncio.Task) -> None:
+    def _ended(self, kind: Hashable, call: asyncio.Task) -> None:
         self._calls.discard(call)
-        self._start()
+        self._under_way[kind] -= 1
+        self._start(kind)
 
     async def _answer(self, batch: Sequence[_Waiting]) -> None:
         left_s = max(one.deadline for one in batch) - asyncio.get_running_loop().time()

@@ -36,7 +36,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
-CALLS_AT_ONCE = 2  # for lists; who comes meanwhile shares the next call
+CALLS_AT_ONCE = 2  # for lists of a kind; who comes meanwhile shares the next call
 MOST_TOGETHER = 16  # lists of a call
 _REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.OUT_OF_RANGE)
 

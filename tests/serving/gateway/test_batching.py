@@ -75,12 +75,13 @@ def test_who_comes_meanwhile_shares_the_next_call_oldest_first_as_many_as_fit():
     batched(story)
 
 
-def test_kinds_do_not_share_a_call_and_none_waits_for_all_of_another():
+def test_kinds_do_not_share_a_call_and_a_slow_one_holds_up_no_other():
     async def story(model, ask):
         asked = [ask(0), *(ask(number, "a") for number in range(1, 6)), ask(6, "b")]
         await settled()
+        assert model.calls == [[0], [6]], "b is asked while a is not answered"
         await model.answer()
-        assert model.calls == [[0], [1, 2, 3], [6], [4, 5]]
+        assert model.calls == [[0], [6], [1, 2, 3], [4, 5]]
         assert await asyncio.gather(*asked) == [10 * number for number in range(7)]
 
     batched(story)
