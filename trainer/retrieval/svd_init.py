@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from components.datasets.interactions import Interactions
 
-_INTERACTIONS_AT_ONCE = 2_000_000
+_INTERACTIONS_AT_ONCE = 250_000
 _ITERATIONS = 6
 _OVERSAMPLED = 32  # directions beyond those that are asked for, which make the last of them exact
 _LEAST = 1e-3  # singular value beside the largest; what is smaller is what rounding leaves

@@ -16,7 +16,7 @@ from trainer.keras import tf
 from trainer.retrieval.model import Retrieval
 from trainer.towers.user_tower import ProfileTower
 
-_INTERACTIONS_AT_ONCE = 2_000_000  # of validation, as matrices in memory
+_INTERACTIONS_AT_ONCE = 1_000_000  # of validation, as matrices in memory
 
 
 class Validation:
@@ -79,20 +79,22 @@ def user_vectors(model: Retrieval, sequences: Interactions, vectors: np.ndarray,
 def targets_and_history(
     sequences: Interactions, num_items: int, users: np.ndarray | None = None
 ) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """What is to be found (the positives of the split) and what is hidden (the history): sparse [B, N] each.
+    """What is to be found (the positives of the split) and what is hidden (the history): sparse bool [B, N] each.
 
     users: int [B], rows in ascending order without a gap; all where None.
     """
     users = np.arange(len(sequences)) if users is None else users
-    first, last = (sequences.splits[users[0]], sequences.splits[users[-1] + 1]) if len(users) else (0, 0)
-    items, positives = sequences.items[first:last], sequences.positives[first:last]
-    starts = sequences.splits[users] - first
-    rows = np.repeat(np.arange(len(users)), sequences.splits[users + 1] - sequences.splits[users])
-    is_history = np.arange(len(rows)) - starts[rows] < sequences.num_history[users][rows]
+    bounds = sequences.splits[users[0] : users[-1] + 2] if len(users) else np.zeros(1, np.int64)
+    items, positives = (np.asarray(column[bounds[0] : bounds[-1]]) for column in (sequences.items, sequences.positives))
+    bounds = bounds - bounds[0]
+    history_ends = (bounds[:-1] + sequences.num_history[users]).astype(np.int32)
+    is_history = np.arange(len(items), dtype=np.int32) < np.repeat(history_ends, np.diff(bounds))
 
     def matrix(which: np.ndarray) -> sp.csr_matrix:
-        found = sp.csr_matrix((np.ones(int(which.sum())), (rows[which], items[which])), (len(users), num_items))
-        found.data[:] = 1
+        before = np.concatenate([np.zeros(1, np.int32), np.cumsum(which, dtype=np.int32)])
+        chosen = items[which]
+        found = sp.csr_matrix((np.ones(len(chosen), bool), chosen, before[bounds]), (len(users), num_items))
+        found.sum_duplicates()
         return found
 
     return matrix(~is_history & positives), matrix(is_history)
