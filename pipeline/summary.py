@@ -32,8 +32,13 @@ def metrics(rows: Sequence[dict[str, Any]], refit: str = "") -> str:
     return "\n\n".join([*blocks, refit] if refit else blocks)
 
 
-def last_line(config: Config, config_path: Path, evaluation: dict[str, Any], seconds: float) -> str:
-    """Where the rejects are, if there are any, where the result is, the headline number, and what to do next."""
+def last_line(
+    config: Config, config_path: Path, evaluation: dict[str, Any], seconds: float, server_refusal: str = ""
+) -> str:
+    """Where the rejects are, if there are any, where the result is, the headline number, and what to do next.
+
+    server_refusal: why the model was not pushed although it is good enough; empty where it was.
+    """
     decision = evaluation["decision"]
     headline = (
         f"{decision['metric']} {decision['value']:.4f} (popularity {decision['popularity']:.4f}) in {seconds:.0f} s"
@@ -46,8 +51,8 @@ def last_line(config: Config, config_path: Path, evaluation: dict[str, Any], sec
             f"{privacy['noise_multiplier']:.2f} x clip {privacy['clip']:g}, {privacy['steps']} steps of a share of "
             f"{privacy['sampling_rate']:.3g}; docs/privacy.md says what that covers\n"
         )
-    if not decision["blessed"]:
-        return f"{before}not pushed: {decision['reason']}; {headline}"
+    if refusal := server_refusal if decision["blessed"] else decision["reason"]:
+        return f"{before}not pushed: {refusal}; {headline}"
     return f"{before}model in {config.serving_path}, serve it with: ./zhiyin serve --config {config_path}; {headline}"
 
 

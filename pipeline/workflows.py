@@ -64,6 +64,14 @@ def evaluation(stages: dict[str, Stage]) -> dict[str, Any]:
     return json.loads((stages["RetrievalEvaluator"].uri("evaluation") / "metrics.json").read_text(encoding="utf-8"))
 
 
+def server_refusal(stages: dict[str, Stage]) -> str:
+    """Why the ServingValidator did not let the model be pushed; empty where it did."""
+    (blessing,) = stages["ServingValidator"].outputs["blessing"]
+    if blessing.get_int_custom_property("blessed"):
+        return ""
+    return f"the model server's answers are not the model's: {blessing.get_string_custom_property('reason')}"
+
+
 def refit_account(stages: dict[str, Stage]) -> str:
     """What the served retrieval model was trained on beside the judged one; empty where `refit` is off."""
     if "RetrievalRefit" not in stages:

@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     evaluation = workflows.evaluation(stages)
     rows = evaluation["rows"] + workflows.ground_truth_rows(config, stages)
     print(summary.metrics(rows, workflows.refit_account(stages)))
+    refusal = workflows.server_refusal(stages)
 
     try:
         model = CurrentModel(config)
@@ -53,5 +54,5 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     here = Path.cwd()
     shown_path = DEMO_CONFIG.relative_to(here) if DEMO_CONFIG.is_relative_to(here) else DEMO_CONFIG
-    print(summary.last_line(config, shown_path, evaluation, time.monotonic() - started))
+    print(summary.last_line(config, shown_path, evaluation, time.monotonic() - started, refusal))
     return 0

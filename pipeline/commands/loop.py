@@ -105,7 +105,8 @@ def _train_once(config: configuration.Config, url: str, file: Path) -> int:
     decision = workflows.evaluation(stages)["decision"]
     after = catalog_updates.newest(config)
     verdict = f"pushed version {after.name}" if after and after != before else "nothing pushed; what is served stays"
-    print(f"loop: {progress.num_events:,} events read; {decision['reason']}; {verdict}", flush=True)
+    reasons = "; ".join(filter(None, (decision["reason"], workflows.server_refusal(stages))))
+    print(f"loop: {progress.num_events:,} events read; {reasons}; {verdict}", flush=True)
     return DRIFTED if has_skew or has_exceeded("drift", report) else 0
 
 

@@ -28,9 +28,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     started = time.monotonic()
     config = configuration.load(arguments.config)
-    workflows.refresh(config)
+    stages = workflows.refresh(config)
     if rejects := rejects_report.rejects_line(config.work_path):
         print(rejects)
+    if refusal := workflows.server_refusal(stages):
+        print(f"not pushed: {refusal}; what is served stays")
+        return 0
     version = CurrentModel(config).path
     print(
         f"refreshed without training: version {version.name} in {version.parent}, in {time.monotonic() - started:.0f} s"

@@ -31,5 +31,6 @@ def run(arguments: argparse.Namespace) -> int:
     evaluation = workflows.evaluation(stages)
     rows = evaluation["rows"] + workflows.ground_truth_rows(config, stages)
     print(summary.metrics(rows, workflows.refit_account(stages)))
-    print(summary.last_line(config, arguments.config, evaluation, time.monotonic() - started))
+    refusal = workflows.server_refusal(stages)
+    print(summary.last_line(config, arguments.config, evaluation, time.monotonic() - started, refusal))
     return 0

@@ -66,7 +66,8 @@ def records(path: str) -> Iterator[tuple[bytes, str]]:
 def compare(path: str, call: Call) -> int:
     """Replay what is recorded at `path` through `call`; returns how many requests there were.
 
-    Items of a list whose scores are the same to TOLERANCE may stand in either order: rounding decides between them.
+    Rounding decides between items whose scores are the same to TOLERANCE: they may stand in either order in a list, and
+    where the score is that of its last place, another item, which the recorded list lacked the place for, in theirs.
     Raises ReplayError naming signature, output and the largest difference where an answer is not the recorded one to
     TOLERANCE.
     """
@@ -95,24 +96,45 @@ def compare(path: str, call: Call) -> int:
                         f"{path}: {signature}, output {name}: differs from the recorded answer by {difference:.3g}"
                     )
             elif not np.array_equal(expected, got):
+                at = tuple(np.argwhere(expected != got)[0].tolist())
                 raise ReplayError(
-                    f"{path}: {signature}, output {name}: got {got.ravel()[:5]}, recorded was {expected.ravel()[:5]}"
+                    f"{path}: {signature}, output {name}: got {got[at]} at {list(at)}, recorded was {expected[at]}"
                 )
     return len(pairs)
 
 
 def _ordered(expected: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """An answer with the items of each list in the recorded order, as far as equal scores let them change places."""
+    """An answer with the items of each list in the recorded order, as far as equal scores let them change places; where
+    they let another item in, only the score is the answer's.
+    """
     if not {ITEM_IDS, SCORES} <= expected.keys() or expected[ITEM_IDS].shape != got[ITEM_IDS].shape:
         return got
-    wanted, given, scores = expected[ITEM_IDS], got[ITEM_IDS], expected[SCORES]
-    places = np.tile(np.arange(wanted.shape[1]), (len(wanted), 1))  # [B, K]
-    for row, column in np.argwhere(wanted != given):
-        found = np.flatnonzero(given[row] == wanted[row, column])
-        if len(found) == 1 and abs(scores[row, found[0]] - scores[row, column]) <= TOLERANCE:
-            places[row, column] = found[0]
-    rows = np.arange(len(wanted))[:, None]
-    return {name: array[rows, places] if array.shape[:2] == wanted.shape else array for name, array in got.items()}
+    wanted = expected[ITEM_IDS]  # [B, K]
+    lists = [_places(*one) for one in zip(wanted, got[ITEM_IDS], expected[SCORES])]
+    rows, places = np.arange(len(wanted))[:, None], np.stack([places for places, _ in lists])
+    ordered = {name: array[rows, places] if array.shape[:2] == wanted.shape else array for name, array in got.items()}
+    is_other = np.stack([is_other for _, is_other in lists])
+    for name, array in ordered.items():
+        if array.shape[:2] == wanted.shape == expected[name].shape[:2] and name != SCORES:
+            array[is_other] = expected[name][is_other]
+    return ordered
+
+
+def _places(wanted: np.ndarray, given: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where in a list what was recorded at each place stands now: int [K]; and which of them are other items: bool [K].
+
+    wanted, given: bytes [K], padded with b"". scores: [K], recorded.
+    """
+    places, is_other = np.arange(len(wanted)), np.zeros(len(wanted), bool)
+    newcomers = np.flatnonzero(~np.isin(given, wanted)).tolist()
+    last_score = scores[wanted != b""][-1:]
+    for place in np.flatnonzero(wanted != given):
+        found = np.flatnonzero(given == wanted[place])
+        if len(found) == 1 and abs(scores[found[0]] - scores[place]) <= TOLERANCE:
+            places[place] = found[0]
+        elif not len(found) and newcomers and (abs(last_score - scores[place]) <= TOLERANCE).any():
+            places[place], is_other[place] = newcomers.pop(0), True
+    return places, is_other
 
 
 def in_process(signatures: Mapping[str, Callable]) -> Call:

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import Context, copy_context
 from typing import Generic, NamedTuple, TypeVar
 
+from async_timeout import timeout
+
 R = TypeVar("R")
 A = TypeVar("A")
 
@@ -43,12 +45,18 @@ class Batcher(Generic[R, A]):
 
     async def __call__(self, kind: Hashable, request: R, timeout_s: float) -> A:
         """The answer. Only requests of one kind share a call. Raises what the call raises; TimeoutError of asyncio."""
+        if self._under_way[kind] < self._at_once:  # then nobody waits: on his own task, which saves turns of the loop
+            self._under_way[kind] += 1
+            try:
+                async with timeout(timeout_s):
+                    return (await self._call([request], timeout_s))[0]
+            finally:
+                self._ended(kind)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         answer = loop.create_future()
         expiry = loop.call_at(deadline, _expire, answer)
         self._waiting.setdefault(kind, []).append(_Waiting(request, deadline, answer, copy_context()))
-        self._start(kind)
         try:
             return await answer
         finally:
@@ -65,10 +73,10 @@ class Batcher(Generic[R, A]):
                 call = batch[0].context.run(asyncio.ensure_future, self._answer(batch))
                 self._calls.add(call)
                 self._under_way[kind] += 1
-                call.add_done_callback(lambda call: self._ended(kind, call))
+                call.add_done_callback(self._calls.discard)
+                call.add_done_callback(lambda _: self._ended(kind))
 
-    def _ended(self, kind: Hashable, call: asyncio.Task) -> None:
-        self._calls.discard(call)
+    def _ended(self, kind: Hashable) -> None:
         self._under_way[kind] -= 1
         self._start(kind)
 

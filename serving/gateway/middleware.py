@@ -11,8 +11,9 @@ import uuid
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+from async_timeout import timeout
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.gateway.metrics import Metrics
@@ -26,16 +27,17 @@ BODY_S = 10.0  # within which a body must have come
 MIN_BUDGET_MS, MAX_BUDGET_MS = 1.0, 60_000.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LISTS = re.compile(r"/v1/(recommendations|users/[^/]+/recommendations|items/[^/]+/similar)")
-_SAFETY = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
-        "connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
+    "connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_SAFETY = (  # headers of every answer whose route says nothing else
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", _POLICY.encode()),
+)
 
 
 class Frame:
@@ -68,10 +70,9 @@ class Frame:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                sent = MutableHeaders(scope=message)
-                sent["X-Request-ID"] = request_id
-                for name, value in _SAFETY.items():
-                    sent.setdefault(name, value)
+                said = {name for name, _ in message["headers"]}
+                added = [(b"x-request-id", request_id.encode()), *(one for one in _SAFETY if one[0] not in said)]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         try:
@@ -112,7 +113,8 @@ class _Body:
         if self._is_whole:
             return await self._receive()  # waits for the client to go away
         try:
-            message = await asyncio.wait_for(self._receive(), max(self._until - time.monotonic(), 0.001))
+            async with timeout(max(self._until - time.monotonic(), 0.001)):
+                message = await self._receive()
         except asyncio.TimeoutError:
             raise Problem(408, "body-too-slow", f"the body did not come within {BODY_S:g} s") from None
         self._bytes += len(message.get("body", b""))

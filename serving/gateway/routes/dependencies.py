@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 
 from serving.gateway.api_keys import Scope
 from serving.gateway.schemas import Id
 from serving.gateway.service import Service
-
-_bearer = HTTPBearer(auto_error=False, description="an API key, zy_...; not needed on loopback while there is none")
 
 
 def service_of(request: Request) -> Service:
@@ -31,23 +28,26 @@ def deadline_of(request: Request, budget_ms: float) -> float:
     return request.state.started + (budget_ms if stated is None else stated) / 1000
 
 
-def requires(scope: Scope) -> Callable[..., Awaitable[None]]:
-    """A dependency that lets only callers with the scope through, and not too many of their requests."""
+class Permission(HTTPBearer):
+    """A dependency that lets only callers with a scope through, and not too many of their requests."""
 
-    async def check(
-        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-    ) -> None:
-        service = service_of(request)
-        token = credentials.credentials if credentials else None
-        key_id = await service.access.check(token, scope)
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(
+            scheme_name=HTTPBearer.__name__,
+            description="an API key, zy_...; not needed on loopback while there is none",
+            auto_error=False,
+        )
+        self._scope = scope
+
+    async def __call__(self, request: Request) -> None:  # type: ignore[override]  # nothing is done with what it gives
+        credentials, service = await super().__call__(request), service_of(request)
+        key_id = await service.access.check(credentials.credentials if credentials else None, self._scope)
         service.rate_limit.take(key_id or (request.client.host if request.client else ""))
-
-    return check
 
 
 def permitted(scope: Scope) -> list[Any]:
     """`dependencies` of a route."""
-    return [Depends(requires(scope))]
+    return [Security(Permission(scope))]
 
 
 ServiceOf = Annotated[Service, Depends(_service)]

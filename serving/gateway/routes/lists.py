@@ -53,7 +53,7 @@ async def recommend(
     user_id: UserId, query: Annotated[RecommendQuery, Query()], request: Request, service: ServiceOf
 ) -> Response:
     """A list for a person, with everything that is known of them up to this moment."""
-    body = RecommendBody(user_id=user_id, **query.model_dump())
+    body = RecommendBody.model_construct(user_id=user_id, **dict(query))  # both were validated on their way here
     return _as_json(await recommended(body, request, service))
 
 
@@ -89,7 +89,7 @@ async def recommended(body: RecommendBody, request: Request, service: Service) -
         exploration_rate=option_of(body.exploration_rate),
         seed=body.seed or 0,
         events=tuple(Event("", "", one.item_id, one.event, int(now_s - one.age_s)) for one in body.history),
-        stated=frozenset(name for name, value in body.model_dump().items() if value is not None),
+        stated=frozenset(name for name, value in body if value is not None),
     )
     answer = await service.answers.recommend(ask)
     return ranked_list(service.catalog, answer, ask.request_id, kinds)

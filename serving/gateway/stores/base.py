@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from async_timeout import timeout
+
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 
 T = TypeVar("T")
@@ -200,6 +202,7 @@ def open_store(url: str, call_s: float = COMMAND_CALL_S) -> Store:
 async def within(call: Awaitable[T], seconds: float) -> T:
     """What the call returns, if it does so in time; else it counts as a store that is away."""
     try:
-        return await asyncio.wait_for(call, max(seconds, 0.001))
+        async with timeout(max(seconds, 0.001)):  # on this task: another one is two turns of the event loop
+            return await call
     except asyncio.TimeoutError:
         raise StoreUnavailable(f"no answer within {1000 * seconds:.0f} ms") from None

@@ -12,13 +12,14 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, cast
 
 import redis.asyncio as redis_asyncio
 import redis.exceptions
 
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
-from serving.gateway.stores.base import Store, StoreUnavailable
+from serving.gateway.stores.base import Store, StoreUnavailable, within
 from serving.gateway.stores.redis_values import encoded, exposure_of, item_of, key_of
 
 PREFIX = "zhiyin:"
@@ -92,9 +93,10 @@ class RedisStore(Store):
 
     def __init__(self, url: str, call_s: float) -> None:
         """url: redis://host:port/db, rediss:// with TLS, unix:// for a socket. call_s: of one call at most."""
-        self._redis = redis_asyncio.from_url(
-            url, decode_responses=True, socket_timeout=call_s, socket_connect_timeout=CONNECT_S
-        )
+        connect = partial(redis_asyncio.from_url, url, decode_responses=True, socket_connect_timeout=CONNECT_S)
+        self._redis = connect(socket_timeout=call_s)
+        # For what every answer waits for: under a timeout of its own, redis-py sends on a task of its own.
+        self._untimed, self._call_s = connect(socket_timeout=None), call_s
         self._warning = ""
 
     async def open(self) -> None:
@@ -107,6 +109,7 @@ class RedisStore(Store):
             raise StoreUnavailable(f"the store has schema version {version}, this release knows 1: update zhiyin")
 
     async def close(self) -> None:
+        await self._untimed.aclose()
         await self._redis.aclose()
 
     async def ping(self) -> None:
@@ -151,8 +154,9 @@ class RedisStore(Store):
     # People -------------------------------------------------------------------------------------------------------
 
     async def user_state(self, user_id: str, tombstone: str, limit: int) -> UserState:
+        call = self._untimed.eval(_USER_STATE, 0, PREFIX, user_id, tombstone, str(limit))
         with _unavailable():
-            is_forgotten, text = await _wait(self._redis.eval(_USER_STATE, 0, PREFIX, user_id, tombstone, str(limit)))
+            is_forgotten, text = await within(_wait(call), self._call_s)
         return UserState(tuple(Event(**fields) for fields in reversed(json.loads(text))), bool(is_forgotten))
 
     async def forgotten(self, tombstones: Sequence[str]) -> list[bool]:

@@ -38,6 +38,37 @@ def test_items_of_other_scores_may_not(tmp_path, order):
         compared(tmp_path, answer(order))
 
 
+LONG_SCORES = np.array([[0.9, 0.5 + 3e-6, 0.5 + 1e-6, 0.5, 0]], np.float32)
+
+
+def long_list(ids, reasons="abcd"):
+    listed = np.array([[*ids, ""]], "S1").astype(object)
+    return {
+        "item_ids": listed,
+        "scores": LONG_SCORES,
+        "probabilities": np.array([[[ord(one)] for one in [*reasons, "0"]]], np.float32),
+        "count": np.array([4]),
+    }
+
+
+@pytest.mark.parametrize("ids", ["abcx", "abxd", "axcb", "adcx", "axyz", "acxb"])
+def test_the_last_places_of_one_score_may_hold_others_of_it(tmp_path, ids):
+    """More items have the score of the last place than there are places left."""
+    path = str(tmp_path)
+    replay.record(path, lambda *_: long_list("abcd"), [("similar", {"k": tf.constant([4])})])
+    assert replay.compare(path, lambda *_: long_list(ids, ids)) == 1
+
+
+@pytest.mark.parametrize(
+    ("ids", "said_of_them"), [("xbcd", "xbcd"), ("bacd", "bacd"), ("abc", "abc0"), ("abdx", "abcx"), ("abbx", "abbx")]
+)
+def test_no_other_place_may_and_those_that_stay_are_said_the_same_of(tmp_path, ids, said_of_them):
+    path = str(tmp_path)
+    replay.record(path, lambda *_: long_list("abcd"), [("similar", {"k": tf.constant([4])})])
+    with pytest.raises(replay.ReplayError, match="similar, output (item_ids|probabilities)"):
+        replay.compare(path, lambda *_: long_list(ids.ljust(4, "\0"), said_of_them))
+
+
 def test_another_item_or_another_score_is_another_answer(tmp_path):
     with pytest.raises(replay.ReplayError, match="similar, output (item_ids|reasons)"):
         compared(tmp_path, answer([0, 1, 2, 3], ids=np.where(IDS == b"c", b"x", IDS)))

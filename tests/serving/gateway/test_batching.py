@@ -122,6 +122,19 @@ def test_who_has_no_time_left_does_not_wait_and_the_others_are_answered():
     batched(story)
 
 
+def test_who_found_the_model_free_does_not_wait_beyond_his_time_and_the_next_is_asked():
+    async def story(model, ask):
+        asked = [ask(0, timeout_s=0.01), ask(1)]
+        with pytest.raises(asyncio.TimeoutError):
+            await asked[0]
+        await settled()
+        assert model.calls == [[0], [1]]
+        await model.answer()
+        assert await asked[1] == 10
+
+    batched(story)
+
+
 def test_who_goes_away_is_not_asked_for_and_leaves_his_call_to_the_others():
     async def story(model, ask):
         asked = [ask(0), ask(1), ask(2)]
