@@ -166,7 +166,7 @@ def first_screen(results: dict[str, Any], answers: dict[str, list[Answer]]) -> s
     lines = [
         "# Benchmarks",
         "",
-        "How good, how fast and how far zhiyin is, beside whom. Every peer ran beside ours in the same run, on the",
+        "How good, how fast and how far zhiyin is, beside whom. Every peer ran the same protocol on the",
         "same machine, tuned on validation under one budget; the test data were looked at once. `./zhiyin bench NAME`",
         "runs one of them again, `./zhiyin bench --table` writes these pages from `results/`.",
         "",

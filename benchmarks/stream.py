@@ -31,6 +31,7 @@ from components.interpreter import module_command, module_environment
 from components.settings import SettingsError
 from pipeline import config as configuration
 from pipeline import store_tables
+from pipeline.config import STORE_SOURCE
 from pipeline.event_stream import Progress, Publisher, Rejects, Taker
 from pipeline.kafka_topic import Reader, StreamUnavailable, Topic
 from pipeline.run_history import RunRecord, read_runs
@@ -179,7 +180,7 @@ def _configured(work: Path) -> Path:
         )
     data = {
         "catalogue": {"path": str(catalogue)},
-        "events": {"path": f"{store_tables.SOURCE}{work / STORE}"},
+        "events": {"path": f"{STORE_SOURCE}{work / STORE}"},
         "event_rules": {"play": {"positive": True}},
     }
     file.write_text(yaml.safe_dump({**SETTINGS, "work_dir": str(work), "data": data}), encoding="utf-8")

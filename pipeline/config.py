@@ -25,6 +25,7 @@ from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import TuningConfig
 
 TRACKERS = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}  # and the library of each
+STORE_SOURCE = "store:"  # a table's path: the pipeline's own store, or store:URL
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")  # what Kubeflow accepts
 
 
@@ -193,4 +194,5 @@ def expanded(path: str) -> str:
 
 
 def _absolute(path: str) -> str:
-    return path if is_remote(path) or not path else str(Path(path).absolute())
+    is_place = path and not is_remote(path) and not path.startswith(STORE_SOURCE)
+    return str(Path(path).absolute()) if is_place else path

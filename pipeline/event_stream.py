@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from components.settings import SettingsError
 from pipeline.kafka_topic import OutMessage, Reader, Span, StreamUnavailable, Topic, Writer, place_of
 from serving.gateway.judging import Arrival, judged, refused, user_id_of
-from serving.gateway.privacy import Pseudonyms, Tombstones, deciding_tombstones, tombstones_of
+from serving.gateway.privacy import Pseudonyms, Tombstones, marks_of, tombstones_of
 from serving.gateway.records import Event
 from serving.gateway.schemas import EventOutcome
 from serving.gateway.stores.base import Store, StoreUnavailable
@@ -187,9 +187,7 @@ class Taker:
     async def _keep(self, piece: list[Message], tombstones: Tombstones) -> Counter[str]:
         found = [(message, self._judged(message)) for message in piece]
         taken = [one for _, one in found if isinstance(one, _Taken)]
-        marks: list[str] = []
-        for kept_as, group in itertools.groupby(taken, lambda one: one.kept_as):
-            marks += await deciding_tombstones(self._store, tombstones, kept_as, [one.user_id for one in group])
+        marks = [marks_of(tombstones, one.kept_as, one.user_id) for one in taken]
         done = await self._store.add_events([one.event for one in taken], marks) if taken else []
         rejected = [(message, one) for message, one in found if isinstance(one, EventOutcome)]
         self._rejects.add(rejected)

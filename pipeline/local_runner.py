@@ -24,7 +24,7 @@ from tfx.types import Artifact
 from pipeline import side_by_side
 from pipeline.run_history import PEAK_MEMORY, PROCESSOR_SECONDS
 from pipeline.run_lock import one_run_at_a_time
-from pipeline.usage import Usage, measured
+from pipeline.usage import Usage, give_back, measured
 
 # Where Beam has options and none says what its workers run, TFX packs itself for them, anew in each node; here they
 # have this project's environment.
@@ -183,6 +183,7 @@ class _Nodes:
                 executor_spec=runner_utils.extract_executor_spec(self._deployment, node_id),
                 custom_driver_spec=runner_utils.extract_custom_driver_spec(self._deployment, node_id),
             ).launch()
+        give_back()
         return _Executed(execution.execution_id, time.monotonic() - started, usage)
 
     def recorded(self, executed: _Executed) -> tuple[bool, dict[str, list[Artifact]]]:

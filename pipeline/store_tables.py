@@ -15,13 +15,12 @@ from urllib.parse import urlsplit
 
 from components.config import DataConfig, TableConfig
 from components.settings import SettingsError
-from pipeline.config import Config
+from pipeline.config import STORE_SOURCE, Config
 from pipeline.table_rows import accepted_rows
-from serving.gateway.privacy import Pseudonyms, deciding_tombstones, load_keys, tombstones_of
+from serving.gateway.privacy import Pseudonyms, load_keys, marks_of, tombstones_of
 from serving.gateway.records import Acceptance, Event, StoredItem
 from serving.gateway.stores.base import Store, StoreUnavailable, open_store
 
-SOURCE = "store:"  # a table's path: the pipeline's own store, or store:URL
 STORE_VARIABLE = "ZHIYIN_STORE"
 ROWS_AT_ONCE = 1000
 _READS = ("catalogue", "events", "users")
@@ -50,7 +49,7 @@ def shown(url: str) -> str:
 
 def is_store(path: str) -> bool:
     """Whether a table's path names a store."""
-    return path.startswith(SOURCE)
+    return path.startswith(STORE_SOURCE)
 
 
 async def import_tables(config: Config, store: Store) -> Imported:
@@ -78,7 +77,9 @@ async def _import_items(data: DataConfig, store: Store) -> int:
         items = [StoredItem(row.pop("item_id"), row) for row in batch]
         new = [item for item in items if _is_news(item, known.get(item.item_id))]
         if new:
-            await store.put_items([replace(item, is_withdrawn=_is_withdrawn(known, item)) for item in new])
+            rows = [replace(item, is_withdrawn=_is_withdrawn(known, item)) for item in new]
+            if gone := await store.put_items(rows):  # withdrawn since they were read
+                await store.put_items([replace(one, is_withdrawn=True) if one.item_id in gone else one for one in rows])
         count += len(new)
     return count
 
@@ -97,7 +98,7 @@ async def _import_events(config: Config, store: Store) -> int:
     for batch in _batches(accepted_rows(config.data, "events")):
         batch = [row for row in batch if row.get("event", "play") in config.data.event_rules]
         events = [_event(row, pseudonyms(row["user_id"])) for row in batch]
-        marks = await deciding_tombstones(store, tombstones, pseudonyms, [row["user_id"] for row in batch])
+        marks = [marks_of(tombstones, pseudonyms, row["user_id"]) for row in batch]
         done = await store.add_events(events, marks)
         count += done.count(Acceptance.ACCEPTED)
     return count
@@ -113,13 +114,11 @@ def _event(row: dict[str, Any], user_id: str) -> Event:
 async def _import_users(config: Config, store: Store) -> int:
     pseudonyms, tombstones = Pseudonyms(load_keys(config.gateway.privacy)), await tombstones_of(store)
     count = 0
-    for batch in _batches(accepted_rows(config.data, "users")):
-        marks = await deciding_tombstones(store, tombstones, pseudonyms, [row["user_id"] for row in batch])
-        for row, is_gone in zip(batch, await store.forgotten(marks)):
-            user_id = pseudonyms(row.pop("user_id"))
-            if not is_gone and await store.get_user(user_id) is None:
-                await store.put_user(user_id, row)
-                count += 1
+    for row in accepted_rows(config.data, "users"):
+        said_as = row.pop("user_id")
+        user_id = pseudonyms(said_as)
+        if await store.get_user(user_id) is None:
+            count += await store.put_user(user_id, row, marks_of(tombstones, pseudonyms, said_as))
     return count
 
 
@@ -136,7 +135,7 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 def with_store(config: Config, url: str = "") -> Config:
     """The configuration with every table from a store. url: of another store than the pipeline's own."""
-    table = TableConfig(path=SOURCE + url)
+    table = TableConfig(path=STORE_SOURCE + url)
     users = table if config.data.users is not None else None
     return replace(config, data=replace(config.data, catalogue=table, events=table, users=users, exposures=table.path))
 
@@ -167,7 +166,7 @@ def resolved(config: Config) -> Config:
 
 def _snapshot_of(config: Config, name: str, source: str) -> tuple[Path, list[str]]:
     """As `_snapshot`, of the store that a source names. Raises SettingsError where it cannot be read."""
-    url = source.removeprefix(SOURCE) or default_store(config)
+    url = source.removeprefix(STORE_SOURCE) or default_store(config)
     try:
         return asyncio.run(_snapshot(url, name, config.work_path / "snapshots"))
     except (StoreUnavailable, ValueError) as error:
@@ -229,16 +228,18 @@ async def _snapshot(url: str, name: str, folder: Path) -> tuple[Path, list[str]]
     await store.open()
     withdrawn: list[str] = []
     folder.mkdir(parents=True, exist_ok=True)
-    partial, digest = folder / f".{name}.partial", hashlib.blake2b(digest_size=16)
+    partial, digest = folder / f".{name}.{os.getpid()}.partial", hashlib.blake2b(digest_size=16)
     try:
         with partial.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
             async for row in _SNAPSHOTS[name](store, withdrawn):
                 _write(packed, digest, row)
+        path = folder / digest.hexdigest() / f"{name}.jsonl.gz"
+        path.parent.mkdir(exist_ok=True)
+        if not path.is_file():  # else the file of these rows stays as it is: its time is part of the cache's keys
+            partial.replace(path)
     finally:
+        partial.unlink(missing_ok=True)
         await store.close()
-    path = folder / digest.hexdigest() / f"{name}.jsonl.gz"
-    path.parent.mkdir(exist_ok=True)
-    partial.replace(path)
     return path, withdrawn
 
 

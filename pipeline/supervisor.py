@@ -69,6 +69,11 @@ class Supervisor:
                 if name in self._running and self.has_ended(name):
                     self._again(name)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
     def stop(self) -> None:
         """Let `run` return."""
         self._stopping.set()

@@ -1,13 +1,16 @@
-"""Measures the processor seconds and the peak memory of a stretch of this process."""
+"""Measures the processor seconds and the peak memory of a stretch of this process, and gives back what is free."""
 
 from __future__ import annotations
 
+import ctypes
 import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow
 
 _PROC = Path("/proc/self")
 _RESET_PEAK = "5"  # what Linux takes at clear_refs to start VmHWM anew
@@ -36,6 +39,15 @@ def measured() -> Iterator[Usage]:
     finally:
         usage.processor_seconds = _processor_seconds() - before
         usage.peak_memory_bytes = _peak_bytes()
+
+
+def give_back() -> None:
+    """Let the system have the memory that is free in this process: the C library and Arrow keep it for what comes, and
+    whatever comes in another way stands on it.
+    """
+    pyarrow.default_memory_pool().release_unused()
+    with suppress(OSError, AttributeError):  # of another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _processor_seconds() -> float:

@@ -124,6 +124,8 @@ def _check_inputs(config: Config, reads_users: bool) -> None:
         _require("data.users.path", data.users)
     elif data.users:
         remark("data.users is not read: this run has no use for what is known of users (retrieval.use_user_features)")
+    if data.exposures and not is_remote(data.exposures) and not Path(data.exposures).is_file():
+        raise SettingsError(f"data.exposures: there is no file {data.exposures}")
     folders = [("data.media_root", data.media_root)] if data.media_root else []
     folders += [("data.media_roots", root) for root in data.media_roots]
     folders += [(f"encoders: {encoder.name}", encoder.path) for encoder in config.encoders]

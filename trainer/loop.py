@@ -87,7 +87,7 @@ def run_epochs(
 
     train_epoch: trains for the epoch of a number, from 0 on; returns its mean loss, or None.
     variables: what training changes.
-    stopping: None trains for all epochs, and the last weights stay.
+    stopping: None trains for all epochs, and the last weights stay; so does a value that is never a number.
     callbacks: told of the beginning, of each epoch's end with its logs, and of the end; `model` is theirs to look at.
     progress: where a training goes on; a new one starts where None.
     Returns the progress, with the logs of every epoch and the best value.
@@ -105,9 +105,9 @@ def run_epochs(
         if stopping:
             value = logs[f"val_{stopping.metric}"] = agreed(stopping.value())
             is_better = value > progress.best_value if stopping.higher_is_better else value < progress.best_value
-            if is_better or not progress.best_weights:
+            if is_better or not (progress.best_weights or np.isnan(value)):
                 progress.remember(value, progress.epoch, variables)
-            elif stopping.is_over(progress.epoch, progress.best_epoch):
+            elif progress.best_weights and stopping.is_over(progress.epoch, progress.best_epoch):
                 progress.is_done = True
         told.on_epoch_end(progress.epoch, dict(logs))
         progress.logs.append(logs)

@@ -43,17 +43,20 @@ class Columns:
                 self._parts[name].append(array)
 
     def rearranged(self, splits: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
-        """The columns with their users in another order; with a folder, mapped from one file each.
+        """The columns with their users in another order, once; with a folder, mapped from one file each.
 
         splits: int64 [num_users + 1], the bounds of the users in the order in which they were appended. order: int64,
         their rows, as wanted.
         """
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for name, dtype in self._dtypes.items():
             column = self._appended(name, dtype, int(splits[-1]))
-            blocks = (column[at] for at in _rows_in_blocks(splits, order))
+            blocks = (column[at] for at in rows_in_blocks(splits, order))
             if self._folder is None:
-                found[name] = np.concatenate([column[:0], *blocks])
+                found[name] = np.empty(len(column), dtype)
+                start = 0
+                for block in blocks:
+                    found[name][start : (start := start + len(block))] = block
                 continue
             with (self._folder / name).open("wb") as file:
                 for block in blocks:
@@ -65,12 +68,12 @@ class Columns:
         if not length:
             return np.zeros(0, dtype)
         if not self._files:
-            return np.concatenate(self._parts[name])
+            return np.concatenate(self._parts.pop(name))
         self._files[name].flush()
         return np.memmap(self._files[name], dtype, "r", shape=(length,))
 
 
-def _rows_in_blocks(splits: np.ndarray, order: np.ndarray):
+def rows_in_blocks(splits: np.ndarray, order: np.ndarray):
     """The rows of the users in their new order: int64 arrays, each about `_REARRANGED_AT_ONCE` long."""
     lengths = np.diff(splits)[order]
     ends = np.cumsum(lengths)

@@ -16,14 +16,15 @@ import numpy as np
 import scipy.sparse as sp
 import tensorflow as tf
 
-from components.datasets.columns import Columns
+from components.datasets.columns import Columns, rows_in_blocks
 from components.datasets.sequence_files import parsed_users
+from components.datasets.sparse import chosen_pairs
 
 PADDING = 0  # code of an event that is not there
 UNKNOWN_EVENT = 1  # code of an event that `event_names` does not list; the listed ones follow in their order
 FIRST_EVENT = 2  # code of the first of them
 MOST_JUDGED = 20_000  # users of a split whose lists are judged: of more, a part tells as much
-_COUNTED_AT_ONCE = 1_000_000
+_INTERACTIONS_AT_ONCE = 1_000_000
 _COLUMNS = {
     "items": np.int32,
     "events": np.int32,
@@ -73,15 +74,17 @@ class Interactions:
     @property
     def is_history(self) -> np.ndarray:
         """bool [num_interactions], whether each is history rather than of the split itself."""
-        return np.arange(len(self.items)) < (self.splits[:-1] + self.num_history)[self.user_rows]
+        return np.arange(len(self.items)) < np.repeat(self.splits[:-1] + self.num_history, self.lengths)
 
     @property
     def is_first(self) -> np.ndarray:
         """bool [num_interactions], whether each is the user's first with the item."""
-        width = int(self.items.max(initial=0)) + 1
-        _, firsts = np.unique(self.user_rows * width + self.items, return_index=True)
-        found = np.zeros(len(self.items), bool)
-        found[firsts] = True
+        found, width = np.zeros(len(self.items), bool), int(self.items.max(initial=0)) + 1
+        for users in self.blocks(_INTERACTIONS_AT_ONCE):
+            first, last = self.splits[users[0]], self.splits[users[-1] + 1]
+            rows = np.repeat(np.arange(len(users)), self.lengths[users])
+            _, firsts = np.unique(rows * width + self.items[first:last], return_index=True)
+            found[first + firsts] = True
         return found
 
     def event_texts(self, codes: np.ndarray) -> np.ndarray:
@@ -97,15 +100,13 @@ class Interactions:
 
         chosen: bool [num_interactions].
         """
-        ones = np.ones(int(chosen.sum()))
-        counts = sp.csr_matrix((ones, (self.user_rows[chosen], self.items[chosen])), (len(self), num_items))
-        return (counts > 0).astype(np.float64)
+        return chosen_pairs(self.items, chosen, self.splits, num_items).astype(np.float64)
 
     def counts(self, num_items: int) -> np.ndarray:
         """Positive interactions of each item: int64 [num_items]."""
         total = np.zeros(num_items, np.int64)
-        for start in range(0, len(self.items), _COUNTED_AT_ONCE):
-            part = slice(start, start + _COUNTED_AT_ONCE)
+        for start in range(0, len(self.items), _INTERACTIONS_AT_ONCE):
+            part = slice(start, start + _INTERACTIONS_AT_ONCE)
             total += np.bincount(self.items[part][self.positives[part]], minlength=num_items)
         return total
 
@@ -293,9 +294,9 @@ def latest(splits: Sequence[Interactions]) -> Interactions:
         **{name: np.empty(lengths.sum(), dtype) for name, dtype in _COLUMNS.items()},
     )
     for part, users in zip(parts, users_of):
-        to, at = _rows_of(whole.splits, users), _rows_of(part.splits, row_of[users])
-        for name in _COLUMNS:
-            getattr(whole, name)[to] = getattr(part, name)[at]
+        for to, at in zip(rows_in_blocks(whole.splits, users), rows_in_blocks(part.splits, row_of[users])):
+            for name in _COLUMNS:
+                getattr(whole, name)[to] = getattr(part, name)[at]
         for name in ("num_history", "ordered"):
             getattr(whole, name)[users] = getattr(part, name)[row_of[users]]
     return whole

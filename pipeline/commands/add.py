@@ -74,7 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
     if num_added >= config.serving.index.rebuild_after_inserts:
         setting = "serving.index.rebuild_after_inserts"
         print(f"{num_added:,} items have come since the index was built ({setting}): it is built anew")
-        workflows.refresh(config)
+        if refusal := workflows.server_refusal(workflows.refresh(config)):
+            print(f"not pushed: {refusal}; what is served stays")
     return 0
 
 

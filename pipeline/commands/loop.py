@@ -73,16 +73,24 @@ def run(arguments: argparse.Namespace) -> int:
     environment = module_environment(**{store_tables.STORE_VARIABLE: url})  # others may read a command line
     waited_for = f"{settings.min_new_events:,} new events in {store_tables.shown(url)}"
     print(f"waiting for {waited_for} (Ctrl-C stops)", flush=True)
+    is_away = False
     while True:
-        if Progress.read(file).is_due(_num_events(url), time.time(), settings):
-            code = subprocess.run(
-                command, env=environment, check=False, preexec_fn=end_with_parent
-            ).returncode  # a run that outlived a killed loop would keep the next one's from its work folder
-            if code == DRIFTED:
-                print("the run's world has moved; what moved stands in its report", flush=True)
-            elif code:  # the same data would fail again: wait for more
-                print(f"the run failed with exit code {code}; what is served stays", flush=True)
-                Progress(_num_events(url), time.time()).write(file)
+        try:
+            num_events = _num_events(url)
+        except RuntimeError as error:  # a store that starts again is waited for
+            if not is_away:
+                print(f"{error}; waiting for it", flush=True)
+            is_away = True
+        else:
+            is_away = False
+            if Progress.read(file).is_due(num_events, time.time(), settings):
+                # a run that outlived a killed loop would keep the next one's from its work folder
+                code = subprocess.run(command, env=environment, check=False, preexec_fn=end_with_parent).returncode
+                if code == DRIFTED:
+                    print("the run's world has moved; what moved stands in its report", flush=True)
+                elif code:  # the same data would fail again: wait for more
+                    print(f"the run failed with exit code {code}; what is served stays", flush=True)
+                    Progress(num_events, time.time()).write(file)
         time.sleep(settings.poll_s)
 
 

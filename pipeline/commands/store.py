@@ -33,7 +33,12 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Copy one way or the other; both may run beside a service."""
     config = configuration.load(arguments.config)
-    path = Path(arguments.store or store_tables.default_store(config)).absolute()
+    url = (arguments.store or store_tables.default_store(config)).removeprefix("sqlite://")
+    if "://" in url:
+        raise SettingsError(
+            f"store: {store_tables.shown(url)} is no SQLite file; docs/service.md says how Redis is saved"
+        )
+    path = Path(url).absolute()
     source = path if arguments.action == "backup" else arguments.file
     if not source.is_file():
         raise SettingsError(f"there is no store {source}")

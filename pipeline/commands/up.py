@@ -139,9 +139,11 @@ def _serve(plan: _Plan, supervisor: Supervisor) -> int:
         print("starting the model server ...", flush=True)
         host, _, port = settings.model_servers[0].rpartition(":")
         supervisor.start(MODEL_SERVER)
-        _wait(supervisor, MODEL_SERVER, host, int(port))
+        if not _wait(supervisor, MODEL_SERVER, host, int(port)):
+            return 0
     supervisor.start(GATEWAY)
-    _wait(supervisor, GATEWAY, settings.host, settings.port)
+    if not _wait(supervisor, GATEWAY, settings.host, settings.port):
+        return 0
     scheme = "https" if settings.tls_certificate else "http"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     print(
@@ -152,14 +154,19 @@ def _serve(plan: _Plan, supervisor: Supervisor) -> int:
     return 0
 
 
-def _wait(supervisor: Supervisor, name: str, host: str, port: int) -> None:
-    """Until the child listens (an address of every interface leads to loopback). Raises CannotStart where it ends."""
+def _wait(supervisor: Supervisor, name: str, host: str, port: int) -> bool:
+    """Until the child listens (an address of every interface leads to loopback); False where all is to stop before.
+
+    Raises CannotStart where the child ends.
+    """
     until = time.monotonic() + START_S
     while True:
         try:
             socket.create_connection((host, port), timeout=1).close()
-            return
+            return True
         except OSError:
+            if supervisor.is_stopping:
+                return False
             if supervisor.has_ended(name):
                 raise CannotStart(f"the {name} did not start; its last lines above say why") from None
             if time.monotonic() > until:

@@ -17,14 +17,16 @@ def ServingValidator(
 ) -> None:
     """Serve both models, replay what they have recorded, and write TFX's infrastructure blessing.
 
+    A server that cannot start or does not answer is no judgement, which the cache would keep: the node fails.
     code: fingerprint of our code, for the cache.
     """
+    from serving.export.replay import ReplayError
     from serving.export.validation import validate
 
     models = {"exact": path_utils.serving_model_path(exact.uri), "scann": path_utils.serving_model_path(scann.uri)}
     try:
         compared = validate(models)
-    except RuntimeError as error:
+    except ReplayError as error:
         filename, is_blessed, reason = "INFRA_NOT_BLESSED", 0, str(error)
     else:
         filename, is_blessed, reason = "INFRA_BLESSED", 1, f"{sum(compared.values())} answers are the recorded ones"

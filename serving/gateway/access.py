@@ -23,13 +23,14 @@ MAX_REMEMBERED = 10_000
 class Access:
     """Decides who may call."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
-        self._store, self._clock = store, clock
+    def __init__(self, store: Store, opens_without_keys: bool, clock: Callable[[], float] = time.time) -> None:
+        """opens_without_keys: whether everybody may call while no key is valid, as where only this machine can."""
+        self._store, self._opens_without_keys, self._clock = store, opens_without_keys, clock
         self._has_keys, self._asked_at = True, -HAS_KEYS_S
         self._confirmed: OrderedDict[str, tuple[ApiKey, float]] = OrderedDict()
 
     async def has_keys(self) -> bool:
-        """Whether any key is valid; then every call needs one. While the store is away, what was true last."""
+        """Whether any key is valid. While the store is away, what was true last."""
         if self._clock() - self._asked_at >= HAS_KEYS_S:
             self._asked_at = self._clock()  # those who come meanwhile do not wait for a store that may be away
             with suppress(StoreUnavailable):
@@ -37,16 +38,16 @@ class Access:
         return self._has_keys
 
     @property
-    def knows_keys(self) -> bool:
-        """Whether there were keys when it was looked last."""
-        return self._has_keys
+    def is_closed(self) -> bool:
+        """Whether a key is needed, as far as was known when it was looked last."""
+        return self._has_keys or not self._opens_without_keys
 
     async def check(self, token: str | None, scope: Scope) -> str:
         """The id of the key, "" where none is needed.
 
         Raises Problem 401 for a key that is missing, wrong or revoked, 403 where it lacks the scope.
         """
-        if token is None and not await self.has_keys():
+        if token is None and self._opens_without_keys and not await self.has_keys():
             return ""
         challenge = {"WWW-Authenticate": "Bearer"}
         key_id, _, secret = (token or "").removeprefix(PREFIX).partition("_")

@@ -20,9 +20,8 @@ from serving.gateway.exposures import ExposureLog
 from serving.gateway.fallbacks import Fallback, Fallbacks
 from serving.gateway.histories import history_of
 from serving.gateway.metrics import Metrics
-from serving.gateway.model_client import ModelClient, ModelRefused, ModelUnavailable
+from serving.gateway.model_client import TOO_LATE, ModelClient, ModelRefused, ModelUnavailable
 from serving.gateway.model_requests import ExplainAnswer, History, ListAnswer, RecommendRequest, Rules
-from serving.gateway.privacy import Tombstones
 from serving.gateway.problems import OVERLOADED, Problem, unavailable
 from serving.gateway.records import Event, Exposure, UserState
 from serving.gateway.stores.base import Store, StoreUnavailable, within
@@ -41,6 +40,7 @@ class Ask:
     deadline: float  # of time.monotonic()
     user_id: str  # as it is kept; "" for a session
     k: int
+    marks: tuple[str, ...] = ()  # tombstones that tell whether the person is forgotten
     rules: Rules = Rules()
     objective_weights: tuple[float, ...] = ()
     diversity: float = 0.0
@@ -83,17 +83,17 @@ class Answers:
         client: ModelClient,
         catalog: Catalog,
         exposures: ExposureLog,
-        tombstones: Tombstones,
         metrics: Metrics,
         tracing: Tracing,
     ) -> None:
         self._settings, self._store, self._client, self._catalog = settings, store, client, catalog
-        self._exposures, self._tombstones, self._metrics, self._tracing = exposures, tombstones, metrics, tracing
+        self._exposures, self._metrics, self._tracing = exposures, metrics, tracing
         config = settings.gateway
         self.breaker = CircuitBreaker(config.breaker_failures, config.breaker_retry_s)
         self.admission = Admission(config.max_in_flight, config.budget_ms / 1000)
         metrics.loop_lag_seconds.set_function(lambda: self.admission.lag.seconds)
         self._explanations = 0  # under way
+        self._forgets = 0  # people
         self._fallbacks = Fallbacks(catalog, config, settings.list_defaults)
 
     async def recommend(self, ask: Ask) -> Answer:
@@ -101,7 +101,10 @@ class Answers:
         return await self._admitted(self._recommend, ask)
 
     async def _recommend(self, ask: Ask) -> Answer:
+        forgets = self._forgets
         state, store_cause = await self._state(ask)
+        if state.is_forgotten:  # another gateway was told
+            self._fallbacks.forget(ask.user_id)
         user_id = "" if state.is_forgotten or store_cause else ask.user_id
         now_s = int(time.time())
         history = history_of(state.events, self._settings.data.event_rules, now_s)
@@ -110,11 +113,13 @@ class Answers:
         try:
             found = await self._ask_model(request, ask.deadline)
         except ModelUnavailable as error:
-            answer = _stood_in(self._fallbacks.for_person(ask.user_id, request), error.cause)
+            whose = "" if state.is_forgotten else ask.user_id
+            answer = _stood_in(self._fallbacks.for_person(whose, request), error.cause)
         else:
             degraded = Degraded("model", store_cause) if store_cause else None
             answer = replace(self._shown(found), variants=variants, degraded=degraded)
-            self._fallbacks.remember(user_id, answer.item_ids, answer.scores)
+            if forgets == self._forgets:  # else it may be this person who was forgotten meanwhile
+                self._fallbacks.remember(user_id, answer.item_ids, answer.scores)
         if answer.degraded:
             self._metrics.degraded.labels(answer.degraded.answered_by, answer.degraded.cause).inc()
         if not state.is_forgotten and not store_cause:  # nobody who may have been forgotten is written down
@@ -142,7 +147,7 @@ class Answers:
             return _stood_in(found, error.cause)
         return self._shown(answer)
 
-    async def explain(self, user_id: str, item_id: str, request_id: str, deadline: float) -> ExplainAnswer:
+    async def explain(self, ask: Ask, item_id: str) -> ExplainAnswer:
         """What an item's score for a person is made of.
 
         Raises Problem 503 where the model is away, or busy with MAX_EXPLANATIONS others.
@@ -151,19 +156,19 @@ class Answers:
             raise self._overloaded()
         self._explanations += 1
         try:
-            return await self._explain(user_id, item_id, request_id, deadline)
+            return await self._explain(ask, item_id)
         except ModelUnavailable as error:
             raise unavailable("model-unavailable", f"the model cannot explain now ({error.cause})") from error
         finally:
             self._explanations -= 1
 
-    async def _explain(self, user_id: str, item_id: str, request_id: str, deadline: float) -> ExplainAnswer:
-        state, cause = await self._state(Ask(request_id, deadline, user_id, 1))
+    async def _explain(self, ask: Ask, item_id: str) -> ExplainAnswer:
+        state, cause = await self._state(ask)
         history = history_of(state.events, self._settings.data.event_rules, int(time.time()))
-        known = "" if state.is_forgotten or cause else user_id
+        known = "" if state.is_forgotten or cause else ask.user_id
         return await self._guarded(
             "explain",
-            deadline,
+            ask.deadline,
             lambda left_s: self._client.explain(known, history, item_id, int(time.time()), left_s),
         )
 
@@ -194,7 +199,7 @@ class Answers:
         started = time.monotonic()
         try:
             with self._tracing.span("store.user_state"):
-                state = await within(self._store.user_state(ask.user_id, self._tombstones(ask.user_id), limit), seconds)
+                state = await within(self._store.user_state(ask.user_id, ask.marks, limit), seconds)
         except StoreUnavailable:
             return UserState(), "store_unavailable"
         finally:
@@ -220,7 +225,8 @@ class Answers:
             with self._tracing.span(f"model.{signature}"):
                 answer = await call(left_s)
         except ModelUnavailable as error:
-            if error.cause != "deadline_exceeded" or left_s >= self._settings.gateway.budget_ms / 4000:
+            is_late = error.cause in (TOO_LATE, "deadline_exceeded")
+            if not is_late or left_s >= self._settings.gateway.budget_ms / 4000:
                 self.breaker.failed()  # a caller's own tiny budget says nothing of the model
             raise
         except ModelRefused as error:
@@ -248,6 +254,7 @@ class Answers:
 
     def forget(self, user_id: str) -> None:
         """Drop what is remembered of a person."""
+        self._forgets += 1
         self._fallbacks.forget(user_id)
 
     def _log(self, ask: Ask, answer: Answer, now_s: int) -> None:
@@ -261,7 +268,8 @@ class Answers:
                 model_version=answer.model_version,
                 variants=answer.variants,
                 degraded=answer.degraded.cause if answer.degraded else "",
-            )
+            ),
+            ask.marks,
         )
 
 

@@ -17,6 +17,7 @@ from serving.gateway.page import dashboard, listen
 from serving.gateway.page.rendering import static_folder
 from serving.gateway.routes import events, experiments, health, items, lists, media, users
 from serving.gateway.service import Service
+from serving.gateway.stores.base import StoreUnavailable
 
 API_VERSION = "1.0"
 ABOUT = "Recommendations of audio and video. What people do counts in their next list."
@@ -43,6 +44,7 @@ def create_app(service: Service) -> FastAPI:
     app.mount("/page/static", StaticFiles(directory=static_folder()))
     app.add_exception_handler(HTTPException, problems.on_problem)
     app.add_exception_handler(RequestValidationError, problems.on_invalid)
+    app.add_exception_handler(StoreUnavailable, problems.on_store_away)
     app.add_exception_handler(Exception, problems.on_failure)
     config = service.settings.gateway
     if config.cors_origins:

@@ -7,7 +7,7 @@ import logging
 
 from serving.gateway.metrics import Metrics
 from serving.gateway.records import Exposure
-from serving.gateway.stores.base import Store, StoreUnavailable
+from serving.gateway.stores.base import Marks, Store, StoreUnavailable
 
 log = logging.getLogger(__name__)
 MAX_WAITING = 10_000  # lists; what comes beyond is dropped and counted
@@ -20,12 +20,12 @@ class ExposureLog:
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store, self._metrics = store, metrics
-        self._waiting: asyncio.Queue[Exposure] = asyncio.Queue(MAX_WAITING)
+        self._waiting: asyncio.Queue[tuple[Exposure, Marks]] = asyncio.Queue(MAX_WAITING)
 
-    def add(self, exposure: Exposure) -> None:
-        """Log a list."""
+    def add(self, exposure: Exposure, marks: Marks) -> None:
+        """Log a list. marks: of its person, who may be forgotten before it is written."""
         try:
-            self._waiting.put_nowait(exposure)
+            self._waiting.put_nowait((exposure, marks))
         except asyncio.QueueFull:
             self._metrics.exposures_lost.inc()
 
@@ -40,7 +40,7 @@ class ExposureLog:
         while not self._waiting.empty():
             batch = [self._waiting.get_nowait() for _ in range(min(self._waiting.qsize(), MAX_AT_ONCE))]
             try:
-                await self._store.add_exposures(batch)
+                await self._store.add_exposures(*zip(*batch))
             except StoreUnavailable as error:
                 self._metrics.exposures_lost.inc(len(batch))
                 log.warning("exposures lost", extra={"count": len(batch), "reason": str(error)})

@@ -38,6 +38,7 @@ _CHANNEL_OPTIONS = (
 )
 CALLS_AT_ONCE = 2  # for lists of a kind; who comes meanwhile shares the next call
 MOST_TOGETHER = 16  # lists of a call
+TOO_LATE = "deadline"  # the cause where the model was not asked
 _REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.OUT_OF_RANGE)
 
 
@@ -51,7 +52,7 @@ class ModelUnavailable(RuntimeError):
 
 
 class ModelRefused(ValueError):
-    """The model server finds a fault in the request."""
+    """The model server finds a fault in the request, or answers it with what is no number."""
 
 
 class ModelClient:
@@ -187,6 +188,9 @@ class ModelClient:
             request.model_spec.version_label = label
         response = await self._awaited(self._predict(request, timeout=timeout_s, metadata=outgoing()))
         outputs = {name: messages.array_of(tensor) for name, tensor in response.outputs.items()}
+        for name, array in outputs.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():  # nothing to order by, and no JSON
+                raise ModelRefused(f"{signature}: the model's {name} are not all finite")
         return outputs, response.model_spec.version.value
 
     async def _awaited(self, call: Any) -> Any:
@@ -203,7 +207,7 @@ class ModelClient:
 
 
 def _too_late() -> ModelUnavailable:
-    return ModelUnavailable("deadline", "nothing is left of the request's time")
+    return ModelUnavailable(TOO_LATE, "nothing is left of the request's time")
 
 
 def _kind_of(request: RecommendRequest) -> Hashable:

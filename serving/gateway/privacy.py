@@ -109,15 +109,12 @@ async def tombstones_of(store: Store) -> Tombstones:
     return Tombstones(bytes.fromhex(await store.set_meta_once(_TOMBSTONE_KEY, secrets.token_hex(MIN_KEY_BYTES))))
 
 
-async def deciding_tombstones(
-    store: Store, tombstones: Tombstones, pseudonyms: Pseudonyms, user_ids: Sequence[str]
-) -> list[str]:
-    """The tombstone that says whether each person is forgotten: of a former pseudonym where that one stands.
+def marks_of(tombstones: Tombstones, pseudonyms: Pseudonyms, user_id: str) -> tuple[str, ...]:
+    """The tombstones of which any tells that a person is forgotten; nobody's where the id is empty.
 
-    A rotation gives everybody who is kept a new pseudonym, but knows nobody who was forgotten before it.
-    user_ids: as the pseudonyms take them.
+    A rotation gives everybody who is kept a new pseudonym, but knows nobody who was forgotten before it: so those of
+    the former pseudonyms count too.
+    user_id: as the pseudonyms take it.
     """
-    former = {user_id: [tombstones(one) for one in pseudonyms.former(user_id)] for user_id in user_ids}
-    asked = [mark for marks in former.values() for mark in marks]
-    stands = dict(zip(asked, await store.forgotten(asked))) if asked else {}
-    return [next(filter(stands.get, former[user_id]), tombstones(pseudonyms(user_id))) for user_id in user_ids]
+    kept_as = (*pseudonyms.former(user_id), pseudonyms(user_id)) if user_id else ()
+    return tuple(tombstones(one) for one in kept_as)

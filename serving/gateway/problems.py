@@ -99,6 +99,12 @@ async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     return _response(request, 422, "invalid-request", detail, errors)
 
 
+async def on_store_away(request: Request, error: Exception) -> JSONResponse:
+    """A read of the store that no route has caught: 503."""
+    del error
+    return await on_problem(request, unavailable("store-unavailable", "the store cannot be read now"))
+
+
 async def on_failure(request: Request, error: Exception) -> JSONResponse:
     """A fault of ours. What it was stands in the log, not in the answer."""
     del error

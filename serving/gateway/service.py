@@ -17,7 +17,7 @@ from serving.gateway.exposures import ExposureLog
 from serving.gateway.live_items import LiveItems
 from serving.gateway.metrics import Metrics
 from serving.gateway.model_client import ModelClient, ModelUnavailable
-from serving.gateway.privacy import Pseudonyms, Tombstones, load_keys, tombstones_of
+from serving.gateway.privacy import Pseudonyms, Tombstones, load_keys, marks_of, tombstones_of
 from serving.gateway.problems import unavailable
 from serving.gateway.stores.base import REQUEST_CALL_S, Store, StoreUnavailable, open_store, within
 from serving.gateway.tracing import Tracing, tracing_to
@@ -83,9 +83,13 @@ class Service:
         await self.store.close()
         self.tracing.close()
 
+    def marks(self, user_id: str) -> tuple[str, ...]:
+        """The tombstones that tell whether a person, as applications say them, is forgotten."""
+        return marks_of(self.tombstones, self.pseudonyms, user_id)
+
     def hosts(self) -> frozenset[str] | None:
         """Values of the Host header that are answered: any where keys keep others out."""
-        if self.access.knows_keys:
+        if self.access.is_closed:
             return None
         return LOOPBACK_HOSTS | frozenset(self.settings.gateway.allow_hosts) | {self.settings.host}
 
@@ -150,7 +154,7 @@ async def make_service(settings: ServerSettings) -> Service:
     await store.open()
     if store.durability_warning:
         log.warning(store.durability_warning)
-    access = Access(store)
+    access = Access(store, settings.is_loopback)
     if not await access.has_keys() and not settings.is_loopback:
         await store.close()
         raise OpenToAll(
@@ -171,7 +175,7 @@ async def make_service(settings: ServerSettings) -> Service:
         clients=clients,
         catalog=catalog,
         live_items=LiveItems(store, catalog, clients, settings.media, config.catalog_poll_s),
-        answers=Answers(settings, store, clients[0], catalog, exposures, tombstones, metrics, tracing),
+        answers=Answers(settings, store, clients[0], catalog, exposures, metrics, tracing),
         exposures=exposures,
         access=access,
         rate_limit=RateLimit(config.rate_limit_per_s, config.rate_limit_burst),

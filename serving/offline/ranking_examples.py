@@ -13,6 +13,7 @@ split are held out of training: by them it is stopped and calibrated. Q queries,
 from __future__ import annotations
 
 import hashlib
+import heapq
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -191,15 +192,16 @@ def queries_of(
     lengths = np.diff(people.splits)
     first = np.maximum(lengths // 2, lengths - config.targets_per_user) if split == "train" else people.num_history
     is_candidate = ~(from_s[people.items] > people.times_s) & people.is_first
-    chosen = []
-    for user, user_id in enumerate(people.user_ids):
-        stops = np.arange(max(int(first[user]), 1), int(lengths[user])) if keeps(user_id) else np.zeros(0, int)
-        for stop in stops[is_candidate[people.splits[user] + stops]].tolist():
-            name = f"{user_id}\n{stop}"
-            chosen.append(
-                (hashlib.blake2b(f"{config.seed}:{split}:{name}".encode(), digest_size=8).digest(), user, stop, name)
-            )
-    chosen = sorted(sorted(chosen)[:limit], key=lambda query: query[1:3])
+
+    def named() -> Iterator[tuple[bytes, int, int, str]]:
+        for user, user_id in enumerate(people.user_ids):
+            stops = np.arange(max(int(first[user]), 1), int(lengths[user])) if keeps(user_id) else np.zeros(0, int)
+            for stop in stops[is_candidate[people.splits[user] + stops]].tolist():
+                name = f"{user_id}\n{stop}"
+                digest = hashlib.blake2b(f"{config.seed}:{split}:{name}".encode(), digest_size=8).digest()
+                yield digest, user, stop, name
+
+    chosen = sorted(heapq.nsmallest(limit, named()), key=lambda query: query[1:3])
     users, stops = (np.array([query[part] for query in chosen], np.int64) for part in (1, 2))
     at = people.splits[users] + stops
     events = people.event_texts(people.events[at])

@@ -111,6 +111,13 @@ def test_local_paths_become_absolute_and_remote_ones_stay(settings, write) -> No
     assert localised.data.media_root == "gs://bucket/media"
 
 
+def test_a_store_is_no_path(settings, write) -> None:
+    for table in ("catalogue", "events"):
+        settings["data"][table] = {"path": "store:"}
+    data = configuration.localised(configuration.load(write(settings))).data
+    assert data.catalogue.path == data.events.path == "store:"
+
+
 def test_what_encoders_add_are_columns_of_the_items(settings, write) -> None:
     encoder = {"name": "words", "kind": "text", "path": "m", "dim": 5}
     tuned = {**encoder, "name": "tuned", "dim": 6, "tune": {"tokens": 9}}

@@ -91,7 +91,7 @@ def test_the_people_of_the_tables_who_were_forgotten_are_told_to_a_run(config):
         for user_id in ("v", "somebody whom no table has"):
             await store.forget_user(user_id, tombstones(user_id), 5)
 
-    on_store(config, lambda store: store.user_state("v", "", 1))
+    on_store(config, lambda store: store.user_state("v", (), 1))
     assert store_tables.forgotten_people(config) == "", "nobody asked for it"
     on_store(config, forget)
     path = Path(store_tables.forgotten_people(config))
@@ -135,6 +135,10 @@ def test_the_same_state_gives_the_same_bytes_and_another_state_another_name(conf
     on_store(config, lambda store: store_tables.import_tables(config, store))
     first, second = (store_tables.resolved(store_tables.with_store(config)).data.events.path for _ in range(2))
     assert first == second
+    time_ns = Path(first).stat().st_mtime_ns
+    store_tables.resolved(store_tables.with_store(config))
+    assert Path(first).stat().st_mtime_ns == time_ns, "else the cache takes it for another"
+    assert not [*Path(first).parents[1].glob(".*partial")]
     on_store(config, lambda store: store.add_events([Event("e1", "u", "a", "play", 1_700_000_100)]))
     third = store_tables.resolved(store_tables.with_store(config)).data.events.path
     assert third != first

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 
+from pipeline.commands.up import _wait
 from pipeline.supervisor import Child, Supervisor
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
@@ -25,6 +27,16 @@ def until(is_so):
     while not is_so():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_whoever_waits_for_a_child_that_does_not_answer_is_let_go_when_all_is_to_stop():
+    supervisor = Supervisor([Child("silent", SLEEP, os.environ)])
+    supervisor.start("silent")
+    with socket.socket() as unheard:  # bound, and nobody listens
+        unheard.bind(("127.0.0.1", 0))
+        threading.Timer(0.3, supervisor.stop).start()
+        assert not _wait(supervisor, "silent", *unheard.getsockname())
+    supervisor.end()
 
 
 def test_a_child_that_is_killed_is_started_again_and_ended_in_the_end():

@@ -9,8 +9,10 @@ from components.datasets.interactions import window
 from trainer.checkpoints import Progress
 from trainer.config.encoder import EncoderConfig
 from trainer.config.engine import EngineConfig
+from trainer.config.retrieval import RetrievalConfig
 from trainer.keras import tf
 from trainer.loop import Stopping, run_epochs
+from trainer.retrieval.fitted import Fitted
 from trainer.retrieval.run import build
 from trainer.retrieval.train import fit_interactions
 from trainer.retrieval.validation import user_vectors
@@ -126,6 +128,15 @@ def test_without_a_metric_the_last_weights_stay():
     curve = Curve([])
     progress = run_epochs(curve.train_epoch, [curve.weight], 3)
     assert int(curve.weight) == 3 and progress.logs == [{"loss": 10.0}, {"loss": 9.0}, {"loss": 8.0}]
+
+
+def test_a_value_that_is_never_a_number_stops_nothing_and_chooses_nothing():
+    curve = Curve([np.nan] * 5)
+    assert curve.run(epochs=5).epoch == 5 and int(curve.weight) == 5
+    logs = {"loss": [3.0] * 5, f"val_{RetrievalConfig().metric}": [np.nan] * 5}
+    assert Fitted.of(RetrievalConfig(), logs).epochs == 5
+    curve = Curve([np.nan, 3.0, 2.0, 1.0, 9.0])
+    assert curve.run().best_epoch == 1 and int(curve.weight) == 2
 
 
 def test_training_goes_on_where_another_attempt_was():

@@ -10,7 +10,10 @@ from typing import Any
 from components.settings import from_mapping
 from trainer.config.retrieval import RetrievalConfig
 
-_UNSEEN = ("modalities", "use_attributes", "modality_dropout", "encoder", "use_user_features")  # not used in trials
+_UNSEEN = (  # not used in trials
+    "modalities", "use_attributes", "modality_dropout", "encoder", "tag_loss_weight", "adversary", "use_user_features",
+    "use_user_id", "user_id_dropout",
+)  # fmt: skip
 _FIXED = ("metric", "seed")  # trials with other values of these cannot be compared
 
 

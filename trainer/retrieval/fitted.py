@@ -26,9 +26,9 @@ class Fitted:
 
     @classmethod
     def of(cls, config: RetrievalConfig, logs: Mapping[str, Sequence[float]]) -> Fitted:
-        """From the logs of all epochs, name -> a value each; without validation all of them counted."""
-        values = logs.get(f"val_{config.metric}")
-        return cls(config, int(np.argmax(values)) + 1 if values else len(logs["loss"]))
+        """From the logs of all epochs, name -> a value each; where validation told nothing all of them counted."""
+        values = np.asarray(logs.get(f"val_{config.metric}", []))
+        return cls(config, len(logs["loss"]) if np.isnan(values).all() else int(np.nanargmax(values)) + 1)
 
 
 def write_fitted(folder: str, fitted: Fitted) -> None:

@@ -114,8 +114,9 @@ def optimizer_of(
 
 def _choose_shrinkage(model: Retrieval, table: ItemTable, validation: Validation) -> None:
     """Sets the tower's shrinkage to the value with the best validation metric."""
-    values = []
+    tower, values = model.item_tower, []
+    views = tower.encode_views(table)  # the same whatever they are mixed by
     for shrinkage in SHRINKAGES:
-        model.item_tower.shrinkage.assign(shrinkage)
-        values.append(validation.value(model.item_tower.encode(table)))
-    model.item_tower.shrinkage.assign(SHRINKAGES[int(np.argmax(np.nan_to_num(values)))])
+        tower.shrinkage.assign(shrinkage)
+        values.append(validation.value(tower.mixed(table, views)))
+    tower.shrinkage.assign(SHRINKAGES[int(np.argmax(np.nan_to_num(values)))])

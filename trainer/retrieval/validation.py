@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from components.datasets.flat_window import flat_window
 from components.datasets.interactions import MOST_JUDGED, Interactions, window
+from components.datasets.sparse import chosen_pairs
 from trainer.data import ItemTable
 from trainer.evaluation import metrics
 from trainer.keras import tf
@@ -85,16 +86,9 @@ def targets_and_history(
     """
     users = np.arange(len(sequences)) if users is None else users
     bounds = sequences.splits[users[0] : users[-1] + 2] if len(users) else np.zeros(1, np.int64)
-    items, positives = (np.asarray(column[bounds[0] : bounds[-1]]) for column in (sequences.items, sequences.positives))
+    items, positives = (column[bounds[0] : bounds[-1]] for column in (sequences.items, sequences.positives))
     bounds = bounds - bounds[0]
     history_ends = (bounds[:-1] + sequences.num_history[users]).astype(np.int32)
     is_history = np.arange(len(items), dtype=np.int32) < np.repeat(history_ends, np.diff(bounds))
-
-    def matrix(which: np.ndarray) -> sp.csr_matrix:
-        before = np.concatenate([np.zeros(1, np.int32), np.cumsum(which, dtype=np.int32)])
-        chosen = items[which]
-        found = sp.csr_matrix((np.ones(len(chosen), bool), chosen, before[bounds]), (len(users), num_items))
-        found.sum_duplicates()
-        return found
-
-    return matrix(~is_history & positives), matrix(is_history)
+    truth = chosen_pairs(items, ~is_history & positives, bounds, num_items)
+    return truth, chosen_pairs(items, is_history, bounds, num_items)

@@ -55,7 +55,7 @@ class ItemTower(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.config = config
         self.num_submodels = config.num_submodels
-        dim = config.embedding_dim - config.item_scale * self.num_submodels
+        self._dim = dim = config.embedding_dim - config.item_scale * self.num_submodels  # of a direction
         self.modalities = content_modalities(table, config, tuned, pretrained)
         self.encoders = {modality.name: modality.encoder for modality in self.modalities}
         self.pretrained = {modality.name: modality.pretrained for modality in self.modalities if modality.pretrained}
@@ -293,6 +293,13 @@ class ItemTower(tf.keras.layers.Layer):
         encode = partial(self._encode_views, uses_encoders=self.uses_encoders)
         stacked = _in_batches(encode, table, self.inputs)  # [items, views, D]
         return dict(zip(("vector", *VIEWS), np.moveaxis(stacked, 1, 0)))
+
+    def mixed(self, table: ItemTable, views: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What `encode` gives, from what `encode_views` gave, under the shrinkage that is set now."""
+        row = tf.constant(table.arrays["id_row"])
+        behaviour, content = (tf.constant(views[name][:, : self._dim]) for name in (BEHAVIOUR, CONTENT))
+        direction = self._mixed(row, behaviour, content) if self.encoders else behaviour
+        return self._scaled(row, direction).numpy()
 
     @tf.function(reduce_retracing=True)
     def _encode(self, features, uses_encoders: bool):  # an argument, so that a change is a new trace

@@ -168,7 +168,7 @@ async def _listening(
         seed=secrets.randbelow(2**31) if exploration else None,
     )
     found = RankedList(**await lists.recommended(body, request, service))
-    recent = await service.read(service.store.user_state(service.pseudonyms(person), "", HISTORY)) if person else None
+    recent = await service.read(service.store.user_state(service.pseudonyms(person), (), HISTORY)) if person else None
     history = [(event, card_of(service.catalog, event.item_id)) for event in reversed(recent.events)] if recent else []
     return {
         "person": person,

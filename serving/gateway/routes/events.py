@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import APIRouter
 
 from serving.gateway.judging import Arrival, judged, refused, user_id_of
-from serving.gateway.privacy import deciding_tombstones
 from serving.gateway.problems import responses
 from serving.gateway.records import Acceptance, Event
 from serving.gateway.routes.dependencies import COMMON_ERRORS, ServiceOf, permitted
@@ -23,9 +22,8 @@ async def add_events(body: EventBatch | EventIn, service: ServiceOf) -> EventsAc
     kinds, arrival = service.settings.data.event_rules, Arrival.now()
     found = [judged(one, kinds, service.pseudonyms, arrival) for one in given]
     events = [one for one in found if isinstance(one, Event)]
-    whose = [user_id_of(one) for one, event in zip(given, found) if isinstance(event, Event)]
-    tombstones = await service.read(deciding_tombstones(service.store, service.tombstones, service.pseudonyms, whose))
-    done = await service.durably(service.store.add_events(events, tombstones)) if events else []
+    marks = [service.marks(user_id_of(one)) for one, event in zip(given, found) if isinstance(event, Event)]
+    done = await service.durably(service.store.add_events(events, marks)) if events else []
     became = iter(done)
     outcomes = [one if isinstance(one, EventOutcome) else _outcome(one, next(became)) for one in found]
     counts = {status: sum(one.status == status for one in outcomes) for status in ("accepted", "duplicate", "refused")}

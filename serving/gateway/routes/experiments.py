@@ -72,7 +72,8 @@ async def readout_of(service: Service, name: str) -> Readout:
             numbers[variant, shown.user_id][1] += 1
     async for event in service.store.events():
         place = variant_of.get(event.request_id)
-        if place and event.user_id == place[1] and rules[event.event].is_positive(event.value):
+        rule = rules.get(event.event)  # none where the configuration has dropped the kind since
+        if place and event.user_id == place[1] and rule is not None and rule.is_positive(event.value):
             numbers[place][0] += 1
     people = {
         variant: np.array([row for (of, _), row in numbers.items() if of == variant], float).reshape(-1, 2)

@@ -72,11 +72,8 @@ async def withdraw_item(item_id: ItemId, service: ServiceOf) -> Response:
 
 
 async def _put(items: list[StoredItem], service: Service) -> list[ItemOutcome]:
-    for item in items:
-        before = service.catalog.get(item.item_id)
-        if before is not None and before.is_withdrawn:
-            raise Problem(409, "withdrawn", "an item of this id was withdrawn for good; use another id")
-    await service.durably(service.store.put_items(items))
+    if await service.durably(service.store.put_items(items)):
+        raise Problem(409, "withdrawn", "an item of this id was withdrawn for good; use another id")
     waiting = await service.live_items.tell([item.item_id for item in items], service.settings.gateway.tell_s)
     return [
         ItemOutcome(

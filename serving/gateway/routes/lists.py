@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -77,11 +78,11 @@ async def recommended(body: RecommendBody, request: Request, service: Service) -
     if unknown := sorted(set(weights) - set(kinds)):
         raise invalid("body.objective_weights", f"no kind of event {unknown[0]!r}, expected some of {', '.join(kinds)}")
     now_s = int(time.time())
-    state = request.state
     ask = Ask(
-        request_id=state.request_id,
+        request_id=uuid.uuid4().hex,  # of the list: a caller's own id may come twice
         deadline=deadline_of(request, service.settings.gateway.budget_ms),
         user_id=service.pseudonyms(body.user_id or ""),
+        marks=service.marks(body.user_id or ""),
         k=body.k,
         rules=rules_of(body),
         objective_weights=tuple(weights.get(kind, 0.0) for kind in kinds) if weights else (),
@@ -129,7 +130,8 @@ async def explain(user_id: UserId, item_id: ItemId, request: Request, service: S
     if service.catalog.get(item_id) is None:
         raise not_found("such item")
     deadline = deadline_of(request, service.settings.gateway.explain_budget_ms)
-    found = await service.answers.explain(service.pseudonyms(user_id), item_id, request.state.request_id, deadline)
+    ask = Ask(request.state.request_id, deadline, service.pseudonyms(user_id), 1, marks=service.marks(user_id))
+    found = await service.answers.explain(ask, item_id)
     history, fields = _strongest(found.history), _strongest(found.fields)
     return Explanation(
         item=card_of(service.catalog, item_id),

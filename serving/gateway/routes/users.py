@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from serving.gateway.privacy import deciding_tombstones
 from serving.gateway.problems import Problem, invalid, not_found, responses
 from serving.gateway.records import Event, Exposure
 from serving.gateway.routes.dependencies import COMMON_ERRORS, ServiceOf, UserId, permitted
@@ -30,11 +29,9 @@ async def put_user(user_id: UserId, body: UserIn, service: ServiceOf) -> Respons
         for name in names:
             if service.user_columns.get(name) != kind:
                 raise invalid(f"body.{group}", f"the users table has no {kind} column {name!r}")
-    kept_as = service.pseudonyms(user_id)
-    marks = await service.read(deciding_tombstones(service.store, service.tombstones, service.pseudonyms, [user_id]))
-    if (await service.read(service.store.forgotten(marks)))[0]:
+    fields, marks = {**body.numeric, **body.categorical}, service.marks(user_id)
+    if not await service.durably(service.store.put_user(service.pseudonyms(user_id), fields, marks)):
         raise Problem(409, "forgotten", "this person has asked to be forgotten")
-    await service.durably(service.store.put_user(kept_as, {**body.numeric, **body.categorical}))
     return Response(status_code=204)
 
 

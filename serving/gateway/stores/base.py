@@ -13,6 +13,7 @@ from async_timeout import timeout
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 
 T = TypeVar("T")
+Marks = Sequence[str]  # tombstones of one person: any that stands tells that they are forgotten
 COMMAND_CALL_S, REQUEST_CALL_S = 30.0, 1.0
 EVENTS_AT_ONCE = 1000
 IDENTITY = "identity"  # in the store's settings
@@ -49,10 +50,10 @@ class Store(ABC):
     # Events -------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    async def add_events(self, events: Sequence[Event], tombstones: Sequence[str] = ()) -> list[Acceptance]:
+    async def add_events(self, events: Sequence[Event], marks: Sequence[Marks] = ()) -> list[Acceptance]:
         """Append events durably. Returns what became of each.
 
-        tombstones: of the events' people, in their order; an event whose tombstone stands at that moment is left out.
+        marks: of the events' people, in their order; an event of somebody who is forgotten is left out.
         """
 
     @abstractmethod
@@ -81,16 +82,17 @@ class Store(ABC):
     # People -------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    async def user_state(self, user_id: str, tombstone: str, limit: int) -> UserState:
-        """The person's most recent `limit` events, and whether the tombstone stands."""
+    async def user_state(self, user_id: str, marks: Marks, limit: int) -> UserState:
+        """The person's most recent `limit` events, and whether they are forgotten."""
 
     @abstractmethod
     async def forgotten(self, tombstones: Sequence[str]) -> list[bool]:
         """For each tombstone whether it stands."""
 
     @abstractmethod
-    async def put_user(self, user_id: str, fields: Mapping[str, Any]) -> None:
-        """Set the declared features of a person in place of those before."""
+    async def put_user(self, user_id: str, fields: Mapping[str, Any], marks: Marks = ()) -> bool:
+        """Set the declared features of a person in place of those before; False, and nothing, where they are
+        forgotten."""
 
     @abstractmethod
     async def get_user(self, user_id: str) -> dict[str, Any] | None:
@@ -120,8 +122,11 @@ class Store(ABC):
     # Items --------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    async def put_items(self, items: Sequence[StoredItem]) -> None:
-        """Write items in place of those of the same ids; each gets a new `seq`."""
+    async def put_items(self, items: Sequence[StoredItem]) -> list[str]:
+        """Write items in place of those of the same ids; each gets a new `seq`.
+
+        Returns the ids of those that are withdrawn, and here are not; where there are any, nothing is written.
+        """
 
     @abstractmethod
     async def get_item(self, item_id: str) -> StoredItem | None:
@@ -139,8 +144,8 @@ class Store(ABC):
     # Exposures ----------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    async def add_exposures(self, exposures: Sequence[Exposure]) -> None:
-        """Log lists that were shown."""
+    async def add_exposures(self, exposures: Sequence[Exposure], marks: Sequence[Marks] = ()) -> None:
+        """Log lists that were shown. marks: as of `add_events`; a list of somebody who is forgotten is left out."""
 
     @abstractmethod
     def exposures(self) -> AsyncIterator[Exposure]:

@@ -19,7 +19,7 @@ import redis.asyncio as redis_asyncio
 import redis.exceptions
 
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
-from serving.gateway.stores.base import Store, StoreUnavailable, within
+from serving.gateway.stores.base import Marks, Store, StoreUnavailable, within
 from serving.gateway.stores.redis_values import encoded, exposure_of, item_of, key_of
 
 PREFIX = "zhiyin:"
@@ -27,11 +27,21 @@ CONNECT_S = 1.0
 REWRITE_POLL_S = 0.05
 ROWS_AT_ONCE = 1000
 
-_ADD_EVENTS = """
-local p, out = ARGV[1], {}
+# Of the beginning of each script that writes for a person. marks: tombstones, with commas between.
+_IS_FORGOTTEN = """
+local function is_forgotten(p, marks)
+  for mark in string.gmatch(marks, '[^,]+') do
+    if redis.call('HEXISTS', p .. 'tombstones', mark) == 1 then return true end
+  end
+  return false
+end
+"""
+
+_ADD_EVENTS = f"""{_IS_FORGOTTEN}
+local p, out = ARGV[1], {{}}
 for i = 2, #ARGV, 7 do
-  local id, user, item, kind, time, text, tombstone = unpack(ARGV, i, i + 6)
-  if tombstone ~= '' and redis.call('HEXISTS', p .. 'tombstones', tombstone) == 1 then
+  local id, user, item, kind, time, text, marks = unpack(ARGV, i, i + 6)
+  if is_forgotten(p, marks) then
     out[#out + 1] = 'forgotten'
   elseif redis.call('HEXISTS', p .. 'event_ids', id) == 1 then
     out[#out + 1] = 'duplicate'
@@ -41,7 +51,7 @@ for i = 2, #ARGV, 7 do
     redis.call('HSET', p .. 'events', seq, text)
     redis.call('ZADD', p .. 'event_order', 0, seq)
     redis.call('ZADD', p .. 'user:' .. user, time, seq)
-    redis.call('HINCRBY', p .. 'item_counts', cjson.encode({item, kind}), 1)
+    redis.call('HINCRBY', p .. 'item_counts', cjson.encode({{item, kind}}), 1)
     out[#out + 1] = 'accepted'
   end
 end
@@ -49,12 +59,12 @@ return out
 """
 
 # The events in one text: the client reads each element of an array on its own, and takes its time.
-_USER_STATE = """
-local p, user, tombstone, limit = unpack(ARGV)
+_USER_STATE = f"""{_IS_FORGOTTEN}
+local p, user, marks, limit = unpack(ARGV)
 local seqs = redis.call('ZREVRANGE', p .. 'user:' .. user, 0, limit - 1)
-local events = {}
+local events = {{}}
 if #seqs > 0 then events = redis.call('HMGET', p .. 'events', unpack(seqs)) end
-return {redis.call('HEXISTS', p .. 'tombstones', tombstone), '[' .. table.concat(events, ',') .. ']'}
+return {{is_forgotten(p, marks) and 1 or 0, '[' .. table.concat(events, ',') .. ']'}}
 """
 
 _FORGET = """
@@ -77,14 +87,41 @@ redis.call('HSET', p .. 'tombstones', tombstone, time)
 return #seqs
 """
 
-_PUT_ITEMS = """
+_PUT_USER = f"""{_IS_FORGOTTEN}
+local p, user, text, marks = unpack(ARGV)
+if is_forgotten(p, marks) then return 0 end
+redis.call('HSET', p .. 'users', user, text)
+return 1
+"""
+
+_ADD_EXPOSURES = f"""{_IS_FORGOTTEN}
 local p = ARGV[1]
+for i = 2, #ARGV, 5 do
+  local id, user, time, text, marks = unpack(ARGV, i, i + 4)
+  if not is_forgotten(p, marks) then
+    redis.call('HSET', p .. 'exposures', id, text)
+    redis.call('ZADD', p .. 'exposure_order', time, id)
+    redis.call('ZADD', p .. 'user_exposures:' .. user, time, id)
+  end
+end
+return 0
+"""
+
+_PUT_ITEMS = """
+local p, withdrawn = ARGV[1], {}
+for i = 2, #ARGV, 2 do
+  local old = redis.call('HGET', p .. 'items', ARGV[i])
+  if old and cjson.decode(old).is_withdrawn and not cjson.decode(ARGV[i + 1]).is_withdrawn then
+    withdrawn[#withdrawn + 1] = ARGV[i]
+  end
+end
+if #withdrawn > 0 then return withdrawn end
 for i = 2, #ARGV, 2 do
   local seq = redis.call('INCR', p .. 'item_seq')
   redis.call('HSET', p .. 'items', ARGV[i], ARGV[i + 1])
   redis.call('ZADD', p .. 'item_order', seq, ARGV[i])
 end
-return 0
+return withdrawn
 """
 
 
@@ -122,12 +159,12 @@ class RedisStore(Store):
 
     # Events -------------------------------------------------------------------------------------------------------
 
-    async def add_events(self, events: Sequence[Event], tombstones: Sequence[str] = ()) -> list[Acceptance]:
+    async def add_events(self, events: Sequence[Event], marks: Sequence[Marks] = ()) -> list[Acceptance]:
         arguments = [PREFIX]
-        for event, tombstone in zip(events, tombstones or [""] * len(events)):
+        for event, one in zip(events, marks or [()] * len(events)):
             time_s = str(event.time_s or 0)  # 0 is the score of an event without a time, too
             text = encoded(asdict(event))
-            arguments += [event.event_id, event.user_id, event.item_id, event.event, time_s, text, tombstone]
+            arguments += [event.event_id, event.user_id, event.item_id, event.event, time_s, text, ",".join(one)]
         with _unavailable():
             return [Acceptance(one) for one in await _wait(self._redis.eval(_ADD_EVENTS, 0, *arguments))]
 
@@ -153,8 +190,8 @@ class RedisStore(Store):
 
     # People -------------------------------------------------------------------------------------------------------
 
-    async def user_state(self, user_id: str, tombstone: str, limit: int) -> UserState:
-        call = self._untimed.eval(_USER_STATE, 0, PREFIX, user_id, tombstone, str(limit))
+    async def user_state(self, user_id: str, marks: Marks, limit: int) -> UserState:
+        call = self._untimed.eval(_USER_STATE, 0, PREFIX, user_id, ",".join(marks), str(limit))
         with _unavailable():
             is_forgotten, text = await within(_wait(call), self._call_s)
         return UserState(tuple(Event(**fields) for fields in reversed(json.loads(text))), bool(is_forgotten))
@@ -166,9 +203,10 @@ class RedisStore(Store):
             found = await _wait(self._redis.hmget(f"{PREFIX}tombstones", list(tombstones)))
         return [time_s is not None for time_s in found]
 
-    async def put_user(self, user_id: str, fields: Mapping[str, Any]) -> None:
+    async def put_user(self, user_id: str, fields: Mapping[str, Any], marks: Marks = ()) -> bool:
+        arguments = (PREFIX, user_id, encoded(dict(fields)), ",".join(marks))
         with _unavailable():
-            await _wait(self._redis.hset(f"{PREFIX}users", user_id, encoded(dict(fields))))
+            return bool(await _wait(self._redis.eval(_PUT_USER, 0, *arguments)))
 
     async def get_user(self, user_id: str) -> dict[str, Any] | None:
         with _unavailable():
@@ -247,12 +285,12 @@ class RedisStore(Store):
 
     # Items --------------------------------------------------------------------------------------------------------
 
-    async def put_items(self, items: Sequence[StoredItem]) -> None:
+    async def put_items(self, items: Sequence[StoredItem]) -> list[str]:
         arguments = [PREFIX]
         for item in items:
             arguments += [item.item_id, encoded({**asdict(item), "fields": dict(item.fields)})]
         with _unavailable():
-            await _wait(self._redis.eval(_PUT_ITEMS, 0, *arguments))
+            return await _wait(self._redis.eval(_PUT_ITEMS, 0, *arguments))
 
     async def get_item(self, item_id: str) -> StoredItem | None:
         with _unavailable():
@@ -276,15 +314,13 @@ class RedisStore(Store):
 
     # Exposures ----------------------------------------------------------------------------------------------------
 
-    async def add_exposures(self, exposures: Sequence[Exposure]) -> None:
+    async def add_exposures(self, exposures: Sequence[Exposure], marks: Sequence[Marks] = ()) -> None:
+        arguments = [PREFIX]
+        for one, of_person in zip(exposures, marks or [()] * len(exposures)):
+            text = encoded({**asdict(one), "variants": dict(one.variants)})
+            arguments += [one.request_id, one.user_id, str(one.time_s), text, ",".join(of_person)]
         with _unavailable():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for one in exposures:
-                    text = encoded({**asdict(one), "variants": dict(one.variants)})
-                    pipe.hset(f"{PREFIX}exposures", one.request_id, text)
-                    pipe.zadd(f"{PREFIX}exposure_order", {one.request_id: one.time_s})
-                    pipe.zadd(f"{PREFIX}user_exposures:{one.user_id}", {one.request_id: one.time_s})
-                await pipe.execute()
+            await _wait(self._redis.eval(_ADD_EXPOSURES, 0, *arguments))
 
     async def exposures(self) -> AsyncIterator[Exposure]:
         start = 0

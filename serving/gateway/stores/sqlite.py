@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 from serving.gateway.stores import schema
-from serving.gateway.stores.base import IDENTITY, Store, StoreUnavailable
+from serving.gateway.stores.base import IDENTITY, Marks, Store, StoreUnavailable
 from serving.gateway.stores.writer import GroupWriter
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ _EVENT = "event_id, user_id, item_id, event, time_s, value, request_id"
 # of SQLite's JSON has 15 digits, which are too few for a double.
 _USER_STATE = """
 SELECT json_group_array(json_array(seq, event_id, user_id, item_id, event, time_s, value, request_id)),
-       EXISTS (SELECT 1 FROM tombstones WHERE tombstone = ?)
+       EXISTS (SELECT 1 FROM tombstones WHERE tombstone IN (SELECT value FROM json_each(?)))
 FROM (
     SELECT seq, event_id, user_id, item_id, event, time_s, request_id,
            CASE WHEN value IS NULL THEN NULL ELSE printf('%!.17g', value) END AS value
@@ -75,10 +75,9 @@ class SqliteStore(Store):
 
     # Events -------------------------------------------------------------------------------------------------------
 
-    async def add_events(self, events: Sequence[Event], tombstones: Sequence[str] = ()) -> list[Acceptance]:
+    async def add_events(self, events: Sequence[Event], marks: Sequence[Marks] = ()) -> list[Acceptance]:
         def apply(db: sqlite3.Connection) -> list[Acceptance]:
-            marks = tombstones or [""] * len(events)
-            return [_insert_event(db, event, mark) for event, mark in zip(events, marks)]
+            return [_insert_event(db, event, one) for event, one in zip(events, marks or [()] * len(events))]
 
         return await self._writer.write(apply)
 
@@ -96,21 +95,22 @@ class SqliteStore(Store):
 
     # People -------------------------------------------------------------------------------------------------------
 
-    async def user_state(self, user_id: str, tombstone: str, limit: int) -> UserState:
-        texts, is_forgotten = await self._row_at_once(_USER_STATE, tombstone, user_id, limit)
+    async def user_state(self, user_id: str, marks: Marks, limit: int) -> UserState:
+        texts, is_forgotten = await self._row_at_once(_USER_STATE, json.dumps(marks), user_id, limit)
         rows = sorted(json.loads(texts), key=lambda row: (row[5] is not None, row[5], row[0]))
         return UserState(tuple(_event(row) for row in rows), bool(is_forgotten))
 
     async def forgotten(self, tombstones: Sequence[str]) -> list[bool]:
-        def read(db: sqlite3.Connection) -> list[bool]:
-            query = "SELECT 1 FROM tombstones WHERE tombstone = ?"
-            return [db.execute(query, (tombstone,)).fetchone() is not None for tombstone in tombstones]
+        return await self._read(lambda db: [_is_forgotten(db, (one,)) for one in tombstones])
 
-        return await self._read(read)
+    async def put_user(self, user_id: str, fields: Mapping[str, Any], marks: Marks = ()) -> bool:
+        def apply(db: sqlite3.Connection) -> bool:
+            if _is_forgotten(db, marks):
+                return False
+            db.execute("INSERT OR REPLACE INTO users VALUES (?, ?)", (user_id, _json(dict(fields))))
+            return True
 
-    async def put_user(self, user_id: str, fields: Mapping[str, Any]) -> None:
-        row = (user_id, json.dumps(dict(fields), ensure_ascii=False))
-        await self._writer.write(lambda db: db.execute("INSERT OR REPLACE INTO users VALUES (?, ?)", row))
+        return await self._writer.write(apply)
 
     async def get_user(self, user_id: str) -> dict[str, Any] | None:
         rows = await self._rows("SELECT fields FROM users WHERE user_id = ?", user_id)
@@ -162,13 +162,17 @@ class SqliteStore(Store):
 
     # Items --------------------------------------------------------------------------------------------------------
 
-    async def put_items(self, items: Sequence[StoredItem]) -> None:
-        def apply(db: sqlite3.Connection) -> None:
-            for item in items:
+    async def put_items(self, items: Sequence[StoredItem]) -> list[str]:
+        def apply(db: sqlite3.Connection) -> list[str]:
+            query = "SELECT 1 FROM items WHERE item_id = ? AND is_withdrawn"
+            shown = [item.item_id for item in items if not item.is_withdrawn]
+            withdrawn = [item_id for item_id in shown if db.execute(query, (item_id,)).fetchone()]
+            for item in () if withdrawn else items:
                 row = (item.item_id, _json(item.fields), item.is_live, item.is_withdrawn)
                 db.execute(f"INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, {_NEXT_SEQ})", row)
+            return withdrawn
 
-        await self._writer.write(apply)
+        return await self._writer.write(apply)
 
     async def get_item(self, item_id: str) -> StoredItem | None:
         rows = await self._rows(f"SELECT {_ITEM} FROM items WHERE item_id = ?", item_id)
@@ -184,11 +188,12 @@ class SqliteStore(Store):
 
     # Exposures ----------------------------------------------------------------------------------------------------
 
-    async def add_exposures(self, exposures: Sequence[Exposure]) -> None:
+    async def add_exposures(self, exposures: Sequence[Exposure], marks: Sequence[Marks] = ()) -> None:
         def apply(db: sqlite3.Connection) -> None:
             rows = [
                 (e.request_id, e.user_id, e.time_s, _json(e.item_ids), _json(e.scores), e.model_version,
-                 _json(dict(e.variants)), e.degraded) for e in exposures]  # fmt: skip
+                 _json(dict(e.variants)), e.degraded)
+                for e, one in zip(exposures, marks or [()] * len(exposures)) if not _is_forgotten(db, one)]  # fmt: skip
             db.executemany("INSERT OR IGNORE INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
         await self._writer.write(apply)
@@ -304,8 +309,13 @@ def restore_database(copy: Path, to: Path) -> None:
     source.close()
 
 
-def _insert_event(db: sqlite3.Connection, event: Event, tombstone: str) -> Acceptance:
-    if tombstone and db.execute("SELECT 1 FROM tombstones WHERE tombstone = ?", (tombstone,)).fetchone():
+def _is_forgotten(db: sqlite3.Connection, marks: Marks) -> bool:
+    query = "SELECT 1 FROM tombstones WHERE tombstone = ?"
+    return any(db.execute(query, (mark,)).fetchone() for mark in marks)
+
+
+def _insert_event(db: sqlite3.Connection, event: Event, marks: Marks) -> Acceptance:
+    if _is_forgotten(db, marks):
         return Acceptance.FORGOTTEN
     # Looked up first: an insertion that is ignored would use up a number, and the numbers count the accepted events.
     if db.execute("SELECT 1 FROM events WHERE event_id = ?", (event.event_id,)).fetchone():

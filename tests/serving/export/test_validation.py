@@ -94,3 +94,10 @@ def test_a_server_that_cannot_start_says_why(tmp_path):
     """A folder without a model in it."""
     with pytest.raises(RuntimeError, match="the model server did not start: .*nothing"):
         validate({"nothing": str(tmp_path)})
+
+
+def test_a_server_that_cannot_start_is_no_judgement_that_a_cache_would_keep(tmp_path):
+    empty = world.artifact(standard_artifacts.Model, tmp_path / "model")
+    Path(empty.uri, "Format-Serving").mkdir()
+    with pytest.raises(RuntimeError, match="the model server did not start"):
+        run_node(empty, empty, tmp_path / "blessing")

@@ -139,13 +139,35 @@ def test_the_first_key_closes_a_running_service(model_server, tmp_path):
     gateway.stop()
 
 
+@pytest.mark.parametrize("only_this_machine_can_call", [False, True])
+def test_revoking_the_last_key_opens_a_service_to_nobody_else(tmp_path, only_this_machine_can_call):
+    store = str(tmp_path / "store.sqlite")
+    _, key_id = add_key(store, "admin")
+
+    async def go(opened):
+        now = [1000.0]
+        access = Access(opened, only_this_machine_can_call, lambda: now[0])
+        with pytest.raises(Problem):
+            await access.check(None, "read")
+        await api_keys.revoke(opened, key_id, 2)
+        now[0] += 60.0
+        if only_this_machine_can_call:
+            assert await access.check(None, "admin") == "" and not access.is_closed
+        else:
+            with pytest.raises(Problem) as refused:
+                await access.check(None, "admin")
+            assert refused.value.status_code == 401 and access.is_closed
+
+    running.run(go, store)
+
+
 def test_a_key_that_the_store_confirmed_counts_while_it_is_away(redis_server, tmp_path):
     """Revocation waits for the store; answers do not."""
     redis = running.Redis(tmp_path / "redis")
     token, _ = add_key(redis.url, "read")
 
     async def go(store):
-        access = Access(store)
+        access = Access(store, opens_without_keys=True)
         assert await access.check(token, "read")
         redis.kill()
         assert await access.check(token, "read")

@@ -114,6 +114,19 @@ def test_an_explanation_adds_up(gateway):
     assert gateway.http.get("/v1/users/curious/explanations/nothing").status_code == 404
 
 
+def test_a_list_has_an_id_of_its_own_whatever_its_callers_call_their_requests(gateway):
+    names = ("gil", "hal")
+    path, headers = "/v1/users/{}/recommendations", {"X-Request-ID": "one-page"}
+    answers = [gateway.http.get(path.format(name), headers=headers) for name in names]
+    assert [answer.headers["X-Request-ID"] for answer in answers] == ["one-page"] * 2
+    ids = [answer.json()["request_id"] for answer in answers]
+    assert len({*ids, "one-page"}) == 3
+    time.sleep(1)  # exposures are logged beside the answers
+    for name, request_id in zip(names, ids):
+        data = gateway.http.get(f"/v1/users/{name}/data").json()
+        assert [one["request_id"] for one in data["exposures"]] == [request_id]
+
+
 def test_what_is_held_of_a_person_is_shown_and_forgotten(gateway):
     gateway.post(*(event("fay", f"i{row}", event_id=f"fay-{row}") for row in range(5)))
     gateway.http.put("/v1/users/fay", json={"categorical": {"age_group": "25-34"}}).raise_for_status()

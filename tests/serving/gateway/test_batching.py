@@ -6,6 +6,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
+from serving.gateway import messages
 from serving.gateway.batching import Batcher
 from serving.gateway.model_client import CALLS_AT_ONCE, ModelClient, ModelRefused
 from serving.gateway.model_requests import History, RecommendRequest, Rules
@@ -208,4 +209,27 @@ def test_a_request_that_the_model_refuses_is_refused_alone(model_server):
 
     found = asyncio.run(run())
     assert isinstance(found.pop(5), ModelRefused)
+    assert all(answer.item_ids for answer in found)
+
+
+def test_scores_that_are_no_numbers_are_no_answer_and_spoil_no_other(model_server):
+    async def run():
+        client = ModelClient(model_server.address, "tiny")
+        predict = client._predict
+
+        async def spoiled(request, **options):
+            response = await predict(request, **options)
+            scores = messages.array_of(response.outputs["scores"]).copy()
+            scores[messages.array_of(request.inputs["user_id"]) == b"u3", 1] = np.nan
+            response.outputs["scores"].tensor_content = scores.tobytes()
+            return response
+
+        client._predict = spoiled
+        asked = (client.recommend(RecommendRequest(f"u{number}", 5), 60.0) for number in range(8))
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        await client.close()
+        return found
+
+    found = asyncio.run(run())
+    assert isinstance(refused := found.pop(3), ModelRefused) and "scores are not all finite" in str(refused)
     assert all(answer.item_ids for answer in found)

@@ -115,7 +115,29 @@ def test_a_rotation_keeps_everybody_findable_and_the_key_file_closed(configurati
     assert "0 people have new pseudonyms" in capsys.readouterr().out
 
 
-def test_backup_and_restore(configuration, tmp_path, capsys):
+def test_the_loop_waits_for_a_store_that_is_away_and_says_so_once(configuration, monkeypatch, capsys):
+    class Over(BaseException):
+        """Of the test."""
+
+    def number():
+        yield from (RuntimeError("store: away"), RuntimeError("store: away"), 0, RuntimeError("store: away"), Over())
+
+    found = number()
+
+    def num_events(url):
+        one = next(found)
+        if isinstance(one, BaseException):
+            raise one
+        return one
+
+    monkeypatch.setattr("pipeline.commands.loop._num_events", num_events)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(Over):
+        cli.main(["loop", "--config", str(configuration)])
+    assert capsys.readouterr().out.count("store: away; waiting for it") == 2
+
+
+def test_backup_and_restore(configuration, tmp_path, capsys, monkeypatch):
     store = tmp_path / "work" / "store.sqlite"
     running.fill(store)
     words = ["store", "--config", str(configuration), "--file", str(tmp_path / "copy.sqlite")]
@@ -125,6 +147,9 @@ def test_backup_and_restore(configuration, tmp_path, capsys):
     assert not running.run(lambda opened: opened.get_item("i3"), store).is_withdrawn
     assert cli.main(["store", "backup", "--config", str(configuration), "--store", "nowhere", "--file", "x"]) == 2
     assert "there is no store" in capsys.readouterr().err
+    monkeypatch.setenv("ZHIYIN_STORE", "redis://:hidden@host/0")
+    assert cli.main(["store", "backup", "--config", str(configuration), "--file", "x"]) == 2
+    assert "no SQLite file" in (said := capsys.readouterr().err) and "hidden" not in said
 
 
 def test_a_run_is_due_after_enough_events_or_enough_time_with_any():

@@ -88,6 +88,7 @@ def test_redis_is_killed_under_load_and_no_acknowledged_event_is_lost(served_fol
     refused = gateway.post({"user_id": "u1", "item_id": "i1"})
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
     assert refused.json()["type"] == "urn:zhiyin:problem:store-unavailable"
+    assert gateway.http.get("/").status_code == 503, "the page lists the store's people"
     redis.start()
     count = len(load.acknowledged)
     until(lambda: len(load.acknowledged) > count + 10)

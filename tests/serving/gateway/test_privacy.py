@@ -8,10 +8,9 @@ from serving.gateway.config import PrivacyConfig
 from serving.gateway.privacy import (
     Pseudonyms,
     Tombstones,
-    deciding_tombstones,
     load_keys,
+    marks_of,
     pseudonym,
-    tombstones_of,
 )
 from tests.serving.gateway import running
 
@@ -29,6 +28,10 @@ def pseudonymous(model_server, store, folder, keys=(KEY,)):
 
 def bytes_left(folder):
     return b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
+async def lists_kept(store):
+    return [one async for one in store.exposures()]
 
 
 def use(gateway):
@@ -76,25 +79,32 @@ def test_who_was_forgotten_stays_so_after_a_rotation(model_server, tmp_path):
     said = rotated.post({"user_id": WHO, "item_id": "i1", "event": "like"}).json()
     assert (said["accepted"], said["refused"]) == (0, 1)
     assert rotated.http.put(f"/v1/users/{WHO}", json={}).status_code == 409
+    rotated.recommend(WHO, k=3)
     assert rotated.post({"user_id": "somebody else", "item_id": "i1", "event": "like"}).json()["accepted"] == 1
     rotated.stop()
+    assert running.run(lists_kept, store) == [], "nor is what they are shown written down"
     assert WHO.encode() not in bytes_left(tmp_path)
 
 
-def test_the_tombstone_of_a_former_pseudonym_decides_where_it_stands(tmp_path):
-    once, twice = Pseudonyms([KEY]), Pseudonyms([KEY, OTHER])
+def test_a_list_under_way_while_another_gateway_forgets_is_not_written_down_nor_shown_again(model_server, tmp_path):
+    store = tmp_path / "store.sqlite"
+    running.fill(store)
+    one, other = (running.Gateway(tmp_path / name, running.settings(model_server, store)) for name in ("one", "other"))
+    use(other)
+    use(one)  # its last list waits in the other's memory, and for a while unwritten
+    one.http.delete(f"/v1/users/{WHO}").raise_for_status()
+    other.recommend(WHO, k=5)
+    one.stop()
+    other.stop()
+    assert running.run(lists_kept, store) == []
 
-    async def marks(store):
-        tombstones = await tombstones_of(store)
-        await store.forget_user(once(WHO), tombstones(once(WHO)), 5)
-        found = await deciding_tombstones(store, tombstones, twice, [WHO, "somebody else"])
-        plain = await deciding_tombstones(store, tombstones, Pseudonyms(), [WHO])
-        return tombstones, found, plain, await store.forgotten(found)
 
-    tombstones, found, plain, are_forgotten = running.run(marks, tmp_path / "store.sqlite")
-    assert found == [tombstones(once(WHO)), tombstones(twice("somebody else"))]
-    assert plain == [tombstones(WHO)]
-    assert are_forgotten == [True, False]
+def test_the_marks_of_a_person_are_those_of_every_pseudonym_they_had():
+    once, twice, tombstones = Pseudonyms([KEY]), Pseudonyms([KEY, OTHER]), Tombstones(KEY)
+    assert marks_of(tombstones, twice, WHO) == (tombstones(once(WHO)), tombstones(twice(WHO)))
+    assert marks_of(tombstones, once, WHO) == (tombstones(once(WHO)),)
+    assert marks_of(tombstones, Pseudonyms(), WHO) == (tombstones(WHO),)
+    assert marks_of(tombstones, twice, "") == ()
 
 
 def test_ids_of_every_generation_are_found_from_any_of_them():

@@ -50,18 +50,18 @@ class Contract:
             times = (50, 10, 40, 20, 30)
             await store.add_events([event(n, time_s=time_s) for n, time_s in enumerate(times)])
             await store.add_events([event(9, user_id="another", time_s=60), event(8, time_s=50)])
-            state = await store.user_state("u", "no tombstone", 4)
+            state = await store.user_state("u", ["no tombstone"], 4)
             assert [(one.time_s, one.event_id) for one in state.events] == [
                 (30, "e4"), (40, "e2"), (50, "e0"), (50, "e8")]  # fmt: skip
             assert not state.is_forgotten
-            assert (await store.user_state("nobody", "t", 4)).events == ()
+            assert (await store.user_state("nobody", ["t"], 4)).events == ()
 
         running.run(go, url)
 
     def test_events_without_time_are_kept_without(self, url):
         async def go(store):
             await store.add_events([event(1, time_s=None), event(2, time_s=None)])
-            assert [one.time_s for one in (await store.user_state("u", "t", 9)).events] == [None, None]
+            assert [one.time_s for one in (await store.user_state("u", ["t"], 9)).events] == [None, None]
 
         running.run(go, url)
 
@@ -75,7 +75,7 @@ class Contract:
 
         async def go(store):
             await store.add_events(given)
-            assert list((await store.user_state("u", "t", 9)).events) == given
+            assert list((await store.user_state("u", ["t"], 9)).events) == given
 
         running.run(go, url)
 
@@ -124,12 +124,19 @@ class Contract:
             assert await store.forget_user("u", "mark", 77) == 2
             assert await store.user_exposures("u") == []
             assert await store.get_user("u") is None
-            assert (await store.user_state("u", "mark", 5)).is_forgotten
+            assert (await store.user_state("u", ["mark"], 5)).is_forgotten
             assert await store.forgotten(["mark", "other"]) == [True, False]
             late = [event(7), event(8, user_id="stays")]
-            assert await store.add_events(late, ["mark", "other"]) == [Acceptance.FORGOTTEN, NEW]
-            assert await listed(store.exposures()) == [exposure(2, "stays")]
-            assert await store.get_user("stays") == {"age": 4.0}
+            assert await store.add_events(late, [("old", "mark"), ("other",)]) == [Acceptance.FORGOTTEN, NEW]
+            lists = [exposure(8), exposure(9, "stays"), exposure(10, "")]
+            await store.add_exposures(lists, [("mark", "old"), ("other",), ()])
+            assert await store.user_exposures("u") == []
+            assert [one.request_id for one in await store.user_exposures("stays")] == ["r2", "r9"]
+            assert not await store.put_user("u", {"age": 3.0}, ["old", "mark"])
+            assert await store.get_user("u") is None
+            assert await store.put_user("stays", {"age": 5.0}, ["other"])
+            assert await listed(store.exposures()) == [exposure(10, ""), exposure(2, "stays"), exposure(9, "stays")]
+            assert await store.get_user("stays") == {"age": 5.0}
             assert await listed(store.events()) == [event(2, user_id="stays"), event(8, user_id="stays")]
             counts = await store.item_counts()
             assert (counts["i", "play"], counts.get(("j", "play"), 0)) == (2, 0)
@@ -153,10 +160,10 @@ class Contract:
             await store.put_user("w", {"age": 1.0})
             await store.rename_users(lambda user_id: f"new-{user_id}")
             assert [one.user_id for one in await listed(store.events())] == ["new-u", "new-v"]
-            assert (await store.user_state("new-u", "t", 5)).events == (event(1, user_id="new-u"),)
+            assert (await store.user_state("new-u", ["t"], 5)).events == (event(1, user_id="new-u"),)
             assert await store.user_exposures("new-u") == [exposure(1, "new-u")]
             assert await listed(store.users()) == [("new-w", {"age": 1.0})]
-            assert (await store.user_state("u", "t", 5)).events == ()
+            assert (await store.user_state("u", ["t"], 5)).events == ()
 
         running.run(go, url)
 
@@ -174,6 +181,20 @@ class Contract:
             assert (await store.get_item("b")).fields == {"title": "new"}
             assert await store.get_item("nothing") is None
             assert len(await store.changed_items(0, 1)) == 1
+
+        running.run(go, url)
+
+    def test_a_withdrawn_item_stays_withdrawn_and_what_comes_with_it_is_not_written(self, url):
+        async def go(store):
+            assert await store.put_items([StoredItem("a", {"title": "Ä"}), StoredItem("b", {})]) == []
+            await store.withdraw_item("a")
+            before = await store.changed_items(0, 10)
+            assert await store.put_items([StoredItem("b", {"title": "new"}), StoredItem("a", {}, is_live=True)]) == [
+                "a"
+            ]
+            assert await store.changed_items(0, 10) == before
+            assert await store.put_items([StoredItem("a", {"title": "O"}, is_withdrawn=True)]) == []
+            assert (await store.get_item("a")).fields == {"title": "O"}
 
         running.run(go, url)
 

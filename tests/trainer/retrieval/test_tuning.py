@@ -82,6 +82,8 @@ def test_seconds_end_a_search_but_never_its_first_trial():
         ({"history_dropout": Range(low=0.1, high=1.5)}, "history_dropout: got 1.5"),
         ({"content_epochs": Range(low=1, high=5)}, "content_epochs cannot be tuned"),
         ({"seed": Range(low=1, high=5)}, "seed cannot be tuned"),
+        ({"tag_loss_weight": Range(low=0.1, high=1.0)}, "tag_loss_weight cannot be tuned"),
+        ({"user_id_dropout": Range(low=0.1, high=0.5)}, "user_id_dropout cannot be tuned"),
         ({"embedding_dim": Range(choices=("many",))}, "embedding_dim: got 'many'"),
     ],
 )

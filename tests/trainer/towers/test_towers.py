@@ -67,6 +67,23 @@ def test_content_alone_and_behaviour_alone_are_what_the_vector_is_mixed_of(tower
         np.testing.assert_allclose(vectors, views[name], atol=1e-5)
 
 
+@pytest.mark.parametrize("item_scale", [False, True])
+def test_views_are_mixed_anew_as_if_the_items_were_encoded_anew(table, train_split, tiny, item_scale):
+    config = dataclasses.replace(
+        tiny.CONFIG, num_submodels=2, item_scale=item_scale, user_tower="profile", loss="profile_cosine"
+    )
+    tower = build(table, train_split, tiny.DATA, config).item_tower
+    tower.linear.kernel.assign(tf.random.stateless_normal(tower.linear.kernel.shape, [3, 4], stddev=0.3))
+    tower.shrinkage.assign(7.0)
+    views = tower.encode_views(table)
+    found = []
+    for shrinkage in (0.0, 3.0, 1e6):
+        tower.shrinkage.assign(shrinkage)
+        found.append(tower.mixed(table, views))
+        np.testing.assert_allclose(found[-1], tower.encode(table), atol=1e-6)
+    assert np.abs(found[0] - found[1]).max() > 0.01 < np.abs(found[1] - found[2]).max()
+
+
 def test_by_content_or_behaviour_alone_no_scale_counts(table, train_split, tiny):
     """Two submodels, each with a dimension that holds an item's scale in the vector."""
     config = dataclasses.replace(
