@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from components.settings import SettingsError
 from pipeline import config as configuration
@@ -72,7 +73,7 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
         results = [_ours(config, artifacts, modalities, seed) for seed in SEEDS]
         for metric in results[0]:
             values = [result[metric] for result in results]
-            spread = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values))
+            spread = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
             mean = float(np.mean(values))
             rows.append(_row(case, "ours", metric, mean, (mean - spread, mean + spread)))
     alone = {row["case"]: row["value"] for row in rows if row["metric"] == METRIC}

@@ -205,9 +205,9 @@ def _batches(items: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _faults_by_place(error: GatewayRefused) -> dict[int, str]:
-    """Place in the batch -> field and reason, of a 422 that names items."""
+    """Place in the batch -> field and reason, of a 422 or a 409 that names items."""
     found: dict[int, str] = {}
-    for fault in error.errors if error.status == 422 else ():
+    for fault in error.errors if error.status in (409, 422) else ():
         if place := _PLACE.fullmatch(fault["field"]):
             found.setdefault(int(place[1]), f"{place[2]}: {fault['reason']}")
     return found

@@ -204,7 +204,7 @@ def forgotten_people(config: Config) -> str:
 
 
 async def _forgotten(config: Config, user_ids: Sequence[str]) -> list[str]:
-    """Those of some people whom the store knows as forgotten, under their own or their kept id."""
+    """Those of some people whom the store knows as forgotten, under their own id or any that they were kept under."""
     pseudonyms, store = Pseudonyms(load_keys(config.gateway.privacy)), open_store(default_store(config))
     await store.open()
     try:
@@ -212,9 +212,10 @@ async def _forgotten(config: Config, user_ids: Sequence[str]) -> list[str]:
         gone = []
         for start in range(0, len(user_ids), ROWS_AT_ONCE):
             part = user_ids[start : start + ROWS_AT_ONCE]
-            own = await store.forgotten([tombstones(user_id) for user_id in part])
-            kept = await store.forgotten([tombstones(pseudonyms(user_id)) for user_id in part])
-            gone += [user_id for user_id, *found in zip(part, own, kept) if any(found)]
+            marks = {one: (tombstones(one), *marks_of(tombstones, pseudonyms, one)) for one in part}
+            asked = [mark for of_person in marks.values() for mark in of_person]
+            stands = dict(zip(asked, await store.forgotten(asked)))
+            gone += [user_id for user_id in part if any(map(stands.get, marks[user_id]))]
     finally:
         await store.close()
     return gone

@@ -98,7 +98,8 @@ def ground_truth_rows(config: Config, stages: dict[str, Stage]) -> list[dict[str
 def _run(config: Config, served: ServedModelUris | None = None, up_to: str = "") -> dict[str, Stage]:
     """Run the refresh DAG on a served model, or the training DAG, as far as a node where one is named."""
     config = localised(store_tables.resolved(config))
-    _check_inputs(config, reads_users=config.retrieval.use_user_features and served is None)
+    trains = served is None and not up_to
+    _check_inputs(config, reads_users=config.retrieval.use_user_features and served is None, trains=trains)
     beam_engine.check(config.engine.beam)
     tracking.check(config.tracking)
     quiet_libraries()
@@ -115,7 +116,7 @@ def _run(config: Config, served: ServedModelUris | None = None, up_to: str = "")
     return stages
 
 
-def _check_inputs(config: Config, reads_users: bool) -> None:
+def _check_inputs(config: Config, reads_users: bool, trains: bool) -> None:
     """Raises SettingsError for the first input that is not there."""
     data = config.data
     _require("data.catalogue.path", data.catalogue)
@@ -124,7 +125,7 @@ def _check_inputs(config: Config, reads_users: bool) -> None:
         _require("data.users.path", data.users)
     elif data.users:
         remark("data.users is not read: this run has no use for what is known of users (retrieval.use_user_features)")
-    if data.exposures and not is_remote(data.exposures) and not Path(data.exposures).is_file():
+    if data.exposures and trains and not is_remote(data.exposures) and not Path(data.exposures).is_file():
         raise SettingsError(f"data.exposures: there is no file {data.exposures}")
     folders = [("data.media_root", data.media_root)] if data.media_root else []
     folders += [("data.media_roots", root) for root in data.media_roots]

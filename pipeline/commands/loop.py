@@ -73,16 +73,18 @@ def run(arguments: argparse.Namespace) -> int:
     environment = module_environment(**{store_tables.STORE_VARIABLE: url})  # others may read a command line
     waited_for = f"{settings.min_new_events:,} new events in {store_tables.shown(url)}"
     print(f"waiting for {waited_for} (Ctrl-C stops)", flush=True)
-    is_away = False
+    is_away, was_there = False, False
     while True:
         try:
             num_events = _num_events(url)
-        except RuntimeError as error:  # a store that starts again is waited for
+        except RuntimeError as error:  # a store that starts again is waited for; one that was never there is not
+            if not was_there:
+                raise
             if not is_away:
                 print(f"{error}; waiting for it", flush=True)
             is_away = True
         else:
-            is_away = False
+            is_away, was_there = False, True
             if Progress.read(file).is_due(num_events, time.time(), settings):
                 # a run that outlived a killed loop would keep the next one's from its work folder
                 code = subprocess.run(command, env=environment, check=False, preexec_fn=end_with_parent).returncode

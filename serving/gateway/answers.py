@@ -114,7 +114,8 @@ class Answers:
             found = await self._ask_model(request, ask.deadline)
         except ModelUnavailable as error:
             whose = "" if state.is_forgotten else ask.user_id
-            answer = _stood_in(self._fallbacks.for_person(whose, request), error.cause)
+            stood_in = _stood_in(self._fallbacks.for_person(whose, request), error.cause)
+            answer = replace(stood_in, variants=variants)  # a variant that fails is not spared the comparison
         else:
             degraded = Degraded("model", store_cause) if store_cause else None
             answer = replace(self._shown(found), variants=variants, degraded=degraded)

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from components.media.addresses import MediaRoots
-from components.media.errors import MediaError
+from components.media.errors import DecoderUnavailable, MediaError
 from components.media.extract import MediaArrays
 from components.media.isolation import Decoder
 from serving.gateway.catalog import Catalog
@@ -110,6 +110,9 @@ class LiveItems:
                 await self._tell(server)
         except (ModelUnavailable, ModelRefused) as error:
             return str(error)
+        except Exception:  # of one try: the next one comes, and the other servers and items are waiting
+            log.exception("items cannot be told")
+            return "the items cannot be told now; the log says why"
         return ""
 
     async def _tell(self, server: _Server) -> None:
@@ -161,6 +164,9 @@ class LiveItems:
                 except MediaError as error:
                     log.warning("a medium cannot be used", extra={"reason": str(error)})
                     self._media[key] = None
+                except (DecoderUnavailable, OSError) as error:  # not the medium's fault: looked at again with the next
+                    log.error("no medium can be decoded now", extra={"reason": str(error)})
+                    return None
                 while len(self._media) > DECODED_ITEMS:
                     self._media.popitem(last=False)
             return self._media[key]

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import special
 
 ALPHA = 0.05
+FEWEST = 30  # people: of fewer a variance says too little for a normal approximation
 BROKEN_P = 1e-3  # of the chi-squared test of the split: below, the split is not what was configured
 
 
@@ -114,14 +115,20 @@ def check_split(people: Sequence[int], shares: Sequence[float]) -> Split:
 
 
 def _rate(rows: np.ndarray) -> tuple[float, float]:
-    """The ratio of the sums and the variance of that ratio; nothing is known (an infinite variance) of fewer than two
-    people."""
-    if len(rows) < 2 or not rows[:, 1].sum():
-        return 0.0, math.inf
+    """The ratio of the sums and the variance of that ratio; nothing is known (an infinite variance) of fewer than
+    FEWEST people.
+
+    Where all are alike the variance is that with two people more, who took everything and nothing (Agresti and Coull,
+    1998, "Approximate is better than exact"): that nobody has taken anything yet is no certainty.
+    """
     successes, lists = rows.T
-    rate = successes.sum() / lists.sum()
+    rate = float(successes.sum() / lists.sum()) if len(rows) else 0.0
+    if len(rows) < FEWEST:
+        return rate, math.inf
     rest = successes - rate * lists
-    return float(rate), float(rest.var(ddof=1) / len(rows) / lists.mean() ** 2)
+    if not rest.any():
+        rest = np.append(rest, np.array([1 - rate, -rate]) * lists.mean())
+    return rate, float(rest.var(ddof=1) / len(rows) / lists.mean() ** 2)
 
 
 def _difference(one: tuple[float, float], other: tuple[float, float], effect_scale: float) -> Difference:
@@ -134,8 +141,6 @@ def _always_valid(variance: float, effect_scale: float) -> float:
     """Half the width of the interval of all looks, for an estimate with this variance."""
     if not math.isfinite(variance):
         return math.inf
-    if variance == 0:
-        return 0.0
     mixed = variance + effect_scale**2
     return math.sqrt(variance * mixed / effect_scale**2 * math.log(mixed / (variance * ALPHA**2)))
 

@@ -63,19 +63,24 @@ class Candidates:
         signature = [query_specs(catalog.vectors_by(by).shape[1]), tf.TensorSpec([], tf.int32)]
         self.search_all = tf.function(self._search_all, signature, autograph=False)
         self.search_all_capped = tf.function(self._search_all_capped, signature, autograph=False)
-        self.search = tf.function(self._search, [*signature, tf.TensorSpec([None], tf.int32)], autograph=False)
+        counts = tf.TensorSpec([None], tf.int32)
+        self.search = tf.function(self._search, [*signature, counts, counts], autograph=False)
 
-    def _search(self, query: Query, wanted, needed):
-        """The best eligible items, whoever made them: scores float32 (-inf beyond them) and items int32 [B, wanted].
+    def _search(self, query: Query, width, wanted, needed):
+        """The best eligible items, whoever made them: scores float32 and items int32 [B, width], -inf and -1 beyond
+        them.
 
-        needed: int32 [B]; a request that an approximate search leaves with fewer is answered from all items.
+        width: int32, the largest of `wanted`. wanted: int32 [B], how many a request looks at; those of the others in
+        its batch change nothing. needed: int32 [B]; a request that an approximate search leaves with fewer is answered
+        from all items.
         """
         if self._is_exact:
-            return self.search_all(query, wanted)
+            return first(self.search_all(query, width), wanted)
         vector, is_cold_start, rules = query
-        scores, items = self.catalog.nearest(
-            tf.where(is_cold_start[:, None], 0.0, vector), tf.minimum(wanted, self.catalog.num_rows)
+        nearest = self.catalog.nearest(
+            tf.where(is_cold_start[:, None], 0.0, vector), tf.minimum(width, self.catalog.num_rows)
         )
+        scores, items = first(nearest, wanted)
         rows = tf.maximum(items, 0)
         if self._score is not dot:
             scores = self._score(vector[:, None], tf.gather(self.catalog.vectors, rows))[:, 0]
@@ -84,14 +89,14 @@ class Candidates:
         eligible = (items >= 0) & ~self._is_among(items, rules.excluded) & fits & may
         order = tf.argsort(tf.where(eligible, -scores, np.inf), 1, stable=True)  # the eligible first, best first
         scores, items = (
-            pad_to(tf.gather(tf.where(eligible, values, fill), order, batch_dims=1), wanted, fill)
+            pad_to(tf.gather(tf.where(eligible, values, fill), order, batch_dims=1), width, fill)
             for values, fill in ((scores, -np.inf), (items, -1))
         )
         found = tf.reduce_sum(tf.cast(items >= 0, tf.int32), 1)
         short = tf.where(is_cold_start | (found < needed))  # [S, 1]
 
         def from_all():
-            found_in_all = self.search_all(select_requests(query, short), wanted)
+            found_in_all = first(self.search_all(select_requests(query, short), width), tf.gather_nd(wanted, short))
             return tuple(
                 tf.tensor_scatter_nd_update(old, short, new) for old, new in zip((scores, items), found_in_all)
             )
@@ -168,6 +173,13 @@ class Candidates:
         is_recent = pick(self.catalog.published_at_s) >= rules.published_from_s[:, None]
         is_out = pick(self.catalog.available_from_s) <= rules.available_by_s[:, None]
         return pick(self.catalog.is_active) & is_of_domain & is_recent & is_out
+
+
+def first(best, wanted):
+    """So many of each request's best (scores and items [B, C]), -inf and -1 beyond. wanted: int32 [B]."""
+    scores, items = best
+    is_wanted = tf.range(tf.shape(items)[1])[None] < wanted[:, None]
+    return tf.where(is_wanted, scores, -np.inf), tf.where(is_wanted, items, -1)
 
 
 def cap_or_all(max_per_creator):

@@ -237,6 +237,7 @@ class LiveCatalog(tf.Module):
             written.append(self.available_from_s.scatter_update(tf.IndexedSlices(always, rows)))
         with tf.control_dependencies([tf.group(*written)]):  # an active row is whole
             self._is_active.scatter_update(tf.IndexedSlices(tf.fill([tf.size(rows)], True), rows))
+        _shared_again(*(variable for variable, _ in columns), self.available_from_s, self._is_active)
         return rows
 
     def withdraw(self, item_id: tf.Tensor) -> tf.Tensor:
@@ -244,7 +245,14 @@ class LiveCatalog(tf.Module):
         rows = self.rows(item_id)
         known = tf.gather(rows, tf.where(rows >= 0)[:, 0])
         self._is_active.scatter_update(tf.IndexedSlices(tf.fill([tf.size(known)], False), known))
+        _shared_again(self._is_active)
         return rows >= 0
+
+
+def _shared_again(*variables: tf.Variable) -> None:
+    """Let reads of variables share their memory again: a scattered update has each one copy all of it from then on."""
+    for variable in variables:
+        tf.raw_ops.DisableCopyOnRead(resource=variable.handle)
 
 
 def from_mean(vectors, mean) -> tf.Tensor:

@@ -24,7 +24,7 @@ class Histories:
     """The interactions of all users of the training data, so that `user_id` alone is a full request.
 
     splits: int64 [U + 1], the bounds of each user's rows in the others. items: int32 [T] positions, oldest first.
-    events: int32 [T], which of `event_names`. age_s: float32 [T], seconds before the last event of the data, 0 where
+    events: int32 [T], which of `event_names`. age_s: float32 [T], seconds before the last event of the data, NaN where
     unknown.
     """
 
@@ -39,13 +39,14 @@ class Histories:
     @classmethod
     def of(cls, interactions: Interactions, history_length: int) -> Histories:
         """All interactions of everyone, with the events by name; their ages count from the last event of all."""
-        known = interactions.times_s[~np.isnan(interactions.times_s)]
+        is_known = ~np.isnan(interactions.times_s)
+        ages = ages_s(interactions.times_s, interactions.times_s[is_known].max(initial=-np.inf))
         return cls(
             user_ids=interactions.user_ids,
             splits=interactions.splits,
             items=interactions.items,
             events=interactions.events - FIRST_EVENT,
-            age_s=ages_s(interactions.times_s, known.max(initial=-np.inf)),
+            age_s=np.where(is_known, ages, np.nan).astype(np.float32),
             event_names=interactions.event_names,
             history_length=history_length,
         )
@@ -83,11 +84,13 @@ class HistoryStore(tf.Module):
         # One row more than there are interactions, of none: what is not there is gathered from it.
         self._items = _fixed(np.append(histories.items, -1), tf.int32)  # [T + 1]
         self._events = _fixed(np.append(histories.events, len(histories.event_names)), tf.int32)
-        self._age_s = _fixed(np.append(histories.age_s, 0.0), tf.float32)
+        self._age_s = _fixed(np.append(histories.age_s, np.nan), tf.float32)
         self._event_names = _fixed(np.array([*histories.event_names, ""], object), tf.string)
 
-    def history(self, user_id, history_ids, history_events, history_age_s) -> History:
-        """user_id: string [B]; the rest [B, L]. A history without any known id gives way to the stored one."""
+    def history(self, user_id, history_ids, history_events, history_age_s, time_s) -> History:
+        """user_id: string, time_s: int64 [B]; the rest [B, L]. A history without any known id gives way to the stored
+        one, whose ages are those at the time of the request.
+        """
         with tf.control_dependencies([checks.of_history(user_id, history_ids, history_events, history_age_s)]):
             given = self._catalog.rows(tf.identity(history_ids))
         is_known = given >= 0
@@ -106,7 +109,10 @@ class HistoryStore(tf.Module):
 
         items = picked(given, tf.gather(self._items, stored_at), -1)
         events = picked(history_events, tf.gather(self._event_names, tf.gather(self._events, stored_at)), "")
-        age_s = picked(history_age_s, tf.gather(self._age_s, stored_at), 0.0)
+        now_s = self._catalog.now_s
+        later_s = tf.where(now_s > 0, self._catalog.time_or_now(time_s) - now_s, 0)
+        stored_age_s = tf.gather(self._age_s, stored_at) + tf.cast(later_s, tf.float32)[:, None]
+        age_s = picked(history_age_s, stored_age_s, 0.0)
         age_s = tf.where(tf.math.is_finite(age_s), tf.maximum(age_s, 0.0), 0.0)
         most = tf.maximum(tf.reduce_max(num_stored), 0)  # the maximum of no request at all is the smallest int64
         seen = tf.gather(self._items, self._stored_at(start, num_stored, most))

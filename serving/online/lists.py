@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from serving.online.candidates import Candidates, Query, select_requests
+from serving.online.candidates import Candidates, Query, first, select_requests
 from serving.online.catalog import LiveCatalog
 from serving.online.rerank import NEW_PERSON, RerankOptions, mmr_rerank, rerank_specs
 
@@ -57,8 +57,10 @@ class ListMaker:
         width: int32, K.
         """
         # Of an approximate index more than the rules are likely to take away.
-        wanted = tf.maximum(self._num_candidates, width if self._catalog.approximate is None else 2 * width)
-        similarity, items = ranking.candidates.search(asked.query, wanted, asked.k)
+        times = 1 if self._catalog.approximate is None else 2
+        wanted = tf.maximum(self._num_candidates, times * asked.k)  # [B], of each request on its own
+        most = tf.maximum(self._num_candidates, times * width)
+        similarity, items = ranking.candidates.search(asked.query, most, wanted, asked.k)
         ranked = self._ranked(asked, similarity, items, width, ranking)
         found = tf.reduce_sum(tf.cast(ranked.items >= 0, tf.int32), 1)
         is_short = (asked.options.max_per_creator > 0) & (found < asked.k) & (wanted < self._catalog.num_rows)
@@ -66,7 +68,7 @@ class ListMaker:
         def with_full_scan():
             rows = tf.where(is_short)
             part = select_requests(asked, rows)
-            best = ranking.candidates.search_all_capped(part.query, wanted)
+            best = first(ranking.candidates.search_all_capped(part.query, most), tf.gather_nd(wanted, rows))
             again = self._ranked(part, best[0], best[1], width, ranking)
             return tf.nest.map_structure(lambda old, new: tf.tensor_scatter_nd_update(old, rows, new), ranked, again)
 

@@ -82,7 +82,7 @@ class RecommenderModel:
             by: Ranking(candidates, RetrievalScorer().score, RetrievalScorer.reason) for by, candidates in alike.items()
         }
         self._lists = ListMaker(catalog, config.index.candidates)
-        self._history = _traced(stored.history, list(USER_SPECS))
+        self._history = _traced(stored.history, [*USER_SPECS, RECOMMEND_SPECS.time_s])
         self._recommend = _traced(self._recommend_graph, [RECOMMEND_SPECS])
         self._similar = _traced(self._similar_graph, [SIMILAR_SPECS])
         self._explain = _traced(self._explain_graph, [EXPLAIN_SPECS])
@@ -153,7 +153,8 @@ class RecommenderModel:
     def encode_user(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         """The user's vector float32 [B, dim]; inputs: of a UserRequest."""
         request = UserRequest(**inputs)
-        return {"vector": self._encode(request.user_id, self._history(*request))[0]}
+        now = tf.zeros(tf.shape(request.user_id), tf.int64)  # that of the last event known
+        return {"vector": self._encode(request.user_id, self._history(*request, now))[0]}
 
     def encode_item(self, **features: tf.Tensor) -> dict[str, tf.Tensor]:
         """The vectors of raw items, float32 [B, dim], by the retrieval model."""
@@ -176,7 +177,7 @@ class RecommenderModel:
         with tf.control_dependencies([checks.of_recommend(request, self.num_objectives)]):
             request = tf.nest.map_structure(tf.identity, request)
             width = tf.maximum(tf.reduce_max(request.k), 0)  # the maximum of no request at all is the smallest int32
-        history = self._history(*request[: len(UserRequest._fields)])
+        history = self._history(*request[: len(UserRequest._fields)], request.time_s)
         vector, _ = self._encode(request.user_id, history)
         is_finite = tf.reduce_all(tf.math.is_finite(vector), 1)
         is_new = is_cold_start(vector, history.length, self._empty_user) | ~is_finite
@@ -223,7 +224,7 @@ class RecommenderModel:
     def _explain_graph(self, request: ExplainRequest):
         with tf.control_dependencies([checks.of_explain(request, self.num_objectives)]):
             request = tf.nest.map_structure(tf.identity, request)
-        history = self._history(*request[: len(UserRequest._fields)])
+        history = self._history(*request[: len(UserRequest._fields)], request.time_s)
         vector, vectors = self._encode(request.user_id, history)
         context = self._context(vector, history, request)
         explained = self._explainer(request.user_id, vectors, self._catalog.rows(request.item_ids), context)

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from components.tables.readers import Row, read_rows
 from pipeline import store_tables
 from pipeline.catalog_updates import withdrawn
 from pipeline.config import Config
-from serving.gateway.privacy import tombstones_of
+from serving.gateway.config import PrivacyConfig
+from serving.gateway.privacy import Pseudonyms, load_keys, tombstones_of
 from serving.gateway.records import Event, Exposure, StoredItem
 from serving.gateway.stores.base import open_store
 
@@ -98,6 +100,22 @@ def test_the_people_of_the_tables_who_were_forgotten_are_told_to_a_run(config):
     assert path.read_text() == '"v"\n'
     assert path.stat().st_mode & 0o077 == 0
     assert store_tables.forgotten_people(config) == str(path), "the same people have the same name in the cache"
+
+
+def test_who_was_forgotten_before_a_rotation_is_told_to_a_run(config, tmp_path):
+    key_file = tmp_path / "pseudonyms.key"
+    key_file.write_text("11" * 32)
+    privacy = PrivacyConfig(pseudonyms=True, key_file=str(key_file))
+    config = replace(config, gateway=replace(config.gateway, privacy=privacy))
+
+    async def forget(store):
+        kept_as = Pseudonyms(load_keys(privacy))("v")
+        await store.forget_user(kept_as, (await tombstones_of(store))(kept_as), 5)
+
+    on_store(config, forget)
+    assert Path(store_tables.forgotten_people(config)).read_text() == '"v"\n'
+    key_file.write_text("11" * 32 + "\n" + "22" * 32)
+    assert Path(store_tables.forgotten_people(config)).read_text() == '"v"\n'
 
 
 def test_tables_are_taken_over_once(config):

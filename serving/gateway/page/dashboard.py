@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter, deque
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from serving.gateway.service import Service
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 SAMPLES = 120  # looks that the trend holds
+LISTS = re.compile("recommendations|similar")
 LIST_PAGES = ("/", "/page/list", "/page/events")  # pages that show a list
 TREND_WIDTH, TREND_HEIGHT = 600, 96
 
@@ -110,7 +112,7 @@ async def _facts(request: Request, service: Service) -> dict[str, Any]:
     trend.look(Sample(time.monotonic(), sum(row.requests for row in routes), samples["zhiyin_gateway_events_total"]))
     line, largest = trend.path()
     store_is_well, version = await service.health()
-    lists = sum(row.requests for row in routes if "recommendations" in row.route or row.route in LIST_PAGES)
+    lists = sum(row.requests for row in routes if LISTS.search(row.route) or row.route in LIST_PAGES)
     degraded = samples["zhiyin_gateway_degraded_total"]
     return {
         "routes": routes,

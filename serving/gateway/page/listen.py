@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from serving.gateway.model_requests import Rules
 from serving.gateway.page.covers import cover
 from serving.gateway.page.rendering import render
-from serving.gateway.page.session import PersonOf, page_permitted, sign_in, sign_out
+from serving.gateway.page.session import KEY, PersonOf, page_permitted, refuse_other_origins, sign_in, sign_out
 from serving.gateway.problems import Problem, not_found
 from serving.gateway.routes import events, lists
 from serving.gateway.routes.cards import card_of
@@ -32,7 +32,7 @@ WAYS: dict[By, str] = {"both": "Both", "content": "Sound and look", "behaviour":
 async def home(request: Request, service: ServiceOf, person: PersonOf) -> Response:
     """The list of the person who is signed in, or the way in."""
     try:
-        await service.access.check(request.cookies.get("zy_key"), "read")
+        await service.access.check(request.cookies.get(KEY), "read")
     except Problem:
         return await _way_in(request, service, needs_key=True)
     if not person:
@@ -50,6 +50,7 @@ async def enter(
     """Sign in as a person of the store, or as somebody new with three likes."""
     name = user_id.strip()
     if liked:
+        await service.access.check(request.cookies.get(KEY), "write")
         name = f"new-{secrets.token_hex(4)}"
         for item_id in liked[:CHOICES]:
             await events.add_events(EventIn(user_id=name, item_id=item_id, event=_liking(service)), service)
@@ -62,6 +63,7 @@ async def enter(
 @router.post("/page/key")
 async def enter_key(request: Request, service: ServiceOf, key: Annotated[str, Form(max_length=200)]) -> Response:
     """Keep the API key that this browser uses."""
+    refuse_other_origins(request)
     await service.access.check(key.strip(), "read")
     response = RedirectResponse("/", status_code=303)
     sign_in(response, request, "", key.strip())
@@ -69,8 +71,9 @@ async def enter_key(request: Request, service: ServiceOf, key: Annotated[str, Fo
 
 
 @router.post("/page/sign-out")
-async def leave() -> Response:
+async def leave(request: Request) -> Response:
     """Sign out."""
+    refuse_other_origins(request)
     response = RedirectResponse("/", status_code=303)
     sign_out(response)
     return response

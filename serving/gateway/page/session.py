@@ -42,7 +42,7 @@ def page_permitted(scope: Scope) -> list[Any]:
     async def check(request: Request) -> None:
         service = service_of(request)
         if request.method != "GET":
-            _same_origin(request)
+            refuse_other_origins(request)
         key_id = await service.access.check(request.cookies.get(KEY), scope)
         service.rate_limit.take(key_id or (request.client.host if request.client else ""))
 
@@ -50,11 +50,11 @@ def page_permitted(scope: Scope) -> list[Any]:
     return [Depends(checked)]
 
 
-def _same_origin(request: Request) -> None:
+def refuse_other_origins(request: Request) -> None:
     """Raises Problem 403 for a form that another site has sent.
 
-    Browsers say whose page has sent a form in Sec-Fetch-Site; older ones in Origin, which is "null" where no referrer
-    is told.
+    Browsers say whose page has sent a form in Sec-Fetch-Site; older ones, and all where HTTP is plain, in Origin, which
+    is "null" where a page tells no referrer to its own site (ours do).
     """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:

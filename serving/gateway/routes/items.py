@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from components.media.errors import MediaError
-from serving.gateway.problems import Problem, invalid, not_found, responses
+from serving.gateway.problems import FieldError, Problem, invalid, not_found, responses
 from serving.gateway.records import StoredItem
 from serving.gateway.routes.cards import card_of
 from serving.gateway.routes.dependencies import COMMON_ERRORS, ItemId, ServiceOf, permitted
@@ -72,8 +72,11 @@ async def withdraw_item(item_id: ItemId, service: ServiceOf) -> Response:
 
 
 async def _put(items: list[StoredItem], service: Service) -> list[ItemOutcome]:
-    if await service.durably(service.store.put_items(items)):
-        raise Problem(409, "withdrawn", "an item of this id was withdrawn for good; use another id")
+    if withdrawn := await service.durably(service.store.put_items(items)):
+        places = [place for place, item in enumerate(items) if item.item_id in withdrawn]
+        reason = "an item of this id was withdrawn for good; use another id"
+        errors = tuple(FieldError(field=f"body.items.{place}.item_id", reason=reason) for place in places)
+        raise Problem(409, "withdrawn", reason, errors)
     waiting = await service.live_items.tell([item.item_id for item in items], service.settings.gateway.tell_s)
     return [
         ItemOutcome(

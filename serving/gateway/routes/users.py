@@ -69,6 +69,7 @@ async def forget_user(user_id: UserId, service: ServiceOf) -> Forgotten:
     await service.exposures.flush()
     tombstone = service.tombstones(kept_as)
     deleted = await service.durably(service.store.forget_user(kept_as, tombstone, int(time.time())))
+    service.answers.forget(kept_as)  # again: a list may have begun meanwhile that does not know yet
     return Forgotten(user_id=user_id, events_deleted=deleted)
 
 

@@ -88,6 +88,15 @@ def test_no_secret_is_kept(guarded):
     assert not any(secret.encode() in file.read_bytes() for file in store.parent.glob("store.sqlite*"))
 
 
+def test_who_may_only_read_adds_no_likes_by_the_page(guarded):
+    gateway, tokens, store = guarded
+    headers = {"Cookie": f"zy_key={tokens['read'][0]}"}
+    before = running.run(lambda opened: opened.num_events(), store)
+    assert gateway.http.post("/page/sign-in", data={"liked": ["i1"]}, headers=headers).status_code == 403
+    assert running.run(lambda opened: opened.num_events(), store) == before
+    assert gateway.http.post("/page/sign-in", data={"user_id": "u"}, headers=headers).status_code == 303
+
+
 def test_health_needs_no_key(guarded):
     gateway, _, _ = guarded
     assert gateway.http.get("/health/live").status_code == 200

@@ -120,7 +120,8 @@ def test_the_loop_waits_for_a_store_that_is_away_and_says_so_once(configuration,
         """Of the test."""
 
     def number():
-        yield from (RuntimeError("store: away"), RuntimeError("store: away"), 0, RuntimeError("store: away"), Over())
+        away = RuntimeError("store: away")
+        yield from (0, away, away, 0, away, Over(), away)
 
     found = number()
 
@@ -135,6 +136,7 @@ def test_the_loop_waits_for_a_store_that_is_away_and_says_so_once(configuration,
     with pytest.raises(Over):
         cli.main(["loop", "--config", str(configuration)])
     assert capsys.readouterr().out.count("store: away; waiting for it") == 2
+    assert cli.main(["loop", "--config", str(configuration)]) == 1, "one that was never there is not waited for"
 
 
 def test_backup_and_restore(configuration, tmp_path, capsys, monkeypatch):

@@ -60,6 +60,17 @@ def test_what_the_caller_says_stays():
     )
 
 
+def test_a_list_that_the_model_did_not_make_is_of_its_variant_too(tmp_path):
+    store = tmp_path / "store.sqlite"
+    running.fill(store)
+    settings = running.settings(f"127.0.0.1:{running.free_port()}", store, experiments={"variety": HALVES})
+    gateway = running.Gateway(tmp_path / "process", settings)
+    answers = [gateway.recommend(f"visitor{number}") for number in range(12)]
+    assert all(answer["degraded"] for answer in answers)
+    assert {answer["variants"]["variety"] for answer in answers} == {"control", "one_each"}
+    gateway.stop()
+
+
 def test_two_gateways_agree_lists_differ_and_exposures_say_so(model_server, tmp_path):
     store = tmp_path / "store.sqlite"
     running.fill(store)

@@ -60,6 +60,9 @@ def test_a_withdrawn_item_is_in_no_answer_and_does_not_come_back(gateway):
     assert gateway.http.get("/v1/items/i9").status_code == 404
     again = put(gateway, "i9")
     assert (again.status_code, again.json()["type"]) == (409, "urn:zhiyin:problem:withdrawn")
+    both = gateway.http.post("/v1/items", json={"items": [{"item_id": "beside-it"}, {"item_id": "i9"}]})
+    assert [one["field"] for one in both.json()["errors"]] == ["body.items.1.item_id"]
+    assert gateway.http.get("/v1/items/beside-it").status_code == 404, "all are kept, or none"
     assert gateway.http.delete("/v1/items/never-heard-of").status_code == 404
 
 

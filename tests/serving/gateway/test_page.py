@@ -87,6 +87,12 @@ def test_a_form_of_another_site_is_refused(signed_in, headers, status):
     assert signed_in.post("/page/events", data=form, headers=headers).status_code == status
 
 
+@pytest.mark.parametrize(("path", "form"), [("/page/key", {"key": "zy_x"}), ("/page/sign-out", {})])
+def test_another_site_neither_signs_out_nor_sets_a_key(signed_in, path, form):
+    answer = signed_in.post(path, data=form, headers={"Origin": "http://elsewhere.example"})
+    assert answer.status_code == 403 and answer.json()["type"] == "urn:zhiyin:problem:other-origin"
+
+
 def test_cookies_are_out_of_reach_of_scripts_and_other_sites(gateway):
     with httpx.Client(base_url=gateway.url, trust_env=False) as client:
         cookie = client.post("/page/sign-in", data={"user_id": "a b;c"}).headers["set-cookie"]

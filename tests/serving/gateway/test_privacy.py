@@ -86,19 +86,6 @@ def test_who_was_forgotten_stays_so_after_a_rotation(model_server, tmp_path):
     assert WHO.encode() not in bytes_left(tmp_path)
 
 
-def test_a_list_under_way_while_another_gateway_forgets_is_not_written_down_nor_shown_again(model_server, tmp_path):
-    store = tmp_path / "store.sqlite"
-    running.fill(store)
-    one, other = (running.Gateway(tmp_path / name, running.settings(model_server, store)) for name in ("one", "other"))
-    use(other)
-    use(one)  # its last list waits in the other's memory, and for a while unwritten
-    one.http.delete(f"/v1/users/{WHO}").raise_for_status()
-    other.recommend(WHO, k=5)
-    one.stop()
-    other.stop()
-    assert running.run(lists_kept, store) == []
-
-
 def test_the_marks_of_a_person_are_those_of_every_pseudonym_they_had():
     once, twice, tombstones = Pseudonyms([KEY]), Pseudonyms([KEY, OTHER]), Tombstones(KEY)
     assert marks_of(tombstones, twice, WHO) == (tombstones(once(WHO)), tombstones(twice(WHO)))

@@ -22,14 +22,26 @@ def world(generator, people=1000, lift=0.0):
 
 
 def test_a_rate_is_successes_over_lists_and_its_interval_that_of_people():
-    """Two people with 1 of 2 and 3 of 4: rate 4/6; residuals 1 - 4/3 and 3 - 8/3, variance 2/9, over 2 people and 3
-    lists each."""
-    found = read_out("x", HALVES, {"now": np.array([[1, 2], [3, 4]]), "new": np.array([[0, 1]])})
+    """Twenty people with 1 of 2 and twenty with 3 of 4: rate 4/6; residuals 1 - 4/3 and 3 - 8/3, variance 40/9/39,
+    over 40 people and 3 lists each."""
+    found = read_out("x", HALVES, {"now": np.tile([[1, 2], [3, 4]], (20, 1)), "new": np.array([[5, 10]])})
     now, new = found.variants
-    assert (now.people, now.lists, now.successes, now.rate) == (2, 6, 4, pytest.approx(4 / 6))
-    half = 1.959964 * np.sqrt((2 / 9) / 2 / 9)
+    assert (now.people, now.lists, now.successes, now.rate) == (40, 120, 80, pytest.approx(4 / 6))
+    half = 1.959964 * np.sqrt(40 / 9 / 39 / 40 / 9)
     assert (now.low, now.high) == (pytest.approx(4 / 6 - half), pytest.approx(4 / 6 + half))
-    assert np.isinf(new.high) and not new.difference.is_found  # one person tells nothing
+    assert new.rate == 0.5 and np.isinf(new.high) and not new.difference.is_found  # one person tells nothing
+
+
+def test_few_people_who_are_alike_are_no_certainty():
+    """An A/A split of people with one list each, looked at after every one of them."""
+    generator, found = np.random.default_rng(3), 0
+    for _ in range(400):
+        rows = {name: np.stack([generator.integers(0, 2, 60), np.ones(60)], 1) for name in HALVES}
+        looks = ({name: part[:people] for name, part in rows.items()} for people in range(1, 61))
+        found += any(read_out("aa", HALVES, look).variants[1].difference.is_found for look in looks)
+    assert found <= 20  # 5 %
+    nobody = read_out("x", HALVES, {name: np.tile([0, 1], (40, 1)) for name in HALVES}).variants[1]
+    assert nobody.low < 0 < nobody.high and nobody.difference.always_low < 0 < nobody.difference.always_high
 
 
 def test_aa_splits_raise_few_false_alarms_however_often_one_looks():

@@ -35,9 +35,9 @@ def test_sampled_users_are_spread_over_all_that_have_a_history(model):
 
 def test_stored_ages_count_from_the_last_event_of_all():
     stored = Histories.of(tiny.interactions_of(([1, 4], [10, 40], 1), ([2, 3], [10, 50], 0), ([0], [UNTIMED], 0)), 5)
-    assert stored.age_s.tolist() == [40, 10, 40, 0, 0]
+    assert stored.age_s[:4].tolist() == [40, 10, 40, 0] and np.isnan(stored.age_s[4])
     assert stored.event_names == ("like",) and not stored.events.any()
-    assert not Histories.of(tiny.interactions_of(([1], [UNTIMED], 0)), 5).age_s.any()
+    assert np.isnan(Histories.of(tiny.interactions_of(([1], [UNTIMED], 0)), 5).age_s).all()
 
 
 def test_items_are_encoded_in_the_order_of_the_ids(model, tmp_path):
@@ -55,10 +55,14 @@ def test_what_is_stored_gives_the_window_of_the_offline_steps(model):
         *(([*range(user, user + user)], [10.0 * step for step in range(user)], 0) for user in range(6))
     )
     recommender = tiny.recommender(model, num_items=12)
+    now_s = int(np.nanmax(users.times_s))
+    recommender._catalog.now_s = tf.constant(now_s, tf.int64)
     known = HistoryStore(Histories.of(users, 3), recommender._catalog, Vocabularies(recommender))
-    nothing = tf.zeros([len(users), 0], tf.string)
-    stored = known.history(tf.constant(users.user_ids), nothing, nothing, tf.zeros([len(users), 0]))
-    expected = window(users, np.arange(6), users.lengths, 3, np.full(6, np.nanmax(users.times_s)))
-    np.testing.assert_array_equal(stored.items, expected.items)
-    np.testing.assert_array_equal(stored.age_s, expected.age_s)
-    np.testing.assert_array_equal(stored.events, users.event_texts(expected.events).astype(bytes))
+    nothing, no_ages = tf.zeros([len(users), 0], tf.string), tf.zeros([len(users), 0])
+    for time_s, told in ((now_s, 0), (now_s, now_s), (now_s + 1000, now_s + 1000)):
+        asked = tf.fill([len(users)], tf.constant(told, tf.int64))
+        stored = known.history(tf.constant(users.user_ids), nothing, nothing, no_ages, asked)
+        expected = window(users, np.arange(6), users.lengths, 3, np.full(6, float(time_s)))
+        np.testing.assert_array_equal(stored.items, expected.items)
+        np.testing.assert_array_equal(stored.age_s, expected.age_s)
+        np.testing.assert_array_equal(stored.events, users.event_texts(expected.events).astype(bytes))

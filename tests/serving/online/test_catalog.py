@@ -64,6 +64,17 @@ def test_added_items_obey_the_rules(answer):
     assert [item for item in page(answer, history=history, cap=[1], k=(20,)) if item in "abc"] == ["b"]
 
 
+def test_reads_share_their_memory_again_after_a_change(answer):
+    """A scattered update lets each read copy the whole variable, for good, where nothing ends that."""
+    catalog = answer._catalog
+    add(answer, ["new"], tiny.vectors_of(NUM_ITEMS)[7:8])
+    answer.withdraw_items(item_id=tf.constant(["i1"]))
+    for variable in (catalog._vectors, catalog.creators, catalog.published_at_s, catalog._is_active):
+        reads = [tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype) for _ in range(2)]
+        places = [read._numpy_internal().__array_interface__["data"][0] for read in reads]
+        assert places[0] == places[1]
+
+
 def test_an_item_that_is_added_twice_has_one_place_and_its_last_vector(answer):
     vectors = tiny.vectors_of(NUM_ITEMS)
     first, second = add(answer, ["new"], vectors[7:8]), add(answer, ["new"], vectors[9:10])

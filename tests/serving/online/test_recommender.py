@@ -185,6 +185,23 @@ def test_no_requests_at_all(recommender):
     assert recommender.recommend(**empty)["item_ids"].shape[0] == 0
 
 
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_how_many_items_others_ask_for_changes_nobodys_list(model, kind):
+    """Lists of three beside one of all items: diversity looks at the candidates of each request alone."""
+    made = tiny.recommender(model, kind, num_items=NUM_ITEMS, candidates=10)
+    histories = [[f"i{row}"] for row in range(8)]
+    others = {"diversity": [0.6] * 8, "cap": [0, 2] * 4}
+    users = ("",) * 8
+
+    def lists(k):
+        return tiny.answers(made.recommend(**tiny.request(users, histories, k=k, **others)))
+
+    alone, together = lists([3] * 8), lists([3] * 7 + [NUM_ITEMS])
+    for (ids, scores), (ids_beside, scores_beside) in zip(alone[:7], together):
+        assert ids == ids_beside
+        np.testing.assert_allclose(scores, scores_beside, atol=1e-5)
+
+
 def test_large_batches_in_steps_are_the_same(model, monkeypatch):
     users = tf.constant(["known", "new", "other"] * 5)
     whole, stepped = tiny.recommender(model), tiny.recommender(model)

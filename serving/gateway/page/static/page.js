@@ -17,7 +17,30 @@ document.addEventListener("htmx:responseError", (event) => {
   say(detail);
 });
 document.addEventListener("htmx:sendError", () => say("the service cannot be reached"));
-document.addEventListener("htmx:afterRequest", (event) => event.detail.successful && say(""));
+document.addEventListener("htmx:beforeRequest", () => say(""));
+
+// What is swapped keeps the place in a table, and the focus near where it was.
+const places = new Map();
+document.addEventListener("htmx:beforeSwap", (event) => {
+  for (const box of event.detail.target.querySelectorAll(".scroll[id]")) {
+    places.set(box.id, box.scrollLeft);
+  }
+});
+document.addEventListener("htmx:afterSettle", (event) => {
+  for (const [id, left] of places) {
+    const box = document.getElementById(id);
+    if (box) {
+      box.scrollLeft = left;
+    }
+  }
+  places.clear();
+  if (event.detail.target.id === "listening" && event.detail.requestConfig.verb === "post") {
+    say("The list has changed.");
+    if (document.activeElement === document.body) {
+      document.getElementById("recommended").focus();
+    }
+  }
+});
 
 // A medium tells once that it plays and once that it has ended.
 for (const name of ["play", "ended"]) {
