@@ -19,6 +19,7 @@ import redis.asyncio as redis_asyncio
 import redis.exceptions
 
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
+from serving.gateway.stores import redis_scripts as scripts
 from serving.gateway.stores.base import Marks, Store, StoreUnavailable, within
 from serving.gateway.stores.redis_values import encoded, exposure_of, item_of, key_of
 
@@ -26,103 +27,6 @@ PREFIX = "zhiyin:"
 CONNECT_S = 1.0
 REWRITE_POLL_S = 0.05
 ROWS_AT_ONCE = 1000
-
-# Of the beginning of each script that writes for a person. marks: tombstones, with commas between.
-_IS_FORGOTTEN = """
-local function is_forgotten(p, marks)
-  for mark in string.gmatch(marks, '[^,]+') do
-    if redis.call('HEXISTS', p .. 'tombstones', mark) == 1 then return true end
-  end
-  return false
-end
-"""
-
-_ADD_EVENTS = f"""{_IS_FORGOTTEN}
-local p, out = ARGV[1], {{}}
-for i = 2, #ARGV, 7 do
-  local id, user, item, kind, time, text, marks = unpack(ARGV, i, i + 6)
-  if is_forgotten(p, marks) then
-    out[#out + 1] = 'forgotten'
-  elseif redis.call('HEXISTS', p .. 'event_ids', id) == 1 then
-    out[#out + 1] = 'duplicate'
-  else
-    local seq = string.format('%016d', redis.call('INCR', p .. 'event_seq'))
-    redis.call('HSET', p .. 'event_ids', id, seq)
-    redis.call('HSET', p .. 'events', seq, text)
-    redis.call('ZADD', p .. 'event_order', 0, seq)
-    redis.call('ZADD', p .. 'user:' .. user, time, seq)
-    redis.call('HINCRBY', p .. 'item_counts', cjson.encode({{item, kind}}), 1)
-    out[#out + 1] = 'accepted'
-  end
-end
-return out
-"""
-
-# The events in one text: the client reads each element of an array on its own, and takes its time.
-_USER_STATE = f"""{_IS_FORGOTTEN}
-local p, user, marks, limit = unpack(ARGV)
-local seqs = redis.call('ZREVRANGE', p .. 'user:' .. user, 0, limit - 1)
-local events = {{}}
-if #seqs > 0 then events = redis.call('HMGET', p .. 'events', unpack(seqs)) end
-return {{is_forgotten(p, marks) and 1 or 0, '[' .. table.concat(events, ',') .. ']'}}
-"""
-
-_FORGET = """
-local p, user, tombstone, time = unpack(ARGV)
-local seqs = redis.call('ZRANGE', p .. 'user:' .. user, 0, -1)
-for _, seq in ipairs(seqs) do
-  local event = cjson.decode(redis.call('HGET', p .. 'events', seq))
-  redis.call('HDEL', p .. 'events', seq)
-  redis.call('ZREM', p .. 'event_order', seq)
-  redis.call('HDEL', p .. 'event_ids', event.event_id)
-  redis.call('HINCRBY', p .. 'item_counts', cjson.encode({event.item_id, event.event}), -1)
-end
-for _, request in ipairs(redis.call('ZRANGE', p .. 'user_exposures:' .. user, 0, -1)) do
-  redis.call('HDEL', p .. 'exposures', request)
-  redis.call('ZREM', p .. 'exposure_order', request)
-end
-redis.call('DEL', p .. 'user:' .. user, p .. 'user_exposures:' .. user)
-redis.call('HDEL', p .. 'users', user)
-redis.call('HSET', p .. 'tombstones', tombstone, time)
-return #seqs
-"""
-
-_PUT_USER = f"""{_IS_FORGOTTEN}
-local p, user, text, marks = unpack(ARGV)
-if is_forgotten(p, marks) then return 0 end
-redis.call('HSET', p .. 'users', user, text)
-return 1
-"""
-
-_ADD_EXPOSURES = f"""{_IS_FORGOTTEN}
-local p = ARGV[1]
-for i = 2, #ARGV, 5 do
-  local id, user, time, text, marks = unpack(ARGV, i, i + 4)
-  if not is_forgotten(p, marks) then
-    redis.call('HSET', p .. 'exposures', id, text)
-    redis.call('ZADD', p .. 'exposure_order', time, id)
-    redis.call('ZADD', p .. 'user_exposures:' .. user, time, id)
-  end
-end
-return 0
-"""
-
-_PUT_ITEMS = """
-local p, withdrawn = ARGV[1], {}
-for i = 2, #ARGV, 2 do
-  local old = redis.call('HGET', p .. 'items', ARGV[i])
-  if old and cjson.decode(old).is_withdrawn and not cjson.decode(ARGV[i + 1]).is_withdrawn then
-    withdrawn[#withdrawn + 1] = ARGV[i]
-  end
-end
-if #withdrawn > 0 then return withdrawn end
-for i = 2, #ARGV, 2 do
-  local seq = redis.call('INCR', p .. 'item_seq')
-  redis.call('HSET', p .. 'items', ARGV[i], ARGV[i + 1])
-  redis.call('ZADD', p .. 'item_order', seq, ARGV[i])
-end
-return withdrawn
-"""
 
 
 class RedisStore(Store):
@@ -166,7 +70,7 @@ class RedisStore(Store):
             text = encoded(asdict(event))
             arguments += [event.event_id, event.user_id, event.item_id, event.event, time_s, text, ",".join(one)]
         with _unavailable():
-            return [Acceptance(one) for one in await _wait(self._redis.eval(_ADD_EVENTS, 0, *arguments))]
+            return [Acceptance(one) for one in await _wait(self._redis.eval(scripts.ADD_EVENTS, 0, *arguments))]
 
     async def num_events(self) -> int:
         with _unavailable():
@@ -191,7 +95,7 @@ class RedisStore(Store):
     # People -------------------------------------------------------------------------------------------------------
 
     async def user_state(self, user_id: str, marks: Marks, limit: int) -> UserState:
-        call = self._untimed.eval(_USER_STATE, 0, PREFIX, user_id, ",".join(marks), str(limit))
+        call = self._untimed.eval(scripts.USER_STATE, 0, PREFIX, user_id, ",".join(marks), str(limit))
         with _unavailable():
             is_forgotten, text = await within(_wait(call), self._call_s)
         return UserState(tuple(Event(**fields) for fields in reversed(json.loads(text))), bool(is_forgotten))
@@ -206,7 +110,7 @@ class RedisStore(Store):
     async def put_user(self, user_id: str, fields: Mapping[str, Any], marks: Marks = ()) -> bool:
         arguments = (PREFIX, user_id, encoded(dict(fields)), ",".join(marks))
         with _unavailable():
-            return bool(await _wait(self._redis.eval(_PUT_USER, 0, *arguments)))
+            return bool(await _wait(self._redis.eval(scripts.PUT_USER, 0, *arguments)))
 
     async def get_user(self, user_id: str) -> dict[str, Any] | None:
         with _unavailable():
@@ -234,7 +138,7 @@ class RedisStore(Store):
 
     async def forget_user(self, user_id: str, tombstone: str, time_s: int) -> int:
         with _unavailable():
-            deleted = int(await _wait(self._redis.eval(_FORGET, 0, PREFIX, user_id, tombstone, str(time_s))))
+            deleted = int(await _wait(self._redis.eval(scripts.FORGET, 0, PREFIX, user_id, tombstone, str(time_s))))
             await self._rewrite_files()
         return deleted
 
@@ -290,7 +194,7 @@ class RedisStore(Store):
         for item in items:
             arguments += [item.item_id, encoded({**asdict(item), "fields": dict(item.fields)})]
         with _unavailable():
-            return await _wait(self._redis.eval(_PUT_ITEMS, 0, *arguments))
+            return await _wait(self._redis.eval(scripts.PUT_ITEMS, 0, *arguments))
 
     async def get_item(self, item_id: str) -> StoredItem | None:
         with _unavailable():
@@ -320,7 +224,7 @@ class RedisStore(Store):
             text = encoded({**asdict(one), "variants": dict(one.variants)})
             arguments += [one.request_id, one.user_id, str(one.time_s), text, ",".join(of_person)]
         with _unavailable():
-            await _wait(self._redis.eval(_ADD_EXPOSURES, 0, *arguments))
+            await _wait(self._redis.eval(scripts.ADD_EXPOSURES, 0, *arguments))
 
     async def exposures(self) -> AsyncIterator[Exposure]:
         start = 0

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 from serving.gateway.stores import schema
 from serving.gateway.stores.base import IDENTITY, Marks, Store, StoreUnavailable
+from serving.gateway.stores.sqlite_values import encoded, event_of, exposure_of, item_of, key_of
 from serving.gateway.stores.writer import GroupWriter
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ class SqliteStore(Store):
     async def user_state(self, user_id: str, marks: Marks, limit: int) -> UserState:
         texts, is_forgotten = await self._row_at_once(_USER_STATE, json.dumps(marks), user_id, limit)
         rows = sorted(json.loads(texts), key=lambda row: (row[5] is not None, row[5], row[0]))
-        return UserState(tuple(_event(row) for row in rows), bool(is_forgotten))
+        return UserState(tuple(event_of(row) for row in rows), bool(is_forgotten))
 
     async def forgotten(self, tombstones: Sequence[str]) -> list[bool]:
         return await self._read(lambda db: [_is_forgotten(db, (one,)) for one in tombstones])
@@ -107,7 +108,7 @@ class SqliteStore(Store):
         def apply(db: sqlite3.Connection) -> bool:
             if _is_forgotten(db, marks):
                 return False
-            db.execute("INSERT OR REPLACE INTO users VALUES (?, ?)", (user_id, _json(dict(fields))))
+            db.execute("INSERT OR REPLACE INTO users VALUES (?, ?)", (user_id, encoded(dict(fields))))
             return True
 
         return await self._writer.write(apply)
@@ -130,7 +131,7 @@ class SqliteStore(Store):
 
     async def user_exposures(self, user_id: str) -> list[Exposure]:
         query = f"SELECT {_EXPOSURE} FROM exposures WHERE user_id = ? ORDER BY time_s, request_id"
-        return [_exposure(row) for row in await self._rows(query, user_id)]
+        return [exposure_of(row) for row in await self._rows(query, user_id)]
 
     async def forget_user(self, user_id: str, tombstone: str, time_s: int) -> int:
         def apply(db: sqlite3.Connection) -> int:
@@ -168,7 +169,7 @@ class SqliteStore(Store):
             shown = [item.item_id for item in items if not item.is_withdrawn]
             withdrawn = [item_id for item_id in shown if db.execute(query, (item_id,)).fetchone()]
             for item in () if withdrawn else items:
-                row = (item.item_id, _json(item.fields), item.is_live, item.is_withdrawn)
+                row = (item.item_id, encoded(item.fields), item.is_live, item.is_withdrawn)
                 db.execute(f"INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, {_NEXT_SEQ})", row)
             return withdrawn
 
@@ -176,7 +177,7 @@ class SqliteStore(Store):
 
     async def get_item(self, item_id: str) -> StoredItem | None:
         rows = await self._rows(f"SELECT {_ITEM} FROM items WHERE item_id = ?", item_id)
-        return _item(rows[0]) if rows else None
+        return item_of(rows[0]) if rows else None
 
     async def withdraw_item(self, item_id: str) -> bool:
         query = f"UPDATE items SET is_withdrawn = 1, seq = {_NEXT_SEQ} WHERE item_id = ?"
@@ -184,15 +185,15 @@ class SqliteStore(Store):
 
     async def changed_items(self, after_seq: int, limit: int) -> list[StoredItem]:
         query = f"SELECT {_ITEM} FROM items WHERE seq > ? ORDER BY seq LIMIT ?"
-        return [_item(row) for row in await self._rows(query, after_seq, limit)]
+        return [item_of(row) for row in await self._rows(query, after_seq, limit)]
 
     # Exposures ----------------------------------------------------------------------------------------------------
 
     async def add_exposures(self, exposures: Sequence[Exposure], marks: Sequence[Marks] = ()) -> None:
         def apply(db: sqlite3.Connection) -> None:
             rows = [
-                (e.request_id, e.user_id, e.time_s, _json(e.item_ids), _json(e.scores), e.model_version,
-                 _json(dict(e.variants)), e.degraded)
+                (e.request_id, e.user_id, e.time_s, encoded(e.item_ids), encoded(e.scores), e.model_version,
+                 encoded(dict(e.variants)), e.degraded)
                 for e, one in zip(exposures, marks or [()] * len(exposures)) if not _is_forgotten(db, one)]  # fmt: skip
             db.executemany("INSERT OR IGNORE INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
@@ -206,7 +207,7 @@ class SqliteStore(Store):
         )
         while rows := await self._rows(query, *after):
             for row in rows:
-                yield _exposure(row)
+                yield exposure_of(row)
             after = (rows[-1][2], rows[-1][0])
 
     # Keys and settings --------------------------------------------------------------------------------------------
@@ -218,10 +219,10 @@ class SqliteStore(Store):
 
     async def get_key(self, key_id: str) -> ApiKey | None:
         row = await self._row_at_once(f"SELECT {_KEY} FROM keys WHERE key_id = ?", key_id)
-        return _key(row) if row else None
+        return key_of(row) if row else None
 
     async def keys(self) -> list[ApiKey]:
-        return [_key(row) for row in await self._rows(f"SELECT {_KEY} FROM keys ORDER BY created_s, key_id")]
+        return [key_of(row) for row in await self._rows(f"SELECT {_KEY} FROM keys ORDER BY created_s, key_id")]
 
     async def touch_key(self, key_id: str, time_s: int) -> None:
         query = "UPDATE keys SET last_used_s = ? WHERE key_id = ?"
@@ -329,29 +330,3 @@ def _insert_event(db: sqlite3.Connection, event: Event, marks: Marks) -> Accepta
 def _count(db: sqlite3.Connection, item_id: str, event: str, change: int) -> None:
     upsert = "ON CONFLICT (item_id, event) DO UPDATE SET count = count + excluded.count"
     db.execute(f"INSERT INTO item_counts VALUES (?, ?, ?) {upsert}", (item_id, event, change))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _event(row: Sequence[Any]) -> Event:
-    """An event of `_USER_STATE`."""
-    event_id, user_id, item_id, event, time_s, value, request_id = row[1:]
-    return Event(event_id, user_id, item_id, event, time_s, None if value is None else float(value), request_id)
-
-
-def _item(row: tuple) -> StoredItem:
-    return StoredItem(row[0], json.loads(row[1]), bool(row[2]), bool(row[3]), row[4])
-
-
-def _exposure(row: tuple) -> Exposure:
-    request_id, user_id, time_s, item_ids, scores, model_version, variants, degraded = row
-    return Exposure(
-        *(request_id, user_id, time_s, tuple(json.loads(item_ids)), tuple(json.loads(scores))),
-        *(model_version, json.loads(variants), degraded),
-    )
-
-
-def _key(row: tuple) -> ApiKey:
-    return ApiKey(row[0], row[1], tuple(row[2].split()), *row[3:])

@@ -4,6 +4,11 @@ import shutil
 
 import pytest
 
+from components.media.addresses import MediaRoots
+from components.media.errors import DecoderUnavailable
+from serving.gateway.catalog import Catalog
+from serving.gateway.live_items import LiveItems
+from serving.gateway.records import StoredItem
 from tests.serving.gateway import running
 from tests.serving.gateway.running import until
 
@@ -120,3 +125,20 @@ def test_every_server_is_told_and_told_again_after_a_restart_and_a_swap(own_serv
     assert "i4" not in shown(gateway)
     until(lambda: other.recommend("viewer")["model_version"] == 2 and "new" in shown(other))
     other.stop()
+
+
+def test_a_decoder_that_cannot_start_keeps_no_item_and_is_asked_again(tmp_path):
+    """It is not the medium's fault, so nothing is remembered of it."""
+    (tmp_path / "a.mp3").write_bytes(b"sound")
+    items = LiveItems(None, Catalog(), [], MediaRoots(str(tmp_path), ()), 1.0)
+    found = iter([DecoderUnavailable("no child"), OSError("no memory"), "features"])
+
+    def extract(descriptor):
+        one = next(found)
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    items._decoder.extract = extract
+    item = StoredItem("a", {"media_uri": "a.mp3"}, seq=1)
+    assert [items._media_of(item) for _ in range(4)] == [None, None, "features", "features"]
