@@ -67,7 +67,8 @@ def compare(path: str, call: Call) -> int:
     """Replay what is recorded at `path` through `call`; returns how many requests there were.
 
     Rounding decides between items whose scores are the same to TOLERANCE: they may stand in either order in a list, and
-    where the score is that of its last place, another item, which the recorded list lacked the place for, in theirs.
+    where the score is that of its last place, an item of that score that found no place in the recorded list may stand
+    in one of theirs.
     Raises ReplayError naming signature, output and the largest difference where an answer is not the recorded one to
     TOLERANCE.
     """

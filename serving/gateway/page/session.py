@@ -54,7 +54,7 @@ def refuse_other_origins(request: Request) -> None:
     """Raises Problem 403 for a form that another site has sent.
 
     Browsers say whose page has sent a form in Sec-Fetch-Site; older ones, and all where HTTP is plain, in Origin, which
-    is "null" where a page tells no referrer to its own site (ours do).
+    would be "null" if our pages told their own site no referrer; the middleware's policy has them tell it.
     """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:
