@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.demo import newest
+from benchmarks.cold_demo import newest
 from benchmarks.quality.bench import row_of
 from components.events.splits import SPLITS
 from components.settings import SettingsError, to_json

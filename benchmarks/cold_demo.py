@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from benchmarks.demo import newest
+from components.settings import SettingsError
 from pipeline import config as configuration
 from pipeline.fingerprint import code_fingerprint
 
 if TYPE_CHECKING:
     from components.datasets.interactions import Interactions
+    from serving.offline.evaluation import TestSet
     from trainer.data import ItemTable
     from trainer.retrieval.model import Retrieval
 
@@ -32,8 +33,8 @@ KEPT = Path(__file__).parents[1] / ".zhiyin" / "bench"
 
 @dataclass
 class World:
-    """A finished demo as the trainer reads it. `is_cold` bool [N]: items without any training event, however few of
-    those are used."""
+    """A finished demo as the trainer and the evaluator read it. `is_cold` bool [N]: items that nobody has taken in
+    training, however few of its events are used. `questions`: what the evaluator asks of the test split."""
 
     config: configuration.Config
     table: ItemTable
@@ -41,6 +42,7 @@ class World:
     eval: Interactions
     test: Interactions
     is_cold: np.ndarray
+    questions: TestSet
 
     @classmethod
     def read(cls, folder: Path) -> World:
@@ -49,6 +51,8 @@ class World:
         Raises SettingsError where no demo has run.
         """
         from components.datasets.interactions import read_interactions
+        from components.datasets.items import available_from_s, read_item_metadata
+        from serving.offline.evaluation import TestSet
         from trainer.data import ItemTable, vocabulary_sizes
 
         config = configuration.localised(configuration.load(Path("configs/demo.yaml")))
@@ -61,34 +65,48 @@ class World:
             read_interactions([f"{sequences}/Split-{split}/*"], table.item_ids, kinds)
             for split in ("train", "eval", "test")
         )
-        return cls(config, table, train, valid, test, is_cold=train.counts(len(table)) == 0)
+        examples = str(newest(artifacts / "MediaFeatures" / "examples") / "Split-train")
+        table.date(examples, config.data, (train, valid))
+        metadata = read_item_metadata(examples, [item_id.decode() for item_id in table.item_ids])
+        questions = TestSet.of(test, available_from_s(metadata, config.data, (train, valid, test)))
+        return cls(config, table, train, valid, test, train.counts(len(table)) == 0, questions)
 
     def fresh_table(self) -> ItemTable:
         """The item table as it was read, without what an earlier model added to it."""
         from trainer.data import ItemTable
 
-        return ItemTable(
+        fresh = ItemTable(
             dict(self.table.arrays), self.table.item_ids, self.table.vocabulary_sizes, self.table.modalities
         )
+        fresh.available_from_s = self.table.available_from_s
+        return fresh
 
     def ndcg(self, model: Retrieval, table: ItemTable, vectors: np.ndarray | None = None) -> float:
         """NDCG@10 of the test users on the cold items among themselves. vectors: float [N, D], of the items as
         candidates, where they are not what the model says of the table.
         """
         from trainer.evaluation import metrics
-        from trainer.retrieval.validation import targets_and_history, user_vectors
+        from trainer.retrieval.validation import user_vectors
 
         known = model.item_tower.encode(table)
         candidates = known if vectors is None else vectors
-        truth, seen = targets_and_history(self.test, len(table))
         result = metrics.evaluate(
             lambda users: user_vectors(model, self.test, known, users) @ candidates.T,
-            truth,
-            seen,
-            cutoffs=(CUTOFF,),
-            candidates=self.is_cold,
+            self.questions.truth,
+            self.questions.seen,
+            (CUTOFF,),
+            self.is_cold & self.questions.exists,
+            unavailable=self.questions.unavailable,
         )
         return result.mean(METRIC)
+
+
+def newest(folder: Path) -> Path:
+    """The newest artifact of a node. Raises SettingsError where there is none."""
+    runs = [path for path in folder.glob("*") if path.name.isdigit()]
+    if not runs:
+        raise SettingsError(f"there is no finished demo: {folder} is empty; run ./zhiyin demo first")
+    return max(runs, key=lambda path: int(path.name))
 
 
 def row(case: str, contender: str, values: Sequence[float], metric: str = METRIC) -> dict[str, Any]:

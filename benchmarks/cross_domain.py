@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.demo import SEEDS, newest
+from benchmarks.cold_demo import SEEDS, newest
 from components.transform.preprocessing import FIRST_KNOWN_ID
 from pipeline import config as configuration
 

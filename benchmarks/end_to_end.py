@@ -118,7 +118,7 @@ def _asked(case: str, artifacts: Path) -> dict[str, np.ndarray]:
     """Each person's value by metric. The history ends where that of the protocol does: LFM knows train alone."""
     import tensorflow as tf
 
-    from benchmarks.demo import newest
+    from benchmarks.cold_demo import newest
     from components.config import DataConfig
     from components.datasets.interactions import read_interactions
     from serving.index import load_index

@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cold_demo import kept
-from benchmarks.demo import newest
+from benchmarks.cold_demo import kept, newest
 from benchmarks.goals import row_of
 from benchmarks.peak import peak_mb
 from benchmarks.pretrained_weights import MINILM, WHAT_TO_GET

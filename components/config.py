@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import c_float
 from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Any, Literal
@@ -42,10 +43,13 @@ class EventRule:
     positive_from: float | None = None  # with `value`: positive only from this value on (ratings)
 
     def is_positive(self, value: float | None) -> bool:
-        """Whether an event of this kind with this value (None where absent) counts as liked."""
+        """Whether an event of this kind with this value (None where absent) counts as liked.
+
+        Both as float32, in which values are kept: .9 there is less than .9.
+        """
         if self.positive_from is None:
             return self.positive
-        return self.positive and value is not None and value >= self.positive_from
+        return self.positive and value is not None and c_float(value).value >= c_float(self.positive_from).value
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ def verdict(folder: str) -> str:
 def _slices_below_chance(decision: tfma.proto.validation_result_pb2.ValidationResult) -> list[str]:
     return [
         " and ".join(f"{key.column} {key.bytes_value.decode()}" for key in judged.slice_key.single_slice_keys)
+        or "all rows"
         for judged in decision.metric_validations_per_slice
         if any(failure.metric_key.name == AUC_UPPER_END for failure in judged.failures)
     ]

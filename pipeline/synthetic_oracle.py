@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from components.config import DataConfig
-from components.datasets.interactions import Interactions, read_interactions
+from components.datasets.interactions import MOST_JUDGED, Interactions, read_interactions
 from components.datasets.items import available_from_s, read_item_metadata
 from pipeline.sources.demo.ground_truth import Feedback, linear_scores, load_truth, oracle_scores, tune_linear
 from serving.config import EvaluationConfig
@@ -36,17 +36,17 @@ def rows(
         read_interactions(str(sequences / f"Split-{split}"), item_ids) for split in ("train", "eval", "test")
     )
     metadata = read_item_metadata(str(items / "Split-train"), item_ids)
-    questions = TestSet.of(test, available_from_s(metadata, data, (train, valid, test)))
-    asked_at_s = float(np.nanmin(test.times_s[~test.is_history]))
+    questions = TestSet.of(test.at_most(MOST_JUDGED), available_from_s(metadata, data, (train, valid, test)))
+    people = questions.people
     settings = tune_linear(
         truth,
         _feedback(train, item_ids, np.ones(len(train.items), bool)),
         _feedback(valid, item_ids, ~valid.is_history),
     )
-    known = _feedback(test, item_ids, test.is_history)
+    known = _feedback(people, item_ids, people.is_history)
     scores = {
-        ORACLE: oracle_scores(truth, test.user_ids, item_ids, asked_at_s),
-        LINEAR: linear_scores(truth, known, test.user_ids, item_ids, settings),
+        ORACLE: oracle_scores(truth, people.user_ids, item_ids, questions.asked_at_s),
+        LINEAR: linear_scores(truth, known, people.user_ids, item_ids, settings),
     }
     is_cold = np.asarray(train.matrix(train.positives, len(item_ids)).sum(0)).ravel() == 0
     found: list[dict[str, Any]] = []

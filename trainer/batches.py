@@ -113,9 +113,8 @@ class TrainingBatches:
 
     def _interactions(self, windows: np.ndarray) -> dict[str, np.ndarray]:
         sequences, users = self.sequences, self._users[windows]
-        moments_s = sequences.asked_at_s(
-            users, sequences.lengths[users]
-        )  # a target's age counts from the user's last one
+        lengths = sequences.splits[users + 1] - sequences.splits[users]
+        moments_s = sequences.asked_at_s(users, lengths)  # a target's age counts from the user's last one
         wanted = (sequences, users, self._stops[windows], self._history_length, moments_s)
         if self._flat:
             flat = flat_window(*wanted)

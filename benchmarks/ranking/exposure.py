@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 import tensorflow as tf
 
-from benchmarks.demo import newest
+from benchmarks.cold_demo import newest
 from benchmarks.ranking import row
 from components.datasets.interactions import read_interactions
 from components.datasets.items import available_from_s, read_item_metadata

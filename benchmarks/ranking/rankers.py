@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import log_loss
 
-from benchmarks.demo import newest
+from benchmarks.cold_demo import newest
 from benchmarks.ranking import row
 from components.settings import to_json
 from pipeline import config as configuration

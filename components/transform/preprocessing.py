@@ -20,7 +20,7 @@ from components.contract import AUDIO_FEATURES, TAG_SLOTS, TEXT_TOKENS, VIDEO_FE
 from components.settings import from_json
 
 FIRST_KNOWN_ID = 2
-MIN_STDDEV = 1e-6
+MIN_VARIATION = 1e-6  # of a column, as a share of its largest value
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ def _z_score(column: tf.SparseTensor) -> tf.Tensor:
     column = column.with_values(tf.cast(column.values, tf.float64))
     mean, variance = tft.mean(column), tft.var(column)
     stddev = tf.sqrt(variance)
-    varies = tf.logical_and(tf.math.is_finite(stddev), stddev > MIN_STDDEV)
+    largest = tft.max(column.with_values(tf.abs(column.values)))
+    varies = tf.logical_and(tf.math.is_finite(stddev), stddev > MIN_VARIATION * largest)
     scores = (column.values - mean) / tf.where(varies, stddev, 1.0)
     scores = tf.where(varies, scores, tf.zeros_like(scores))
     return _single(column.with_values(tf.cast(scores, tf.float32)), 0.0)

@@ -20,12 +20,13 @@ from trainer.evaluation.highest import first_k
 class Queries:
     """Interactions to be ranked among others. people: a row for each query, cut before the target.
 
-    targets, users: int [Q]. stops: int [Q], how many interactions came before. later: what the person takes afterwards,
-    which is no example of what they do not take.
+    targets, users: int [Q]. positives: bool [Q], whether the target was liked. stops: int [Q], how many interactions
+    came before. later: what the person takes afterwards, which is no example of what they do not take.
     """
 
     people: Interactions
     targets: np.ndarray
+    positives: np.ndarray
     labels: np.ndarray  # float32 [Q, O]
     times_s: np.ndarray  # float64 [Q], NaN without time
     stops: np.ndarray
@@ -57,7 +58,7 @@ def candidates_of(
     user_id, time_s = queries.people.user_ids[row], float(queries.times_s[row])
     shown = sampling.shown.holding(user_id, int(queries.targets[row]), time_s, sampling.config.exposure_window_s)
     if shown is not None:
-        items, positions = _shown(queries, row, shown, sampling.config.negatives_from_list, generator)
+        items, positions = _shown(queries, row, *shown, sampling.config.negatives_from_list, generator)
         if len(items) > 1:
             return items, positions
     items, _ = _sampled(queries, row, scores, sampling, generator)
@@ -65,16 +66,16 @@ def candidates_of(
 
 
 def _shown(
-    queries: Queries, row: int, shown: np.ndarray, most: int, generator: np.random.Generator
+    queries: Queries, row: int, shown: np.ndarray, positions: np.ndarray, most: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """The target and what else a list showed and the person never took, at most so many, with their positions."""
     start, target = queries.people.splits[row], queries.targets[row]
     before = queries.people.items[start : start + queries.stops[row]]
-    is_free = (shown >= 0) & ~np.isin(shown, np.concatenate([before, queries.later[row], [target]]))
+    is_free = ~np.isin(shown, np.concatenate([before, queries.later[row], [target]]))
     free = np.flatnonzero(is_free)
     others = np.sort(generator.choice(free, min(most, len(free)), replace=False))
-    places = np.concatenate([np.flatnonzero(shown == target)[:1], others])
-    return shown[places].astype(np.int32), places + 1
+    places = np.concatenate([np.flatnonzero(shown == target), others])
+    return shown[places], positions[places]
 
 
 def _sampled(

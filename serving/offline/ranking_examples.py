@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.config import DataConfig
-from components.datasets.exposures import read_exposures
+from components.datasets.exposures import ShownLists, read_exposures
 from components.datasets.interactions import Interactions, latest, read_interactions, window
 from components.datasets.items import ItemMetadata, available_from_s, read_item_metadata
 from components.events.splits import SPLITS
@@ -63,9 +63,9 @@ class Popularity:
         self._bounds = np.searchsorted(items[order], np.arange(num_items + 1))
 
     def before(self, items: np.ndarray, time_s: float, is_target: np.ndarray) -> np.ndarray:
-        """float32 [C]. Without a time all of the train split counts, less one for a target that is in it.
+        """float32 [C]. Without a time all of the train split counts, less one for a target that is counted in it.
 
-        is_target: bool [C], whether an item is such a target.
+        is_target: bool [C], whether an item is such a target: liked, and of the train split.
         """
         if np.isnan(time_s):
             counts, total = self._untimed[items] - is_target, self._untimed.sum()
@@ -102,8 +102,7 @@ def write_ranking_examples(
     from_s = _candidates_from_s(facts, rules_of, splits)
     features = PairFeatures(facts, index, list(rules_of.event_rules), model.signatures["learned_similarity"])
     written = {}
-    shown = read_exposures(rules_of.exposures, item_ids) if rules_of.exposures else None
-    sampling = Sampling(config, candidates, shown if shown is not None and len(shown) else None)
+    sampling = Sampling(config, candidates, _shown_lists(rules_of.exposures, item_ids, splits))
     parts_of = queries_by_split(splits, rules_of, config, from_s)
     for split in folders:
         tf.io.gfile.makedirs(folders[split])
@@ -120,6 +119,19 @@ def write_ranking_examples(
                     written[split] += 1
     logging.info("ranking examples: %s", written)
     return written
+
+
+def _shown_lists(path: str, item_ids: list[str], splits: Mapping[str, Interactions]) -> ShownLists | None:
+    """The lists that people of this run were shown; None where there are none."""
+    shown = read_exposures(path, item_ids) if path else None
+    if shown is None or not len(shown):
+        return None
+    known = sum(user_id in shown.bounds for split in splits.values() for user_id in split.user_ids)
+    logging.info("%s: %d lists of %d people; %d sequences are of theirs", path, len(shown), len(shown.bounds), known)
+    if known and len(shown.items):
+        return shown
+    logging.warning("%s: none of %d lists names a person and an item of this run; they are not used", path, len(shown))
+    return None
 
 
 def _candidates_from_s(facts: ItemMetadata, data: DataConfig, splits: Mapping[str, Interactions]) -> np.ndarray:
@@ -211,6 +223,7 @@ def queries_of(
     return Queries(
         people=people.select(users),
         targets=people.items[at],
+        positives=people.positives[at],
         labels=np.array(labels, np.float32).reshape(len(at), len(data.event_rules)),
         times_s=people.times_s[at],
         stops=stops,
@@ -233,7 +246,7 @@ def _examples(
     generator = np.random.default_rng(sampling.config.seed)
     of_item: dict[int, bytes] = {}
     shown = {} if sampling.shown is None else {POSITIONS_SHOWN: 1}
-    people = queries.people
+    people, is_counted = queries.people, queries.positives & queries.fitted
     for start in range(0, len(queries.ids), _QUERIES_AT_ONCE):
         rows = np.arange(start, min(start + _QUERIES_AT_ONCE, len(queries.ids)))
         scores = query_vectors[rows] @ vectors.T
@@ -243,7 +256,7 @@ def _examples(
         padded = np.array([np.pad(items, (0, width - len(items)), mode="edge") for items, _ in chosen], np.int32)
         popular = np.array(
             [
-                popularity.before(items, queries.times_s[row], (items == queries.targets[row]) & queries.fitted)
+                popularity.before(items, queries.times_s[row], (items == queries.targets[row]) & is_counted[row])
                 for row, items in zip(rows, padded)
             ],
             np.float32,

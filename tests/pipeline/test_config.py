@@ -49,6 +49,7 @@ def test_a_shipped_configuration_loads(path: Path) -> None:
         ("name", "a" * 129, "128 at most"),
         ("data.event_rules", {"skip": {"positive": False}}, "no kind of event is positive"),
         ("evaluation", {}, "no threshold is set"),  # C44: neither blessed nor refused
+        ("evaluation", {"metric": "Recall@10"}, "expected R@k, NDCG@k, HR@k or MRR@k"),
         ("encoders", [{"name": "Mini LM", "kind": "text", "path": "m", "dim": 2}], "encoders[0]: name: got 'Mini LM'"),
         (
             "encoders",

@@ -201,7 +201,7 @@ def test_lists_that_were_shown_become_a_table_of_shown_items(config):
          "position": 1},
     ]  # fmt: skip
     lists = read_exposures(taken, ["a", "b"])
-    assert lists.holding("u", 0, 1_700_000_060.0, 3600.0).tolist() == [1, 0]
+    assert [found.tolist() for found in lists.holding("u", 0, 1_700_000_060.0, 3600.0)] == [[1, 0], [1, 2]]
 
 
 def test_without_a_store_there_are_no_exposures(config):

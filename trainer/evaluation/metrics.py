@@ -31,14 +31,13 @@ class Evaluation:
     rows: np.ndarray  # int64 [V], the users that have something to find, as rows of the truth matrix
     values: dict[
         str, np.ndarray
-    ]  # "R@20", "NDCG@20", "HR@20", "MRR@20" -> float64 [V]; NaN where the cutoff is no ranking at all
+    ]  # "R@20", "NDCG@20", "HR@20", "MRR@20" -> float64 [V]; NaN where the cutoff ranks nothing of what a user can get
     totals: dict[str, float]  # "coverage@20", "gini@20": of the whole set of answers; NaN likewise
     users_without_truth: int  # not averaged in
 
     def mean(self, metric: str) -> float:
         """The mean over users, NaN where there are none."""
-        values = self.values[metric]
-        return float(values.mean()) if len(values) else float("nan")
+        return mean_of(self.values[metric])
 
     def interval(self, metric: str, seed: int = 0) -> Interval:
         """The mean over users with its 95 % bootstrap interval."""
@@ -47,7 +46,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over users and its 95 % bootstrap interval; NaN throughout where it is undefined."""
+    """A mean over users and its 95 % bootstrap interval; NaN throughout where it is undefined.
+
+    users: who are averaged.
+    """
 
     value: float
     low: float
@@ -80,7 +82,8 @@ def evaluate(
     counts as no truth. seen: sparse [U, N], nonzero = hidden from the list. candidates: bool [N], the items that are
     ranked (default all). unavailable: rows int64 [B] -> bool [B, N], what does not exist yet when each user asks:
     hidden and no truth, as what is seen. rows: the users to evaluate (default all). A cutoff that is not below the
-    number of candidates ranks nothing: its values are NaN. Recall divides by the number of relevant items; NDCG uses
+    number of a user's own candidates, those that are not hidden, ranks nothing: the value is NaN, and no mean has it.
+    Recall divides by the number of relevant items; NDCG uses
     linear gains and a log2 discount (Järvelin & Kekäläinen, 2002).
     Raises ValueError where scores are not finite or shapes differ.
     """
@@ -122,6 +125,7 @@ def evaluate_all(
         gains = [each.gains(block, hidden) for each in lists]  # [B, N] each
         with_truth = np.any([np.diff(each.indptr) > 0 for each in gains], 0)
         block, hidden = block[with_truth], hidden[with_truth]
+        num_own = num_items - hidden.sum(1)
         if not len(block):
             continue
         scores = np.array(score_block(block))
@@ -136,7 +140,7 @@ def evaluate_all(
         scores[hidden] = -np.inf
         ranked = top_k(scores, depth, block)  # [B, K]
         for each, its_gains in zip(lists, gains):
-            each.add(block, its_gains[with_truth], ranked)
+            each.add(block, its_gains[with_truth], ranked, num_own)
     return [each.evaluation(depth, candidates) for each in lists]
 
 
@@ -153,6 +157,7 @@ class _Judged:
         self._at: list[np.ndarray] = []
         self._ideal: list[np.ndarray] = []
         self._relevant: list[np.ndarray] = []
+        self._num_own: list[np.ndarray] = []
 
     def gains(self, block: np.ndarray, hidden: np.ndarray) -> sp.csr_matrix:
         """What each user of a block can find, nothing for those that are not asked for: float64 [B, N], above 0."""
@@ -161,8 +166,8 @@ class _Judged:
         kept = (found.data > 0) & self._is_asked[block][rows] & ~hidden[rows, found.indices]
         return sp.csr_matrix((found.data[kept], (rows[kept], found.indices[kept])), found.shape)
 
-    def add(self, block: np.ndarray, gains: sp.csr_matrix, ranked: np.ndarray) -> None:
-        """Take in the lists int [B, K] of users int [B] who can find `gains` [B, N]."""
+    def add(self, block: np.ndarray, gains: sp.csr_matrix, ranked: np.ndarray, num_own: np.ndarray) -> None:
+        """Take in the lists int [B, K] of users int [B] who can find `gains` [B, N] among `num_own` int [B] items."""
         relevant = np.diff(gains.indptr)
         with_truth = relevant > 0
         gains, ranked = gains[with_truth], ranked[with_truth]
@@ -170,6 +175,7 @@ class _Judged:
         self._at.append(_gains_at(gains, ranked))
         self._ideal.append(_highest_gains(gains, ranked.shape[1]))
         self._relevant.append(relevant[with_truth])
+        self._num_own.append(num_own[with_truth])
         for k, counts in self._exposure.items():
             shown = ranked[:, :k]
             counts += np.bincount(shown[shown >= 0], minlength=len(counts))
@@ -184,7 +190,7 @@ class _Judged:
             is_ranking = k < num_candidates and num_users > 0
             totals[f"coverage@{k}"] = float((counts[candidates] > 0).mean()) if is_ranking else float("nan")
             totals[f"gini@{k}"] = gini(counts[candidates]) if is_ranking else float("nan")
-        values = _values(*found, [*self._exposure], num_candidates)
+        values = _values(*found, [*self._exposure], join(self._num_own, (0,)))
         return Evaluation(join(self._kept, (0,)).astype(np.int64), values, totals, len(self.rows) - num_users)
 
 
@@ -233,32 +239,41 @@ def gini(counts: np.ndarray) -> float:
     return float((2 * ranks - len(ordered) - 1) @ ordered / (len(ordered) * ordered.sum()))
 
 
+def mean_of(values: np.ndarray) -> float:
+    """The mean of float [V] over the users that have a value; NaN where there are none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
 def bootstrap(values: np.ndarray, seed: int = 0) -> Interval:
-    """Mean of float [V] with its 95 % percentile interval over resampled users (Efron, 1979)."""
+    """Mean of float [V] over the users that have a value, NaN for the others, with its 95 % percentile interval over
+    resampled users (Efron, 1979).
+    """
     return bootstrap_all({"": values}, seed)[""]
 
 
 def bootstrap_all(values: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Interval]:
     """`bootstrap` of several metrics or contenders over the same users, with the same draws: float [V] each."""
-    defined = {
-        name: np.asarray(array, np.float64)
-        for name, array in values.items()
-        if len(array) and not np.isnan(array).any()
-    }
     intervals = {name: Interval(float("nan"), float("nan"), float("nan"), len(array)) for name, array in values.items()}
+    defined = {name: np.asarray(array, np.float64) for name, array in values.items() if not np.isnan(array).all()}
     if not defined:
         return intervals
     table = np.stack(list(defined.values()), 1)  # [V, M]
+    is_there = (~np.isnan(table)).astype(np.float64)
+    table = np.nan_to_num(table)
     num_users = len(table)
     generator = np.random.default_rng(seed)
     means = []
     for start in range(0, RESAMPLES, _DRAWS_AT_ONCE):
         draws = generator.integers(0, num_users, (min(_DRAWS_AT_ONCE, RESAMPLES - start), num_users))
         times_drawn = np.stack([np.bincount(draw, minlength=num_users) for draw in draws])  # [draws, V]
-        means.append(times_drawn @ table / num_users)
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
+        drawn = times_drawn @ is_there
+        means.append(np.where(drawn > 0, times_drawn @ table / np.maximum(drawn, 1), np.nan))
+    low, high = np.nanpercentile(np.concatenate(means), [2.5, 97.5], axis=0)
     for column, name in enumerate(defined):
-        intervals[name] = Interval(float(table[:, column].mean()), float(low[column]), float(high[column]), num_users)
+        users = int(is_there[:, column].sum())
+        value = float(table[:, column].sum() / users)
+        intervals[name] = Interval(value, float(low[column]), float(high[column]), users)
     return intervals
 
 
@@ -274,7 +289,7 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Interval:
 
 
 def _values(
-    gains: np.ndarray, ideal_gains: np.ndarray, relevant: np.ndarray, cutoffs: Sequence[int], num_candidates: int
+    gains: np.ndarray, ideal_gains: np.ndarray, relevant: np.ndarray, cutoffs: Sequence[int], num_own: np.ndarray
 ) -> dict[str, np.ndarray]:
     values = {}
     for k in cutoffs:
@@ -283,5 +298,5 @@ def _values(
         at_k = {"R": hits.sum(1) / np.maximum(relevant, 1), "NDCG": ndcg(gains[:, :k], ideal_gains[:, :k])}
         at_k |= {"HR": hits.any(1).astype(np.float64), "MRR": 1 / first_rank}
         for name, at in at_k.items():
-            values[f"{name}@{k}"] = at if k < num_candidates else np.full(len(at), np.nan)
+            values[f"{name}@{k}"] = np.where(k < num_own, at, np.nan)
     return values

@@ -6,7 +6,6 @@ R rows, O objectives.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 from scipy import optimize
@@ -54,10 +53,14 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
     """Expected calibration error over bins of equal size (Naeini et al., 2015).
 
+    Rows of one probability have the mean of their labels each, so that their order says nothing.
     probabilities: float [R].
     labels: [R], 0 or 1.
     """
-    order = np.argsort(probabilities, kind="stable")
-    parts: Sequence[np.ndarray] = np.array_split(order, bins)
-    gaps = [len(part) * abs(probabilities[part].mean() - labels[part].mean()) for part in parts if len(part)]
-    return float(sum(gaps) / len(order))
+    values, place, counts = np.unique(probabilities, return_inverse=True, return_counts=True)
+    mean_label = np.bincount(place, labels) / counts
+    told = np.repeat(values.astype(np.float64), counts)
+    seen = np.repeat(mean_label, counts)
+    parts = zip(np.array_split(told, bins), np.array_split(seen, bins))
+    gaps = [len(part) * abs(part.mean() - truth.mean()) for part, truth in parts if len(part)]
+    return float(sum(gaps) / len(told))

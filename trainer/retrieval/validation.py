@@ -56,8 +56,7 @@ class Validation:
                 scores, *self._block[1:], cutoffs=(cutoff,), candidates=candidates, unavailable=unavailable
             )
             values.append(result.values[self.metric])
-        joined = np.concatenate([np.zeros(0), *values])
-        return float(joined.mean()) if len(joined) else float("nan")
+        return metrics.mean_of(np.concatenate([np.zeros(0), *values]))
 
 
 def user_vectors(model: Retrieval, sequences: Interactions, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:

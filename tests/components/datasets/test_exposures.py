@@ -30,9 +30,44 @@ def shown(tmp_path):
 
 def test_the_latest_list_before_the_event_that_holds_the_item_is_found_in_its_order(shown):
     assert len(shown) == 4
-    assert shown.holding("u", 1, 250.0, 1000.0).tolist() == [2, 1]
-    assert shown.holding("u", 0, 250.0, 1000.0).tolist() == [0, 1, 2], "the later list does not hold it"
-    assert shown.holding("u", 0, 300.0, 0.0).tolist() == [3, -1, 0], "x is in no catalogue"
+    assert found(shown, 1, 250.0, 1000.0) == [(2, 1), (1, 2)]
+    assert found(shown, 0, 250.0, 1000.0) == [(0, 1), (1, 2), (2, 3)], "the later list does not hold it"
+    assert found(shown, 0, 300.0, 0.0) == [(3, 1), (0, 3)], "x is in no catalogue"
+
+
+def found(shown, item, time_s, window_s, user="u"):
+    """Items and positions of the list."""
+    return list(zip(*(part.tolist() for part in shown.holding(user, item, time_s, window_s))))
+
+
+def shown_lines(path, *rows):
+    """A line for each (user_id, item_id, position), of one list."""
+    lines = [
+        json.dumps({"request_id": 1, "user_id": user, "item_id": item, "position": place, "timestamp": 100})
+        for user, item, place in rows
+    ]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    return str(path)
+
+
+def test_whole_numbers_are_ids_as_in_the_tables(tmp_path):
+    shown = read_exposures(shown_lines(tmp_path / "a.gz", (42, 7, 1), ("42", "8", 2), (7, "8", 1)), ["7", "8"])
+    assert found(shown, 0, 100.0, 1.0, "42") == [(0, 1), (1, 2)]
+    assert found(shown, 1, 100.0, 1.0, "7") == [(1, 1)]
+
+
+def test_positions_are_those_of_the_file_however_often_it_tells_them(tmp_path):
+    """A second page, and the same lines twice: an item counts once, where it was seen first."""
+    rows = [("u", "a", 21), ("u", "c", 25), ("u", "b", 22)]
+    for number, each in enumerate((rows, rows + rows, [*rows, ("u", "c", 90)])):
+        shown = read_exposures(shown_lines(tmp_path / f"{number}.gz", *each), ITEM_IDS)
+        assert found(shown, 2, 100.0, 1.0) == [(0, 21), (1, 22), (2, 25)]
+
+
+@pytest.mark.parametrize("row", [(True, "a", 1), (1.5, "a", 1), ("u", None, 1), ("u", "a", 0), ("u", "a", None)])
+def test_what_is_no_id_and_no_position_is_refused(tmp_path, row):
+    with pytest.raises(ValueError, match=r"a.gz: line 1: got no shown item"):
+        read_exposures(shown_lines(tmp_path / "a.gz", row), ITEM_IDS)
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,21 @@ def test_numbers_are_z_scores_of_what_is_there(items):
     assert (rows["1"]["numeric"][1], rows["2"]["numeric"][1]) == (-1.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([1e-7, 2e-7, 3e-7], [-1.2247, 0, 1.2247]), ([3e5, 3e5, 3e5], [0, 0, 0]), ([0, 0, 0], [0, 0, 0]), ([], [])],
+)
+def test_what_varies_is_told_by_the_columns_own_scale(tmp_path, values, expected):
+    spec = {"x": tf.io.VarLenFeature(tf.float32)}
+    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
+    rows = [{"x": [value]} for value in values] + [{"x": []}]
+    with tft_beam.Context(temp_dir=tempfile.mkdtemp(dir=tmp_path)):
+        (found, _), _ = (rows, metadata) | tft_beam.AnalyzeAndTransformDataset(
+            lambda inputs: {"z": preprocessing._z_score(inputs["x"])}
+        )
+    assert [float(row["z"]) for row in found] == pytest.approx([*expected, 0.0], abs=1e-3)
+
+
 def test_a_z_score_does_not_depend_on_how_beam_cuts_batches(tmp_path):
     """Which it does by the time that they take; to the last bit."""
     values = np.log1p(np.random.default_rng(0).uniform(60, 7200, 12)).astype(np.float32)

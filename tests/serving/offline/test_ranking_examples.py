@@ -55,6 +55,18 @@ def test_popularity_counts_what_came_before_alone():
     np.testing.assert_allclose(popularity.before(both, np.nan, np.array([True, False])), [2 / 3, 2 / 3])
 
 
+def test_a_skip_is_not_taken_out_of_the_popularity_that_never_counted_it():
+    """One of two people without times likes item 0, the other skips it: for both queries one like, less their own."""
+    both = people([5, 0], [np.nan, np.nan], num_users=2)
+    train = replace(both, positives=np.array([True, True, True, False]))
+    queries = queries_of(train, "train", DATA, CONFIG, ALWAYS, limit=100)
+    assert queries.targets.tolist() == [0, 0] and queries.positives.tolist() == [True, False]
+    popularity = Popularity(train, train, 9)
+    counted = queries.positives & queries.fitted
+    first, second = (popularity.before(np.array([0]), np.nan, counted[row : row + 1]) for row in range(2))
+    assert first == 0 and second > 0
+
+
 def test_queries_are_the_latest_of_the_later_half():
     queries = queries_of(people(range(8), range(8)), "train", DATA, CONFIG, ALWAYS, limit=100)
     assert queries.stops.tolist() == [5, 6, 7] == queries.targets.tolist()
@@ -178,10 +190,11 @@ def test_a_shown_item_that_was_taken_earlier_or_later_is_no_negative():
     one = people([5, 6, 7], [10, 20, 30])
     queries = queries_of(one, "test", DATA, CONFIG, ALWAYS, limit=100)
     row = queries.stops.tolist().index(1)  # item 6, after 5, before 7
-    lists = ShownLists({"u0": (0, 1)}, np.array([15.0]), np.array([0, 6]), np.array([5, 7, 1, 6, 2, -1], np.int32))
+    items, positions = np.array([5, 7, 1, 6, 2], np.int32), np.array([1, 2, 23, 24, 25])
+    lists = ShownLists({"u0": (0, 1)}, np.array([15.0]), np.array([0, 5]), items, positions)
     sampling = Sampling(CONFIG, 8, lists)
     items, places = candidates_of(queries, row, np.zeros(9, np.float32), sampling, np.random.default_rng(0))
-    assert dict(zip(items.tolist(), places.tolist())) == {6: 4, 1: 3, 2: 5}
+    assert dict(zip(items.tolist(), places.tolist())) == {6: 24, 1: 23, 2: 25}
     assert items[0] == 6
 
 

@@ -84,6 +84,21 @@ def test_a_cutoff_that_holds_every_candidate_is_left_out():
     assert np.isnan(result.mean("R@3")) and np.isnan(result.totals["coverage@3"])
 
 
+def test_a_cutoff_that_holds_all_that_a_user_can_get_is_left_out_of_the_mean():
+    """Twelve items: the first user is asked when two of them are there, the second has seen all but three, the third
+    may have all of them."""
+    truth = np.zeros((3, 12))
+    truth[0, 0] = truth[1, 9] = truth[2, 11] = 1
+    seen, to_come = np.zeros((3, 12)), np.zeros((3, 12), bool)
+    seen[1, :9], to_come[0, 2:] = 1, True
+    options = {"seen": sp.csr_matrix(seen), "unavailable": lambda rows: to_come[rows], "cutoffs": (1, 2, 5)}
+    result = evaluate(np.zeros((3, 12)), truth, **options)
+    there = {name: (~np.isnan(result.values[name])).tolist() for name in ("R@1", "NDCG@2", "HR@5")}
+    assert there == {"R@1": [True] * 3, "NDCG@2": [False, True, True], "HR@5": [False, False, True]}
+    interval = result.interval("HR@5")
+    assert interval.users == 1 and interval.value == interval.low == interval.high == result.mean("HR@5")
+
+
 def test_top_k_holds_the_highest_scores_and_nothing_that_is_not_to_be_returned():
     scores = np.random.default_rng(0).integers(0, 6, (50, 20)).astype(float)
     ranked = metrics.top_k(scores, 7, np.arange(50))
@@ -142,10 +157,11 @@ def test_what_is_not_there_yet_is_neither_shown_nor_sought():
     """Item 0 comes after the first user has asked: of their two targets the other is found at rank 1; the second user
     finds both.
     """
-    later = np.array([[True, False, False], [False, False, False]])
-    result = evaluate([[3.0, 2.0, 1.0]] * 2, [[1, 1, 0]] * 2, cutoffs=(1, 2), unavailable=lambda rows: later[rows])
+    later = np.array([[True, False, False, False], [False] * 4])
+    scores, truth = [[3.0, 2.0, 1.0, 0.0]] * 2, [[1, 1, 0, 0]] * 2
+    result = evaluate(scores, truth, cutoffs=(1, 2), unavailable=lambda rows: later[rows])
     assert result.values["MRR@1"].tolist() == [1, 1] and result.values["R@1"].tolist() == [1, 0.5]
-    assert result.values["R@2"].tolist() == [1, 1] and result.totals["coverage@1"] == pytest.approx(2 / 3)
+    assert result.values["R@2"].tolist() == [1, 1] and result.totals["coverage@1"] == 0.5
 
 
 def test_blocks_do_not_change_the_result():

@@ -172,6 +172,12 @@ def test_calibration_error_by_hand():
     ) == pytest.approx(0.2)
 
 
+def test_the_order_of_rows_of_one_probability_says_nothing_of_calibration():
+    labels = np.repeat([1.0, 0.0], 50)
+    for order in (np.arange(100), np.random.default_rng(0).permutation(100)):
+        assert calibration.calibration_error(np.full(100, 0.5), labels[order]) == pytest.approx(0)
+
+
 def test_platt_undoes_a_known_distortion():
     """Labels drawn from sigmoid(2 x - 1), logits given as x: slope 2, shift -1. One class: left as it is."""
     generator = np.random.default_rng(4)
