@@ -45,7 +45,7 @@ def rows(
     )
     known = _feedback(people, item_ids, people.is_history)
     scores = {
-        ORACLE: oracle_scores(truth, people.user_ids, item_ids, questions.asked_at_s),
+        ORACLE: oracle_scores(truth, people.user_ids, item_ids, questions.asked_at_s.tolist()),
         LINEAR: linear_scores(truth, known, people.user_ids, item_ids, settings),
     }
     is_cold = np.asarray(train.matrix(train.positives, len(item_ids)).sum(0)).ravel() == 0
