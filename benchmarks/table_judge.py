@@ -10,6 +10,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -57,7 +58,8 @@ def judge(table: DamagedTable, folder: Path) -> Outcome:
     if kind == "parquet":
         fault = _parquet_fault(plain, accepted, len(found))
     else:
-        text = io.TextIOWrapper(io.BytesIO(plain), "utf-8-sig", "surrogateescape").read()
+        text = io.TextIOWrapper(io.BytesIO(plain), "utf-8", "surrogateescape").read()
+        text = re.sub(r"(?m)^\ufeff", "", text)
         fault = _JUDGES.get(kind, _delimited_fault)(text, table, accepted, lines)
     return Outcome(len(accepted), len(found) - len(accepted), fault=fault)
 
@@ -140,7 +142,7 @@ def _difference(row: Row, cells: dict[str, Any]) -> str:
     for name in ("item_id", "title"):
         plain = cells.get(name)
         expected = unicodedata.normalize("NFC", str(plain).strip()) if plain not in (None, "") else None
-        expected = expected.strip("\ufeff") if expected and name == "item_id" else expected
+        expected = expected.strip("\ufeff").strip() if expected and name == "item_id" else expected
         if row.values.get(name) != (expected or None):
             return f"{name}: got {row.values.get(name)!r}, a plain reader gives {expected!r}"
     if "duration_s" in row.values and row.values["duration_s"] != _plain_number(cells.get("duration_s")):

@@ -12,14 +12,13 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filebasedsink import FileBasedSink
 from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.tfrecordio import _TFRecordUtil
 from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 
-from components.files import fixed_folder, is_remote, matching_files
+from components.files import fixed_folder, is_remote, matching_files, remote_files
 
 
 def prepare_examples(examples: Artifact, splits: Sequence[str]) -> None:
@@ -70,8 +69,9 @@ class _RecordListSink(FileBasedSink):
 def file_fingerprint(patterns: Iterable[str]) -> str:
     """32 hex digits that change when a file behind the patterns is added, removed, renamed or edited.
 
-    patterns: files or globs, local or gs://. A file counts with its path below the folder that all patterns share, its
-    size and its time of change (nanoseconds on a local disk, seconds elsewhere); moving that folder changes nothing.
+    patterns: files, folders or globs, local or gs://. A file counts with its path below the folder that all patterns
+    share, its size and its time of change (nanoseconds on a local disk, seconds elsewhere); moving that folder changes
+    nothing.
     """
     wanted = [pattern for pattern in dict.fromkeys(patterns) if pattern]
     shared = os.path.commonprefix([fixed_folder(pattern) for pattern in wanted])
@@ -85,7 +85,7 @@ def _files(pattern: str) -> list[tuple[str, int, int]]:
     """(path, size, time of change) of each file behind a pattern; none where there is none."""
     if is_remote(pattern):
         try:
-            found = FileSystems.match([pattern])[0].metadata_list
+            found = remote_files(pattern)
         except BeamIOError:
             return []
         return [(file.path, file.size_in_bytes, int(file.last_updated_in_seconds)) for file in found]

@@ -8,6 +8,10 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apache_beam.io.filesystem import FileMetadata
 
 MAGIC = "*?["
 
@@ -25,14 +29,33 @@ def matching_files(path: str) -> list[str]:
     Raises OSError where a remote file system cannot be asked.
     """
     if is_remote(path):
-        from apache_beam.io.filesystems import FileSystems
-
-        return sorted(found.path for found in FileSystems.match([path])[0].metadata_list)
+        return sorted(found.path for found in remote_files(path))
     if Path(path).is_file():
         return [path]
     if Path(path).is_dir():
         path = path.rstrip("/") + "/**"
     return sorted(found for found in glob.glob(_with_literal_start(path), recursive=True) if Path(found).is_file())
+
+
+def remote_files(path: str) -> list[FileMetadata]:
+    """The same of a remote path, with sizes and times of change. Raises OSError where the file system cannot be asked.
+
+    A bucket knows no folders: a path that is no pattern and names no file is the folder of all that begins with it, but
+    for the empty objects that some tools put there in place of folders.
+    """
+    from apache_beam.io.filesystems import FileSystems
+
+    if is_pattern(path) or not path.endswith("/"):
+        found = FileSystems.match([path])[0].metadata_list
+        if found or is_pattern(path):
+            return found
+    below = FileSystems.match([path.rstrip("/") + "/**"])[0].metadata_list
+    return [found for found in below if not found.path.endswith("/")]
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path holds a character of patterns."""
+    return any(character in path for character in MAGIC)
 
 
 def fixed_folder(path: str) -> str:
@@ -61,7 +84,7 @@ def without_magic(folder: Path) -> Path:
     `x [1]/` they find nothing. The link is named by the folder, and is made anew where it is gone.
     Raises OSError where somebody else has put something in its place.
     """
-    if not any(character in str(folder) for character in MAGIC):
+    if not is_pattern(str(folder)):
         return folder
     folder.mkdir(parents=True, exist_ok=True)  # a link to nothing is in nobody's use
     digest = hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()

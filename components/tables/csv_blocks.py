@@ -83,13 +83,14 @@ def _plain_lines(text: _Text, lines: Sequence[str], separator: str, header: Sequ
     data = text.data
     marks_before = np.searchsorted(text.marks, text.ends)
     plain = np.diff(marks_before, prepend=0) == len(header) - 1
-    plain &= (data[text.starts] != _BLANK) & (text.ends > text.starts) & (not text.is_doubtful)
+    plain &= (data[text.starts] != _BLANK) & (data[text.ends - 1] != _BLANK)
+    plain &= (text.ends > text.starts) & (not text.is_doubtful)
 
     def forbid(places: np.ndarray) -> None:
         plain[np.searchsorted(text.ends, places)] = False
 
     if separator != " ":
-        forbid(text.marks[data[text.marks + 1] == _BLANK])
+        forbid(text.marks[(data[text.marks - 1] == _BLANK) | (data[text.marks + 1] == _BLANK)])
     forbid(np.flatnonzero(data == 0))
     if not text.is_whole:
         forbid(np.flatnonzero(data >= _FIRST_BEYOND_ASCII))

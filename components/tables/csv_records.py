@@ -66,6 +66,8 @@ def quote_style(lines: Iterator[str], separator: str, stated: QuoteStyle) -> tup
     if not any('"' in text for text in head):
         return "auto", lines
     found = list(records(head, separator, "auto"))
+    if len(head) == SAMPLE_LINES and "never closed" in found[-1].detail:
+        found.pop()  # the head ends within its value
     alone = (head[record.line - 1] for record in found if record.num_lines == 1)
     sound = all(record.reason != "bad_quotes" for record in found) and all(
         _is_quoted_well(text, separator) for text in alone
@@ -94,8 +96,8 @@ def _split(line: int, text: str, separator: str) -> Record:
         return Record(line, [], "bad_text", "holds a NUL character")
     text = text.removesuffix("\n")
     cells = text.split(separator)
-    if separator != " " and (separator + " " in text or text.startswith(" ")):
-        cells = [cell.lstrip(" ") for cell in cells]
+    if separator != " " and " " in text:
+        cells = [cell.strip(" ") for cell in cells]
     return Record(line, cells)
 
 
@@ -204,6 +206,11 @@ class _Lines:
                 return
 
 
+def _trimmed(cell: str, text: str) -> str:
+    """A field without the blanks at its end, unless a quote stands after them in the text of its record."""
+    return cell.rstrip(" ") if cell.endswith(" ") and cell.replace('"', '""') + '"' not in text else cell
+
+
 def _without_blanks_after_quotes(text: str, separator: str) -> str:
     return re.sub(rf'"[ ]+(?={re.escape(separator)}|\n|$)', '"', text)
 
@@ -268,7 +275,8 @@ class _QuotedRecords(Records):
                 return (_split(0, first, self._separator).fields if _is_text(first) else []), ""
             texts = itertools.chain([first], self._source)
             reader = csv.reader(texts, delimiter=self._separator, strict=True, skipinitialspace=self._separator != " ")
-            return next(reader), ""
+            fields, text = next(reader), "".join(self._source.taken)
+            return [_trimmed(cell, text) for cell in fields], ""
         except csv.Error as error:
             return [], _in_words(error)
 

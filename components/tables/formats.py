@@ -112,16 +112,16 @@ def _in_blocks(rows: Iterator[RawRow]) -> Iterator[RawBlock]:
 
 
 def _lines(path: str, table: TableConfig, files: contextlib.ExitStack) -> Iterator[str]:
-    """Lines with their "\n", whatever the file's line ends; an undecodable byte 0xNN is kept as U+DCNN."""
-    is_utf_8 = table.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+    """Lines with their "\n", whatever the file's line ends, without the byte order marks that stand before some; an
+    undecodable byte 0xNN is kept as U+DCNN."""
     raw: io.BufferedReader[Any] = io.BufferedReader(_open(path, files))  # type: ignore[type-var]
-    if is_utf_8:
+    if table.encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
         _refuse_other_encodings(path, raw)
     try:
-        encoding = "utf-8-sig" if is_utf_8 else table.encoding
-        return files.enter_context(io.TextIOWrapper(raw, encoding, "surrogateescape"))
+        text = files.enter_context(io.TextIOWrapper(raw, table.encoding, "surrogateescape"))
     except LookupError:
         raise TableError(f"{path}: encoding {table.encoding!r} is unknown") from None
+    return (line.removeprefix("\ufeff") for line in text)
 
 
 def _refuse_other_encodings(path: str, raw: io.BufferedReader[Any]) -> None:

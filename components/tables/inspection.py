@@ -17,7 +17,7 @@ from apache_beam.io.filesystem import BeamIOError
 
 from components.config import TableConfig
 from components.contract import Column
-from components.files import matching_files
+from components.files import is_pattern, is_remote, matching_files
 from components.tables.columns import found_and_expected, missing_columns, near_misses, unread, wanted_names
 from components.tables.formats import has_known_ending, open_table
 from components.tables.raw import TableError
@@ -35,7 +35,7 @@ class TableFacts:
 
     files: tuple[str, ...]
     rules: ReadingRules
-    names: dict[str, str]  # of the columns in the files' first rows, by the contract's names
+    names: dict[str, dict[str, str]]  # of each file's columns, by the contract's; where it shows none, the others'
     notes: dict[str, Any] = field(default_factory=dict)  # for the summary
 
 
@@ -44,6 +44,7 @@ class _Look:
     """What the first rows of the files show, gathered file by file."""
 
     found: dict[str, None] = field(default_factory=dict)  # names of columns, in their order
+    names: dict[str, dict[str, str]] = field(default_factory=dict)  # of those there, by file and contract
     times: list[Any] = field(default_factory=list)
     without_rows: list[str] = field(default_factory=list)
     without_quotes: list[str] = field(default_factory=list)
@@ -79,7 +80,8 @@ def inspect_table(table: TableConfig, columns: tuple[Column, ...], now_s: float 
         **({"timestamp_unit": unit} if look.times else {}),
         **_notes(look, names, table, columns),
     }
-    return TableFacts(files, ReadingRules(table, unit, spans), names, notes)
+    names_of = {path: {**names, **there} for path, there in look.names.items()}
+    return TableFacts(files, ReadingRules(table, unit, spans), names_of, notes)
 
 
 def table_files(path: str) -> tuple[str, ...]:
@@ -93,7 +95,7 @@ def table_files(path: str) -> tuple[str, ...]:
     except (BeamIOError, OSError, ValueError) as error:
         raise TableError(f"{path}: cannot be listed: {error}") from error
     files = [file for file in found if file == path or not file.rpartition("/")[2].startswith(("_", "."))]
-    if Path(path).is_dir():
+    if Path(path).is_dir() or (is_remote(path) and not is_pattern(path) and path not in found):
         files = [file for file in files if has_known_ending(file)]
     if not files:
         raise TableError(f"{path}: no file matches")
@@ -102,12 +104,17 @@ def table_files(path: str) -> tuple[str, ...]:
 
 def _notes(look: _Look, names: dict[str, str], table: TableConfig, columns: Sequence[Column]) -> dict[str, Any]:
     """What the owner of the table should know, without what is as expected."""
-    ignored = unread(look.found, names, columns)
+    read = {name for there in look.names.values() for name in there.values()}
+    ignored = {name: meant for name, meant in unread(look.found, names, columns).items() if name not in read}
     lists = [column.name for column in columns if column.kind == "list"]
     notes = {
         "ignored_columns": sorted(ignored),
         "did_you_mean": {name: meant for name, meant in ignored.items() if meant},
-        "near_misses": near_misses(look.found, names, table),
+        "near_misses": {
+            column: name
+            for there in look.names.values()
+            for column, name in near_misses(look.found, there, table).items()
+        },
         "files_without_rows": look.without_rows,
         "files_without_quotes": look.without_quotes,
         "lists_with_commas": [name for name in lists if look.separators[name, False] > look.separators[name, True]],
@@ -130,6 +137,7 @@ def _look_into(path: str, table: TableConfig, columns: tuple[Column, ...], look:
         names = wanted_names(found, table, columns)
         _require_columns(path, table, columns, found, is_header=False)
     look.found.update(dict.fromkeys(found))
+    look.names[path] = {column: name for column, name in names.items() if name in found}
     if raw.quotes == "none" and table.quotes == "auto":
         look.without_quotes.append(path)
     if not rows:

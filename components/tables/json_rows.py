@@ -12,7 +12,10 @@ from components.config import TableConfig
 from components.tables.raw import RawRow, undecoded
 
 _BETWEEN_ELEMENTS = re.compile(r"[\s,]*")
-_NEXT_OBJECT = re.compile(r"\}\s*,\s*(?=\{)")
+_TO_NEXT = re.compile(r"\s*(?:,\s*(?=\{)|(?=\]\s*\Z))")
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\\n]|\\.)*"|["{}[\]]')  # no string reaches beyond its line
+_DEPTHS = {"{": 1, "[": 1, "}": -1, "]": -1}
+_LOOKED_AT_CHARS = 1 << 16  # for the end of a broken element where no line shows the next one
 
 
 def json_rows(lines: Iterable[str], table: TableConfig) -> Iterator[RawRow]:
@@ -49,7 +52,7 @@ def _as_row(line: int, cells: Any) -> RawRow:
 
 
 def _array_rows(lines: Iterable[str], line: int, table: TableConfig) -> Iterator[RawRow]:
-    """The elements of one array. After a broken one reading goes on at the next that begins as it does."""
+    """The elements of one array. After a broken one reading goes on at the next that can be found."""
     text = "".join(lines)
     at = text.index("[") + 1
     passed = 0  # characters up to which `line` counts
@@ -64,8 +67,9 @@ def _array_rows(lines: Iterable[str], line: int, table: TableConfig) -> Iterator
         try:
             cells, end = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            yield RawRow(line, {}, "bad_json", str(error))
             at = _next_element(text, at)
+            lost = "" if at >= 0 else "; the array is never closed after it"
+            yield RawRow(line, {}, "bad_json", f"{error}{lost}")
             if at < 0:
                 return
             continue
@@ -78,13 +82,34 @@ def _array_rows(lines: Iterable[str], line: int, table: TableConfig) -> Iterator
 
 
 def _next_element(text: str, broken_at: int) -> int:
-    """Where the element after a broken one starts: at the next line of the same indentation, -1 where there is none."""
-    indentation = text[text.rfind("\n", 0, broken_at) + 1 : broken_at]
-    if indentation.strip():  # several elements a line
-        found = _NEXT_OBJECT.search(text, broken_at)
-        return found.end() if found else -1
-    found_at = text.find(f"\n{indentation}{{", broken_at)
-    return -1 if found_at < 0 else found_at + 1
+    """Where the object after a broken element starts, or the bracket that ends the array; -1 where there is neither.
+
+    It is looked for after the bracket that closes the element, else at the next line of the same indentation, else
+    after the next comma before an object.
+    """
+    if text[broken_at] in "{[":
+        indentation = text[text.rfind("\n", 0, broken_at) + 1 : broken_at]
+        next_line = -1 if indentation.strip() else text.find(f"\n{indentation}{{", broken_at)
+        end = _closed_at(text, broken_at, next_line if next_line >= 0 else broken_at + _LOOKED_AT_CHARS)
+        if end >= 0 and (found := _TO_NEXT.match(text, end)):
+            return found.end()
+        if next_line >= 0:
+            return next_line + 1
+    found = _TO_NEXT.search(text, broken_at)
+    return found.end() if found else -1
+
+
+def _closed_at(text: str, start: int, end: int) -> int:
+    """Where all brackets that open from `start` on are closed again; -1 where they are not before `end`, or a quote too
+    many hides which they are."""
+    depth = 0
+    for found in _STRING_OR_BRACKET.finditer(text, start, end):
+        if found[0] == '"':
+            return -1
+        depth += _DEPTHS.get(found[0], 0)
+        if depth == 0:
+            return found.end()
+    return -1
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _uuid_columns(source: pyarrow.parquet.ParquetFile) -> set[str]:
 
 
 def _values(array: pyarrow.Array, is_uuid: bool) -> list[Any]:
-    """One value a cell: None, text, bytes, number, list, `Instant`, `Duration` or `Unreadable`."""
+    """One value a cell: None, text, number, list, `Instant`, `Duration` or `Unreadable`."""
     if isinstance(array, pyarrow.ExtensionArray):
         array = array.storage
     kind = array.type
@@ -72,10 +72,27 @@ def _values(array: pyarrow.Array, is_uuid: bool) -> list[Any]:
         return _each(array.cast(pyarrow.int64()), lambda value: Instant(value // 1_000))
     if pyarrow.types.is_duration(kind):
         return _each(array.cast(pyarrow.int64()), lambda value: Duration(value / _PER_SECOND[kind.unit]))
-    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
-        # Not checked to be UTF-8 when it was read: the bytes are decoded one cell at a time.
-        return _each(array.view(_BINARY[kind]), lambda value: value.decode("utf-8", "surrogateescape"))
+    if kind in _BINARY:  # text was not checked to be UTF-8 when it was read: it is decoded one cell at a time
+        array, kind = array.view(_BINARY[kind]), _BINARY[kind]
+    if _is_bytes(kind):
+        return _each(array, _decoded)
+    if _is_list(kind) and _is_bytes(kind.value_type):
+        return _each(array, lambda parts: [None if part is None else _decoded(part) for part in parts])
     return _each(array, lambda value: value)
+
+
+def _is_bytes(kind: pyarrow.DataType) -> bool:
+    is_of = pyarrow.types.is_binary, pyarrow.types.is_large_binary, pyarrow.types.is_fixed_size_binary
+    return any(is_kind(kind) for is_kind in is_of)
+
+
+def _is_list(kind: pyarrow.DataType) -> bool:
+    is_of = pyarrow.types.is_list, pyarrow.types.is_large_list, pyarrow.types.is_fixed_size_list
+    return any(is_kind(kind) for is_kind in is_of)
+
+
+def _decoded(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
 
 
 _BINARY = {pyarrow.string(): pyarrow.binary(), pyarrow.large_string(): pyarrow.large_binary()}

@@ -15,7 +15,6 @@ from components.examples import SOURCE_FILE as SOURCE
 from components.examples import SOURCE_LINE as LINE
 from components.rejects import FORGOTTEN, reject
 from components.tables.column_values import ARROW_TYPES, typed_column
-from components.tables.columns import wanted_names
 from components.tables.formats import open_table
 from components.tables.inspection import TableFacts
 from components.tables.raw import RawBlock, RawRow
@@ -35,10 +34,9 @@ class Row(NamedTuple):
 
 def read_rows(path: str, columns: tuple[Column, ...], facts: TableFacts) -> Iterator[Row | dict[str, Any]]:
     """The rows of one file in order: a `Row`, or a reject (see `components.rejects.reject`)."""
-    table = facts.rules.table
-    with open_table(path, table) as raw:
-        names = facts.names if raw.columns is None else wanted_names(raw.columns, table, columns)
-        for row in raw.read(names.values()):
+    with open_table(path, facts.rules.table) as raw:
+        names = facts.names[path]
+        for row in raw.read([names[column.name] for column in columns]):
             yield _typed(path, row, columns, names, facts.rules)
 
 
@@ -79,8 +77,8 @@ def read_blocks(path: str, columns: tuple[Column, ...], facts: TableFacts) -> It
     """
     rules = facts.rules
     with open_table(path, rules.table) as raw:
-        names = facts.names if raw.columns is None else wanted_names(raw.columns, rules.table, columns)
-        for block in raw.blocks(names.values()):
+        names = facts.names[path]
+        for block in raw.blocks([names[column.name] for column in columns]):
             yield _typed_block(path, block, columns, names, rules)
 
 

@@ -119,8 +119,6 @@ def _missing_word(value: Any, column: Column) -> str:
 
 def _characters(value: Any) -> str:
     """Text as it stands; an integer is its decimal text."""
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, Decimal) and value.is_finite() and value.as_tuple().exponent == 0:
@@ -138,9 +136,9 @@ def _text(value: Any, *_: Any) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
-def _id(value: Any, *_: Any) -> str:
+def _id(value: Any, *_: Any) -> str | None:
     try:
-        text = _characters(value).strip().strip("\ufeff")
+        text = _characters(value).strip().strip("\ufeff").strip()
     except CellError as error:
         if error.reason == "bad_encoding":
             raise
@@ -149,7 +147,7 @@ def _id(value: Any, *_: Any) -> str:
         raise CellError("bad_id", detail) from None
     if any(character in text for character in "\n\r\0"):
         raise CellError("bad_id", f"got {_show(text)}, expected an id of one line")
-    return text
+    return text or None
 
 
 def _category(value: Any, *_: Any) -> str:
@@ -230,7 +228,7 @@ def _time(value: Any, column: Column, rules: ReadingRules) -> int | Value:
             raise CellError("bad_time", f"got {_show(value)}, a word for no time")
         return Value(None, f"{column.name}: {_show(value)}, read as absent")
     typed = isinstance(value, (Instant, date))
-    if stated == "auto" and not typed and unit_of(value) != rules.time_unit:
+    if stated == "auto" and not typed and (rules.time_unit == "unknown" or unit_of(value) != rules.time_unit):
         raise CellError("mixed_time_unit", f"got {_show(value)}, expected {_EXPECTED[rules.time_unit]}{_sizes(value)}")
     return seconds_of(value, rules.time_unit, rules.time_spans[column.name])
 

@@ -1,11 +1,14 @@
 """The files behind a path: a name before a pattern, a folder as what is in it."""
 
+import io
 import tempfile
+from typing import ClassVar
 
 import apache_beam as beam
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from apache_beam.io.filesystem import FileMetadata, FileSystem
 from apache_beam.testing.util import assert_that, equal_to
 
 from components.artifacts import WriteRecords, file_fingerprint
@@ -73,6 +76,48 @@ def test_a_part_of_0_bytes_beside_full_files_is_noted_in_every_format(tmp_path, 
     assert notes(f"{tmp_path}/*")["files_without_rows"] == [str(tmp_path / name)]
     with pytest.raises(TableError, match="no row; no columns found"):
         read(tmp_path / name)
+
+
+class Bucket(FileSystem):
+    """Files in memory under x://, among which there are no folders."""
+
+    files: ClassVar[dict[str, bytes]] = {}
+    join = split = mkdirs = create = copy = rename = size = last_updated = delete = None
+
+    @classmethod
+    def scheme(cls):
+        return "x"
+
+    def has_dirs(self):
+        return False
+
+    def exists(self, path):
+        return path in self.files
+
+    def metadata(self, path):
+        return FileMetadata(path, len(self.files[path]), 1.0)
+
+    def _list(self, prefix):
+        return (self.metadata(path) for path in self.files if path.startswith(prefix))
+
+    def open(self, path, mime_type="", compression_type=""):
+        return io.BytesIO(self.files[path])
+
+
+@pytest.mark.parametrize("path", ["x://b/t", "x://b/t/"])
+def test_a_folder_of_a_bucket_is_all_tables_below_it(monkeypatch, path):
+    """Without the object of that name that some tools put there; what is behind a name or a pattern stays that."""
+    parts = {f"x://b/t/{name}": ROW.format(name).encode() for name in ("part-0.csv", "d/part-1.csv")}
+    others = ("x://b/t/", "x://b/t/_SUCCESS", "x://b/t/notes.md", "x://b/table.csv")
+    monkeypatch.setattr(Bucket, "files", {**parts, **dict.fromkeys(others, b"")})
+    assert table_files(path) == ("x://b/t/d/part-1.csv", "x://b/t/part-0.csv")
+    assert list(titles(read(path)[0])) == ["d/part-1.csv", "part-0.csv"]
+    assert table_files("x://b/t/part-0.csv") == table_files("x://b/t/*.csv") == ("x://b/t/part-0.csv",)
+    before = file_fingerprint([path])
+    Bucket.files["x://b/t/d/part-1.csv"] += b"2\n"
+    assert file_fingerprint([path]) != before != file_fingerprint([])
+    with pytest.raises(TableError, match="no file matches"):
+        table_files("x://b/t/part")
 
 
 def test_no_file_is_told(tmp_path):

@@ -62,6 +62,19 @@ def test_a_tsv_that_a_spreadsheet_wrote_keeps_its_quoted_lines(tmp_path):
     assert "files_without_quotes" not in notes(path, separator="\t")
 
 
+def test_a_quoted_value_may_reach_beyond_the_lines_that_decide(tmp_path, monkeypatch):
+    """D01: the last of them ends within it; a quote that is open over rows of the table still says that there are
+    none."""
+    monkeypatch.setattr(csv_records, "SAMPLE_LINES", 10)
+    plain = "".join(f"{n}\tplain\n" for n in range(8))
+    path = write(tmp_path / "items.tsv", f'item_id\ttitle\n{plain}x\t"two\nlines"\n')
+    rows, rejects = read(path, separator="\t")
+    assert titles(rows)["x"] == "two\nlines" and len(rows) == 9 and not rejects
+    assert "files_without_quotes" not in notes(path, separator="\t")
+    rows, rejects = read(write(path, f'item_id\ttitle\nx\t"open\n{plain}'), separator="\t")
+    assert titles(rows)["x"] == '"open' and len(rows) == 9 and not rejects
+
+
 def test_quotes_can_be_switched_off_in_any_table(tmp_path):
     """D01."""
     path = write(tmp_path / "items.csv", 'item_id,title\n1,"Quoted" Name\n2,5" disc\n3,"open\n4,x\n')
@@ -148,6 +161,16 @@ def test_blanks_outside_of_quotes_do_not_count():
         ["3", " kept ", "film"],
         ["4", "two, a\nlines", "x"],
     ]
+
+
+def test_blanks_after_values_do_not_count_either(tmp_path):
+    """D12: an address with one would name another file; inside quotes they stay."""
+    lines = ("1 ,a,1.mp3 ", "2,b , 2.mp3  ", '3,"say ""hi"" ", 3.mp3 ', '4,"two\nlines",4.mp3 ', '5,b," 5.mp3 "')
+    path = write(tmp_path / "items.csv", "item_id,title,media_uri \n" + "\n".join(lines) + "\n")
+    rows, rejects = read(path)
+    assert not rejects
+    assert [row.values["media_uri"] for row in rows] == ["1.mp3", "2.mp3", "3.mp3", "4.mp3", " 5.mp3 "]
+    assert parsed("a|b\n1 | 2 \n", "|", "none")[1] == (2, ["1", "2"])
 
 
 @pytest.mark.parametrize("quotes", ["auto", "double", "none"])

@@ -35,6 +35,31 @@ def test_a_broken_element_costs_itself(tmp_path, indent):
     assert list(titles(rows)) == ["1", "2", "3"] and {reject["reason"] for reject in rejects} == {"bad_json"}
 
 
+@pytest.mark.parametrize(
+    "text, ids, line",
+    [
+        ('[\n{"item_id": "1", "tags": x}, {"item_id": "2"}, {"item_id": "3"}]', ["2", "3"], 2),
+        ('[\n{"item_id": "1", "tags": x}, {"item_id": "2"},\n{"item_id": "3"}\n]', ["2", "3"], 2),
+        ('[\n{"item_id": "1", "title": "5" disc", "tags": [{"a": 1}, {"a": 2}]},\n{"item_id": "2"}\n]', ["2"], 2),
+        ('[{"item_id": "1", "tags": [{"a": x}, {"a": 2}]}, {"item_id": "2"}]', ["2"], 1),
+        ('[\n  {\n    "item_id": "1",\n    "tags": [\n      {"a": 1}\n  },\n  {\n    "item_id": "2"\n  }\n]', ["2"], 2),
+        ('[\nNone, {"item_id": "2"},\n{"item_id": "3"}]', ["2", "3"], 2),
+        ('[{"item_id": "2"},\n{"item_id": "1", "tags": x}\n]\n', ["2"], 2),
+    ],
+)
+def test_reading_goes_on_after_a_broken_element(tmp_path, text, ids, line):
+    """D15: at the next one, on its line or a later one; objects within the broken one are none."""
+    rows, rejects = read(write(tmp_path / "items.json", text))
+    assert list(titles(rows)) == ids and faults(rejects) == [(line, "bad_json")]
+    assert "never closed" not in rejects[0]["detail"]
+
+
+def test_an_array_that_is_cut_off_within_an_element_says_so(tmp_path):
+    """D15."""
+    rows, (reject,) = read(write(tmp_path / "items.json", '[{"item_id": "1"},\n{"item_id": "2", "ti'))
+    assert list(titles(rows)) == ["1"] and "the array is never closed after it" in reject["detail"]
+
+
 def test_an_array_that_is_cut_off_says_so(tmp_path):
     """D15: after its last whole element."""
     text = json.dumps(ITEMS, indent=1)

@@ -120,7 +120,7 @@ def test_lists_with_another_separator_are_told(tmp_path):
     assert "lists_with_commas" not in notes(write(path, "item_id,tags\n1,Drama|War\n2,Drama\n"))
 
 
-@pytest.mark.parametrize("padded", [" 7", "7 ", "\t7", "\u00a07\u3000", "\ufeff7"])
+@pytest.mark.parametrize("padded", [" 7", "7 ", "\t7", "\u00a07\u3000", "\ufeff7", "\ufeff 7", " \ufeff7 "])
 def test_blanks_around_ids_do_not_count(tmp_path, padded):
     """D12: in every format; blanks inside do."""
     write(tmp_path / "items.jsonl", json.dumps({"item_id": padded}))
@@ -130,11 +130,27 @@ def test_blanks_around_ids_do_not_count(tmp_path, padded):
     assert list(titles(read(write(tmp_path / "items.csv", "item_id\na b\n"))[0])) == ["a b"]
 
 
-def test_joined_files_have_no_item_named_item_id(tmp_path):
+@pytest.mark.parametrize("cell", ["\ufeff", " \ufeff ", "\ufeff\u3000"])
+def test_an_id_of_blanks_and_marks_alone_is_missing(tmp_path, cell):
+    write(tmp_path / "items.jsonl", json.dumps({"item_id": cell}))
+    write(tmp_path / "items.csv", f'item_id,title\n"{cell}",x\n')
+    for ending, line in (("jsonl", 1), ("csv", 2)):
+        rows, rejects = read(tmp_path / f"items.{ending}")
+        assert not rows and faults(rejects) == [(line, "missing_required")]
+
+
+@pytest.mark.parametrize("again", ["item_id,title", "\ufeffitem_id,title", '\ufeff"item_id","title"'])
+def test_joined_files_have_no_item_named_item_id(tmp_path, again):
     """D12's kind: `cat a.csv b.csv`, with the second one's byte order mark and header."""
-    path = write(tmp_path / "items.csv", "\ufeffitem_id,title\n1,a\nitem_id,title\n2,b\n")
+    path = write(tmp_path / "items.csv", f"\ufeffitem_id,title\n1,a\n{again}\n2,b\n")
     rows, rejects = read(path)
     assert titles(rows) == {"1": "a", "2": "b"} and faults(rejects) == [(3, "repeated_header")]
+
+
+def test_joined_json_lines_keep_their_first_rows(tmp_path):
+    """`cat a.jsonl b.jsonl`, each with a byte order mark."""
+    rows, rejects = read(write(tmp_path / "items.jsonl", '\ufeff{"item_id": "1"}\n\ufeff{"item_id": "2"}\n'))
+    assert list(titles(rows)) == ["1", "2"] and not rejects
 
 
 def test_one_word_has_one_spelling(tmp_path):

@@ -103,6 +103,22 @@ def test_uuids_are_their_text(tmp_path):
     assert [row.values["item_id"] for row in rows] == ["plain", "bytes"]
 
 
+def test_bytes_are_text(tmp_path):
+    """In every kind of column, by the rules of text: blank, a word for nothing, in a list, not UTF-8."""
+    mark = "\ufeff".encode()
+    columns = {
+        "item_id": pa.array([b"", b"a", mark, b"b"]),
+        "title": pa.array([b"x", b"(no genres listed)", b"x", b"y"]),
+        "tags": pa.array([None, [b"(no genres listed)", b"", b"x", None], None, [b"caf\xe9"]]),
+        "media_uri": pa.array([b""] * 4, pa.large_binary()),
+        "duration_s": pa.array([b"2.5"] * 4, pa.binary(3)),
+        "published_at": pa.array([b"2024-01-01 12:00:00"] * 4).dictionary_encode(),
+    }
+    rows, rejects = read(table(tmp_path, columns))
+    assert [row.values for row in rows] == [{"item_id": "a", "tags": ["x"], "duration_s": 2.5, "published_at": NOON_S}]
+    assert faults(rejects) == [(1, "missing_required"), (3, "missing_required"), (4, "bad_encoding")]
+
+
 def test_durations_are_seconds_where_a_column_has_seconds(tmp_path):
     """D07."""
     lengths = pa.array([90_500, None, 2**62], pa.duration("ms"))

@@ -1,6 +1,5 @@
 """Rows read many at a time are the rows read one by one: values, rejects, notes and numbers, whatever the damage."""
 
-import dataclasses
 import gzip
 import json
 import random
@@ -29,7 +28,10 @@ from components.tables.times import plausible_span
 from components.tables.values import ReadingRules
 from tests.components.tables.reading import NOW_S, write
 
-IDS = ["7", "007", "u", "Öl", " a ", "a b", "e\u0301", "", "nan", "NULL", "-", "-1", "\ufeffx", "ﬁ", "a\u00a0", "٣"]
+IDS = [
+    *("7", "007", "u", "Öl", " a ", "a b", "e\u0301", "", "nan", "NULL", "-", "-1"),
+    *("\ufeffx", "\ufeff", "\ufeff 7", "ﬁ", "a\u00a0", "٣"),
+]
 TIMES = {
     "s": ["1700000000", "1700000001", "01700000002", "+1700000003", "1700000004.9", "99999999", "0", "1.7e9", "-5"],
     "ms": ["1700000000123", "1700000000999.5", "1700000000", "999999999999999999999"],
@@ -65,7 +67,8 @@ def facts_of(path, columns=EVENTS, unit="unknown", **table):
     """What the look at a table would find, where it has the columns and its times have this unit."""
     config = TableConfig(str(path), **table)
     spans = {column.name: plausible_span(column.name, config, NOW_S) for column in columns if column.kind == "time"}
-    return TableFacts((str(path),), ReadingRules(config, unit, spans), wanted_names((), config, columns))
+    names = {str(path): wanted_names((), config, columns)}
+    return TableFacts((str(path),), ReadingRules(config, unit, spans), names)
 
 
 def one_by_one(path, columns, facts):
@@ -184,6 +187,7 @@ ARRAYS = {
         pa.array([date(2024, 1, 1), date(1, 1, 1), None] * 2, pa.date32()),
         pa.array([date(2024, 1, 1), date(1980, 1, 1), None] * 2, pa.date64()),
         pa.array(["1700000000", "2024-05-31 18:00:00", None, "2024-05-31", "-1", "soon"]),
+        pa.array([b"1700000000", b"2024-05-31 18:00:00", None, b"", b"-1", b"\xff"]),
         pa.array([Decimal("1700000000.5"), Decimal("-1"), None] * 2, pa.decimal128(20, 1)),
         pa.nulls(6),
     ],
@@ -192,12 +196,14 @@ ARRAYS = {
         pa.array([1.0, -0.0, 0.0, None, float("inf"), 0.1], pa.float32()),
         pa.array([1, 2, 3, None, -1, 0], pa.int8()),
         pa.array(["1", "2.5", "x", None, "-1", ""]),
+        pa.array([b"1", b"2.5", b"\xff", None, b"-1", b""]),
         pa.array([Decimal("1.5"), Decimal("-1"), None] * 2, pa.decimal128(20, 1)),
         pa.array([1, None, 3] * 2, pa.duration("s")),
         pa.array([{"a": 1}, None, {"a": 2}] * 2),
     ],
     "event": [
         pa.array(["play", "", None, "null", " like", "Öl"]),
+        pa.array([b"play", b"", None, b"null", b" like", b"\xff"]),
         pa.array(["play", None, "like"] * 2).dictionary_encode(),
         pa.array([True, None, False] * 2),
         pa.array([1, None, -1] * 2),
@@ -237,6 +243,29 @@ def test_json_lines(rows, block_rows):
     assert number == len(rows) + 2 and len(rejects) >= 2
 
 
+def test_times_whose_unit_no_first_row_shows():
+    """Each is a reject, none the end of the run."""
+    times = ["", "20240101", "45292", "1700000000"]
+    content = "user_id,item_id,timestamp\n" + "".join(f"u,{n},{time}\n" for n, time in enumerate(times))
+    rows, rejects, _, _ = check("e.csv", content.encode(), 1000)
+    assert len(rows) == 1 and len(rejects) == 3 and all("mixed_time_unit" in reject for reject in rejects)
+
+
+@pytest.mark.parametrize("block_rows", [1, 1000])
+def test_a_header_again_is_no_event(block_rows):
+    """Also with the byte order mark of the file that it comes from."""
+    content = "\ufeffuser_id,item_id\nu,a\n\ufeffuser_id,item_id\nv,b\n"
+    rows, rejects, _, _ = check("e.csv", content.encode(), block_rows)
+    assert [line for _, line, _ in rows] == [2, 4] and "repeated_header" in rejects[0] and len(rejects) == 1
+
+
+def test_blanks_after_values_do_not_count():
+    columns = tuple(column for column in CATALOGUE if column.kind != "list")
+    content = b"item_id,media_uri,title\n1,a.mp3 ,x\n2,x,b \n3,a.mp3,x\n"
+    rows, rejects, _, _ = check("i.csv", content, 1000, columns)
+    assert sum("'media_uri': 'a.mp3'" in values for _, _, values in rows) == 2 and not rejects
+
+
 def test_plain_rows_are_read_as_columns(monkeypatch):
     """The way that is fast is the way that is taken: of plain rows none is looked at by itself."""
     monkeypatch.setattr("components.tables.readers._typed", None)
@@ -246,9 +275,7 @@ def test_plain_rows_are_read_as_columns(monkeypatch):
         for name in ("user_id", "user"):
             path = write(Path(folder, "e.csv"), "\n".join([f"{name},item_id,timestamp,event,value", *rows]))
             facts = facts_of(path, unit="s")
-            facts = dataclasses.replace(
-                facts, rules=dataclasses.replace(facts.rules, table=TableConfig(str(path), columns={"user_id": name}))
-            )
+            facts.names[str(path)]["user_id"] = name
             (block,) = read_blocks(str(path), EVENTS, facts)
             assert block.rows.num_rows == block.num_rows == 100 and not block.rejects
             assert block.rows["user_id"][7].as_py() == "user7" and block.rows[SOURCE_LINE][7].as_py() == 9

@@ -10,11 +10,12 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from components.config import DataConfig, TableConfig
 from components.contract import EVENTS
+from components.tables import inspection
 from components.tables.columns import table_and_columns
 from components.tables.inspection import inspect_table
 from components.tables.raw import TableError
 from components.tables.readers import ReadTable
-from tests.components.tables.reading import ITEMS, PLAIN_ITEMS, read, titles, write
+from tests.components.tables.reading import ITEMS, PLAIN_ITEMS, notes, read, titles, write
 
 GOOD_EVENTS = (
     "user_id,item_id,timestamp,event\n007,0042,1700000000,play\n7,42,1700000001,like\n"
@@ -268,6 +269,22 @@ def test_a_glob_names_its_unknown_columns_and_empty_parts(tmp_path):
         "ignored_columns": ["colour"],
         "files_without_rows": [str(tmp_path / "part-1.csv")],
     }
+
+
+def test_each_file_has_names_of_its_own(tmp_path, monkeypatch):
+    """Also JSON, whose rows say them; what the first rows of one do not show is called as in the others."""
+    for name in ("PEEKED_ROWS", "PEEKED_ROWS_FOR_TIME"):
+        monkeypatch.setattr(inspection, name, 2)
+    write(tmp_path / "a.jsonl", '{"Item_ID": "1", "Title": "a"}\n')
+    write(tmp_path / "b.jsonl", '{"item_id": "2", "title": "b"}\n')
+    write(tmp_path / "c.jsonl", '{"item_id": "3"}\n{"item_id": "4"}\n{"item_id": "5", "Creator": "c"}\n')
+    write(tmp_path / "d.csv", "ITEM-ID,Creator\n6,d\n")
+    rows, rejects = read(tmp_path)
+    assert titles(rows) == {"1": "a", "2": "b", "3": None, "4": None, "5": None, "6": None} and not rejects
+    assert [row.values.get("creator") for row in rows[-2:]] == ["c", "d"]
+    found = notes(tmp_path)
+    assert found["near_misses"] == {"item_id": "ITEM-ID", "title": "Title", "creator": "Creator"}
+    assert "ignored_columns" not in found
 
 
 def test_the_transform_gives_the_rows_of_all_files(tmp_path):

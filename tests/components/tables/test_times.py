@@ -6,6 +6,7 @@ import pytest
 
 from components.config import TableConfig
 from components.contract import EVENTS
+from components.tables import inspection
 from components.tables.raw import TableError
 from components.tables.times import TimeError, TimeSpan, plausible_span, seconds_of, unit_of_times
 from tests.components.tables.reading import NOW_S, faults, notes, read, write
@@ -69,6 +70,16 @@ def test_a_small_number_is_no_time_until_its_unit_is_stated(tmp_path, cell):
     rows, rejects = read(write(path, f"user_id,item_id,timestamp\nu,a,{cell}\n" + f"u,b,{NOON_S}\n" * 2), EVENTS)
     assert len(rows) == 2 and faults(rejects) == [(2, "mixed_time_unit")]
     assert "day of a spreadsheet" in rejects[0]["detail"]
+
+
+@pytest.mark.parametrize("cell", ["20240101", "45292", NOON_S])
+def test_a_time_after_first_rows_that_have_none_is_a_reject(tmp_path, monkeypatch, cell):
+    """Nothing shows its unit, however plain it looks."""
+    monkeypatch.setattr(inspection, "PEEKED_ROWS_FOR_TIME", 3)
+    path = write(tmp_path / "events.csv", "user_id,item_id,timestamp\n" + "u,a,\n" * 3 + f"u,b,{cell}\n")
+    rows, rejects = read(path, EVENTS)
+    assert len(rows) == 3 and faults(rejects) == [(5, "mixed_time_unit")]
+    assert "state it with timestamp_unit" in rejects[0]["detail"]
 
 
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
