@@ -241,7 +241,7 @@ def _sought(media: Media, stream: Any, start_s: float) -> _Excerpt:
         seek(media, stream, start_s - PREROLL_S)
         return frames(stream, packets(media, stream))
 
-    return mono(read, origin_s(stream) + start_s, SEGMENT_SAMPLES)
+    return _segment(read, origin_s(stream) + start_s)
 
 
 def _passed(media: Media, length_s: float) -> tuple[list[_Excerpt], np.ndarray]:
@@ -262,7 +262,15 @@ def _passed(media: Media, length_s: float) -> tuple[list[_Excerpt], np.ndarray]:
         return read
 
     begins_s = [origin_s(stream) + start_s for start_s in starts_s]
-    return [mono(read_near(begin_s), begin_s, SEGMENT_SAMPLES) for begin_s in begins_s], starts_s
+    return [_segment(read_near(begin_s), begin_s) for begin_s in begins_s], starts_s
+
+
+def _segment(read: Callable[[], Frames], begin_s: float) -> _Excerpt:
+    """`mono` of one segment; without a sample where nothing of it can be decoded: the others may be sound."""
+    try:
+        return mono(read, begin_s, SEGMENT_SAMPLES)
+    except DecodeFailed:
+        return _Excerpt(np.zeros(0, np.float32), False, ())
 
 
 def _packets_from_start(media: Media) -> tuple[Any, Iterator[Any]]:

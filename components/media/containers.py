@@ -53,7 +53,7 @@ OPTIONS = {
     "fflags": "fastseek",  # jump in an MP3 by its table of contents instead of reading up to the place
 }
 BUFFER_BYTES = 1 << 16
-RESTART_S = 1.0  # presentation times that go back by more belong to another file that was joined to the first
+RESTART_S = 1.0  # a key frame whose presentation time goes back by more belongs to another file, joined to the first
 
 _ENCRYPTED_TAGS = {"enca", "encv", "drms", "drmi", "drmt", "aavd", "aaxc"}  # sample entries of MP4
 _SECONDARY = (  # tracks that a player takes only where there is no other
@@ -190,8 +190,8 @@ def _packets(media: Media, stream: Any) -> Iterator[Packet]:
 def packets(media: Media, stream: Any) -> Iterator[Packet]:
     """The stream's packets from here on, with presentation times that go on where files were joined.
 
-    A packet without any time gets the end of the one before it, as in raw video. Raises Encrypted where a packet says
-    so.
+    Within a file those of key frames never go back; others do where pictures are not stored in their order. A packet
+    without any time gets the end of the one before it, as in raw video. Raises Encrypted where a packet says so.
     """
     shift, end = 0, None  # in ticks of the stream
     ticks = frame_ticks(stream)
@@ -205,7 +205,7 @@ def packets(media: Media, stream: Any) -> Iterator[Packet]:
             if begin is None:
                 begin = packet.pts = packet.dts = end or 0
             else:
-                if end is not None and begin + shift < end - restart_ticks:
+                if packet.is_keyframe and end is not None and begin + shift < end - restart_ticks:
                     shift = end - begin
                 begin += shift
                 if shift:

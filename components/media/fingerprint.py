@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from components.tables.raw import TableError
 from components.tables.readers import Row, read_rows
 
 LISTING_S = 60.0  # for the listing of a bucket at the start of a run
+_NOT_READ = (-1, 0)  # in place of size and time: when the medium can be read, the fingerprint changes
 
 
 def catalogue_media_fingerprint(data: DataConfig) -> str:
@@ -37,7 +39,8 @@ def catalogue_media_fingerprint(data: DataConfig) -> str:
 
 
 def media_fingerprint(media_uris: Iterable[str], roots: MediaRoots) -> str:
-    """32 hex digits that change when a medium that the catalogue names is added, removed, replaced or touched.
+    """32 hex digits that change when a medium that the catalogue names is added, removed, replaced, touched, or made
+    readable.
 
     A local medium counts with its address, its size and its time of change (ns), wherever below the roots it lies;
     those in buckets count with the listing of the roots that are buckets. Contents are not read.
@@ -61,7 +64,9 @@ def _listing(bucket: str) -> str:
 def _size_and_time(media_uri: str, roots: MediaRoots) -> tuple[int, int]:
     try:
         place = roots.place(media_uri)
-        status = Path(place).stat() if not is_address(place) else None
+        if is_address(place) or not os.access(place, os.R_OK):
+            return _NOT_READ
+        status = Path(place).stat()
     except (OSError, ValueError, MediaError):
-        return -1, 0  # not there now; its coming changes the fingerprint
-    return (status.st_size, status.st_mtime_ns) if status is not None else (-1, 0)
+        return _NOT_READ
+    return status.st_size, status.st_mtime_ns

@@ -199,7 +199,7 @@ def _in_order(found: _Candidates) -> _Candidates:
 def thumbnail(frame: av.VideoFrame, stream: Any, side: int = VIDEO_HEIGHT) -> np.ndarray:
     """A picture as displayed (pixel shape and rotation applied, white behind what is transparent), centre-cropped:
     uint8 [side, side, 3], RGB."""
-    pixel_shape = float(stream.codec_context.sample_aspect_ratio or 1) or 1.0
+    pixel_shape = float(stream.sample_aspect_ratio or 1)  # of the container, where it states one
     width, height = frame.width * pixel_shape, float(frame.height)
     # The square case keeps this simple: rotation by 90 degrees does not change the size that is wanted.
     scaled_width, scaled_height = (

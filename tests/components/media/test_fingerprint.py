@@ -37,6 +37,16 @@ def test_every_change_is_seen(folder):
     assert len(seen) == 5
 
 
+def test_a_medium_that_can_be_read_since_is_seen(folder, monkeypatch):
+    """Its size and time are those of before."""
+    uris, roots = [f"{number}.wav" for number in range(8)], MediaRoots(str(folder))
+    after = media_fingerprint(uris, roots)
+    with monkeypatch.context() as patch:  # tests may run as root, who may read all
+        patch.setattr(os, "access", lambda path, mode: not (str(path).endswith("/3.wav") and mode == os.R_OK))
+        assert media_fingerprint(uris, roots) != after
+    assert media_fingerprint(uris, roots) == after
+
+
 def test_what_the_catalogue_does_not_name_does_not_matter(folder):
     roots = MediaRoots(str(folder))
     first = media_fingerprint(["1.wav"], roots)

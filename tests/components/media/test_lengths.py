@@ -103,6 +103,20 @@ def test_files_that_were_joined_have_the_length_of_all(clips, container, codec):
     assert last == pitches(extract(high))[0]
 
 
+def test_joined_videos_have_the_length_of_both(clips):
+    """Also where pictures within each are not stored in their order."""
+    red, blue = (200, 30, 30), (30, 30, 200)
+    options = {"x264-params": "bframes=3:b-adapt=0:scenecut=0"}
+    parts = (
+        clips.video(clips.flat([colour], 8), fps=1, container="mpegts", stream_options=options)
+        for colour in (red, blue)
+    )
+    joined = extract(b"".join(parts))
+    assert joined.duration_s == pytest.approx(16.0, abs=1.5)
+    shown = joined.video_frames[: joined.video_num_frames].mean(axis=(1, 2))
+    np.testing.assert_allclose(shown[[0, -1]], [red, blue], atol=14)
+
+
 def test_a_joined_mp3_of_another_bit_rate(clips):
     """D20: the second part is twice as dense, so that no guess by size is right."""
     parts = [

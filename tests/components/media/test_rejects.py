@@ -186,6 +186,22 @@ def test_damage_in_the_middle_costs_only_the_middle(clips):
     assert 4.0 < extract(bytes(data)).duration_s < 5.2
 
 
+@pytest.mark.parametrize("codec", ["aac", "flac"])
+def test_damage_at_the_end_costs_only_the_segments_there(clips, codec):
+    """The last 16 of 40 s are zeros, in which the decoder finds not one frame."""
+    data = bytearray(clips.audio(clips.tone(40.0), container="mp4", codec=codec))
+    start = data.index(b"mdat") + 4
+    end = start + struct.unpack(">I", data[start - 8 : start - 4])[0] - 8
+    first = start + (end - start) * 3 // 5
+    data[first:end] = bytes(end - first)
+    arrays = extract(bytes(data))
+    assert arrays.audio_num_frames.tolist() == [300, 300, 0]
+    assert arrays.duration_s == pytest.approx(40.0, abs=0.1)
+    data[start:end] = bytes(end - start)
+    with pytest.raises(DecodeFailed):
+        extract(bytes(data))
+
+
 def test_a_broken_picture_track_leaves_the_sound(clips):
     """One modality is damaged: the other one is used, and the damage is told."""
     data = clips.video(clips.moving(50), container="matroska", codec="mpeg4", sound=clips.tone())

@@ -113,6 +113,20 @@ def test_variable_frame_rate_goes_by_time(clips):
         np.testing.assert_allclose(middle - middle[0], 50 * found.times_s, atol=4)
 
 
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+@pytest.mark.parametrize("seconds", [8, 60])
+def test_pictures_that_are_not_stored_in_their_order(clips, container, seconds):
+    """One a second, so that each is stored seconds after a later one: that is no other file joined to the first."""
+    options = {"x264-params": "bframes=3:b-adapt=0:scenecut=0"}
+    data = clips.video(clips.moving(seconds), fps=1, container=container, stream_options=options)
+    with av.open(io.BytesIO(data)) as file:
+        times = [packet.pts for packet in file.demux(video=0) if packet.size]
+    assert times != sorted(times)
+    found = sample_key_frames(data)
+    assert found.duration_s == pytest.approx(seconds, abs=1.0)
+    np.testing.assert_allclose(found.times_s, np.arange(4) * seconds / 4, atol=0.1 if seconds == 8 else 4.0)
+
+
 @pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_rotation_flag(clips, quarter_turns, mirrored):
@@ -141,8 +155,10 @@ def test_aspect_ratio_is_kept_by_a_centre_crop(clips):
     assert not (shown[..., 0].astype(int) - shown[..., 1] > 100).any(), "the red edge is outside"
 
 
-def test_pixels_that_are_not_square(clips):
-    """Anamorphic video: 48 x 96 stored, pixels twice as wide as high; what is shown is a square with a circle in it."""
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])
+def test_pixels_that_are_not_square(codec):
+    """Anamorphic video: 48 x 96 stored, pixels twice as wide as high; what is shown is a square with a circle in it. In
+    VP9 the container alone says so."""
     yy, xx = np.mgrid[:96, :48]
     picture = (
         np.where(((yy - 47.5) ** 2 + (2 * xx - 47.5) ** 2 < 32**2)[..., None], 240, 20)
@@ -151,7 +167,7 @@ def test_pixels_that_are_not_square(clips):
     )
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as out:
-        stream = out.add_stream("libx264", rate=10)
+        stream = out.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = 48, 96, "yuv420p"
         stream.codec_context.sample_aspect_ratio = Fraction(2, 1)
         for _ in range(3):
