@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections import defaultdict
 from typing import Any
@@ -103,8 +104,11 @@ def read_summary(uri: str) -> dict[str, Any]:
 def sample_rejects(uri: str, count: int) -> list[dict[str, Any]]:
     """The first `count` rejects of a Rejects artifact by file and line, for messages."""
     with FileSystems.open(f"{uri}/rejects.jsonl") as lines:
-        rejects = [json.loads(line) for line in lines]
-    return sorted(rejects, key=lambda reject: (reject["source"], reject["line"] or 0, reject["item_id"] or ""))[:count]
+        return heapq.nsmallest(count, map(json.loads, lines), key=_place)
+
+
+def _place(reject: dict[str, Any]) -> tuple[str, int, str]:
+    return reject["source"], reject["line"] or 0, reject["item_id"] or ""
 
 
 def describe_rejects(uri: str, count: int = 3) -> str:

@@ -162,8 +162,8 @@ def encode(config: Config, table: Path) -> tuple[dict[str, AddedItem], list[dict
                 | beam.Map(json.dumps, ensure_ascii=False)
                 | beam.io.WriteToText(f"{folder}/media.jsonl", shard_name_template="")
             )
-        media_rejects = Path(folder, "media.jsonl").read_text(encoding="utf-8").splitlines()
-        rejects = [*sample_rejects(f"{folder}/rejects", sys.maxsize), *map(json.loads, media_rejects)]
+        with Path(folder, "media.jsonl").open(encoding="utf-8") as media_rejects:
+            rejects = [*sample_rejects(f"{folder}/rejects", sys.maxsize), *map(json.loads, media_rejects)]
         items = model.encode(f"{folder}/items") if tf.io.gfile.glob(f"{folder}/items/*") else {}
     return items, rejects
 

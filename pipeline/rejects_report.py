@@ -21,17 +21,21 @@ def write_rejects(stages: Iterable[Stage], folder: Path) -> int:
     The file of an earlier run goes where nothing was rejected.
     """
     path = folder / NAME
-    rejects = [reject for stage in stages if "rejects" in stage.outputs for reject in _of_stage(stage)]
-    if not rejects:
-        path.unlink(missing_ok=True)
-        return 0
     partial = path.with_name(f".{path.name}.partial")
+    count = 0
     with partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rejects)
-    partial.replace(path)
-    return len(rejects)
+        for stage in stages:
+            for reject in _of_stage(stage) if "rejects" in stage.outputs else ():
+                writer.writerow(reject)
+                count += 1
+    if count:
+        partial.replace(path)
+    else:
+        partial.unlink()
+        path.unlink(missing_ok=True)
+    return count
 
 
 def rejects_line(folder: Path) -> str:
@@ -46,5 +50,10 @@ def rejects_line(folder: Path) -> str:
 
 def _of_stage(stage: Stage) -> Iterator[dict[str, Any]]:
     with (stage.uri("rejects") / "rejects.jsonl").open(encoding="utf-8") as lines:
-        rejects = [json.loads(line) for line in lines]
-    yield from sorted(rejects, key=lambda reject: (reject["source"], reject["line"] or 0, reject["item_id"] or ""))
+        in_order = sorted(lines, key=_place)  # as texts: as dicts they would take several times the memory
+    yield from map(json.loads, in_order)
+
+
+def _place(line: str) -> tuple[str, int, str]:
+    reject = json.loads(line)
+    return reject["source"], reject["line"] or 0, reject["item_id"] or ""

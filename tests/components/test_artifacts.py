@@ -1,6 +1,8 @@
 """Examples and rejects on disk, and fingerprints of files."""
 
+import json
 import os
+import tracemalloc
 
 import apache_beam as beam
 import pyarrow as pa
@@ -72,6 +74,20 @@ def test_examples_and_rejects_are_read_back(tmp_path):
         "files": {},
     }
     assert [reject["line"] for reject in sample_rejects(str(tmp_path / "r"), 5)] == [1, 2]
+
+
+def test_a_few_rejects_of_many_take_little_memory(tmp_path):
+    """They are named where most of a table is rejected, too."""
+    place = {"stage": "s", "source": "f", "item_id": None, "reason": "bad", "detail": "d"}
+    with (tmp_path / "rejects.jsonl").open("w") as file:
+        file.writelines(json.dumps({**place, "line": line}) + "\n" for line in range(20_000, 0, -1))
+    tracemalloc.start()
+    try:
+        found = sample_rejects(str(tmp_path), 3)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [reject["line"] for reject in found] == [1, 2, 3] and peak_bytes < 1 << 20
 
 
 def test_the_fingerprint_sees_every_edit_and_no_move(tmp_path):

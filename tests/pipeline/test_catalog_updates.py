@@ -1,6 +1,7 @@
 """What comes and goes between two runs, in the served versions themselves. C07, C10, C35."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,3 +97,14 @@ def test_another_model_does_not_take_over_vectors(config, pushed_version):
     push(config, pushed_version, 2)
     catalog_updates.carry_over(config, None, catalog_updates.added(None))
     assert before.name == "1" and "late" not in listed(config)
+
+
+def test_rejects_of_media_are_told_whatever_line_ends_are_in_ids(tmp_path, monkeypatch):
+    """U+2028 and U+0085 end lines of texts, but not of JSON lines."""
+    monkeypatch.setattr(catalog_updates, "CurrentModel", lambda config: SimpleNamespace(encode=lambda folder: {}))
+    table = TableConfig("")
+    evaluation = EvaluationConfig(min_gain_over_popularity=0, max_loss_to_last=0)
+    (tmp_path / "new.csv").write_text("item_id,media_uri\na\u2028b\u0085c,x.mp3\n", encoding="utf-8")
+    config = Config("tiny", DataConfig(table, table), evaluation, work_dir=str(tmp_path))
+    _, rejects = catalog_updates.encode(config, tmp_path / "new.csv")
+    assert [(one["item_id"], one["reason"]) for one in rejects] == [("a\u2028b\u0085c", "outside_media_roots")]

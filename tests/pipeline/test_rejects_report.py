@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tracemalloc
 
 from components.account import account_line, remarks
 from pipeline.console import StageLines
@@ -63,6 +64,17 @@ def test_the_rejects_of_all_stages_are_one_table(tmp_path):
     assert rows[0]["detail"] == "got 'a,\u2028b\n'"
     assert rejects_line(tmp_path) == f"3 rejects, each with its place and reason: {tmp_path / 'rejects.csv'}"
     assert write_rejects([], tmp_path) == 0 and rejects_line(tmp_path) == ""
+
+
+def test_the_table_is_written_stage_by_stage(tmp_path):
+    """Its memory is that of one stage's rejects."""
+    stages = [stage(tmp_path / str(number), "CatalogGen", map(reject, range(4_000))) for number in range(5)]
+    tracemalloc.start()
+    try:
+        assert write_rejects(stages, tmp_path) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < 5 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_stage_prints_its_account_and_what_its_owner_should_know(tmp_path, capsys):
