@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from trainer.keras import tf
 _FIRST_TRIALS = 4  # drawn before the sampler models, and before any trial is cut short
 _FIRST_EPOCHS = 2  # of a trial, in which it is not cut short
 _OVER = (TrialState.COMPLETE, TrialState.PRUNED)
+_AGAIN = "again"  # marks a trial whose settings were interrupted before
 
 # Settings and callbacks -> the best value of their metric.
 Train = Callable[[RetrievalConfig, Sequence[tf.keras.callbacks.Callback]], float]
@@ -41,7 +43,8 @@ def tune(train: Train, config: RetrievalConfig, tuning: TuningConfig, storage: s
 
     train: may raise what its callbacks raise.
     storage: an SQLite file; None keeps the search in memory.
-    Prints a line a trial. Raises ValueError for a space that cannot be, RuntimeError where no trial came to its end.
+    Prints a line a trial. Raises ValueError for a space that cannot be and where nobody has anything to find,
+    RuntimeError where no trial came to its end.
     """
     space = tuning.space_of(config)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -53,23 +56,30 @@ def tune(train: Train, config: RetrievalConfig, tuning: TuningConfig, storage: s
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_FIRST_TRIALS, n_warmup_steps=_FIRST_EPOCHS),
     )
     study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials), n_startup_trials=_FIRST_TRIALS)
-    _take_up(study, {name: getattr(config, name) for name in space})
+    start = {name: getattr(config, name) for name in space}
+    _take_up(study, start)
     while (number := len(_over(study))) < tuning.trials and (left := tuning.seconds - _seconds(study)) > 0:
         trial = study.ask()
         drawn = {name: as_type_of(name, _draw(trial, name, found)) for name, found in space.items()}
         watch = _Watch(trial, config.metric, time.monotonic() + left if number else float("inf"))
         try:
-            study.tell(trial, train(with_settings(config, drawn), [watch]))
+            value = train(with_settings(config, drawn), [watch])
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"{config.metric}: no user of the eval split has an item to find at this cutoff; "
+                    "see retrieval.metric and data.split"
+                )
+            study.tell(trial, value)
         except (optuna.TrialPruned, SettingsError):  # SettingsError: values that do not go together
             study.tell(trial, state=TrialState.PRUNED)
         tqdm.write(_line(study, trial.number, number + 1, tuning.trials, config.metric), file=sys.stderr)
-    if not study.get_trials(states=(TrialState.COMPLETE,)):
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    if not complete:
         raise RuntimeError(f"no trial came to its end within {tuning.seconds:.0f} s; give tuning more seconds")
-    first = study.trials[0]
     return Tuned(
         {name: as_type_of(name, value) for name, value in study.best_params.items()},
         study.best_value,
-        first.value if first.state == TrialState.COMPLETE else None,
+        next((trial.value for trial in complete if trial.params == start), None),
         [_row(trial) for trial in _over(study)],
     )
 
@@ -88,12 +98,17 @@ class _Watch(tf.keras.callbacks.Callback):
 
 
 def _take_up(study: optuna.Study, start: dict[str, Any]) -> None:
-    """Queue the configured settings where the search is new, and again what a kill interrupted."""
+    """Queue the configured settings where the search is new, and once more what was interrupted; what is interrupted
+    again may be the cause of it.
+    """
     if not study.trials:
         study.enqueue_trial(start)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        if _AGAIN in trial.user_attrs:
+            tqdm.write(f"  interrupted twice, not tried again: {trial.params}", file=sys.stderr)
+        else:
+            study.enqueue_trial(trial.params, user_attrs={_AGAIN: True})
 
 
 def _draw(trial: optuna.Trial, name: str, found: Range) -> Any:

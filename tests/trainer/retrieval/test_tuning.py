@@ -69,6 +69,36 @@ def test_a_killed_search_goes_on_with_what_it_knows(tmp_path):
     assert len(tune(more, CONFIG, TuningConfig(trials=9, space=SPACE), storage).trials) == 9 and len(more.asked) == 1
 
 
+def test_settings_that_end_the_search_twice_are_not_tried_a_third_time(tmp_path):
+    """Those that are configured need more memory than there is."""
+    storage, tuning = str(tmp_path / "search.sqlite"), TuningConfig(trials=4, space=SPACE)
+    train = Parabola()
+
+    def too_large(config, callbacks):
+        if config == CONFIG:
+            raise MemoryError
+        return train(config, callbacks)
+
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            tune(too_large, CONFIG, tuning, storage)
+    found = tune(too_large, CONFIG, tuning, storage)
+    assert len(found.trials) == len(train.asked) == 4 and found.start_value is None
+
+
+def test_the_configured_settings_are_the_start_though_they_were_interrupted(tmp_path):
+    storage, tuning = str(tmp_path / "search.sqlite"), TuningConfig(trials=3, space=SPACE)
+    with pytest.raises(KeyboardInterrupt):
+        tune(Parabola(fail_at=0), CONFIG, tuning, storage)
+    assert tune(Parabola(), CONFIG, tuning, storage).start_value == pytest.approx(1 - 0.4**2)
+
+
+def test_a_search_in_which_nobody_has_anything_to_find_ends():
+    values = iter([float("nan")] * 3)
+    with pytest.raises(ValueError, match="NDCG@10: no user of the eval split has an item to find"):
+        tune(lambda config, callbacks: next(values), CONFIG, TuningConfig(trials=3, space=SPACE))
+
+
 def test_seconds_end_a_search_but_never_its_first_trial():
     train = Parabola()
     found = tune(train, CONFIG, TuningConfig(trials=15, seconds=1e-6, space=SPACE))
