@@ -8,7 +8,8 @@ FEATURES_FILE = "assets.extra/features.json"  # of a ranker's SavedModel: the fe
 
 
 class LatestBlessedRanker(LatestBlessedModelStrategy):
-    """`LatestBlessedModelStrategy`, without the present ranker and without those that read other features.
+    """`LatestBlessedModelStrategy`, without the present ranker and without those that read other features, or
+    the same of other kinds of events, categories or numbers.
 
     Inputs: `model` and `model_blessing`, of all runs, and `current`, what was just trained. Compared with itself, a
     ranker that comes from the cache would be judged anew in the second run; other features cannot be read from today's

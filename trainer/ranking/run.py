@@ -63,6 +63,16 @@ class Ranker(tf.Module):
         features = ranking_features(self._data, self._dim)
         return {one.name: tf.TensorSpec([None, *one.shape], tf.as_dtype(one.dtype), one.name) for one in features}
 
+    @property
+    def reads(self) -> dict[str, Any]:
+        """What it reads: its features, each with dtype and shape, and the names of what they hold in their order."""
+        return {
+            "features": {name: [spec.dtype.name, spec.shape.as_list()] for name, spec in self.specs.items()},
+            "events": list(self._data.event_rules),
+            "categorical": list(self._data.categorical),
+            "numeric": list(self._data.numeric),
+        }
+
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The served signatures by name.
 
@@ -157,8 +167,7 @@ def export(ranker: Ranker, features: dict[str, np.ndarray], folder: str) -> None
     tf.saved_model.save(saved, folder, signatures=traced)
     tf.io.gfile.makedirs(f"{folder}/{FEATURES_FILE.partition('/')[0]}")
     with tf.io.gfile.GFile(f"{folder}/{FEATURES_FILE}", "w") as file:
-        read = {name: [spec.dtype.name, spec.shape.as_list()] for name, spec in ranker.specs.items()}
-        file.write(json.dumps(read, sort_keys=True))
+        file.write(json.dumps(ranker.reads, sort_keys=True))
     some = {name: tf.constant(values[:64]) for name, values in features.items()}
     restored = tf.saved_model.load(folder).signatures["rank"](**some)["probabilities"].numpy()
     difference = float(np.abs(restored - traced["rank"](**some)["probabilities"].numpy()).max(initial=0))
