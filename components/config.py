@@ -42,6 +42,10 @@ class EventRule:
     positive: bool = True  # whether it is a target to be predicted
     positive_from: float | None = None  # with `value`: positive only from this value on (ratings)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1e6:  # squares of sums of weights are taken in 32 bits
+            raise ValueError(f"weight: got {self.weight}, expected a strength from 0 to 1e6")
+
     def is_positive(self, value: float | None) -> bool:
         """Whether an event of this kind with this value (None where absent) counts as liked.
 

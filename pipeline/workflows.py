@@ -125,6 +125,11 @@ def _check_inputs(config: Config, reads_users: bool, trains: bool) -> None:
         _require("data.users.path", data.users)
     elif data.users:
         remark("data.users is not read: this run has no use for what is known of users (retrieval.use_user_features)")
+    if trains and config.privacy.differential and data.split.kind == "time":
+        remark(
+            "privacy.differential: the cut between train and eval is a moment of everybody's events, which the "
+            "guarantee does not cover (data.split.kind time; docs/privacy.md)"
+        )
     if data.exposures and trains and not is_remote(data.exposures) and not Path(data.exposures).is_file():
         raise SettingsError(f"data.exposures: there is no file {data.exposures}")
     folders = [("data.media_root", data.media_root)] if data.media_root else []

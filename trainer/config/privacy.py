@@ -45,8 +45,15 @@ class TrainingPrivacyConfig:
     differential: DifferentialConfig | None = None  # training by DP-SGD; None trains as usual
 
 
-def check_private(retrieval: RetrievalConfig, engine: EngineConfig) -> None:
-    """Raises ValueError for settings under which people would get into the weights beside the private steps."""
+def check_private(retrieval: RetrievalConfig, engine: EngineConfig, replicas: int = 1) -> None:
+    """Raises ValueError for settings under which people would get into the weights beside the private steps, and for
+    more than one replica, each of which would take private steps of its own.
+    """
+    if replicas > 1:
+        raise ValueError(
+            f"privacy.differential: got {replicas} replicas, expected one device of one worker; see engine.device, "
+            "CUDA_VISIBLE_DEVICES and TF_CONFIG"
+        )
     if retrieval.loss != "profile_cosine":
         raise ValueError(
             f"privacy.differential: got retrieval.loss {retrieval.loss}, expected profile_cosine, "

@@ -102,10 +102,13 @@ def run_fn(fn_args: Any) -> None:
     anew).
     With TF_CONFIG, call it with the same arguments on every worker; the folder must be one that all of them share, and
     the chief writes the model.
-    Raises ValueError where the train split has nothing to learn from, RuntimeError where another worker is lost.
+    Raises ValueError where the train split has nothing to learn from or private training has more than one device,
+    RuntimeError where another worker is lost.
     """
     args = Arguments.of(fn_args)
     strategy = strategy_for(args.engine)
+    if args.privacy is not None:
+        check_private(args.retrieval, args.engine, strategy.num_replicas_in_sync)
     checkpoints = checkpoints_of(fn_args, strategy.num_replicas_in_sync, args.engine)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +116,7 @@ def run_fn(fn_args: Any) -> None:
         log_dir = args.log_dir if is_chief() else f"{folder}/run"
         callbacks = [tf.keras.callbacks.TensorBoard(log_dir, write_graph=False), ProgressBar("interactions")]
         if args.privacy is not None:
-            _run_privately(args, args.privacy, table, train_split, callbacks)
+            _run_privately(args, args.privacy, strategy, table, train_split, callbacks)
             return
         with among_workers(), strategy.scope():
             model = build(table, train_split, args.data, args.retrieval, users, args.tuned, args.encoder_weights)
@@ -140,6 +143,7 @@ def run_fn(fn_args: Any) -> None:
 def _run_privately(
     args: Arguments,
     privacy: DifferentialConfig,
+    strategy: tf.distribute.Strategy,
     table: ItemTable,
     train_split: Interactions,
     callbacks: Sequence[tf.keras.callbacks.Callback],
@@ -147,10 +151,10 @@ def _run_privately(
     """As `run_fn` with DP-SGD; the learned similarity stays the dot product, since it would be fitted to people."""
     from trainer.retrieval.train_privately import train_privately  # noqa: PLC0415  (its accountant takes seconds)
 
-    check_private(args.retrieval, args.engine)
     encoders = (args.tuned, args.encoder_weights)
-    model = build(table, train_split, args.data, args.retrieval, None, *encoders, private=True)
-    report = train_privately(model, train_split, table, privacy, callbacks)
+    with strategy.scope():
+        model = build(table, train_split, args.data, args.retrieval, None, *encoders, private=True)
+        report = train_privately(model, train_split, table, privacy, callbacks)
     as_dot_product = CrossAttention(args.retrieval.embedding_dim, name="cross_attention")
     events = tuple(args.data.event_rules)
     export(model, as_dot_product, table, events, args.data, args.model_dir, args.transform_graph)

@@ -48,8 +48,7 @@ def train_privately(
     seed: of sampling, dropout and noise, for experiments alone: who knows it can subtract the noise. None takes the
     operating system's entropy.
     """
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        raise ValueError("privacy.differential: trains on one device; set engine.device")
+    assert tf.distribute.get_strategy().num_replicas_in_sync == 1
     report = plan(len(train_split), privacy)
     if privacy.delta >= 1 / max(len(train_split), 1):
         logging.warning(
@@ -91,6 +90,7 @@ def fit_interactions_privately(
     settings = replace(model.config, learning_rate=privacy.learning_rate, epochs=privacy.epochs)
     optimizer = optimizer_of(settings, steps_per_epoch)
     optimizer.build(variables)
+    strategy = tf.distribute.get_strategy()  # puts each step on its device
     add_clipped = tf.function(
         lambda sums, batch: [total + part for total, part in zip(sums, clipped_sum(model, batch, report.clip))],
         reduce_retracing=True,
@@ -106,8 +106,8 @@ def fit_interactions_privately(
         for _ in range(steps_per_epoch):
             sums = [tf.zeros_like(variable) for variable in variables]
             for batch in people.draw(report.sampling_rate):
-                sums = add_clipped(sums, batch)
-            apply(sums)
+                sums = strategy.run(add_clipped, args=(sums, batch))
+            strategy.run(apply, args=(sums,))
 
     run_epochs(train_epoch, variables, privacy.epochs, None, callbacks, model)
 
@@ -139,7 +139,8 @@ def clipped_sum(model: Retrieval, batch: Mapping[str, Any], clip: float) -> list
     """The sum over people of the gradient of each one's loss, clipped to an L2 norm: a tensor for each variable.
 
     Adding or removing a person changes the sum by at most `clip`, over all variables together.
-    batch: of `TrainingBatches.of_windows`; people without interactions add nothing.
+    batch: of `TrainingBatches.of_windows`; people without interactions add nothing, nor do those whose gradient is not
+    finite.
     """
     variables = model.trainable_variables
 
@@ -150,7 +151,7 @@ def clipped_sum(model: Retrieval, batch: Mapping[str, Any], clip: float) -> list
         gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
         norm = tf.sqrt(tf.add_n([tf.reduce_sum(gradient**2) for gradient in gradients]))
         scale = clip_scale(norm, clip)
-        return [gradient * scale for gradient in gradients]
+        return [tf.math.multiply_no_nan(gradient, scale) for gradient in gradients]
 
     return [tf.reduce_sum(parts, 0) for parts in per_person(clipped, batch)]
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from components.datasets.interactions import Interactions
+from components.settings import to_json
 from trainer.config.engine import EngineConfig
 from trainer.config.privacy import DifferentialConfig, check_private
 from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.privacy_report import PrivacyReport
 from trainer.retrieval.model import Retrieval
-from trainer.retrieval.run import build
+from trainer.retrieval.run import build, run_fn
 from trainer.retrieval.train import content_frozen, fit_interactions
 from trainer.retrieval.train_privately import (
     PeopleBatches,
@@ -76,6 +77,13 @@ def test_the_clip_is_of_all_variables_together_and_leaves_small_gradients_alone(
     assert clip_scale(tf.constant(float("nan")), 0.5).numpy() == 0.0
 
 
+def test_a_person_whose_gradient_is_not_finite_adds_nothing(private, train_split, table):
+    endless = replace(train_split, weights=np.array(train_split.weights))
+    endless.weights[: endless.splits[1]] = np.inf
+    others = train_split.select(np.arange(1, len(train_split)))
+    np.testing.assert_allclose(sum_of(private, endless, table, 0.1), sum_of(private, others, table, 0.1), atol=1e-6)
+
+
 def test_without_clip_and_noise_the_sum_is_the_gradient_of_plain_training(private, train_split, table):
     everybody = sum_of(private, train_split, table, np.inf) / len(train_split)
     with content_frozen(private):
@@ -98,6 +106,21 @@ def test_without_clip_and_noise_full_batches_give_the_weights_of_plain_training(
     with content_frozen(private):
         fit_interactions_privately(private, train_split, table, settings, report)
     np.testing.assert_allclose(private.item_tower.encode_ids(table), plain.item_tower.encode_ids(table), atol=1e-4)
+
+
+def test_the_device_of_a_strategy_takes_the_private_steps(train_split, table, tiny):
+    """In its scope the weights are those without it."""
+    config = replace(tiny.CONFIG, **STILL, epochs=2)
+    settings = DifferentialConfig(np.inf, 1e-5, epochs=2)
+    report = PrivacyReport(np.inf, 1e-5, 0.0, 0.1, 1.0, 2, len(train_split))
+    found = []
+    for strategy in (tf.distribute.get_strategy(), tf.distribute.OneDeviceStrategy("/cpu:0")):
+        with strategy.scope():
+            model = build(table, train_split, tiny.DATA, config, private=True)
+            with content_frozen(model):
+                fit_interactions_privately(model, train_split, table, settings, report, seed=1)
+        found.append(model.item_tower.encode_ids(table))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
 
 
 def test_the_noise_has_the_deviation_of_the_plan(private, table, train_split, monkeypatch):
@@ -161,3 +184,27 @@ def test_settings_that_go_round_the_private_steps_are_refused(tiny, settings, me
 def test_sixteen_bit_arithmetic_is_refused(tiny):
     with pytest.raises(ValueError, match="engine.precision"):
         check_private(tiny.CONFIG, EngineConfig(precision="mixed_bfloat16"))
+
+
+def test_several_devices_or_workers_are_refused_before_anything_is_read(run_arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.retrieval.run.strategy_for", lambda _: SimpleNamespace(num_replicas_in_sync=2))
+    arguments = run_arguments(tmp_path, tmp_path / "checkpoints")
+    arguments["custom_config"]["privacy"] = to_json(DifferentialConfig(epsilon=8.0, delta=0.1, epochs=1))
+    with pytest.raises(ValueError, match="got 2 replicas, expected one device"):
+        run_fn(SimpleNamespace(**arguments))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_entry_point_trains_privately_on_the_device_of_the_settings(run_arguments, tiny, tmp_path, monkeypatch):
+    devices = []
+
+    def noted(*arguments):
+        devices.extend(tf.distribute.get_strategy().extended.worker_devices)
+        return train_privately(*arguments)
+
+    monkeypatch.setattr("trainer.retrieval.train_privately.train_privately", noted)
+    arguments = run_arguments(tmp_path, tmp_path / "checkpoints", tiny.CONFIG, EngineConfig(device="cpu"))
+    arguments["custom_config"]["privacy"] = to_json(DifferentialConfig(epsilon=8.0, delta=0.01, epochs=1))
+    run_fn(SimpleNamespace(**arguments))
+    assert [device.rpartition("/")[2] for device in devices] == ["device:CPU:0"]
+    assert (tmp_path / "model" / "assets.extra" / "privacy.json").exists()
