@@ -34,18 +34,20 @@ class TrainingBatches:
         seed: int,
         few_shapes: bool = False,
         flat: bool = False,
+        negatives: int = 0,
     ):
         """names: the features of the candidates. batch_size: users of a step, of all replicas together.
 
         history_length: a user with more interactions stands for several, one for each window. few_shapes: fill up with
         padding, so that a compiler meets B alone, and L as powers of two. flat: interactions one after the other.
+        negatives: uniform draws from the catalogue for a step, of all replicas together.
         """
         self.sequences, self.table, self.names = sequences, table, tuple(names)
         self.batch_size, self.items_per_step, self.seed = batch_size, items_per_step, seed
         self._history_length = history_length
         self._users, self._stops = training_windows(sequences, history_length)
         self.steps_per_epoch = -(-len(self._users) // batch_size)
-        self._few_shapes, self._flat = few_shapes, flat
+        self._few_shapes, self._flat, self._negatives = few_shapes, flat, negatives
         self._order = (-1, self._users)
         whole = np.arange(len(table), dtype=np.int32)
         self._whole = (whole, table.take(whole, self.names)) if len(table) <= items_per_step else None
@@ -55,25 +57,31 @@ class TrainingBatches:
 
         `candidates` int32 [C]: the whole catalogue where it has at most `items_per_step` items, else the items of the
         whole batch and a uniform sample, in ascending order. `items` [B, L] are positions in `candidates` (-1 =
-        padding). `features`: name -> [C, ...]. `events`, `age_s` [B, L] are as in
-        `components.datasets.interactions.Window`, `weights`, `positives`, `values` [B, L] those of the interactions,
-        `ordered` bool [B] and `users` int [B] (rows of the features of users) those of the users. Flat batches have
-        [n] in place of [B, L], no padding, and `rows` int32 [n], whose interaction each is, ascending.
+        padding), and so are `negatives` int32, the replica's part of the uniform draws. `features`: name -> [C, ...].
+        `events`, `age_s` [B, L] are as in `components.datasets.interactions.Window`, `weights`, `positives`, `values`
+        [B, L] those of the interactions, `ordered` bool [B] and `users` int [B] (rows of the features of users) those
+        of the users. Flat batches have [n] in place of [B, L], no padding, and `rows` int32 [n], whose interaction each
+        is, ascending.
         """
         windows = self._shuffled(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
         batch = self._interactions(windows[part::parts])
+        generator = np.random.default_rng([self.seed, epoch, step])
         if self._whole:
             candidates, features = self._whole
+            negatives = generator.integers(0, len(candidates), self._negatives)
         else:
             everything = batch if parts == 1 else self._interactions(windows)
-            generator = np.random.default_rng([self.seed, epoch, step])
-            candidates = _sample(everything["items"], len(self.table), self.items_per_step, generator)
+            own = np.unique(everything["items"][everything["items"] >= 0])
+            drawn = generator.integers(0, len(self.table), max(self.items_per_step - len(own), self._negatives))
+            candidates = np.union1d(own, drawn).astype(np.int32)
+            negatives = np.searchsorted(candidates, drawn[: self._negatives])
             features = self.table.take(candidates, self.names)
             positions = np.searchsorted(candidates, batch["items"])
             batch["items"] = np.where(batch["items"] >= 0, positions, -1).astype(np.int32)
         if self._few_shapes:
             batch = _filled_up(batch, -(-self.batch_size // parts))
-        return {**batch, "candidates": candidates, "features": features}
+        negatives = negatives[part::parts].astype(np.int32)
+        return {**batch, "candidates": candidates, "negatives": negatives, "features": features}
 
     def latest_windows(self) -> np.ndarray:
         """The window of each user that holds their most recent interactions: int64 [users with any], ascending."""
@@ -158,9 +166,3 @@ def _filled_up(batch: dict[str, np.ndarray], users: int) -> dict[str, np.ndarray
 
 def _spec(array: np.ndarray, fixed: int) -> tf.TensorSpec:
     return tf.TensorSpec([None] * (array.ndim - fixed) + list(array.shape[array.ndim - fixed :]), array.dtype)
-
-
-def _sample(items: np.ndarray, num_items: int, count: int, generator: np.random.Generator) -> np.ndarray:
-    own = np.unique(items[items >= 0])
-    extra = generator.integers(0, num_items, max(count - len(own), 0))
-    return np.union1d(own, extra).astype(np.int32)

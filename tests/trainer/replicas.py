@@ -11,6 +11,7 @@ import numpy as np
 from components import settings
 from components.config import DataConfig
 from components.datasets.interactions import read_interactions
+from tests.trainer.draws import note_draws
 from trainer.config.engine import EngineConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.data import ItemTable
@@ -33,6 +34,7 @@ def main(arguments: dict, devices: int, output: str) -> None:
     strategy = strategy_for(EngineConfig())
     with strategy.scope():
         model = build(table, splits[0], data, config)
+        notes = [note_draws(model)] if config.loss == "softmax" else []
         history = train(model, *splits, table)
         vectors = model.item_tower.encode(table)
     np.savez(
@@ -41,6 +43,7 @@ def main(arguments: dict, devices: int, output: str) -> None:
         replicas=strategy.num_replicas_in_sync,
         vectors=vectors,
         loss=history.history["loss"],
+        notes=[each.numpy() for each in notes],
         **{f"weight_{number}": weight for number, weight in enumerate(model.get_weights())},
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from components import settings
+from tests.trainer.draws import shares
 from tests.trainer.workers import ROOT, STEADY, WAYS, assert_same_models, environment, start, tf_config
 from trainer.config.engine import EngineConfig
 from trainer.data import ItemTable
@@ -21,35 +22,45 @@ from trainer.strategy import agreed, global_sum, is_chief, strategy_for
 @pytest.mark.parametrize("way", ["profile", pytest.param("sequence", marks=pytest.mark.slow)])
 def test_three_replicas_learn_what_one_does(item_file, sequence_files, tiny, tmp_path, way):
     """24 users in batches of 10 among 3 replicas: parts of unequal size."""
-    ItemTable.build(item_file, tiny.DATA, tmp_path / "table")
     config = dataclasses.replace(tiny.CONFIG, **STEADY, **WAYS[way])
-    arguments = {
-        "data": settings.to_json(tiny.DATA),
-        "retrieval": settings.to_json(config),
-        "table": str(tmp_path / "table"),
-        **sequence_files,
+    learned = {
+        devices: _learned(devices, item_file, sequence_files, tiny, config, tmp_path / str(devices))
+        for devices in (1, 3)
     }
-    learned = {}
-    for devices in (1, 3):
-        output = tmp_path / f"{devices}.npz"
-        command = [
-            sys.executable,
-            "-W",
-            "ignore",
-            str(Path(__file__).with_name("replicas.py")),
-            json.dumps(arguments),
-            str(devices),
-            str(output),
-        ]
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment(PYTHONPATH=str(ROOT)), timeout=180, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        learned[devices] = np.load(output)
     assert (str(learned[1]["kind"]), int(learned[1]["replicas"])) == ("OneDeviceStrategy", 1)
     assert (str(learned[3]["kind"]), int(learned[3]["replicas"])) == ("MirroredStrategy", 3)
     np.testing.assert_allclose(learned[3]["loss"], learned[1]["loss"], rtol=1e-4)
     np.testing.assert_allclose(learned[3]["vectors"], learned[1]["vectors"], atol=1e-3)
+
+
+def test_two_replicas_correct_for_what_each_of_them_draws(item_file, sequence_files, tiny, tmp_path):
+    """Nobody takes odd items, so they are drawn by chance alone: 30 of 60 negatives on either replica."""
+    even = tiny.write_records(tmp_path / "even.gz", tiny.checkerboard_records()[::2])
+    changes = {"loss": "softmax", "negatives": 60, "batch_size": 12, "epochs": 150, "patience": 150, "svd_init": False}
+    config = dataclasses.replace(tiny.CONFIG, **STEADY | changes)
+    learned = _learned(2, item_file, {**sequence_files, "train": even}, tiny, config, tmp_path)
+    share, told = shares(learned["notes"][0])
+    np.testing.assert_allclose(told, share, rtol=0.15)
+    np.testing.assert_allclose(told[1::2], 30 / 12 / (30 + 30), rtol=1e-5)  # beside 5 targets of each of 6 users
+
+
+def _learned(devices: int, item_file, sequence_files, tiny, config, folder: Path):
+    """What replicas.py leaves of a training on so many logical devices."""
+    ItemTable.build(item_file, tiny.DATA, folder / "table")
+    arguments = {
+        "data": settings.to_json(tiny.DATA),
+        "retrieval": settings.to_json(config),
+        "table": str(folder / "table"),
+        **sequence_files,
+    }
+    output = folder / "learned.npz"
+    program = str(Path(__file__).with_name("replicas.py"))
+    command = [sys.executable, "-W", "ignore", program, json.dumps(arguments), str(devices), str(output)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(PYTHONPATH=str(ROOT)), timeout=180, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return np.load(output)
 
 
 def _free_ports(count: int) -> list[int]:

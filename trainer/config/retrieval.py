@@ -50,7 +50,7 @@ class RetrievalConfig:
     half_life_days: float = 0.0  # a target counts half for each so many days before the user's last; 0 = all alike
     log_q: bool = True  # correct the logits for how often an item is sampled (softmax)
     targets_per_step: int = 1024  # interactions predicted in a step (softmax losses)
-    items_per_step: int = 4096  # candidates of a step: the whole catalogue up to this size, else a sample
+    items_per_step: int = 4096  # candidates of a step: all items up to this number, else a sample (not full_softmax)
 
     learning_rate: float = 3e-3  # at the start
     cosine_decay: bool = False  # let the rate fall to a fiftieth over `epochs`, along a cosine

@@ -24,6 +24,7 @@ class Retrieval(tfrs.Model):
     """
 
     takes_flat = False  # whether `compute_loss` takes flat batches as well
+    takes_negatives = False  # whether it takes the batch's uniform negatives
 
     def __init__(
         self,
@@ -147,16 +148,18 @@ class FullSoftmaxRetrieval(Retrieval):
 class SampledSoftmaxRetrieval(FullSoftmaxRetrieval):
     """Likewise over the targets of the batch and uniform negatives, corrected for how often an item is sampled."""
 
+    takes_negatives = True
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.task = losses.sampled_softmax(self.config.temperature, self.config.hard_negatives)
 
     def _loss_of(self, queries, targets, weights, vectors, inputs):
-        extra = self.random.uniform([self.config.negatives // _replicas()], 0, tf.shape(vectors)[0], tf.int32)
-        chosen = tf.concat([targets, extra], 0)
+        chosen = tf.concat([targets, inputs["negatives"]], 0)
         candidates = tf.gather(inputs["candidates"], chosen)
         share, num_items = tf.gather(self.item_share, candidates), len(self.item_share)
-        probability = losses.sampling_probability(share, num_items, tf.shape(targets)[0], self.config.negatives)
+        counts = [tf.shape(drawn)[0] for drawn in (targets, inputs["negatives"])]
+        probability = losses.sampling_probability(share, num_items, *counts)
         total = self.task(
             queries,
             tf.gather(vectors, chosen),

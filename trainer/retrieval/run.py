@@ -215,8 +215,13 @@ def build(
     an id embedding, which starts from content alone, and counts as one interaction.
     measured_on: int [R], rows of the items that the content's scales and tags are taken from; those with positive
     interactions where None.
-    Raises ValueError where there is no positive interaction.
+    Raises ValueError where there is no positive interaction, and for full_softmax over more items than a step has.
     """
+    if config.loss == "full_softmax" and len(table) > config.items_per_step:
+        raise ValueError(
+            f"retrieval.loss: full_softmax is over all {len(table)} items, and a step has items_per_step "
+            f"{config.items_per_step}; expected at least as many, or the loss softmax, which samples"
+        )
     counts = train_split.counts(len(table))
     if not counts.any():
         raise ValueError(

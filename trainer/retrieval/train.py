@@ -77,6 +77,7 @@ def fit_interactions(
         config.seed,
         few_shapes=engine.xla,
         flat=model.takes_flat and not engine.xla,
+        negatives=config.negatives if model.takes_negatives else 0,
     )
     validation = Validation(model, eval_split, table, config.metric)
     stopping = Stopping(config.metric, lambda: validation.value(model.item_tower.encode_ids(table)), config.patience)

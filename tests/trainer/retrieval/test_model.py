@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from components.datasets.interactions import read_interactions, window
+from tests.trainer.draws import note_draws, shares
 from trainer.batches import TrainingBatches
 from trainer.config.encoder import EncoderConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.data import ItemTable
 from trainer.keras import tf
 from trainer.retrieval.run import build
-from trainer.retrieval.train import train
+from trainer.retrieval.train import fit_interactions, train
 from trainer.retrieval.validation import Validation, targets_and_history, user_vectors
 
 LEAN = {"modalities": ("tags", "embedding_given"), "encoder": EncoderConfig(width=8, heads=2, layers=0, dropout=0.0)}
@@ -49,6 +50,26 @@ def test_checkerboard_users_get_the_withheld_item(table, train_split, eval_split
     assert validation.value(model.item_tower.encode(table)) >= (0.5 if "hard_negatives" in WAYS[way] else 0.9)
     if "items_per_step" not in WAYS[way]:  # with other candidates in each step, losses cannot be compared
         assert np.mean(history["loss"][-3:]) < np.mean(history["loss"][:3])
+
+
+def test_negatives_are_drawn_from_the_whole_catalogue_whatever_a_step_holds(table, train_split, tiny):
+    """Nobody takes odd items, and a step has room for no more than its own two users' even ones."""
+    changes = {"loss": "softmax", "items_per_step": 4, "batch_size": 2, "negatives": 60, "svd_init": False}
+    config = dataclasses.replace(tiny.CONFIG, **LEAN, **changes)
+    takes_even = train_split.items[train_split.splits[:-1]] % 2 == 0
+    even, nobody = train_split.select(np.flatnonzero(takes_even)), train_split.select(np.zeros(0, int))
+    model = build(table, even, tiny.DATA, config)
+    notes = note_draws(model)
+    fit_interactions(model, even, nobody, table, epochs=100)
+    share, told = shares(notes.numpy())
+    np.testing.assert_allclose(told, share, rtol=0.15)
+    np.testing.assert_allclose(told[1::2], 60 / 12 / (60 + 10), rtol=1e-5)  # beside 5 targets of each user
+
+
+def test_a_full_softmax_over_a_sample_is_refused(table, train_split, tiny):
+    config = dataclasses.replace(tiny.CONFIG, loss="full_softmax", items_per_step=11)
+    with pytest.raises(ValueError, match="all 12 items, and a step has items_per_step 11"):
+        build(table, train_split, tiny.DATA, config)
 
 
 def test_validation_ranks_only_what_is_out_when_a_user_asks(table, train_split, eval_split, tiny):
