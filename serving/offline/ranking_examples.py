@@ -153,7 +153,7 @@ def queries_by_split(
     """The queries that the ranker is trained on, stopped by and judged by, as `train`, `eval` and `test`.
 
     Half of those to train on are ones that retrieval was not fitted on, if there are so many.
-    Without an eval split, people are held out of the train split.
+    Where the eval split has not both people who are held out and others, they are held out of the train split.
     from_s: float64 [N], when each item became a candidate.
     """
     per_query = 1 + config.negatives_from_list + config.negatives_from_catalogue
@@ -162,11 +162,14 @@ def queries_by_split(
         digest = hashlib.blake2b(f"{config.seed}:held out:{user_id}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") < config.held_out_share * 2**64
 
-    limit = config.max_train_examples // per_query
+    limit, most = config.max_train_examples // per_query, config.max_eval_examples // per_query
+    held_out = queries_of(splits["eval"], "eval", data, config, from_s, most, is_held_out)
     unfitted = queries_of(
         splits["eval"], "eval", data, config, from_s, limit // 2, lambda user_id: not is_held_out(user_id)
     )
-    source = "eval" if len(unfitted.ids) else "train"
+    source = "eval" if len(held_out.ids) and len(unfitted.ids) else "train"
+    if source == "train":
+        held_out = queries_of(splits["train"], "train", data, config, from_s, most, is_held_out)
     fitted = queries_of(
         splits["train"],
         "train",
@@ -178,9 +181,7 @@ def queries_by_split(
     )
     return {
         "train": [queries for queries in (fitted, unfitted) if len(queries.ids)],
-        "eval": [
-            queries_of(splits[source], source, data, config, from_s, config.max_eval_examples // per_query, is_held_out)
-        ],
+        "eval": [held_out],
         "test": [queries_of(splits["test"], "test", data, config, from_s, config.max_test_examples // per_query)],
     }
 

@@ -48,6 +48,9 @@ def test_a_shipped_configuration_loads(path: Path) -> None:
         ("name", "recsys demo", "'recsys demo', expected [a-z0-9]"),
         ("name", "a" * 129, "128 at most"),
         ("data.event_rules", {"skip": {"positive": False}}, "no kind of event is positive"),
+        ("data.event_rules", {"play": {"weight": 1e25}}, "weight: got 1e+25, expected a strength from 0 to 1e6"),
+        ("data.event_rules", {"play": {"weight": -1.0}}, "weight: got -1.0"),
+        ("ranking", {"held_out_share": 0.0}, "held_out_share: got 0.0, expected a share above 0"),
         ("evaluation", {}, "no threshold is set"),  # C44: neither blessed nor refused
         ("evaluation", {"metric": "Recall@10"}, "expected R@k, NDCG@k, HR@k or MRR@k"),
         ("encoders", [{"name": "Mini LM", "kind": "text", "path": "m", "dim": 2}], "encoders[0]: name: got 'Mini LM'"),

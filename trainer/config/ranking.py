@@ -38,9 +38,11 @@ class RankingConfig:
     max_auc_loss_to_last: float = 0.005  # how much lower than the last blessed ranker's it may be on the same examples
 
     def __post_init__(self) -> None:
-        for name in ("dropout", "position_dropout", "held_out_share"):
+        for name in ("dropout", "position_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected a share from 0 to below 1")
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(f"held_out_share: got {self.held_out_share}, expected a share above 0 and below 1")
         if self.exposure_window_s < 0:
             raise ValueError(f"exposure_window_s: got {self.exposure_window_s}, expected 0 seconds or more")
         if not 0.5 <= self.min_auc < 1:

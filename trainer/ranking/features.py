@@ -112,10 +112,13 @@ class RankingExamples(NamedTuple):
 
 
 def read_examples(files: Sequence[str], data: DataConfig) -> RankingExamples:
-    """Reads all ranking examples of some gzipped files. Raises ValueError where there is none."""
+    """Reads all ranking examples of some gzipped files, at least one. Raises ValueError where they hold none."""
     first = next(iter(tf.data.TFRecordDataset(list(files), "GZIP").take(1)), None)
     if first is None:
-        raise ValueError("there are no ranking examples; does anybody take an item after another, for the first time?")
+        raise ValueError(
+            f"there are no ranking examples in {', '.join(files)}; does anybody take an item after another, for the"
+            " first time, and is anybody held out for the split eval (ranking.held_out_share)?"
+        )
     example = tf.train.Example.FromString(first.numpy()).features.feature
     dim = len(example["item_vector"].float_list.value)
     spec = parsing_spec(data, dim, labels=True)

@@ -18,6 +18,7 @@ from serving.offline.ranking_candidates import Sampling, candidates_of
 from serving.offline.ranking_examples import Popularity, queries_by_split, queries_of, write_ranking_examples
 from tests.serving import world
 from trainer.config.ranking import RankingConfig
+from trainer.ranking.features import read_examples
 
 DATA = DataConfig(TableConfig(""), TableConfig(""), history_length=5)
 CONFIG = RankingConfig(targets_per_user=3, negatives_from_list=4, negatives_from_catalogue=1)
@@ -242,6 +243,25 @@ def test_without_an_eval_split_people_are_held_out_of_train():
         {query.split("\n")[0] for part in parts[split] for query in part.ids} for split in ("train", "eval")
     )
     assert trained and stopped_by and not trained & stopped_by and trained | stopped_by == set(everyone.user_ids)
+
+
+def test_with_one_person_in_the_eval_split_there_are_people_to_stop_by():
+    """Whether or not that one is held out."""
+    everyone, nobody = people(range(10), range(10), num_users=40), people([], [], num_users=0)
+    for user in range(8):
+        splits = {"train": everyone, "eval": everyone.select(np.array([user])), "test": nobody}
+        parts = queries_by_split(splits, DATA, CONFIG, ALWAYS)
+        trained, stopped_by = (
+            {query.split("\n")[0] for part in parts[split] for query in part.ids} for split in ("train", "eval")
+        )
+        assert trained and stopped_by and not trained & stopped_by
+
+
+def test_a_split_without_examples_is_named(tmp_path):
+    path = str(tmp_path / "Split-eval.gz")
+    tf.io.TFRecordWriter(path, "GZIP").close()
+    with pytest.raises(ValueError, match="no ranking examples in .*Split-eval.gz.*ranking.held_out_share"):
+        read_examples([path], DATA)
 
 
 def test_the_history_ends_before_the_query(examples):
