@@ -168,7 +168,8 @@ class Validation:
             lambda *parts: attention(*parts), input_signature=[tf.TensorSpec([None, vectors.shape[1]]), three, three]
         )
         self._vectors = tf.constant(vectors)
-        lists = [np.zeros((0, min(_LISTED, len(vectors))), np.int64)]
+        length = min(_LISTED, len(vectors))
+        lists, hidden = [np.zeros((0, length), np.int64)], [np.zeros((0, length), bool)]
         for start in range(0, len(queries.users), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             scores = queries.vectors[part] @ vectors.T
@@ -176,11 +177,12 @@ class Validation:
             is_known = (queries.history[part] >= 0) & (queries.history[part] != queries.targets[part, None])
             rows, columns = np.nonzero(is_known)
             scores[rows, queries.history[part][rows, columns]] = -np.inf
-            lists.append(first_k(scores, min(_LISTED, len(vectors))))
-        listed = np.concatenate(lists)
+            lists.append(first_k(scores, length))
+            hidden.append(np.take_along_axis(scores, lists[-1], 1) == -np.inf)  # there are fewer than `length` others
+        listed, is_hidden = np.concatenate(lists), np.concatenate(hidden)
         is_target = listed == queries.targets[:, None]
         holds = is_target.any(1) & ~(available_from_s[queries.targets] > queries.asked_at_s)
-        self._lists, self._places = listed[holds], is_target[holds].argmax(1)
+        self._lists, self._places, self._is_hidden = listed[holds], is_target[holds].argmax(1), is_hidden[holds]
         self._queries, self._history = queries.vectors[holds], queries.history[holds]
         _, self._users = np.unique(queries.users[holds], return_inverse=True)
         self.has_users = len(np.unique(self._users)) > 1  # enough for a standard error
@@ -193,6 +195,7 @@ class Validation:
             candidates = tf.gather(self._vectors, self._lists[part])
             history = _of_history(self._vectors, self._history[part])
             scores = self._score(tf.constant(self._queries[part]), candidates, history).numpy()
+            scores = np.where(self._is_hidden[part], -np.inf, scores)
             of_target = np.take_along_axis(scores, self._places[part, None], 1)
             found.append(1 / np.log2(1 + (scores >= of_target).sum(1)))
         return np.concatenate(found)

@@ -193,12 +193,16 @@ def gap_buckets(age_s, mask):
 
 
 def compact(history, longest: int):
-    """Moves the most recent `longest` interactions of each history to the front, in order; padding is zero vectors."""
+    """Moves the most recent `longest` interactions of each history to the front, in order; padding is zero vectors, and
+    of age 0 afterwards.
+    """
     there = tf.cast(_is_there(history["vectors"]), tf.int32)
     order = tf.argsort(there, axis=1, stable=True)[:, -longest:]  # padding first, so the newest are at the end
     there = tf.gather(there, order, batch_dims=1)
-    order = tf.gather(order, tf.argsort(-there, axis=1, stable=True), batch_dims=1)
+    first = tf.argsort(-there, axis=1, stable=True)
+    order, there = (tf.gather(each, first, batch_dims=1) for each in (order, there))
     moved = {name: tf.gather(history[name], order, batch_dims=1) for name in ("vectors", "events", "age_s")}
+    moved["age_s"] *= tf.cast(there, tf.float32)
     return {**history, **moved}
 
 

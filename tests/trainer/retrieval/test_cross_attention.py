@@ -9,7 +9,7 @@ from components.datasets.interactions import Interactions
 from trainer.config.retrieval import RetrievalConfig
 from trainer.keras import tf
 from trainer.retrieval.cross_attention import CrossAttention
-from trainer.retrieval.train_cross_attention import fit_cross_attention
+from trainer.retrieval.train_cross_attention import Queries, Validation, fit_cross_attention
 
 DIM, PEOPLE = 8, 200
 THREE = np.eye(3, dtype=np.float32)
@@ -137,3 +137,16 @@ def test_it_stays_the_dot_product_where_nothing_can_be_judged():
     lonely = _sequences([np.array([row]) for row in range(4)], 0)
     attention = fit_cross_attention(Towers(), np.eye(DIM, dtype=np.float32), lonely, lonely)
     assert not attention.worth.numpy().any()
+
+
+def test_what_a_query_has_taken_is_in_no_list_of_validation():
+    """Of 20 items each of 20 people has taken ten: a similarity to those alone raises nothing but those."""
+    generator = np.random.default_rng(5)
+    orders = np.array([generator.permutation(20) for _ in range(20)], np.int32)
+    queries = Queries(np.arange(20), orders[:, 10], _vectors(6, 20, 20), orders[:, :10], np.full(20, np.nan))
+    attention = CrossAttention(20)
+    validation = Validation(attention, np.eye(20, dtype=np.float32), queries, np.full(20, -np.inf))
+    plain = validation.values()
+    attention.worth.assign(10 * np.eye(20))
+    np.testing.assert_array_equal(validation.values(), plain)
+    assert plain.min() >= 1 / np.log2(1 + 10)

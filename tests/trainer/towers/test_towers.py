@@ -206,6 +206,15 @@ def test_padding_anywhere_does_not_change_the_user(users, places):
     np.testing.assert_allclose(users(_tensors(padded)), users(_tensors(history)), atol=1e-5)
 
 
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_an_item_without_a_vector_does_not_change_the_user(users, place):
+    """Its interaction has a kind and an age as others have."""
+    history = _history(1, 4)
+    history["vectors"][:, place] = 0
+    without = {name: np.delete(value, place, 1) for name, value in history.items()}
+    np.testing.assert_allclose(users(_tensors(history)), users(_tensors(without)), atol=1e-5)
+
+
 def test_an_empty_history_gives_the_cold_start_vector(users):
     empty = users(_tensors({name: np.zeros_like(value) for name, value in _history(1, 3).items()})).numpy()
     np.testing.assert_allclose(np.linalg.norm(empty), 1, atol=1e-5)
