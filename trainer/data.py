@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,9 +70,8 @@ class ItemTable:
         for parsed in (
             records.batch(_PARSE_BATCH).map(lambda batch: tf.io.parse_example(batch, spec)).as_numpy_iterator()
         ):
-            start, stop = len(item_ids), len(item_ids) + len(parsed["item_id"])
             for feature in features:
-                arrays[feature.name][start:stop] = _as_array(feature, parsed[feature.name])
+                _write(feature, parsed[feature.name], arrays[feature.name][len(item_ids) :])
             item_ids.extend(parsed["item_id"].tolist())
         if len(set(item_ids)) != num_items:
             raise ValueError(f"{num_items - len(set(item_ids))} item ids come more than once in {pattern}")
@@ -130,6 +131,29 @@ class ItemTable:
         rows = {name: np.asarray(self.arrays[name][unique]) for name in (names or self.arrays)}
         return rows if is_plain else {name: array[inverse] for name, array in rows.items()}
 
+    def view(self, indices: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+        """As `take`, but media, which would fill the memory, are read only where they are sliced: as `MediaView`."""
+        is_medium = {name: self.arrays[name].dtype == np.uint8 for name in names}
+        return {
+            name: MediaView(self, indices, name) if is_medium[name] else self.take(indices, [name])[name]
+            for name in names
+        }
+
+
+@dataclass(frozen=True)
+class MediaView:
+    """A raw medium of some items of a table, which is read where it is sliced: uint8 [C, ...]."""
+
+    table: ItemTable
+    indices: np.ndarray  # int [C]
+    name: str  # of the feature
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self.table.take(self.indices[part], [self.name])[self.name]
+
 
 def _parsed(feature: Feature) -> tf.io.FixedLenFeature:
     if feature.dtype == "uint8":
@@ -137,12 +161,17 @@ def _parsed(feature: Feature) -> tf.io.FixedLenFeature:
     return tf.io.FixedLenFeature(feature.shape, tf.as_dtype(feature.dtype))
 
 
-def _as_array(feature: Feature, values: np.ndarray) -> np.ndarray:
+def _write(feature: Feature, values: np.ndarray, array: np.ndarray) -> None:
+    """Writes a feature of some items to the first rows of a new array; absent media are left out: a file has zeros
+    where nothing was written, and they take no room on the disk.
+    """
     if feature.dtype != "uint8":
-        return values
-    size = int(np.prod(feature.shape))
-    empty = bytes(size)
-    return np.frombuffer(b"".join(value or empty for value in values), np.uint8).reshape(len(values), *feature.shape)
+        array[: len(values)] = values
+        return
+    there = np.array([len(value) > 0 for value in values])
+    if there.any():
+        media = np.frombuffer(b"".join(values[there]), np.uint8)
+        array[: len(values)][there] = media.reshape(int(there.sum()), *feature.shape)
 
 
 def vocabulary_sizes(transform_graph: str, data: DataConfig) -> dict[str, int]:

@@ -34,6 +34,27 @@ def test_absent_media_are_zeros_of_the_right_shape(tmp_path, tiny):
     assert "audio" not in table.modalities
 
 
+def test_media_that_no_item_has_take_no_room_on_the_disk(tmp_path, tiny):
+    """Of forty items the eleventh alone has sound, and none has pictures."""
+    bare = {**tiny.raw_features(0, 0), "audio_log_mel": b"", "video_frames": b""}
+    items = [{**bare, "item_id": f"item-{number}"} for number in range(40)]
+    items[10]["audio_log_mel"] = sound = tiny.raw_features(1, 1)["audio_log_mel"]
+    pattern = tiny.write_records(tmp_path / "items.gz", [tiny.serialized(item) for item in items])
+    arrays = ItemTable.build(pattern, tiny.DATA, tmp_path / "table").arrays
+    np.testing.assert_array_equal(arrays["audio_log_mel"][10], sound)
+    assert not arrays["video_frames"].any() and not arrays["audio_log_mel"][np.arange(40) != 10].any()
+    room = {name: 512 * (tmp_path / "table" / f"{name}.npy").stat().st_blocks for name in arrays}
+    assert room["audio_log_mel"] < 3 * sound.nbytes and room["video_frames"] < 20_000
+
+
+def test_media_of_a_view_are_read_where_they_are_sliced(table):
+    rows = np.array([7, 2, 9])
+    view, taken = (read(rows, ["audio_log_mel", "numeric"]) for read in (table.view, table.take))
+    assert len(view["audio_log_mel"]) == 3
+    np.testing.assert_array_equal(view["audio_log_mel"][1:5], taken["audio_log_mel"][1:])
+    np.testing.assert_array_equal(view["numeric"], taken["numeric"])
+
+
 def test_a_known_vocabulary_size_counts_words_that_no_item_has(item_file, tiny, tmp_path):
     assert ItemTable.build(item_file, tiny.DATA, tmp_path / "t", {"tags": 40}).vocabulary_sizes["tags"] == 40
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -113,17 +114,24 @@ class Adversary:
 
 
 ROUNDS = 4  # of the game between the linear map and the adversary
+_BATCH = 64  # items whose inputs are moved at once
 
 
 def harden(
-    tower: ItemTower, config: AdversaryConfig, batches: Sequence[tuple[Mapping[str, tf.Tensor], np.ndarray]]
+    tower: ItemTower,
+    config: AdversaryConfig,
+    designs: Sequence[np.ndarray],
+    targets: np.ndarray,
+    features_of: Callable[[slice], Mapping[str, tf.Tensor]],
 ) -> None:
     """Solves the linear map again, half on clean items and half on adversarial ones, so that it relies less on what is
     easily moved.
 
     Each round adds the adversary's answer to the map of the rounds before, and the map is fitted to all of them (Brown,
-    fictitious play, 1951). Block weights and penalty stay those of the last `solve`.
-    batches: features of a prepared table and targets float [B, D].
+    fictitious play, 1951). Block weights and penalty stay those of the last `solve`; what is imputed follows from the
+    new map, on clean items.
+    designs, targets: of R items, as `LinearContent.solve` takes them.
+    features_of: the features of a part of these items in a prepared table.
     """
 
     def error(features, targets):
@@ -133,21 +141,25 @@ def harden(
     linear = tower.linear
     weights, penalty = linear.chosen
 
-    def columns(features) -> np.ndarray:
-        design = linear.design(tower.complete(features))
-        blocks = [block.numpy() * weight for block, weight in zip(design, weights)]
+    def columns(design: Sequence[Any]) -> np.ndarray:
+        blocks = [np.asarray(block) * weight for block, weight in zip(design, weights)]
         return np.concatenate([*blocks, np.ones((len(blocks[0]), 1))], 1).astype(np.float64)
 
-    widths = [linear.columns_of(block.name) + 1 for block in linear.blocks]
-    scale = np.concatenate([*(np.full(width, weight) for width, weight in zip(widths, weights)), [1.0]])
-    clean = [columns(features) for features, _ in batches]
-    gram, moment = sum(x.T @ x for x in clean), sum(x.T @ y for x, (_, y) in zip(clean, batches))
+    scale = np.concatenate([*(np.full(block.shape[1], weight) for block, weight in zip(designs, weights)), [1.0]])
+    gram, moment = np.zeros((len(scale), len(scale))), np.zeros((len(scale), targets.shape[1]))
+    parts = [slice(start, start + _BATCH) for start in range(0, len(targets), _BATCH)]
+    for part in parts:
+        clean = columns([block[part] for block in designs])
+        gram += clean.T @ clean
+        moment += clean.T @ targets[part]
     moved_gram, moved_moment = np.zeros_like(gram), np.zeros_like(moment)
     for done in range(1, ROUNDS + 1):
-        for features, targets in batches:
-            moved = columns(adversary(features, tf.constant(targets)))
+        for part in parts:
+            features = adversary(features_of(part), tf.constant(targets[part]))
+            moved = columns(linear.design(tower.complete(features)))
             moved_gram += moved.T @ moved
-            moved_moment += moved.T @ targets
+            moved_moment += moved.T @ targets[part]
         both = (gram + moved_gram / done) / 2 + penalty * np.eye(len(gram))
         kernel = np.linalg.solve(both, (moment + moved_moment / done) / 2)
         linear.kernel.assign((kernel * scale[:, None]).astype(np.float32))
+    linear.impute(designs)

@@ -69,9 +69,10 @@ def fit_content(
     callbacks: of the epochs that look for the least error on items held out.
     """
     tower.uses_encoders = True
-    warm = warm[np.linspace(0, len(warm) - 1, min(len(warm), _MOST_ITEMS)).astype(int)]
+    tagged = np.zeros(0, int) if tower.tag_head is None else _some(warm[table.arrays["has_tags"][warm] > 0])
+    warm = _some(warm)
     targets = tower.id_embeddings(table, warm)
-    is_held_out = np.array([_share(table.item_ids[row]) < _HELD_OUT for row in warm])
+    is_held_out = _is_held_out(table, warm)
     if not config.content_epochs:
         report = ContentReport("not trained (content_epochs is 0)")
     elif len(warm) < config.content_min_items or min(is_held_out.sum(), (~is_held_out).sum()) < _MIN_ITEMS:
@@ -79,8 +80,8 @@ def fit_content(
             f"not trained, {len(warm)} items with interactions are too few to tell a gain over the linear map"
         )
     else:
-        report = _search_epochs(tower, table, warm, targets, is_held_out, config, callbacks)
-    _solve(tower, table, warm, targets, config)
+        report = _search_epochs(tower, table, warm, targets, tagged, config, callbacks)
+    _solve(tower, table, warm, targets, tagged, config)
     if report.epochs:
         train_epoch = _epoch(tower, table, warm, targets, config)
         variables = [variable for variable, _ in tower.content_rates]
@@ -94,16 +95,17 @@ def _search_epochs(
     table: ItemTable,
     warm: np.ndarray,
     targets: np.ndarray,
-    is_held_out: np.ndarray,
+    tagged: np.ndarray,
     config: RetrievalConfig,
     callbacks: Sequence[tf.keras.callbacks.Callback],
 ) -> ContentReport:
     """Finds the number of epochs on held-out items, and leaves the encoders as they were.
 
-    is_held_out: bool [R].
+    tagged: as `_solve` takes it.
     """
+    is_held_out = _is_held_out(table, warm)
     fitted, held_out = warm[~is_held_out], warm[is_held_out]
-    _solve(tower, table, fitted, targets[~is_held_out], config)
+    _solve(tower, table, fitted, targets[~is_held_out], tagged[~_is_held_out(table, tagged)], config)
     variables = [variable for variable, _ in tower.content_rates]
     before = [variable.numpy() for variable in variables]
     objective = tf.function(_objective(tower, config), reduce_retracing=True)
@@ -127,17 +129,32 @@ def _search_epochs(
     return ContentReport(decision, linear, progress.best_value, epochs)
 
 
-def _solve(tower: ItemTower, table: ItemTable, rows: np.ndarray, targets: np.ndarray, config: RetrievalConfig) -> None:
-    """Fits what has a closed form: the linear map, hardened if there is an adversary, and the tag head's part."""
-    features = _features(tower, table, rows)
-    tower.linear.solve(features, targets)
-    if tower.tag_head is not None:
-        tagged = table.arrays["has_tags"][rows] > 0
-        designs = [block[tagged] for block in tower.without_tags(tower.linear.designs(features))]
-        tower.tag_head.solve(designs, tower.tag_head.labels(features["tag_ids"]).numpy()[tagged])
+def _solve(
+    tower: ItemTower,
+    table: ItemTable,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    tagged: np.ndarray,
+    config: RetrievalConfig,
+) -> None:
+    """Fits what has a closed form: the linear map, hardened if there is an adversary, and the tag head's part.
+
+    rows, targets: int [R] and float [R, D], of the linear map.
+    tagged: int [T], rows of items that have tags, for the tag head.
+    """
+    _solve_tags(tower, table, tagged)
+    designs = tower.linear.designs(table.take(rows, tower.linear.inputs))
+    tower.linear.solve(designs, targets)
     if config.adversary:
-        batches = [np.arange(start, min(start + _BATCH, len(rows))) for start in range(0, len(rows), _BATCH)]
-        harden(tower, config.adversary, [(_features(tower, table, rows[part]), targets[part]) for part in batches])
+        harden(tower, config.adversary, designs, targets, lambda part: _features(tower, table, rows[part]))
+
+
+def _solve_tags(tower: ItemTower, table: ItemTable, tagged: np.ndarray) -> None:
+    if tower.tag_head is None or not len(tagged):
+        return
+    features = table.take(tagged, tower.linear.inputs)
+    designs = tower.without_tags(tower.linear.designs(features))
+    tower.tag_head.solve(designs, tower.tag_head.labels(features["tag_ids"]).numpy())
 
 
 def _objective(tower: ItemTower, config: RetrievalConfig):
@@ -200,6 +217,15 @@ def _error(objective, tower: ItemTower, table: ItemTable, rows: np.ndarray, targ
 
 def _features(tower: ItemTower, table: ItemTable, rows: np.ndarray) -> dict[str, tf.Tensor]:
     return {name: tf.constant(array) for name, array in table.take(rows, tower.inputs).items()}
+
+
+def _some(rows: np.ndarray) -> np.ndarray:
+    """At most _MOST_ITEMS of some rows, evenly spaced."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ITEMS)).astype(int)]
+
+
+def _is_held_out(table: ItemTable, rows: np.ndarray) -> np.ndarray:
+    return np.array([_share(table.item_ids[row]) < _HELD_OUT for row in rows], bool)
 
 
 def _share(item_id: bytes) -> float:

@@ -20,6 +20,8 @@ from trainer.keras_nlp import keras_nlp, tf
 FRAME_S = 0.01
 LAGS = np.unique(np.round(np.geomspace(8, 200, 40)).astype(int))  # frames: beats from 80 ms to 2 s apart, log-spaced
 _BEAT = (LAGS >= 20) & (LAGS <= 120)  # 0.2 to 1.2 s, where people tap along
+_LEVELS = 256  # of a stored log-mel energy
+_ITEMS_AT_ONCE = 256  # whose log-mel is counted at once
 _FFT = 1024  # at least twice AUDIO_FRAMES, so that the correlation does not wrap around
 
 
@@ -112,8 +114,13 @@ class AudioEncoder(ContentEncoder):
     def fit(self, features: Mapping[str, np.ndarray]) -> None:
         """Measures the scale of statistics and mel bins on items that have audio; features with the statistics."""
         self.standardise.fit(features["audio_statistics"])
-        valid = np.arange(AUDIO_FRAMES) < features["audio_num_frames"][..., None]
-        self.standardise_mels.fit(dequantised(features["audio_log_mel"][valid]).numpy())
+        log_mel, num_frames = features["audio_log_mel"], features["audio_num_frames"]
+        counts = np.zeros((AUDIO_MELS, _LEVELS), np.int64)
+        for start in range(0, len(num_frames), _ITEMS_AT_ONCE):
+            part = slice(start, start + _ITEMS_AT_ONCE)
+            frames = log_mel[part][np.arange(AUDIO_FRAMES) < num_frames[part][..., None]]  # [frames, M]
+            counts += np.stack([np.bincount(values, minlength=_LEVELS) for values in frames.T])
+        self.standardise_mels.fit_levels(dequantised(np.arange(_LEVELS, dtype=np.uint8)).numpy(), counts)
 
 
 @tf.function(reduce_retracing=True, autograph=False)  # one trace for all models and signatures of a process

@@ -27,11 +27,24 @@ class Standardise(tf.keras.layers.Layer):
         """Measures mean and deviation of float [R, E]; nothing changes where there are no rows."""
         if not self.built:
             self.build(rows.shape)
-        if not len(rows):
+        if len(rows):
+            self._assign(rows.mean(0, np.float64), rows.std(0, np.float64), np.abs(rows).max(0))
+
+    def fit_levels(self, levels: np.ndarray, counts: np.ndarray) -> None:
+        """As `fit`, of columns that take few values: levels float [K], and how often each does, counts int [E, K]."""
+        if not self.built:
+            self.build(counts.shape[:1])
+        if not counts.any():
             return
-        deviation = rows.astype(np.float64).std(0)
-        varies = deviation > 1e-6 * np.maximum(np.abs(rows).max(0), 1e-3)
-        self.mean.assign(rows.mean(0))
+        shares = counts / counts.sum(1, keepdims=True)
+        mean = shares @ levels.astype(np.float64)
+        deviation = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(1))
+        self._assign(mean, deviation, np.where(counts > 0, np.abs(levels), 0).max(1))
+
+    def _assign(self, mean: np.ndarray, deviation: np.ndarray, largest: np.ndarray) -> None:
+        """Sets the scale of columns, float [E] each; what varies by no more than rounding does is constant."""
+        varies = deviation > 1e-6 * np.maximum(largest, 1e-3)
+        self.mean.assign(mean)
         self.inverse_deviation.assign(np.where(varies, 1 / np.where(varies, deviation, 1), 0))
 
     def size(self):

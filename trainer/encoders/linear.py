@@ -40,6 +40,12 @@ class LinearContent(tf.keras.layers.Layer):
             1.0,
         )  # weight of each block and penalty of the last `solve`
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the features that it reads."""
+        names = [name for block in self.blocks for name in (block.feature, block.flag) if name]
+        return tuple(dict.fromkeys(names))
+
     def columns_of(self, block: str) -> int:
         """How many columns a block has beside its flag."""
         return int(self.mean[block].shape[0])
@@ -109,17 +115,24 @@ class LinearContent(tf.keras.layers.Layer):
             ]
         return tf.stack(parts, 1)
 
-    def solve(self, features, targets: np.ndarray) -> None:
-        """Fits the map by ridge regression, then for each imputed block what it adds where it is there, from the other
-        blocks.
+    def solve(self, designs: Sequence[np.ndarray], targets: np.ndarray) -> None:
+        """Fits the map by ridge regression, and what it imputes.
 
-        features: of R items of a prepared table.
+        designs: of R items, as `designs` gives them.
         targets: float [R, D].
         """
-        designs = self.designs(features)
         fit = fit_ridge(designs, targets)
         self.chosen = fit.weights, fit.penalty
         self.kernel.assign(np.concatenate([*fit.kernels, fit.bias[None]]).astype(np.float32))
+        self.impute(designs)
+
+    def impute(self, designs: Sequence[np.ndarray]) -> None:
+        """Fits for each imputed block what the map as it is adds where the block is there, from the other blocks.
+
+        designs: as `solve` takes them.
+        """
+        edges = np.cumsum([block.shape[1] for block in designs])
+        kernels = np.split(self.kernel.numpy().astype(np.float64), edges)
         for name, imputed in self.imputed.items():
             at = self._place(name)
             having = designs[at][:, -1] > 0
@@ -129,7 +142,7 @@ class LinearContent(tf.keras.layers.Layer):
                     np.zeros_like(block[having]) if place == at else block[having]
                     for place, block in enumerate(designs)
                 ]
-                found = fit_ridge(others, designs[at][having] @ fit.kernels[at])
+                found = fit_ridge(others, designs[at][having] @ kernels[at])
                 expected = np.concatenate([*found.kernels, found.bias[None]]).astype(np.float32)
             imputed.assign(expected)
 

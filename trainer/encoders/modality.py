@@ -26,7 +26,10 @@ class ContentEncoder(tf.keras.layers.Layer):
         raise NotImplementedError(f"{self.name} has no statistics")
 
     def fit(self, features: Mapping[str, np.ndarray]) -> None:
-        """Measures the scale of the features on items that have the modality; nothing to measure here."""
+        """Measures the scale of the features on items that have the modality; nothing to measure here.
+
+        features: as `ItemTable.view` gives them.
+        """
 
     def rates(self, learning_rate: float) -> list[tuple[tf.Variable, float]]:
         """The variables that learn, each with its learning rate."""

@@ -235,10 +235,10 @@ class ItemTower(tf.keras.layers.Layer):
             if encoder.statistics and encoder.statistics not in table.arrays:
                 table.arrays[encoder.statistics] = _in_batches(encoder.measure, table, encoder.inputs)
             having = fit_on if modality.flag is None else fit_on[table.arrays[modality.flag][fit_on] > 0]
-            encoder.fit(table.take(having, modality.columns))
+            encoder.fit(table.view(having, modality.columns))
         self._load_pretrained(table, fit_on, weights or {})
         if self.encoders:
-            self.linear.fit_scale(table.take(fit_on, self.inputs))
+            self.linear.fit_scale(table.take(fit_on, self.linear.inputs))
             seen = self.tokens_of(_tensors(table.take(fit_on[:1], self.inputs)))
             self.fused(*seen)  # builds every layer
             tag_ids = frequent_tags(table.arrays["tag_ids"][fit_on]) if TAGS in self.encoders else np.zeros(0, np.int64)

@@ -3,6 +3,7 @@ item.
 """
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -30,6 +31,10 @@ def fitted(item_file, sequence_files, tiny, tmp_path_factory):
     tower.linear.kernel.assign(np.random.default_rng(0).normal(size=tower.linear.kernel.shape))
     features = {name: tf.constant(array) for name, array in table.take(np.arange(len(table)), tower.inputs).items()}
     return tower, table, features
+
+
+def some(features, part):
+    return {name: values[part] for name, values in features.items()}
 
 
 def distance(tower):
@@ -123,12 +128,31 @@ def test_a_hardened_map_errs_less_under_attack(fitted):
         return tf.reduce_sum((tower.linear(tower.complete(inputs)) - goal) ** 2, -1)
 
     before = tower.linear.kernel.numpy()
-    tower.linear.solve(features, targets)
+    designs = tower.linear.designs(features)
+    tower.linear.solve(designs, targets)
     plain = float(tf.reduce_mean(error(Adversary(tower, config, error)(features, targets), targets)))
-    harden(tower, config, [(features, targets)])
+    harden(tower, config, designs, targets, partial(some, features))
     hardened = float(tf.reduce_mean(error(Adversary(tower, config, error)(features, targets), targets)))
     tower.linear.kernel.assign(before)
     assert hardened < 0.95 * plain
+
+
+def test_what_is_imputed_follows_from_the_hardened_map(table, train_split, tiny, monkeypatch):
+    monkeypatch.setattr("trainer.encoders.linear.MIN_FOR_IMPUTATION", 3)
+    table.arrays["has_audio"] = (np.arange(len(table)) % 3 > 0).astype(np.int64)
+    config = dataclasses.replace(tiny.CONFIG, encoder=dataclasses.replace(tiny.SMALL, layers=0, fusion_layers=0))
+    linear = (tower := build(table, train_split, tiny.DATA, config).item_tower).linear
+    features = {name: tf.constant(array) for name, array in table.take(np.arange(len(table)), tower.inputs).items()}
+    designs = linear.designs(features)
+    targets = np.random.default_rng(4).normal(size=(len(table), linear.dim)).astype(np.float32)
+    linear.solve(designs, targets)
+    before = linear.imputed["audio"].numpy()
+    strong = AdversaryConfig(method="fgsm", audio=1.0, video=20.0, text=0.5, embedding=0.5)
+    harden(tower, strong, designs, targets, partial(some, features))
+    hardened = linear.imputed["audio"].numpy()
+    linear.impute(designs)
+    np.testing.assert_array_equal(hardened, linear.imputed["audio"])
+    assert np.abs(hardened - before).max() > 1e-3
 
 
 @pytest.mark.slow

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from trainer.config.adversary import AdversaryConfig
 from trainer.content.fit import fit_content
+from trainer.data import ItemTable
 from trainer.encoders.linear import LinearContent
 from trainer.encoders.modality import Block
 from trainer.encoders.ridge import PENALTIES, choose_ridge, fit_ridge
@@ -19,7 +21,7 @@ def test_the_map_is_the_ridge_regression_of_the_chosen_penalty(table, train_spli
     rows = np.arange(len(table))
     features = table.take(rows, tower.inputs)
     targets = np.random.default_rng(0).normal(size=(len(rows), tiny.CONFIG.embedding_dim))
-    tower.linear.solve(features, targets)
+    tower.linear.solve(tower.linear.designs(features), targets)
     designs = [block.numpy().astype(np.float64) for block in tower.linear.design(features)]
     weights, penalty = choose_ridge(designs, targets)
     columns = np.concatenate([*(block * weight for block, weight in zip(designs, weights)), np.ones((len(rows), 1))], 1)
@@ -102,6 +104,28 @@ def test_encoders_are_trained_no_further_where_the_map_leaves_nothing_to_them(ta
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
+def test_media_are_read_some_items_at_a_time(table, train_split, tiny, monkeypatch):
+    """While scales are measured, vectors start, and what has a closed form is fitted, with an adversary too."""
+    monkeypatch.setattr("trainer.encoders.audio._ITEMS_AT_ONCE", 5)
+    for name in ("towers.item_tower._ENCODE_BATCH", "retrieval.content_init._AT_ONCE", "content.adversarial._BATCH"):
+        monkeypatch.setattr(f"trainer.{name}", 5)
+    taken, take = [], ItemTable.take
+
+    def counted(self, indices, names=None):
+        if {"audio_log_mel", "video_frames"} & set(names or self.arrays):
+            taken.append(len(indices))
+        return take(self, indices, names)
+
+    monkeypatch.setattr(ItemTable, "take", counted)
+    lean = dataclasses.replace(tiny.SMALL, layers=0, fusion_layers=0)
+    config = dataclasses.replace(
+        tiny.CONFIG, encoder=lean, content_epochs=0, adversary=AdversaryConfig(method="fgsm", audio=0.3)
+    )
+    tower = build(table, train_split, tiny.DATA, config).item_tower
+    fit_content(tower, table, np.arange(len(table)), config)
+    assert max(taken) == 5
+
+
 @pytest.mark.parametrize("shrinkage, nearer", [(0.0, "id"), (1e6, "content")])
 def test_shrinkage_moves_an_item_from_its_id_embedding_to_its_content(table, train_split, tiny, shrinkage, nearer):
     tower = build(table, train_split, tiny.DATA, tiny.CONFIG).item_tower
@@ -129,7 +153,7 @@ def test_a_missing_modality_is_imputed_from_another():
     linear.fit_scale(features)
     assert set(linear.imputed) == {"sound"}
     linear.solve(
-        features, np.where(features["has_sound"][:, None] > 0, sound, 0.0)
+        linear.designs(features), np.where(features["has_sound"][:, None] > 0, sound, 0.0)
     )  # says nothing of items without sound
     got = linear(features).numpy()[40:]
     assert np.corrcoef(got.ravel(), sound[40:].ravel())[0, 1] > 0.9

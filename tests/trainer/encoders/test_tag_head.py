@@ -46,6 +46,18 @@ def test_own_tags_change_nothing(tower, table):
     np.testing.assert_allclose(tower.tags(other), tower.tags(features), atol=1e-6)
 
 
+def test_tags_are_learned_from_items_that_have_some_wherever_they_stand(table, train_split, tiny, monkeypatch):
+    """Of twelve items three are fitted on, evenly spaced, and those three have no tags."""
+    monkeypatch.setattr("trainer.content.fit._MOST_ITEMS", 3)
+    untagged = np.isin(np.arange(len(table)), [0, 5, 11])
+    table.arrays["has_tags"] = (~untagged).astype(np.int64)
+    table.arrays["tag_ids"] = table.arrays["tag_ids"] * ~untagged[:, None]
+    config = dataclasses.replace(tiny.CONFIG, content_epochs=0)
+    tower = build(table, train_split, tiny.DATA, config).item_tower
+    fit_content(tower, table, np.arange(len(table)), config)
+    assert tower.tag_head.bias.numpy().any()
+
+
 def test_frequent_tags_come_first_and_rare_ones_not_at_all():
     ids = np.zeros((3 * MIN_ITEMS, 3), np.int64)
     ids[:, 0] = FIRST_TAG + 1  # on all, twice on some
