@@ -74,7 +74,7 @@ def measure(case: str, way: str) -> dict[str, float]:
         table = ItemTable.build(str(items), config.data, Path(folder), sizes)
         sequences = newest(artifacts / "Interactions" / "sequences")
         train_split = read_interactions([f"{sequences}/Split-train/*"], table.item_ids, tuple(config.data.event_rules))
-        started, tuned = time.monotonic(), []
+        started, encoders = time.monotonic(), []
         blocks = WAYS[way]
         if blocks is not None:
             encoder = PretrainedConfig(
@@ -86,12 +86,12 @@ def measure(case: str, way: str) -> dict[str, float]:
                 newest(artifacts / "MediaFeatures" / "examples") / "Split-train",
                 with_pieces=blocks > 0,
             )
-            tuned = [encoder] if blocks > 0 else []
+            encoders = [encoder]
         encoded = time.monotonic()
         settings = dataclasses.replace(
             config.retrieval, content_epochs=EPOCHS, content_patience=EPOCHS, content_min_items=0
         )
-        tower = build(table, train_split, config.data, settings, tuned=tuned).item_tower
+        tower = build(table, train_split, config.data, settings, encoder_configs=encoders).item_tower
         built, used = time.monotonic(), cpu_seconds()
         report = fit_content(tower, table, np.flatnonzero(table.arrays["id_row"]), settings)
     return {

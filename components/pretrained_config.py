@@ -75,6 +75,11 @@ class PretrainedConfig:
         if not self.columns:
             raise ValueError(f"encoder {self.name}: columns: got none, expected at least one to read")
 
+    @property
+    def reads_tags(self) -> bool:
+        """Whether an item's tags are in what it encodes."""
+        return self.kind == "text" and "tags" in self.columns
+
 
 @dataclass(frozen=True)
 class Encoders:

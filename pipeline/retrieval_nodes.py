@@ -106,7 +106,7 @@ def retrieval_trainer(config: Config, paths: RunPaths, inputs: TrainingInputs) -
             "data": _data_of_training(config),
             "retrieval": to_json(config.retrieval),
             "engine": to_json(config.engine.training),
-            "tuned": to_json(Encoders(Encoders(config.encoders).tuned)),
+            "encoders": to_json(Encoders(config.encoders)),
             "encoders_fingerprint": paths.encoders_fingerprint,
             "checkpoints": f"{paths.checkpoints}/RetrievalTrainer",
             "code": code_fingerprint(RETRIEVAL_RUN_FN),
@@ -136,7 +136,7 @@ def retrieval_refit(
         engine=to_json(config.engine.training),
         serving=to_json(config.serving),
         evaluation=to_json(config.evaluation),
-        tuned=to_json(Encoders(Encoders(config.encoders).tuned)),
+        encoders=to_json(Encoders(config.encoders)),
         code=code_fingerprint("pipeline.nodes.retrieval_refit"),
         **optional,
     )

@@ -37,7 +37,7 @@ def RetrievalRefit(
     engine: Parameter[str],
     serving: Parameter[str],
     evaluation: Parameter[str],
-    tuned: Parameter[str],
+    encoders: Parameter[str],
     code: Parameter[str],
     users: InputArtifact[Examples] = None,
     encoder_weights: InputArtifact[zhiyin_artifacts.EncoderWeights] = None,
@@ -47,7 +47,7 @@ def RetrievalRefit(
     A model that is not blessed goes through as it is, and so does one whose refitted successor finds less of the test
     events (`serving.offline.refit.check_refitted`).
     model, index, items, users, encoder_weights: of the judged model. item_examples: items that are not transformed.
-    data, engine, serving, evaluation, tuned: DataConfig, EngineConfig, ServingConfig, EvaluationConfig, Encoders as
+    data, engine, serving, evaluation, encoders: DataConfig, EngineConfig, ServingConfig, EvaluationConfig, Encoders as
     JSON. code: fingerprint of our code, for the cache.
     Raises RecallError where the index finds too few of the nearest items.
     """
@@ -77,7 +77,7 @@ def RetrievalRefit(
             data=settings,
             retrieval=RetrievalConfig(),
             engine=from_json(EngineConfig, engine),
-            tuned=tuple(from_json(Encoders, tuned).each),
+            encoder_configs=tuple(from_json(Encoders, encoders).each),
             privacy=None,  # refit is off where training is private
         )
         refitted_ids, views = refit(arguments, folders, judged.model)

@@ -23,12 +23,13 @@ _WORDS, _TAG_NAMES = "words", "tags"  # vocabularies that are no attribute's
 def content_modalities(
     table: ItemTable,
     config: RetrievalConfig,
-    tuned: Sequence[PretrainedConfig] = (),
+    encoder_configs: Sequence[PretrainedConfig] = (),
     pretrained: Collection[str] = (),
 ) -> tuple[Modality, ...]:
     """New encoders for what the catalogue has and the configuration wants, in the order in which fusion sees them.
 
-    tuned: text encoders that are tuned, each behind the modality `pieces_<name>`.
+    encoder_configs: of the pretrained encoders behind modalities `embedding_<name>` and, tuned, `pieces_<name>`; what
+        is none of theirs, as an embedding of the catalogue's own, is taken to hold no tags.
     pretrained: modalities of which an encoder pretrained on the catalogue is another block of the linear map; CODEBOOK
         stands for the audio's dictionary of patches.
     Raises ValueError for a modality that no item has, and where tuned encoders stand alone: they are fitted to the
@@ -40,13 +41,15 @@ def content_modalities(
             f"modalities: no item has {', '.join(sorted(unknown))}; the catalogue has {', '.join(table.modalities)}"
         )
     names = [name for name in table.modalities if not config.modalities or name in config.modalities]
-    by_name = {f"pieces_{encoder.name}": encoder for encoder in tuned}
-    encoders = {name: _encoder(name, table, config, by_name) for name in names}
+    tuned = {f"pieces_{encoder.name}": encoder for encoder in encoder_configs if encoder.tune is not None}
+    encoders = {name: _encoder(name, table, config, tuned) for name in names}
     attributes = _attributes(table, config) if config.use_attributes else []
     frozen = {name: _encoder(name, table, config, {}) for name in pretrained if name in encoders}
     if CODEBOOK in pretrained and "audio" in encoders:
         frozen["audio"] = PatchCodebook()
-    found = [_modality(name, encoder, table, frozen.get(name)) for name, encoder in encoders.items()]
+    reading = [encoder.name for encoder in encoder_configs if encoder.reads_tags]
+    with_tags = {TAGS, *(f"{feature}_{name}" for name in reading for feature in ("embedding", "pieces"))}
+    found = [_modality(name, encoder, table, frozen.get(name), name in with_tags) for name, encoder in encoders.items()]
     if found + attributes and not any(modality.blocks for modality in found + attributes):
         raise ValueError(
             f"modalities: got {', '.join(encoders)} alone; add the encoder's embedding_<name>, or another modality"
@@ -71,7 +74,9 @@ def _encoder(
     return EmbeddingEncoder(name, config.encoder, name=name)
 
 
-def _modality(name: str, encoder: ContentEncoder, table: ItemTable, pretrained: ContentEncoder | None) -> Modality:
+def _modality(
+    name: str, encoder: ContentEncoder, table: ItemTable, pretrained: ContentEncoder | None, holds_tags: bool
+) -> Modality:
     flag, feature = f"has_{name}", encoder.statistics or encoder.inputs[0]
     block = None
     if pretrained is not None:
@@ -82,7 +87,7 @@ def _modality(name: str, encoder: ContentEncoder, table: ItemTable, pretrained: 
         blocks = (Block(name, name, feature, size, flag),)
     elif not isinstance(encoder, TunedTextEncoder):
         blocks = (Block(name, name, feature, 0, flag, isinstance(encoder, EmbeddingEncoder)),)
-    return Modality(name, encoder, flag, blocks, pretrained, block)
+    return Modality(name, encoder, flag, blocks, pretrained, block, holds_tags)
 
 
 def _attributes(table: ItemTable, config: RetrievalConfig) -> list[Modality]:

@@ -58,6 +58,7 @@ class Modality:
     blocks: tuple[Block, ...] = ()  # what the linear map reads of it
     pretrained: ContentEncoder | None = None  # frozen, as it was pretrained on the catalogue
     pretrained_block: Block | None = None  # what the linear map reads of that
+    holds_tags: bool = False  # the item's own tags are in it, which the tag head must not see
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -73,9 +73,8 @@ def _refitted(
     users = read_user_features(args.users, args.data, interactions, args.retrieval)
     if users:
         interactions = replace(interactions, user_feature_rows=users.rows_of(interactions.user_ids))
-    model = build(
-        table, interactions, args.data, args.retrieval, users, args.tuned, args.encoder_weights, measured_on=known
-    )
+    encoders = (args.encoder_configs, args.encoder_weights)
+    model = build(table, interactions, args.data, args.retrieval, users, *encoders, measured_on=known)
     nobody = interactions.select(np.zeros(0, int))
     fit_interactions(model, interactions, nobody, table, args.engine, epochs=epochs)
     attention = CrossAttention(args.retrieval.embedding_dim, name="cross_attention")

@@ -65,7 +65,7 @@ class Arguments:
     data: DataConfig
     retrieval: RetrievalConfig
     engine: EngineConfig
-    tuned: tuple[PretrainedConfig, ...]  # text encoders that are tuned
+    encoder_configs: tuple[PretrainedConfig, ...]  # of the pretrained encoders, frozen and tuned
     privacy: DifferentialConfig | None  # with it, training is differentially private
 
     @classmethod
@@ -85,7 +85,7 @@ class Arguments:
             data=from_json(DataConfig, custom["data"]),
             retrieval=with_settings(from_json(RetrievalConfig, custom["retrieval"]), fn_args.hyperparameters or {}),
             engine=from_json(EngineConfig, custom["engine"]),
-            tuned=tuple(from_json(Encoders, custom.get("tuned", "{}")).each),
+            encoder_configs=tuple(from_json(Encoders, custom.get("encoders", "{}")).each),
             privacy=from_json(DifferentialConfig, custom["privacy"]) if "privacy" in custom else None,
         )
 
@@ -97,7 +97,7 @@ def run_fn(fn_args: Any) -> None:
     fn_args: TFX's FnArgs. `train_files` and `eval_files` are sequence examples; `hyperparameters` are settings that
     replace those of `retrieval`; `custom_config` holds `items`, `item_examples`, `users`, `encoder_weights` (paths as
     in `Arguments`), `checkpoints` (a folder that outlives a killed attempt), and `data`, `retrieval`, `engine`,
-    `tuned`, `privacy` (DataConfig, RetrievalConfig, EngineConfig, Encoders as JSON, and DifferentialConfig where
+    `encoders`, `privacy` (DataConfig, RetrievalConfig, EngineConfig, Encoders as JSON, and DifferentialConfig where
     training is private: then nothing but the steps of `train_privately` sees a person, and a killed training starts
     anew).
     With TF_CONFIG, call it with the same arguments on every worker; the folder must be one that all of them share, and
@@ -119,7 +119,8 @@ def run_fn(fn_args: Any) -> None:
             _run_privately(args, args.privacy, strategy, table, train_split, callbacks)
             return
         with among_workers(), strategy.scope():
-            model = build(table, train_split, args.data, args.retrieval, users, args.tuned, args.encoder_weights)
+            encoders = (args.encoder_configs, args.encoder_weights)
+            model = build(table, train_split, args.data, args.retrieval, users, *encoders)
             content = [EpochLog(f"{log_dir}/content")]
             history = train(model, train_split, eval_split, table, args.engine, checkpoints, callbacks, content)
             if model.item_tower.encoders:
@@ -151,7 +152,7 @@ def _run_privately(
     """As `run_fn` with DP-SGD; the learned similarity stays the dot product, since it would be fitted to people."""
     from trainer.retrieval.train_privately import train_privately  # noqa: PLC0415  (its accountant takes seconds)
 
-    encoders = (args.tuned, args.encoder_weights)
+    encoders = (args.encoder_configs, args.encoder_weights)
     with strategy.scope():
         model = build(table, train_split, args.data, args.retrieval, None, *encoders, private=True)
         report = train_privately(model, train_split, table, privacy, callbacks)
@@ -201,7 +202,7 @@ def build(
     data: DataConfig,
     config: RetrievalConfig,
     users: UserFeatures | None = None,
-    tuned: Sequence[PretrainedConfig] = (),
+    encoder_configs: Sequence[PretrainedConfig] = (),
     encoder_weights: str = "",
     private: bool = False,
     measured_on: np.ndarray | None = None,
@@ -209,7 +210,7 @@ def build(
     """Builds the untrained model for a catalogue and prepares the table for training; the same seed gives the same
     model.
 
-    tuned: the text encoders behind the modalities `pieces_<name>`.
+    encoder_configs: of the pretrained encoders, as `content_modalities` takes them.
     encoder_weights: folder of `trainer.content.run_pretraining`, from which the encoders start; none where empty.
     private: nothing of the model may depend on who did what, for `trainer.retrieval.train_privately`: every item gets
     an id embedding, which starts from content alone, and counts as one interaction.
@@ -232,7 +233,8 @@ def build(
     warm = np.flatnonzero(counts)
     weights = read_weights(encoder_weights) if encoder_weights else {}
     warm_ids = [table.item_ids[row] for row in warm]
-    item_tower = ItemTower(table, warm_ids, counts[warm].tolist(), config, tuned, tuple(weights), name="item_tower")
+    encoders = (encoder_configs, tuple(weights))
+    item_tower = ItemTower(table, warm_ids, counts[warm].tolist(), config, *encoders, name="item_tower")
     item_tower.prepare(table, warm if measured_on is None else measured_on, weights)
     if config.svd_init:
         chosen = sp.csr_matrix((1, len(table))) if private else positive_matrix(train_split, len(table))

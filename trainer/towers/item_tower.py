@@ -42,21 +42,21 @@ class ItemTower(tf.keras.layers.Layer):
         warm_ids: Sequence[bytes],
         interaction_counts: Sequence[int],
         config: RetrievalConfig,
-        tuned: Sequence[PretrainedConfig] = (),
+        encoder_configs: Sequence[PretrainedConfig] = (),
         pretrained: Sequence[str] = (),
         **kwargs,
     ):
         """table: its vocabularies and modalities decide what is built.
         warm_ids: items with training interactions, which get an id embedding.
         interaction_counts: how many interactions each of them has.
-        tuned: the text encoders behind the modalities `pieces_<name>`.
+        encoder_configs: of the pretrained encoders, as `content_modalities` takes them.
         pretrained: modalities to whose encoders `prepare` gives weights that were pretrained on the catalogue.
         """
         super().__init__(**kwargs)
         self.config = config
         self.num_submodels = config.num_submodels
         self._dim = dim = config.embedding_dim - config.item_scale * self.num_submodels  # of a direction
-        self.modalities = content_modalities(table, config, tuned, pretrained)
+        self.modalities = content_modalities(table, config, encoder_configs, pretrained)
         self.encoders = {modality.name: modality.encoder for modality in self.modalities}
         self.pretrained = {modality.name: modality.pretrained for modality in self.modalities if modality.pretrained}
         self.uses_encoders = True  # False: the content is the linear map's part alone, as where they are not trained
@@ -182,13 +182,15 @@ class ItemTower(tf.keras.layers.Layer):
     def tag_logits(self, features, tokens, there, training=None):
         """Logits of the tag head's tags, float [B, tags], of what `tokens_of` gives; the item's own tags are hidden."""
         assert self.tag_head is not None
-        hidden = there & tf.constant([name != TAGS for name in self.encoders])
-        pooled, _ = self.fusion(tokens, hidden, training=training)
+        shown = there & tf.constant([not modality.holds_tags for modality in self.modalities])
+        pooled, _ = self.fusion(tokens, shown, training=training)
         return self.tag_head(self.without_tags(self.linear.design(features)), self.dropout(pooled, training=training))
 
     def without_tags(self, columns: Sequence[Any]) -> list[Any]:
-        """Of the linear map's columns, float [B, E_m] for each block, those of all but the item's own tags."""
-        hidden = {block.name for one in self.modalities if one.name == TAGS for block in one.linear_blocks}
+        """Of something for each block of the linear map, as columns float [B, E_m], those of blocks that hold nothing
+        of the item's own tags.
+        """
+        hidden = {block.name for one in self.modalities if one.holds_tags for block in one.linear_blocks}
         return [found for block, found in zip(self.linear.blocks, columns) if block.name not in hidden]
 
     def tags(self, features):
@@ -242,8 +244,8 @@ class ItemTower(tf.keras.layers.Layer):
             seen = self.tokens_of(_tensors(table.take(fit_on[:1], self.inputs)))
             self.fused(*seen)  # builds every layer
             tag_ids = frequent_tags(table.arrays["tag_ids"][fit_on]) if TAGS in self.encoders else np.zeros(0, np.int64)
-            if len(tag_ids) and len(self.encoders) > 1:
-                width = sum(int(block.shape[1]) for block in self.without_tags(self.linear.design(seen[0])))
+            width = sum(self.linear.columns_of(block.name) + 1 for block in self.without_tags(self.linear.blocks))
+            if len(tag_ids) and width:
                 self.tag_head = TagHead(tag_ids, width, name="tag_head")
                 self.tag_logits(*seen)
 

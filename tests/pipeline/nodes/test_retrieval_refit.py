@@ -60,7 +60,7 @@ def test_a_model_that_is_not_blessed_goes_through_as_it_is(judged, tmp_path):
         engine=to_json(EngineConfig()),
         serving=to_json(ServingConfig()),
         evaluation=to_json(EVALUATION),
-        tuned=to_json(Encoders()),
+        encoders=to_json(Encoders()),
         code="",
     )
     account = Path(model.uri, REFIT_FILE)

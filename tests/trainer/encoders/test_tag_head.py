@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from components.pretrained_config import PretrainedConfig
 from trainer.content.fit import fit_content
 from trainer.encoders.tag_head import FIRST_TAG, MIN_ITEMS, TagHead, calibrate, frequent_tags
 from trainer.keras import tf
@@ -44,6 +45,18 @@ def test_own_tags_change_nothing(tower, table):
     for weight in tower.tag_head.trainable_weights:
         weight.assign(tf.random.stateless_normal(weight.shape, [1, 2]))
     np.testing.assert_allclose(tower.tags(other), tower.tags(features), atol=1e-6)
+
+
+@pytest.mark.parametrize(("columns", "is_hidden"), [(("title", "tags"), True), (("title",), False)])
+def test_what_an_encoder_made_of_own_tags_changes_nothing(table, train_split, tiny, columns, is_hidden):
+    """The embedding is that of a text encoder of the run, which reads tags or does not."""
+    reader = PretrainedConfig("given", "text", "", 3, columns)
+    tower = build(table, train_split, tiny.DATA, tiny.CONFIG, encoder_configs=[reader]).item_tower
+    for weight in tower.tag_head.weights:
+        weight.assign(tf.random.stateless_normal(weight.shape, [1, 2]))
+    features = _features(table, tower)
+    other = {**features, "embedding_given": features["embedding_given"][::-1]}
+    assert np.allclose(tower.tags(other), tower.tags(features), atol=1e-6) == is_hidden
 
 
 def test_tags_are_learned_from_items_that_have_some_wherever_they_stand(table, train_split, tiny, monkeypatch):

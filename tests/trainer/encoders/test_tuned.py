@@ -73,7 +73,7 @@ def test_wordpieces_are_padded_to_their_number(words):
 
 def test_wordpieces_give_the_vector_of_the_text(words, read, train_split, tiny):
     table, data = read
-    layer = build(table, train_split, data, tiny.CONFIG, tuned=[words]).item_tower.encoders["pieces_words"]
+    layer = build(table, train_split, data, tiny.CONFIG, encoder_configs=[words]).item_tower.encoders["pieces_words"]
     layer.project = tf.keras.layers.Lambda(lambda vectors: vectors)
     got = layer({"pieces_words": table.arrays["pieces_words"]}).numpy()
     np.testing.assert_allclose(got[:-1], table.arrays["embedding_words"][:-1], atol=1e-6)
@@ -86,7 +86,7 @@ def test_fitting_moves_the_top_block_and_the_projection_alone(words, read, train
     config = dataclasses.replace(
         tiny.CONFIG, content_epochs=4, content_min_items=0, modalities=("tags", "pieces_words"), modality_dropout=0.0
     )
-    tower = build(table, train_split, data, config, tuned=[words]).item_tower
+    tower = build(table, train_split, data, config, encoder_configs=[words]).item_tower
     states = tower.encoders["pieces_words"].states
     before = {variable.ref(): variable.numpy() for variable in states.variables}
     # the linear map knows nothing, and each kind of text has an id embedding: there is something to learn
@@ -106,13 +106,31 @@ def test_it_does_not_stand_alone(words, read, train_split, tiny):
     table, data = read
     config = dataclasses.replace(tiny.CONFIG, modalities=("pieces_words",), use_attributes=False)
     with pytest.raises(ValueError, match="got pieces_words alone"):
-        build(table, train_split, data, config, tuned=[words])
+        build(table, train_split, data, config, encoder_configs=[words])
+
+
+def test_wordpieces_of_own_tags_change_no_tag_that_is_told(words, read, train_split, tiny):
+    """The encoder reads title, description and tags."""
+    table, data = read
+    tower = build(table, train_split, data, tiny.CONFIG, encoder_configs=[words]).item_tower
+    for weight in tower.tag_head.weights:
+        weight.assign(tf.random.stateless_normal(weight.shape, [1, 2]))
+    features = {name: tf.constant(array) for name, array in table.take(np.arange(10), tower.inputs).items()}
+    other = {**features, "pieces_words": features["pieces_words"][::-1]}
+    np.testing.assert_allclose(tower.tags(other), tower.tags(features), atol=1e-6)
+
+
+def test_no_tag_is_told_where_the_tags_are_all_that_has_columns(words, read, train_split, tiny):
+    table, data = read
+    config = dataclasses.replace(tiny.CONFIG, modalities=("tags", "pieces_words"), use_attributes=False)
+    titles = dataclasses.replace(words, columns=("title",))
+    assert build(table, train_split, data, config, encoder_configs=[titles]).item_tower.tag_head is None
 
 
 def test_what_is_saved_needs_no_tokeniser(words, read, train_split, tiny, tmp_path):
     """C26: `item_tower` takes wordpieces, and its graph has core operations only."""
     table, data = read
-    model = build(table, train_split, data, tiny.CONFIG, tuned=[words])
+    model = build(table, train_split, data, tiny.CONFIG, encoder_configs=[words])
     export(
         model, CrossAttention(tiny.CONFIG.embedding_dim), table, tuple(data.event_rules), data, str(tmp_path / "model")
     )
