@@ -39,6 +39,7 @@ def Pretraining(
         from_json(PretrainingConfig, pretraining),
     )
     for modality, numbers in report.items():
-        weights.set_float_custom_property(f"{modality}_before", numbers["before"])
-        weights.set_float_custom_property(f"{modality}_after", numbers["after"])
-        logging.info("pretraining of %s: held-out error %.3f -> %.3f", modality, numbers["before"], numbers["after"])
+        for name in ("before", "after"):
+            if numbers[name] is not None:
+                weights.set_float_custom_property(f"{modality}_{name}", numbers[name])
+        logging.info("pretraining of %s: held-out error %s -> %s", modality, numbers["before"], numbers["after"])

@@ -119,7 +119,7 @@ def pretrain(
     An encoder stops when the error on items held out (by hash of their id) no longer falls.
     table: prepared by the item tower of the modalities, which has measured the encoders' scales.
     log_dir: where TensorBoard's logs go, a folder a modality; none are written where empty.
-    Returns modality -> {"before", "after": held-out error, "epochs", "items"}.
+    Returns modality -> {"before", "after": held-out error, NaN where no item is held out, "epochs", "items"}.
     """
     report = {}
     for modality in modalities:

@@ -57,6 +57,7 @@ class ItemTower(tf.keras.layers.Layer):
         self.num_submodels = config.num_submodels
         self._dim = dim = config.embedding_dim - config.item_scale * self.num_submodels  # of a direction
         self.modalities = content_modalities(table, config, encoder_configs, pretrained)
+        self.was_seen = np.ones(len(self.modalities), bool)  # which of them any item has that scales are measured on
         self.encoders = {modality.name: modality.encoder for modality in self.modalities}
         self.pretrained = {modality.name: modality.pretrained for modality in self.modalities if modality.pretrained}
         self.uses_encoders = True  # False: the content is the linear map's part alone, as where they are not trained
@@ -168,11 +169,14 @@ class ItemTower(tf.keras.layers.Layer):
         return self.fused(*self.tokens_of(features, training=training), training=training)
 
     def tokens_of(self, features, training=None) -> tuple[dict[str, Any], Any, Any]:
-        """The completed features, the tokens, float [B, M, W], and which modalities are there, bool [B, M]."""
+        """The completed features, the tokens, float [B, M, W], and which modalities are there, bool [B, M]: of those
+        only that training has seen, since no other's token was fitted to anything.
+        """
         features = self.complete(features)
         tokens = tf.stack([encoder(features, training=training) for encoder in self.encoders.values()], 1)
         size = tf.shape(tokens)[0]
-        return features, tokens, tf.stack([one.is_present(features, size) for one in self.modalities], 1)
+        there = tf.stack([one.is_present(features, size) for one in self.modalities], 1)
+        return features, tokens, there & tf.constant(self.was_seen)
 
     def fused(self, features, tokens, there, training=None):
         """The raw content vectors and gates of what `tokens_of` gives."""
@@ -232,12 +236,13 @@ class ItemTower(tf.keras.layers.Layer):
         weights: of the pretrained encoders, as `trainer.encoders.weights.read_weights` gives them.
         """
         table.arrays["id_row"] = self.row_of_id(tf.constant(table.item_ids)).numpy()
-        for modality in self.modalities:
+        for place, modality in enumerate(self.modalities):
             encoder = modality.encoder
             if encoder.statistics and encoder.statistics not in table.arrays:
                 table.arrays[encoder.statistics] = _in_batches(encoder.measure, table, encoder.inputs)
             having = fit_on if modality.flag is None else fit_on[table.arrays[modality.flag][fit_on] > 0]
             encoder.fit(table.view(having, modality.columns))
+            self.was_seen[place] = len(having) > 0
         self._load_pretrained(table, fit_on, weights or {})
         if self.encoders:
             self.linear.fit_scale(table.take(fit_on, self.linear.inputs))

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from ml_metadata.metadata_store import metadata_store
+from ml_metadata.proto import metadata_store_pb2
 from tfx.components.trainer import executor
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.types import artifact_utils
@@ -51,6 +53,29 @@ def test_the_node_hands_the_train_split_on_and_keeps_the_errors(monkeypatch, tmp
         weights.get_float_custom_property("audio_before") == 1.0
         and weights.get_float_custom_property("audio_after") == 0.5
     )
+
+
+def test_what_was_not_measured_is_no_property_and_the_weights_are_published(monkeypatch, tmp_path):
+    """A store of metadata takes no NaN: an error that no item was held out for is left out."""
+    report = {"video": {"before": None, "after": None, "epochs": 3, "items": 8}}
+    monkeypatch.setattr("trainer.content.run_pretraining.pretrain_encoders", lambda *_: report)
+    weights = artifact(EncoderWeights, tmp_path / "weights")
+    Pretraining.test_call(
+        items=artifact(Examples, tmp_path / "items", ["train"]),
+        transform_graph=artifact(TransformGraph, tmp_path / "graph"),
+        weights=weights,
+        data=to_json(DATA),
+        encoder=to_json(EncoderConfig(width=8)),
+        pretraining=to_json(PretrainingConfig(epochs=3)),
+        code="",
+    )
+    assert not weights.has_custom_property("video_before") and not weights.has_custom_property("video_after")
+    connection = metadata_store_pb2.ConnectionConfig()
+    connection.fake_database.SetInParent()
+    store = metadata_store.MetadataStore(connection)
+    weights.type_id = store.put_artifact_type(weights.artifact_type)
+    (number,) = store.put_artifacts([weights.mlmd_artifact])
+    assert store.get_artifacts_by_id([number])[0].uri == weights.uri
 
 
 @pytest.mark.parametrize("is_pretrained", [True, False])

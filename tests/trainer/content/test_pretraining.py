@@ -1,6 +1,7 @@
 """The masked objective: what is hidden is guessed from the rest, the encoders learn it, and their weights travel."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -93,6 +94,26 @@ def test_pretraining_lowers_the_error_on_items_held_out_and_reports_it(table, ti
         assert numbers["items"] == len(table) and numbers["epochs"] <= 3
         assert numbers["after"] <= numbers["before"]
     assert any(numbers["after"] < 0.95 * numbers["before"] for numbers in report.values())
+
+
+def test_of_a_rare_modality_the_scale_is_measured_too(table, tiny, monkeypatch):
+    """Two items of each modality are looked at, and three of twelve have video: the first and the last of them."""
+    monkeypatch.setattr("trainer.content.run_pretraining._SCALED_ON", 2)
+    table.arrays["has_video"] = np.isin(np.arange(len(table)), [4, 5, 6]).astype(np.int64)
+    config = PretrainingConfig(modalities=("text", "video"), epochs=1, batch_size=8)
+    encoders, _ = pretrained(table, tiny.SMALL, config)
+    expected = table.arrays["video_statistics"][[4, 6]]
+    np.testing.assert_allclose(encoders["video"].standardise.mean, expected.mean(0), rtol=1e-4, atol=1e-6)
+    assert np.abs(encoders["video"].standardise.inverse_deviation.numpy() - 1).max() > 0.5
+
+
+@pytest.mark.parametrize("audio", ["codebook", "masked"])
+def test_an_error_that_no_item_is_held_out_for_is_none(item_file, tiny, tmp_path, monkeypatch, audio):
+    monkeypatch.setattr("trainer.content.pretraining._HELD_OUT", 0.0)
+    config = PretrainingConfig(modalities=("audio",), audio=audio, epochs=1, batch_size=8)
+    report = pretrain_encoders(item_file, "", str(tmp_path), tiny.DATA, tiny.SMALL, config)
+    assert report["audio"]["before"] is report["audio"]["after"] is None and report["audio"]["items"] == 12
+    assert json.loads((tmp_path / "report.json").read_text()) == report
 
 
 def test_weights_written_by_the_entry_are_those_that_the_towers_start_from(

@@ -2,6 +2,7 @@
 reach.
 """
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -107,6 +108,19 @@ def test_a_missing_modality_says_nothing(tower, table, modality):
     assert np.abs(tower(features) - tower(other)).max() > 1e-3
     gone = {f"has_{modality}": tf.zeros(2, tf.int64)}
     np.testing.assert_allclose(tower({**features, **gone}), tower({**other, **gone}), atol=1e-6)
+
+
+def test_a_modality_that_training_has_not_seen_says_nothing(table, train_split, tiny):
+    """The twelfth item came later, and it alone has video: no token of video was fitted to anything."""
+    table = copy.copy(table)
+    table.arrays = {**table.arrays, "has_video": (np.arange(12) == 11).astype(np.int64)}
+    tower = build(table, train_split, tiny.DATA, tiny.CONFIG, measured_on=np.arange(11)).item_tower
+    for weight in tower.trainable_weights:
+        weight.assign(weight + tf.random.stateless_normal(weight.shape, [1, 2], stddev=0.3))
+    features = _features(table, tower, [11])
+    other = {**features, "video_statistics": features["video_statistics"] + 1.0}
+    np.testing.assert_array_equal(tower.content(other)[0], tower.content(features)[0])
+    np.testing.assert_array_equal(tower.content(features)[1][:, list(tower.encoders).index("video")], 0)
 
 
 def test_padding_frames_say_nothing(tower, table):
