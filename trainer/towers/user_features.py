@@ -86,7 +86,9 @@ class UserEmbedding(tf.keras.layers.Layer):
 
     def __init__(self, users: UserFeatures, dim: int, config: RetrievalConfig, **kwargs):
         super().__init__(**kwargs)
-        self.row_of_id = tf.keras.layers.StringLookup(vocabulary=users.user_ids, num_oov_indices=1)
+        self.row_of_id = tf.keras.layers.StringLookup(
+            vocabulary=users.user_ids, num_oov_indices=1, oov_token=None
+        )  # no token, since an id may be any
         self.id_rows, self.categories, self.numbers = (
             self._constant(name, value)
             for name, value in (

@@ -141,11 +141,7 @@ class SequenceTower(tf.keras.layers.Layer):
         if self.user_embedding is not None:
             start += self.user_embedding(history["users"], training=training)[:, None]
         tokens = tf.concat([start, tokens], 1)  # [B, 1 + L, D]
-        mask = (
-            tf.concat([tf.ones_like(mask[:, :1]), mask], 1)
-            if mask.shape[1] != 0
-            else tf.ones(tf.shape(tokens)[:2], tf.bool)
-        )
+        mask = tf.concat([tf.ones([tf.shape(mask)[0], 1], tf.bool), mask], 1)
         tokens = self.dropout(tokens + self.positions(tokens), training=training)
         for block in self.blocks:
             tokens = block(tokens, decoder_padding_mask=mask, training=training)

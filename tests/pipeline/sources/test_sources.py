@@ -2,6 +2,7 @@
 to do."""
 
 import csv
+import subprocess
 import sys
 import zipfile
 
@@ -166,7 +167,7 @@ def test_damaged_movielens_files_are_refused(tmp_path, grouplens):
 def test_fetching_runs_pip_for_the_named_wheel_only(tmp_path, recbole_wheel, monkeypatch):
     commands = []
 
-    def run(command, requirement):
+    def run(command, requirement, advice):
         commands.append(command[1:])
         if "download" in command:
             recbole_wheel.rename(command[command.index("--dest") + 1] + "/" + recbole_wheel.name)
@@ -174,11 +175,17 @@ def test_fetching_runs_pip_for_the_named_wheel_only(tmp_path, recbole_wheel, mon
     monkeypatch.setattr(registry, "_run", run)
     assert prepare("movielens-100k", tmp_path / "out", fetch=True).events == 2
     assert commands[-1][:6] == ["-I", "-m", "pip", "download", "recbole==1.2.1", "--no-deps"]
+    assert "--only-binary=:all:" in commands[-1], "a source package would run its own code to be built"
 
 
-def test_a_failed_fetch_says_why():
-    with pytest.raises(SourceError, match="could not fetch recbole==1.2.1: no such index; download it by other means"):
-        registry._run([sys.executable, "-c", "import sys; sys.exit('no such index')"], "recbole==1.2.1")
+def test_a_failed_fetch_says_why_and_what_to_do(tmp_path, monkeypatch):
+    command = [sys.executable, "-c", "import sys; sys.exit('no such index')"]
+    with pytest.raises(SourceError, match="could not fetch recbole==1.2.1: no such index; do without"):
+        registry._run(command, "recbole==1.2.1", "do without")
+    offline = subprocess.run(command, capture_output=True, text=True, check=False)
+    monkeypatch.setattr(registry.subprocess, "run", lambda *args, **kwargs: offline)
+    with pytest.raises(SourceError, match="no such index; download it by other means and give its path with --source"):
+        prepare("movielens-100k", tmp_path / "out", fetch=True)
 
 
 @pytest.mark.parametrize("name", ["demo", "movielens_100k", "lastfm_2k", "template"])

@@ -97,9 +97,39 @@ np.save(sys.argv[1] + "/states.npy", np.asarray(backbone(inputs)["sequence_outpu
     np.testing.assert_allclose(got, mean / np.linalg.norm(mean), atol=1e-5)
 
 
+def pool(model: Path, *modes: str) -> None:
+    (model / "1_Pooling").mkdir()
+    settings = {"word_embedding_dimension": 8, "pooling_mode_max_tokens": False}
+    settings |= {f"pooling_mode_{mode}": True for mode in modes}
+    (model / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+
+
+def follow_by(folder: Path, *kinds: str) -> None:
+    modules = [{"idx": place, "type": f"sentence_transformers.models.{kind}"} for place, kind in enumerate(kinds)]
+    (folder / "modules.json").write_text(json.dumps(modules))
+
+
+@pytest.mark.parametrize(("mode", "pooling"), [("mean_tokens", "mean"), ("cls_token", "cls")])
+def test_the_files_of_sentence_transformers_say_how_tokens_are_pooled(folder, mode, pooling):
+    """Also where they lie around the folder of the Transformer."""
+    model = folder / "package" / "model"
+    assert Checkpoint.open(folder).pooling == "mean", "nothing is said"
+    pool(model, mode)
+    assert Checkpoint.open(folder).pooling == pooling
+    (model / "1_Pooling").rename(model.parent / "1_Pooling")
+    follow_by(model.parent, "Transformer", "Pooling", "Normalize")
+    assert Checkpoint.open(folder).pooling == pooling
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda model: follow_by(model, "Transformer", "Pooling", "Dense", "Normalize"), "got Dense in modules.json"),
+        (lambda model: follow_by(model.parent, "Transformer", "Pooling", "Dense"), "got Dense in modules.json"),
+        (lambda model: pool(model, "max_tokens"), "got pooling_mode_max_tokens in 1_Pooling"),
+        (lambda model: pool(model, "weightedmean_tokens"), "got pooling_mode_weightedmean_tokens in 1_Pooling"),
+        (lambda model: pool(model, "lasttoken"), "got pooling_mode_lasttoken in 1_Pooling"),
+        (lambda model: pool(model, "cls_token", "mean_tokens"), "got pooling_mode_cls_token, pooling_mode_mean_tokens"),
         (lambda model: (model / "vocab.txt").unlink(), "got 0 folders"),
         (
             lambda model: (model / "config.json").write_text(json.dumps({**CONFIG, "model_type": "gpt2"})),

@@ -170,6 +170,12 @@ def test_unknown_and_last_id_both_have_finite_different_vectors(tower, table):
     assert np.isfinite([known, unknown]).all() and np.abs(known - unknown).max() > 1e-3
 
 
+def test_an_item_may_be_called_like_keras_token_for_the_unknown(table, tiny):
+    tower = ItemTower(table, [b"[UNK]", b"a"], [1, 1], tiny.CONFIG)
+    rows = tf.function(lambda ids: tower.id_rows({"item_id": ids}))(tf.constant(["[UNK]", "a", "never seen"]))
+    assert rows.numpy().tolist() == [1, 2, 0]
+
+
 def test_only_the_modalities_asked_for_are_built(table, train_split, tiny):
     config = dataclasses.replace(tiny.CONFIG, modalities=("audio",), use_attributes=False)
     tower = build(table, train_split, tiny.DATA, config).item_tower
@@ -236,6 +242,17 @@ def test_an_empty_history_gives_the_cold_start_vector(users):
         _tensors({"vectors": tf.zeros([1, 0, 8]), "events": tf.zeros([1, 0], tf.int32), "age_s": tf.zeros([1, 0])})
     )
     np.testing.assert_allclose(none, empty, atol=1e-5)
+
+
+def test_as_it_is_served_a_history_may_have_no_column(users):
+    """The graph knows neither the number of people nor that of their interactions."""
+    shapes = {"vectors": [None, None, 8], "events": [None, None], "age_s": [None, None], "users": [None]}
+    kinds = {"vectors": tf.float32, "events": tf.int32, "age_s": tf.float32, "users": tf.int32}
+    signature = [{name: tf.TensorSpec(shapes[name], kinds[name]) for name in shapes}]
+    traced = tf.function(lambda history: users(history), signature)
+    history = {name: tf.zeros([2, 0, 8][: len(shapes[name])], kind) for name, kind in kinds.items()}
+    padded = {name: tf.zeros([2, 3, 8][: len(shapes[name])], kind) for name, kind in kinds.items()}
+    np.testing.assert_allclose(traced(history), traced(padded), atol=1e-5)
 
 
 def test_the_future_cannot_change_the_past(users):

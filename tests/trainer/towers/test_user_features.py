@@ -115,3 +115,12 @@ def test_an_unknown_id_has_a_trained_row_and_the_last_known_one_is_inside(data, 
     embedding.id_embedding.assign_add(tf.random.stateless_normal(embedding.id_embedding.shape, [1, 2]))
     known, unknown = embedding(rows).numpy()
     assert np.isfinite([known, unknown]).all() and np.abs(known - unknown).max() > 1e-3
+
+
+def test_a_user_may_be_called_like_keras_token_for_the_unknown(data, train_split, tiny):
+    config = dataclasses.replace(tiny.CONFIG, use_user_id=True)
+    users = read_user_features(None, data, train_split, config)
+    users = dataclasses.replace(users, user_ids=["[UNK]", *users.user_ids[1:]])
+    ids = ["[UNK]", users.user_ids[1], "never heard of"]
+    rows = tf.function(UserEmbedding(users, 8, config).row_of_id)(tf.constant(ids)).numpy()
+    assert rows.tolist() == users.rows_of(ids).tolist() == [1, 2, UNKNOWN_USER]
