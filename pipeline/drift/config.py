@@ -17,7 +17,7 @@ class DriftConfig:
     max_domain_change: float = 0.1  # of a domain's share of the interactions
     max_popularity_change: float = 0.1  # of the Gini coefficient of interactions over items
     max_cold_change: float = 0.15  # of the share of items without an interaction
-    max_coverage_change: float = 0.15  # of the share of items that the lists of ten show
+    max_coverage_change: float = 0.15  # of the share of items that the lists of ten show, to about as many people
     max_category_skew: float = 0.15  # as max_category_change, between training and what is asked in serving
     max_number_skew: float = 0.15  # as max_number_divergence, likewise
     max_vector_difference: float = 1e-5  # of a person's vector by the trainer's towers and by the export

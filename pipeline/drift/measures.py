@@ -21,6 +21,7 @@ FEW_VALUES = (
 )
 NOT_COMPARED = ("timestamp", "published_at", "source_file", "source_line")  # they move in every world
 MIN_ITEMS = 20  # with fewer the mean of their content says nothing
+MOST_PEOPLE_APART = 0.1  # share of the people: beyond it, how much of the catalog they are shown is not compared
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def mean_shift(previous: Contents, current: Contents, is_weighted: bool) -> floa
 def _moments(contents: Contents, column: int, is_weighted: bool) -> tuple[float, float] | None:
     values = contents.values[:, column].astype(np.float64)
     there = ~np.isnan(values)
-    weights = contents.interactions.astype(np.float64) if is_weighted else np.ones(len(values))
+    weights = contents.interactions[: len(values)].astype(np.float64) if is_weighted else np.ones(len(values))
     if there.sum() < MIN_ITEMS or not weights[there].sum():
         return None
     mean = float(np.average(values[there], weights=weights[there]))
@@ -176,5 +177,7 @@ def _popularity_measures(previous: Snapshot, current: Snapshot, limits: DriftCon
         cold = [float((counts == 0).mean()) for counts in (before, after)]
         yield Measure("share of cold items", abs(cold[0] - cold[1]), limits.max_cold_change)
     if previous.coverage is not None and current.coverage is not None:
-        change = abs(previous.coverage - current.coverage)
-        yield Measure("coverage of the lists", change, limits.max_coverage_change)
+        people = sorted((previous.coverage.people, current.coverage.people))
+        if people[0] >= (1 - MOST_PEOPLE_APART) * people[1]:
+            change = abs(previous.coverage.share - current.coverage.share)
+            yield Measure("coverage of the lists", change, limits.max_coverage_change)

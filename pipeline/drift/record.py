@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,8 @@ _ABOUT = {
 def write_drift(drift: Drift | None, run_id: str, folder: Path) -> None:
     """Write what was measured, and what is beyond its limit; nothing measured where there was nothing to compare with.
 
-    `drift.json`, and in `drift.prom` the gauges zhiyin_drift and zhiyin_drift_limit with the label `measure`.
+    `drift.json`, where a limit that is switched off is null, and in `drift.prom` the gauges zhiyin_drift and
+    zhiyin_drift_limit with the label `measure`.
     """
     facts = {"run": run_id, "reference": drift.reference if drift else None}
     _write("drift", facts, drift.measures if drift else [], folder)
@@ -40,7 +42,8 @@ def read_skew(folder: Path) -> Skew | None:
     if not path.is_file():
         return None
     record = json.loads(path.read_text(encoding="utf-8"))
-    measures = [Measure(name, one["value"], one["limit"]) for name, one in record["measures"].items()]
+    limits = {name: inf if one["limit"] is None else one["limit"] for name, one in record["measures"].items()}
+    measures = [Measure(name, one["value"], limits[name]) for name, one in record["measures"].items()]
     return Skew(record["version"], record["people"], measures)
 
 
@@ -53,7 +56,10 @@ def _write(kind: Kind, facts: Mapping[str, Any], measures: Sequence[Measure], fo
     record = {
         **facts,
         "exceeded": [measure.name for measure in beyond_limit(measures)],
-        "measures": {measure.name: {"value": measure.value, "limit": measure.limit} for measure in measures},
+        "measures": {
+            measure.name: {"value": measure.value, "limit": measure.limit if isfinite(measure.limit) else None}
+            for measure in measures
+        },
     }
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{kind}.json.partial"

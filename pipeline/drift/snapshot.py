@@ -6,10 +6,11 @@ does not change: the mean level of each mel band, and the mean colours of the ke
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,12 +25,19 @@ CONTENT_DIM = AUDIO_MELS + 3  # mel bands, then red, green, blue
 
 @dataclass(frozen=True)
 class Contents:
-    """A summary of the content of some items of a catalog."""
+    """The items of a catalog, in an order that their ids alone decide, with the content of the first of them."""
 
     item_ids: list[str]
     domains: list[str]
-    values: np.ndarray  # float32 [items, CONTENT_DIM], 0 to 255; NaN where an item has no sound or no picture
+    values: np.ndarray  # float32 [first items, CONTENT_DIM], 0 to 255; NaN where one has no sound or no picture
     interactions: np.ndarray  # int64 [items]
+
+
+class Coverage(NamedTuple):
+    """How much of a catalog the lists show."""
+
+    share: float  # of the items, in lists of ten
+    people: int  # whose lists they are: more people are shown more
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Snapshot:
     statistics: dict[str, Any]  # table (catalog, events) -> TFDV's DatasetFeatureStatisticsList
     contents: Contents | None
     interactions: np.ndarray | None  # int64 [items of the catalog], how often each was taken
-    coverage: float | None  # share of the items that lists of ten show
+    coverage: Coverage | None
 
 
 def read_snapshot(run: RunRecord) -> Snapshot:
@@ -87,19 +95,27 @@ def summarised(features: Any) -> np.ndarray:
 
 
 def _contents(run: RunRecord, counts: dict[str, int]) -> Contents | None:
-    folder = run.output("MediaFeatures", "examples")
-    if folder is None:
+    """The same items are summarised in every run that has them: files hold them in an order that is anew by chance."""
+    catalog, media = run.output("CatalogGen", "examples"), run.output("MediaFeatures", "examples")
+    if catalog is None or media is None:
         return None
-    ids, domains, values = [], [], []
-    for features in examples_of(folder):
-        ids.append(text(features, "item_id"))
-        domains.append(text(features, "domain"))
-        values.append(summarised(features))
-        if len(ids) == MOST_ITEMS:
-            break
-    if not ids:
-        return None
-    return Contents(ids, domains, np.stack(values), np.array([counts.get(item, 0) for item in ids], np.int64))
+    domains = {text(features, "item_id"): text(features, "domain") for features in examples_of(catalog)}
+    ids = sorted(domains, key=lambda item_id: hashlib.blake2b(item_id.encode(), digest_size=8).digest())
+    interactions = np.array([counts.get(item_id, 0) for item_id in ids], np.int64)
+    return Contents(ids, [domains[item_id] for item_id in ids], _values(media, ids[:MOST_ITEMS]), interactions)
+
+
+def _values(media: Path, item_ids: list[str]) -> np.ndarray:
+    """The summaries of some items: float32 [items, CONTENT_DIM]."""
+    rows = {item_id: row for row, item_id in enumerate(item_ids)}
+    values = np.full((len(rows), CONTENT_DIM), np.nan, np.float32)
+    for features in examples_of(media) if rows else ():
+        row = rows.pop(text(features, "item_id"), None)
+        if row is not None:
+            values[row] = summarised(features)
+            if not rows:
+                break
+    return values
 
 
 def _interactions(run: RunRecord) -> dict[str, int]:
@@ -121,8 +137,8 @@ def _splits(sequences: Path) -> list[Path]:
     return [folder for folder in (sequences / f"Split-{split}" for split in SPLITS) if folder.is_dir()]
 
 
-def _coverage(run: RunRecord) -> float | None:
+def _coverage(run: RunRecord) -> Coverage | None:
     rows = (run.evaluation() or {}).get("rows", ())
     wanted = ("ours", "all", "coverage@10")
-    found = [row["value"] for row in rows if (row["contender"], row["slice"], row["metric"]) == wanted]
-    return found[0] if found else None
+    found = [row for row in rows if (row["contender"], row["slice"], row["metric"]) == wanted]
+    return Coverage(found[0]["value"], found[0]["users"]) if found else None

@@ -13,7 +13,7 @@ from benchmarks import drift as bench
 from pipeline.drift.check import Drift
 from pipeline.drift.config import DriftConfig
 from pipeline.drift.measures import Measure, compare, mean_shift, table_measures
-from pipeline.drift.snapshot import CONTENT_DIM, Contents, Snapshot
+from pipeline.drift.snapshot import CONTENT_DIM, Contents, Coverage, Snapshot
 
 
 def contents(seed: int, mean: float = 100.0, spread: float = 10.0, items: int = 400) -> Contents:
@@ -65,12 +65,21 @@ def test_tfdv_tells_the_change_of_a_share_and_of_a_number_and_leaves_ids_alone()
 
 def test_lists_and_popularity_are_compared() -> None:
     flat, steep = np.array([5, 5, 5, 5]), np.array([20, 1, 1, 0])
-    found = compare(Snapshot("a", {}, None, flat, 0.9), Snapshot("b", {}, None, steep, 0.5), DriftConfig())
+    before, after = (
+        Snapshot("a", {}, None, flat, Coverage(0.9, 100)),
+        Snapshot("b", {}, None, steep, Coverage(0.5, 95)),
+    )
+    found = compare(before, after, DriftConfig())
     assert {one.name: round(one.value, 3) for one in found if one.is_exceeded} == {
         "concentration of popularity": 0.576,
         "share of cold items": 0.25,
         "coverage of the lists": 0.4,
     }
+
+
+def test_more_people_who_are_shown_more_are_no_drift() -> None:
+    before, after = (Snapshot("a", {}, None, None, Coverage(*one)) for one in ((0.3, 100), (0.9, 200)))
+    assert compare(before, after, DriftConfig()) == compare(after, before, DriftConfig()) == []
 
 
 def test_what_is_beyond_its_limit_is_told_the_farthest_first() -> None:
