@@ -16,6 +16,7 @@ TABLES = {"CatalogGen": "catalog", "EventGen": "events", "UserGen": "users"}
 STAGES = {**TABLES, "MediaFeatures": "media", "Interactions": "interactions"}
 STATISTICS = {"CatalogStatistics": "catalog", "EventStatistics": "events"}
 VALIDATORS = {"CatalogValidator": "catalog", "EventValidator": "events"}
+OF_PEOPLE = ("users", "interactions")  # stages whose rejects say in their detail whose row it is
 MOST_REJECTS = 20  # that are shown with their place
 
 
@@ -60,7 +61,7 @@ class Health:
     files: list[FileAccount]
     columns: list[Column]
     anomalies: list[str]  # against the schema, a line each
-    rejects: list[dict[str, Any]]  # the first few, with stage, source, line, item_id, reason, detail
+    rejects: list[dict[str, Any]]  # the first few: stage, source, line, item_id, reason; detail where it names nobody
 
     @property
     def num_rejects(self) -> int:
@@ -83,7 +84,7 @@ def read_health(run: RunRecord) -> Health:
         stages.append(StageAccount(name, summary["rows"], summary["accepted"], summary["rejects"], remarks(summary)))
         files += [_file(name, path, counts) for path, counts in sorted(summary["files"].items())]
         with (folder / "rejects.jsonl").open(encoding="utf-8") as lines:
-            rejects += [_with_file_name(json.loads(line)) for line in islice(lines, MOST_REJECTS)]
+            rejects += [_shown(json.loads(line), name) for line in islice(lines, MOST_REJECTS)]
     columns = [column for node, table in STATISTICS.items() for column in _columns(run, node, table)]
     anomalies = [line for node, table in VALIDATORS.items() for line in _anomalies(run, node, table)]
     return Health(stages, files, columns, anomalies, rejects[:MOST_REJECTS])
@@ -93,8 +94,10 @@ def _file(table: str, path: str, counts: dict[str, int]) -> FileAccount:
     return FileAccount(table, Path(path).name, *(counts.get(kind, 0) for kind in (ROWS, ACCEPTED, REJECTED, COPIES)))
 
 
-def _with_file_name(reject: dict[str, Any]) -> dict[str, Any]:
-    return {**reject, "source": Path(reject["source"]).name}
+def _shown(reject: dict[str, Any], stage: str) -> dict[str, Any]:
+    names_somebody = stage in OF_PEOPLE or reject["detail"].startswith("user_id:")
+    detail = "" if names_somebody else reject["detail"]
+    return {**reject, "source": Path(reject["source"]).name, "detail": detail}
 
 
 def _columns(run: RunRecord, node: str, table: str) -> list[Column]:

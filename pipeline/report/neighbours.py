@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +16,7 @@ import numpy as np
 
 from components.config import DataConfig
 from components.contract import BEHAVIOUR, BOTH, CONTENT
+from components.datasets.interactions import latest, read_interactions
 from components.events.splits import SPLITS
 from components.media.addresses import MediaRoots, is_address
 from components.media.errors import MediaError
@@ -66,11 +67,12 @@ def write_neighbours(run: RunRecord, data: DataConfig, folder: Path) -> Path | N
     sequences = run.output("Interactions", "sequences")
     if servable is None or catalogue is None or sequences is None:
         return None
-    plays = _plays(sequences)
-    cards = _cards(catalogue, plays, MediaRoots(data.media_root, data.media_roots), folder)
-    chosen = spread([card for card in cards.values() if card.medium], ITEMS)
-    if not chosen:
+    cards = _cards(catalogue, MediaRoots(data.media_root, data.media_roots), folder)
+    if not any(card.medium for card in cards.values()):
         return None
+    plays = _plays(sequences, list(cards))
+    cards = {item_id: replace(card, plays=plays[item_id]) for item_id, card in cards.items()}
+    chosen = spread([card for card in cards.values() if card.medium], ITEMS)
     lists = _ask(servable / "Format-Serving", [card.item_id for card in chosen])
     if not lists:
         return None
@@ -112,24 +114,15 @@ def spread(cards: Sequence[Card], count: int) -> list[Card]:
     return chosen
 
 
-def _plays(sequences: Path) -> Counter[str]:
-    """Positive interactions by item, of everybody. A person's last split holds all earlier ones as history."""
-    import tensorflow as tf
-
-    files = [str(file) for split in SPLITS for file in sorted((sequences / f"Split-{split}").glob("*.gz"))]
-    last: dict[bytes, tuple[list[bytes], list[int]]] = {}
-    for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator() if files else ():
-        features = tf.train.Example.FromString(record).features.feature
-        lists = features["item_ids"].bytes_list.value, features["positives"].int64_list.value
-        last[features["user_id"].bytes_list.value[0]] = list(lists[0]), list(lists[1])
-    counts: Counter[str] = Counter()
-    for items, positives in last.values():
-        counts.update(item.decode("utf-8", "replace") for item, positive in zip(items, positives) if positive)
-    return counts
+def _plays(sequences: Path, item_ids: list[str]) -> dict[str, int]:
+    """Positive interactions by item, of everybody."""
+    folders = [folder for folder in (sequences / f"Split-{split}" for split in SPLITS) if folder.is_dir()]
+    people = latest([read_interactions(str(folder), item_ids) for folder in folders])
+    return dict(zip(item_ids, people.counts(len(item_ids)).tolist()))
 
 
-def _cards(catalogue: Path, plays: Mapping[str, int], roots: MediaRoots, folder: Path) -> dict[str, Card]:
-    """Every item of the catalogue by id, without its look."""
+def _cards(catalogue: Path, roots: MediaRoots, folder: Path) -> dict[str, Card]:
+    """Every item of the catalogue by id, without its plays and its look."""
     found = {}
     for features in examples_of(catalogue):
         item_id = text(features, "item_id")
@@ -140,8 +133,7 @@ def _cards(catalogue: Path, plays: Mapping[str, int], roots: MediaRoots, folder:
             text(features, "domain"),
             text(features, "creator"),
             tuple(tag.decode("utf-8", "replace") for tag in tags),
-            plays.get(item_id, 0),
-            _address(text(features, "media_uri"), roots, folder),
+            medium=_address(text(features, "media_uri"), roots, folder),
         )
     return found
 

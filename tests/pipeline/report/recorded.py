@@ -42,8 +42,10 @@ def one_run(runs: Runs, servable: Path, ndcg: float, version: str) -> None:
     anomalies = runs.execute("CatalogValidator", {}, {"anomalies": {}})["anomalies"]
     (runs.path(anomalies) / "Split-train").mkdir()
     (runs.path(anomalies) / "Split-train" / "SchemaDiff.pb").write_bytes(anomalies_pb2.Anomalies().SerializeToString())
-    sequences = runs.execute("Interactions", {}, {"sequences": {}})["sequences"]
-    _write_examples(runs.path(sequences) / "Split-test", [_sequence("known", ["i0", "i3"])])
+    made = runs.execute("Interactions", {}, {"sequences": {}, "rejects": {}})
+    _write_examples(runs.path(made["sequences"]) / "Split-test", [_sequence("known", ["i0", "i3"])])
+    unknown = {"item_id": "i98", "reason": "unknown_item", "detail": "item_id: not in the catalogue (user 'known')"}
+    _write_rejects(runs.path(made["rejects"]), [{"line": 3, **unknown}])
     media = runs.execute("MediaFeatures", {}, {"examples": {}})["examples"]
     _write_examples(runs.path(media) / "Split-train", [_media(item) for item in ITEMS])
     trained = runs.execute("RetrievalTrainer", {}, {"model": {}, "model_run": {}})
@@ -99,7 +101,8 @@ def _write_examples(folder: Path, features: list[dict[str, tf.train.Feature]]) -
 def _write_rejects(folder: Path, rejects: list[dict]) -> None:
     counts = {"rows": 13, "accepted": 12, "rejected": 1}
     files = {"/somewhere/items.csv": counts}
-    summary = {"rows": 13, "accepted": 12, "rejects": {"no_id": 1}, "notes": {}, "files": files}
+    reasons = {one["reason"]: 1 for one in rejects}
+    summary = {"rows": 13, "accepted": 12, "rejects": reasons, "notes": {}, "files": files}
     (folder / "summary.json").write_text(json.dumps(summary))
     lines = [json.dumps({"stage": "catalogue", "source": "/somewhere/items.csv", **one}) for one in rejects]
     (folder / "rejects.jsonl").write_text("\n".join(lines))

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from pipeline.config import Config
-from pipeline.report import write
+from pipeline.report import neighbours, write
 from pipeline.report.neighbours import PAGE, Card, spread
+from pipeline.run_history import read_runs
 from tests.pipeline.report.recorded import HOSTILE, ITEMS
 from tests.serving import tiny
 
@@ -40,6 +41,20 @@ def test_the_report_leads_to_it_where_there_are_media(page: Path, config: Config
     assert f'href="{PAGE}"' in page.with_name("index.html").read_text(encoding="utf-8")
     page.with_name("index.html").unlink()
     assert f'href="{PAGE}"' not in write.write_run(config).read_text(encoding="utf-8")
+
+
+def test_without_media_nobody_s_interactions_are_read(config: Config, monkeypatch) -> None:
+    """They are many, and the page would not be written."""
+    asked = []
+    monkeypatch.setattr(neighbours, "_plays", lambda *arguments: asked.append(arguments))
+    (newest,) = read_runs(config.work_path)[-1:]
+    assert neighbours.write_neighbours(newest, config.data, config.work_path / "report") is None and not asked
+
+
+def test_plays_are_the_positive_interactions_of_everybody(config: Config) -> None:
+    (newest,) = read_runs(config.work_path)[-1:]
+    plays = neighbours._plays(newest.output("Interactions", "sequences"), ITEMS)
+    assert {item_id for item_id, count in plays.items() if count} == {"i0", "i3"} and set(plays) == set(ITEMS)
 
 
 def test_every_file_is_found_from_the_page(page: Path) -> None:

@@ -41,7 +41,11 @@ def test_text_of_the_data_is_never_markup(page: str) -> None:
 
 
 def test_the_report_names_nobody(page: str, facts: Facts) -> None:
-    assert "known" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    """Nor does the reject of an interaction, whose detail says whose it was."""
+    shown = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    assert "known" not in shown.replace("unknown_item", "")
+    rejected = facts.health.rejects[-1]
+    assert (rejected["item_id"], rejected["reason"], rejected["detail"]) == ("i98", "unknown_item", "")
     assert [one.item.item_id for one in facts.lists[0].history] == ["i3", "i0"]
     assert facts.lists[-1].history == [] and facts.lists[-1].entries
 
@@ -77,8 +81,8 @@ def test_what_the_run_recorded_is_read(facts: Facts) -> None:
     assert (curve.trainer, curve.name, curve.epochs) == ("Retrieval", "content validation error", [1, 2, 3])
     assert curve.values == pytest.approx([0.9, 0.5, 0.6])
     assert {column.name: column.missing for column in facts.health.columns} == {"item_id": 0, "title": 3}
-    (reject,) = facts.health.rejects
-    assert (reject["source"], reject["line"], reject["reason"]) == ("items.csv", 7, "no_id")
+    reject = facts.health.rejects[0]
+    assert (reject["source"], reject["line"], reject["reason"], reject["detail"]) == ("items.csv", 7, "no_id", HOSTILE)
     node = facts.run.nodes["CatalogGen"]
     assert (node.state, node.processor_seconds, node.peak_memory_bytes) == ("done", 12.5, 3 * 1024**2)
     assert numbers(facts)["test/all/NDCG@10"] == 0.25 and numbers(facts)["index/recall@10"] == 0.97
