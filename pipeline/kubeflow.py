@@ -11,7 +11,7 @@ import yaml
 
 from components.settings import SettingsError
 from pipeline import beam_engine
-from pipeline.config import Config, is_remote
+from pipeline.config import STORE_SOURCE, Config, is_remote
 
 Target = Literal["kubeflow", "vertex"]
 ENDINGS = (".json", ".yaml", ".yml")
@@ -42,12 +42,18 @@ def check(config: Config, output: Path) -> None:
         "deploy.pipeline_root": config.deploy.pipeline_root,
         "deploy.serving_root": config.deploy.serving_root,
     }
+    if config.data.users and config.retrieval.use_user_features:
+        places["data.users.path"] = config.data.users.path
+    if config.data.exposures:
+        places["data.exposures"] = config.data.exposures
     if config.data.media_root:
         places["data.media_root"] = config.data.media_root
     places |= {f"data.media_roots[{number}]": root for number, root in enumerate(config.data.media_roots)}
     for setting, place in places.items():
         if not place:
             faults.append(f"{setting} is not set")
+        elif place.startswith(STORE_SOURCE):  # its address may hold a password
+            faults.append(f"{setting}: only a run on this machine reads a store; give the gs:// address of a table")
         elif not is_remote(place):
             faults.append(
                 f"{setting}: {place!r} is a path on this machine; a container cannot see it, give a gs:// address"
@@ -78,7 +84,7 @@ def compile_pipeline(config: Config, output: Path, fingerprint: str, target: Tar
     from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as kubeflow
     from tfx.orchestration.pipeline import Pipeline
 
-    from pipeline import dags
+    from pipeline import catalog_updates, dags
     from pipeline.ingest import RunPaths
 
     paths = RunPaths(
@@ -93,6 +99,7 @@ def compile_pipeline(config: Config, output: Path, fingerprint: str, target: Tar
         media_fingerprint=fingerprint,
         knows_last_ranker=False,
         encoders_fingerprint=fingerprint,
+        withdrawn=tuple(catalog_updates.withdrawn(config)),
     )
     nodes = dags.train(config, paths)
     dags.resolve_functions(nodes)

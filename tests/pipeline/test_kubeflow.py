@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from components.settings import SettingsError
+from pipeline import catalog_updates, kubeflow
 from pipeline import config as configuration
-from pipeline import kubeflow
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -21,6 +21,9 @@ NODES = {
     "RankingExamples", "RankingTrainer", "RankingEvaluator", "RetrievalRefit", "Recommender", "ServingValidator",
     "ExactPusher", "ScannPusher",
 }  # fmt: skip
+
+
+STORE = "store:redis://:hidden@host/0"
 
 
 def compiled(config: configuration.Config, output: Path) -> dict:
@@ -113,15 +116,29 @@ def test_encoders_have_a_node_where_there_are_some(cloud_settings, write, tmp_pa
         ("deploy", "serving_root", "models", "deploy.serving_root: 'models' is a path on this machine"),
         ("data", "catalogue", {"path": "items.csv"}, "data.catalogue.path: 'items.csv' is a path on this machine"),
         ("data", "media_root", "media", "data.media_root: 'media' is a path on this machine"),
+        ("data", "users", {"path": "users.csv"}, "data.users.path: 'users.csv' is a path on this machine"),
+        ("data", "exposures", "lists.csv", "data.exposures: 'lists.csv' is a path on this machine"),
+        ("data", "events", {"path": "store:"}, "data.events.path: only a run on this machine reads a store"),
+        ("data", "events", {"path": STORE}, "data.events.path: only a run on this machine reads a store"),
+        ("data", "exposures", STORE, "data.exposures: only a run on this machine reads a store"),
     ],
 )
 def test_what_a_container_could_not_see_is_refused(
     cloud_settings, write, section, setting, value, message, tmp_path
 ) -> None:
     cloud_settings[section][setting] = value
+    cloud_settings["retrieval"] = {"use_user_features": True}
     with pytest.raises(SettingsError) as caught:
         kubeflow.check(configuration.load(write(cloud_settings)), tmp_path / "job.json")
-    assert message in str(caught.value)
+    assert message in str(caught.value) and "hidden" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_job_knows_what_was_withdrawn_when_it_was_compiled(cloud_settings, write, tmp_path) -> None:
+    config = configuration.load(write({**cloud_settings, "work_dir": str(tmp_path / "work")}))
+    catalog_updates.note_withdrawn(config, ["an item that is gone"])
+    compiled(config, tmp_path / "job.json")
+    assert "an item that is gone" in (tmp_path / "job.json").read_text()
 
 
 @pytest.mark.parametrize("name", ["x.txt", "x", "x.json.gz"])
