@@ -121,6 +121,7 @@ def check_options(arguments: list[str]) -> None:
 
 def _host_and_port(setting: str, address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    host = host.removeprefix("[").removesuffix("]")  # around an IPv6 address, which sockets take without
+    if not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
         raise ValueError(f"{setting}: got {address!r}, expected host:port")
     return host, int(port)

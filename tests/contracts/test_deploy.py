@@ -8,12 +8,14 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
 
 from pipeline import cli
 from pipeline import config as configuration
+from serving.gateway.app import create_app
 from serving.model_server import flags
 from tests.documented import ROOT
 
@@ -59,6 +61,21 @@ def test_the_composed_services_start_with_flags_that_exist(tmp_path) -> None:
     cli.parser().parse_args(["up", *services["gateway"]["command"]])
     check_model_server(services["model-server"]["command"], tmp_path)
     assert not [name for name, service in services.items() if service.get("privileged") or not service["read_only"]]
+
+
+def test_the_ingress_leads_to_all_that_the_gateway_answers_but_its_metrics() -> None:
+    template = (CHART / "templates" / "gateway.yaml").read_text(encoding="utf-8")
+    led_to = dict(re.findall(r'"(/\S*)" "(Exact|Prefix)"', template))
+    parts = [getattr(route, "original_router", None) for route in create_app(MagicMock()).routes]
+    included = [route for part in parts if part is not None for route in part.routes]
+    answered = {"/openapi.json", "/page/static", *(route.path for route in included)}
+    reached = {
+        path
+        for path in answered
+        for place, kind in led_to.items()
+        if path == place or (kind == "Prefix" and path.startswith(f"{place}/"))
+    }
+    assert {"/", "/health/live", "/v1/events"} < answered and answered - reached == {"/metrics"}
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
