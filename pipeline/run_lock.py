@@ -10,7 +10,8 @@ from pathlib import Path
 
 @contextmanager
 def one_run_at_a_time(work_path: Path) -> Iterator[None]:
-    """Holds the work folder. Raises RuntimeError where another run does."""
+    """Holds the work folder, which is made where there is none. Raises RuntimeError where another run does."""
+    work_path.mkdir(parents=True, exist_ok=True)
     with (work_path / "run.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,6 +16,7 @@ from pipeline.console import StageLines, quiet_libraries, remark
 from pipeline.local_model import CurrentModel
 from pipeline.report import tracking
 from pipeline.run_history import REFIT_FILE
+from pipeline.run_lock import one_run_at_a_time
 
 if TYPE_CHECKING:
     from tfx.dsl.components.base.base_node import BaseNode
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 def train(config: Config) -> dict[str, Stage]:
     """Run the training DAG; returns its stages by node id.
 
-    Raises SettingsError where an input is not there, StageFailed (a RuntimeError) at the first node that fails.
+    Raises SettingsError where an input is not there, StageFailed (a RuntimeError) at the first node that fails, and
+    RuntimeError where another run uses the work folder.
     """
-    stages = _run(config)
-    _write_report(config)
+    with one_run_at_a_time(config.work_path):
+        stages = _run(config)
+        _write_report(config)
     return stages
 
 
@@ -40,8 +43,9 @@ def tune(config: Config) -> dict[str, Any]:
 
     Returns what that found: `best`, `value`, `start_value`, `trials`. Raises as `train` does.
     """
-    stage = _run(config, up_to="RetrievalTuner")["RetrievalTuner"]
-    return json.loads((stage.uri("tuner_results") / "tuner_results.json").read_text(encoding="utf-8"))
+    with one_run_at_a_time(config.work_path):
+        stage = _run(config, up_to="RetrievalTuner")["RetrievalTuner"]
+        return json.loads((stage.uri("tuner_results") / "tuner_results.json").read_text(encoding="utf-8"))
 
 
 def refresh(config: Config) -> dict[str, Stage]:
@@ -49,13 +53,14 @@ def refresh(config: Config) -> dict[str, Stage]:
 
     Raises SettingsError where nothing has been pushed; else as `train`.
     """
-    current = CurrentModel(config)
-    model, ranker, blessing = (current.part(name) for name in ("model", "ranker", "ranker_blessing"))
-    from pipeline.dags import ServedModelUris
+    with one_run_at_a_time(config.work_path):
+        current = CurrentModel(config)
+        model, ranker, blessing = (current.part(name) for name in ("model", "ranker", "ranker_blessing"))
+        from pipeline.dags import ServedModelUris
 
-    served = ServedModelUris(str(model.path), str(ranker.path), str(blessing.path), blessing.is_blessed)
-    stages = _run(config, served)
-    _write_report(config)
+        served = ServedModelUris(str(model.path), str(ranker.path), str(blessing.path), blessing.is_blessed)
+        stages = _run(config, served)
+        _write_report(config)
     return stages
 
 

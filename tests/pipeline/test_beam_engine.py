@@ -37,6 +37,7 @@ def free_port() -> int:
         ({"runner": "flink"}, "job_server: got '', expected host:port"),
         ({"runner": "spark", "job_server": "cluster"}, "job_server: got 'cluster', expected host:port"),
         ({"runner": "flink", "job_server": "c:8099", "workers": "c"}, "workers: got 'c', expected host:port"),
+        ({"runner": "flink", "job_server": "c:²"}, "job_server: got 'c:²', expected host:port"),
         ({"runner": "spark", "job_server": "c:8099", "parallelism": 2}, "a setting of flink; the runner is spark"),
         ({"runner": "dataflow", "project": "p"}, "dataflow needs region, temp_location"),
         ({"options": ["--runner=FlinkRunner"]}, "the runner is chosen by `runner`"),
@@ -71,7 +72,23 @@ def test_a_job_server_that_does_not_answer_is_named_before_anything_is_computed(
     settings |= {"work_dir": str(tmp_path / "runs"), "engine": {"beam": {"runner": "flink", "job_server": address}}}
     with pytest.raises(SettingsError, match=f"no job server of Beam's answers at {address}.*the runner is flink"):
         workflows.train(configuration.load(write(settings)))
-    assert not (tmp_path / "runs").exists()
+    assert [path.name for path in (tmp_path / "runs").rglob("*") if path.is_file()] == ["run.lock"]
+
+
+def test_brackets_around_an_address_are_no_part_of_it(settings, write, monkeypatch) -> None:
+    settings["engine"] = {"beam": {"runner": "flink", "job_server": "[::1]:8099"}}
+    beam = configuration.load(write(settings)).engine.beam
+    assert "--job_endpoint=[::1]:8099" in beam.arguments
+    asked = []
+
+    def refuse(address: tuple[str, int], timeout: float) -> None:
+        asked.append(address)
+        raise OSError("refused")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(SettingsError, match=r"answers at \[::1\]:8099"):
+        beam_engine.check(beam)
+    assert asked == [("::1", 8099)]
 
 
 def test_dataflow_is_for_what_is_compiled_and_beam_s_own_validator_reads_its_options(

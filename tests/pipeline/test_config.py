@@ -140,6 +140,7 @@ def test_an_encoder_whose_folder_is_not_there_is_named(settings, write, tmp_path
         "events": {"path": str(tmp_path / "events.csv")},
     }
     settings["encoders"] = [{"name": "words", "kind": "text", "path": str(tmp_path / "nowhere"), "dim": 5}]
+    settings["work_dir"] = str(tmp_path / "work")
     with pytest.raises(SettingsError, match="encoders: words: there is no folder"):
         workflows.train(configuration.load(write(settings)))
 
