@@ -37,6 +37,7 @@ from pipeline.retrieval_nodes import (
     retrieval_refit,
     retrieval_trainer,
 )
+from pipeline.run_history import TRAINED_BEFORE
 from trainer.config.engine import EngineConfig
 from trainer.config.ranking import RankingConfig
 
@@ -107,7 +108,7 @@ def train(config: Config, paths: RunPaths) -> list[BaseNode]:
 def refresh(config: Config, paths: RunPaths, served: ServedModelUris) -> list[BaseNode]:
     """The refresh DAG: new catalogue and events under the model that is served; nothing is trained."""
     source = ingest(config, paths)
-    model = Importer(source_uri=served.model, artifact_type=Model).with_id("TrainedRetrieval")
+    model = Importer(source_uri=served.model, artifact_type=Model).with_id(TRAINED_BEFORE)
     ranker = Importer(source_uri=served.ranker, artifact_type=Model).with_id("TrainedRanker")
     blessing = Importer(
         source_uri=served.ranker_blessing,
@@ -121,7 +122,7 @@ def refresh(config: Config, paths: RunPaths, served: ServedModelUris) -> list[Ba
         ranker=ranker.outputs["result"],
         ranker_blessing=blessing.outputs["result"],
     )
-    return [*source.nodes, model, ranker, blessing, index, *_serving_nodes(config, paths, source, parts)]
+    return [model, ranker, blessing, *source.nodes, index, *_serving_nodes(config, paths, source, parts)]
 
 
 def _item_transform(config: Config, source: Ingest) -> Transform:

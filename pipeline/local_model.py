@@ -20,6 +20,7 @@ from components.contract import BOTH, CONTENT
 from components.settings import SettingsError
 from pipeline.config import Config
 from pipeline.lineage import Part, parts_of_version
+from pipeline.versions import versions_in
 
 if TYPE_CHECKING:
     from serving.export.catalog_updates import AddedItem, CatalogUpdates
@@ -218,10 +219,10 @@ class CurrentModel:
 
 def newest_version(folder: Path) -> Path:
     """The newest version in a served model's folder. Raises SettingsError where nothing has been pushed yet."""
-    versions = [version for version in folder.glob("*") if version.name.isdigit()]
+    versions = versions_in(folder)
     if not versions:
         raise SettingsError(f"no model has been pushed under {folder}; run the pipeline first")
-    return max(versions, key=lambda version: int(version.name))
+    return versions[-1]
 
 
 def saying_nothing(signature: Any, batch: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pipeline.lineage import PUSHER, STORE, located, open_store
 
 PROCESSOR_SECONDS, PEAK_MEMORY = "processor_seconds", "peak_memory_bytes"  # custom properties of an execution
 REFIT_FILE = "refit.txt"  # beside the served model: what it and the judged one were trained on, in a line
+TRAINED_BEFORE = "TrainedRetrieval"  # id of the importer that every refresh begins with
 ENDED = ("done", "cached")
 _STATES = {pb.Execution.COMPLETE: "done", pb.Execution.CACHED: "cached", pb.Execution.FAILED: "failed"}
 
@@ -34,6 +35,7 @@ class NodeRecord:
     peak_memory_bytes: int | None = None  # of this process while the node ran; None where not recorded
     outputs: dict[str, Path] = field(default_factory=dict)  # of each output its first artifact, there or not
     properties: dict[str, Any] = field(default_factory=dict)  # custom properties of those artifacts, by name
+    parameters: tuple[str, ...] = ()  # what it was given that is text, its settings as JSON among it
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class RunRecord:
 
     @property
     def trains(self) -> bool:
-        """Whether it trained, rather than refreshed what was trained before."""
-        return "RetrievalTrainer" in self.nodes
+        """Whether it was to train, rather than to refresh what was trained before."""
+        return TRAINED_BEFORE not in self.nodes
 
     @property
     def failed(self) -> str:
@@ -151,6 +153,7 @@ def _outputs(store: MetadataStore, executions: list[int]) -> dict[int, dict[str,
 
 def _node(execution: pb.Execution, name: str, outputs: dict[str, pb.Artifact], work_path: Path) -> NodeRecord:
     said = execution.custom_properties
+    given = [*execution.properties.values(), *said.values()]
     properties = {
         key: getattr(value, value.WhichOneof("value"))
         for artifact in outputs.values()
@@ -166,4 +169,5 @@ def _node(execution: pb.Execution, name: str, outputs: dict[str, pb.Artifact], w
         peak_memory_bytes=said[PEAK_MEMORY].int_value if PEAK_MEMORY in said else None,
         outputs={key: located(work_path, artifact.uri) for key, artifact in outputs.items()},
         properties=properties,
+        parameters=tuple(value.string_value for value in given if value.HasField("string_value")),
     )

@@ -11,6 +11,7 @@ from pipeline.config import Config
 from pipeline.lineage import parts_of_version
 from pipeline.report.write import FOLDER
 from pipeline.run_history import RunRecord, last_blessed, read_runs
+from pipeline.versions import versions_in
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def plan_purge(config: Config, keep: int) -> PurgePlan:
     versions = {str(version) for run in kept_runs for version in _versions_of(run)}
     paths = [path for path in _artifact_folders(config.work_path) if path.resolve() not in needed]
     for folder in sorted(config.serving_path.glob("*")):
-        numbered = sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
-        paths += [path for path in numbered[:-1] if path.name not in versions]
+        paths += [path for path in versions_in(folder)[:-1] if path.name not in versions]
+    given = "\n".join(text for run in kept_runs for node in run.nodes.values() for text in node.parameters)
+    paths += [path for path in sorted((config.work_path / "snapshots").glob("*")) if path.name not in given]
     removed = [run.run_id for run in runs if run not in kept_runs]
     reports = [path for run_id in removed for path in (config.work_path / FOLDER).glob(f"*{run_id}*")]
     return PurgePlan([run.run_id for run in kept_runs], removed, [*paths, *sorted(set(reports))])
@@ -99,9 +101,8 @@ def _has_blessed_ranker(run: RunRecord) -> bool:
 
 def _current(config: Config, runs: Sequence[RunRecord]) -> RunRecord | None:
     """The newest run that pushed the version that is newest."""
-    versions = [path.name for path in (config.serving_path / config.name).glob("*") if path.name.isdigit()]
-    newest = max(versions, key=int, default="")
-    return next((run for run in reversed(runs) if newest and run.version == newest), None)
+    newest = [path.name for path in versions_in(config.serving_path / config.name)[-1:]]
+    return next((run for run in reversed(runs) if [run.version] == newest), None)
 
 
 def _summary(run: RunRecord, is_current: bool) -> RunSummary:

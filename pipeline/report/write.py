@@ -48,7 +48,7 @@ def write_two(config: Config, first_id: str, second_id: str) -> Path:
 def _write_run(config: Config, run: RunRecord, runs: list[RunRecord]) -> tuple[Facts, Path]:
     folder = config.work_path / FOLDER if run is runs[-1] else config.work_path / FOLDER / run.run_id
     facts = read_facts(config, run, runs)
-    if run.trains:
+    if "RetrievalTrainer" in run.nodes:
         write_model_card(facts, folder / CARD)
     neighbours = write_neighbours(run, config.data, folder)
     return facts, write_report(facts, folder / PAGE, neighbours)

@@ -36,7 +36,7 @@ class Runs:
         inputs: Mapping[str, int],
         outputs: Mapping[str, Mapping],
         state: int = pb.Execution.COMPLETE,
-        used: Mapping[str, float] | None = None,
+        used: Mapping[str, float | str] | None = None,
     ) -> dict[str, int]:
         """One execution of a node. outputs: name -> custom properties, `uri` among them where it is not the usual one.
 
@@ -48,6 +48,8 @@ class Runs:
         for key, value in (used or {}).items():
             if isinstance(value, int):
                 record.custom_properties[key].int_value = value
+            elif isinstance(value, str):
+                record.custom_properties[key].string_value = value
             else:
                 record.custom_properties[key].double_value = value
         (execution,) = self._store.put_executions([record])

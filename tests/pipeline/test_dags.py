@@ -14,6 +14,7 @@ from components.settings import from_json
 from pipeline import dags
 from pipeline.ingest import RunPaths
 from pipeline.nodes.recommender import RecommenderSettings
+from pipeline.run_history import TRAINED_BEFORE
 from trainer.config.pretraining import PretrainingConfig
 from trainer.config.retrieval import RetrievalConfig
 from trainer.config.tuning import TuningConfig
@@ -92,6 +93,7 @@ def test_a_refresh_trains_nothing(config, paths) -> None:
     assert not {node.id for node in nodes} & {"RetrievalTrainer", "RankingTrainer", "RetrievalTuner", "ItemTransform"}
     made, taken = wires(nodes)
     assert made - taken <= RESULTS | {"CatalogSchema.schema"}
+    assert nodes[0].id == TRAINED_BEFORE, "a run that fails at its first table is known as a refresh"
 
 
 def test_the_settings_of_a_node_arrive_as_they_were(config, paths) -> None:

@@ -54,6 +54,19 @@ def test_the_list_says_what_was_blessed_what_is_served_and_what_failed(config) -
     assert [run.value and round(run.value, 2) for run in summaries(config)] == [0.2, 0.21, 0.22, None]
 
 
+def test_a_run_that_failed_before_it_trained_is_no_refresh(config, runs) -> None:
+    runs.begin("2026-03-05T10:00:00.000001")
+    runs.execute("TrainedRetrieval", {}, {"result": {}})
+    runs.execute("CatalogGen", {}, {}, state=pb.Execution.FAILED)
+    assert [run.kind for run in summaries(config)] == ["train", "train", "train", "train", "refresh"]
+
+
+def test_a_folder_that_is_named_by_another_digit_is_no_version(config, runs) -> None:
+    (runs.work_path / "serving" / "tiny" / "²").mkdir()
+    assert [run.version for run in summaries(config) if run.is_current] == ["2"]
+    assert runs.work_path / "serving" / "tiny" / "²" not in plan_purge(config, keep=0).paths
+
+
 def test_the_served_and_the_last_blessed_run_stay_however_few_are_kept(config, runs) -> None:
     plan = plan_purge(config, keep=0)
     assert [run[:8] for run in plan.kept] == ["20260302"]
@@ -91,6 +104,19 @@ def test_the_model_below_a_refresh_stays(config, runs) -> None:
     for path in plan.paths:
         shutil.rmtree(path)
     assert all(part.path.is_dir() for part in parts_of_version(runs.work_path, "tiny", "4").values())
+
+
+def test_a_snapshot_of_the_store_goes_with_the_runs_that_read_it(config, runs) -> None:
+    """The next run finds the one that the newest has read, or would compute everything anew."""
+    for day, digest in ((5, "aa"), (6, "bb")):
+        table = runs.work_path / "snapshots" / digest / "catalogue.jsonl.gz"
+        table.parent.mkdir(parents=True)
+        runs.begin(f"2026-03-0{day}T10:00:00.000001")
+        given = {"data": json.dumps({"catalogue": {"path": str(table)}}), "forgotten": ""}
+        runs.execute("CatalogGen", {}, {"examples": {}}, used=given)
+    snapshots = runs.work_path / "snapshots"
+    assert [path for path in plan_purge(config, keep=1).paths if path.parent == snapshots] == [snapshots / "aa"]
+    assert [path for path in plan_purge(config, keep=2).paths if path.parent == snapshots] == []
 
 
 @pytest.fixture
