@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -98,20 +99,34 @@ def _make_pseudonyms(config: configuration.Config) -> str:
 
 
 async def _rotate(store: Store, config: configuration.Config) -> str:
-    """Re-key every person in the store. The gateways must be stopped: they would write under the old key."""
+    """Re-key every person in the store. The gateways must be stopped: they would write under the old key.
+
+    The new key lies in a file of its own before anybody is kept under it, and a rotation that was cut short goes on
+    with it: people under a key that nobody has any more would be lost.
+    """
     file = _key_file(config)
-    privacy.load_keys(config.gateway.privacy)
-    key = secrets.token_bytes(privacy.MIN_KEY_BYTES)
-    before = file.read_text(encoding="ascii")
-    _append_key(file, key)  # first: people under a key that nobody has any more would be lost
+    keys, waiting = privacy.read_keys(file), privacy.rotating(file)
+    if not waiting.exists():
+        partial = waiting.with_name(f"{waiting.name}.partial")
+        partial.unlink(missing_ok=True)
+        _append_key(partial, secrets.token_bytes(privacy.MIN_KEY_BYTES))
+        partial.rename(waiting)
+    (key,) = privacy.read_keys(waiting)
+    renamed = privacy.Pseudonyms([key])
     try:
-        count = await store.rename_users(lambda user_id: privacy.pseudonym(user_id, key))
-    except Exception:
-        file.write_text(before, encoding="ascii")
-        raise
-    return (
-        f"{count:,} people have new pseudonyms; {file} holds the new key beside the old ones. Start the gateways again"
-    )
+        count = await store.rename_users(renamed, renamed.fingerprint)
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{error}; some people may be renamed: call rotate-pseudonyms again to go on") from error
+    if keys[-1] != key:
+        _append_key(file, key)
+        assert privacy.read_keys(file) == [*keys, key]
+    waiting.unlink()
+    done = f"{count:,} people have new pseudonyms; {file} holds the new key beside the old ones"
+    try:
+        await store.clear_files()
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{done}; the store's files may hold the old pseudonyms still: {error}") from error
+    return f"{done}. Start the gateways again"
 
 
 def _key_file(config: configuration.Config) -> Path:
@@ -122,6 +137,10 @@ def _key_file(config: configuration.Config) -> Path:
 
 
 def _append_key(file: Path, key: bytes) -> None:
+    """A line more, on disk when this returns; the last one may be without its end."""
     file.touch(mode=0o600)
-    with file.open("a", encoding="ascii") as keys:
-        keys.write(f"{key.hex()}\n")
+    with file.open("r+", encoding="ascii") as keys:
+        end = "" if keys.read()[-1:] in ("", "\n") else "\n"
+        keys.write(f"{end}{key.hex()}\n")
+        keys.flush()
+        os.fsync(keys.fileno())

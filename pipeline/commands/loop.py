@@ -56,8 +56,8 @@ class Progress:
         partial.replace(file)
 
     def is_due(self, num_events: int, now_s: float, config: LoopConfig) -> bool:
-        """Whether enough events or enough time came since."""
-        new = num_events - self.num_events
+        """Whether enough events or enough time came since; of a store that was brought back from a copy all are new."""
+        new = num_events - self.num_events if num_events >= self.num_events else num_events
         return new >= config.min_new_events or (new > 0 and now_s - self.time_s >= config.max_wait_s)
 
 

@@ -15,11 +15,13 @@ from pipeline import config as configuration
 from pipeline import store_tables
 from pipeline.commands.arguments import DEMO_CONFIG, Commands, add_command, add_config
 from pipeline.run_lock import one_run_at_a_time
+from pipeline.versions import versions_in
 from serving.gateway.privacy import Pseudonyms, load_keys, tombstones_of
 from serving.gateway.stores.base import StoreUnavailable, open_store
 
 # In the work folder; rejected rows may name people, too.
 LEFT_BY_RUNS = ("artifacts", "checkpoints", "tuning", "snapshots", "report", "rejects.csv", "metadata.sqlite")
+CUT_OFF = ("lists-*", ".rejects.csv.partial", "serving/*/.incoming")  # runs and lists that were
 IDS_AT_ONCE = 1000
 
 
@@ -46,17 +48,18 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Remove everything but the newest version of each served model, or all runs but the newest few."""
     config = configuration.load(arguments.config)
+    if not config.work_path.is_dir():
+        raise SettingsError(f"there is no work folder {config.work_path}: nothing has run yet")
     if arguments.keep is not None:
         return _make_room(config, arguments.keep, arguments.dry_run)
-    return _forget(config, arguments)
+    with one_run_at_a_time(config.work_path):
+        return _forget(config, arguments)
 
 
 def _make_room(config: configuration.Config, keep: int, is_dry: bool) -> int:
     """Remove the artifacts and versions that belong to none of the runs that stay."""
     if keep < 0:
         raise SettingsError(f"--keep: got {keep}, expected 0 or more")
-    if not config.work_path.is_dir():
-        raise SettingsError(f"there is no work folder {config.work_path}: nothing has run yet")
     from pipeline.run_listing import plan_purge
 
     with one_run_at_a_time(config.work_path):
@@ -77,23 +80,23 @@ def _make_room(config: configuration.Config, keep: int, is_dry: bool) -> int:
 def _forget(config: configuration.Config, arguments: argparse.Namespace) -> int:
     """Remove all but the newest versions, once they know nobody who was forgotten. The next run computes all anew."""
     url = arguments.store or store_tables.default_store(config)
-    newest = {folder: versions[-1] for folder in _models(config) if (versions := _versions(folder))}
-    for version in newest.values():
-        known = asyncio.run(_forgotten_in(config, url, version))
+    removed = [path for pattern in (*LEFT_BY_RUNS, *CUT_OFF) for path in sorted(config.work_path.glob(pattern))]
+    for versions in filter(None, map(versions_in, config.serving_path.glob("*"))):
+        known = asyncio.run(_forgotten_in(config, url, versions[-1]))
         if known:
             raise SettingsError(
-                f"{version}: the served model still knows {known:,} of the people who asked to be forgotten: "
+                f"{versions[-1]}: the served model still knows {known:,} of the people who asked to be forgotten: "
                 f"run ./zhiyin loop --once --config {arguments.config} first, which learns without them"
             )
-    removed = [config.work_path / name for name in LEFT_BY_RUNS]
-    removed += [version for folder, kept in newest.items() for version in _versions(folder) if version != kept]
+        removed += versions[:-1]
     if arguments.dry_run:
         for path in removed:
-            if path.exists():
-                print(path)
+            print(path)
         return 0
-    with one_run_at_a_time(config.work_path):
-        count = sum(_remove(path) for path in removed)
+    from serving.offline.blessing import mark_gone
+
+    mark_gone(str(config.work_path / "blessed"))
+    count = sum(_remove(path) for path in removed)
     print(f"purge: {count:,} files and folders removed from {config.work_path}; the newest versions stay.")
     print(
         "The tables that the configuration names are yours: they are not touched, "
@@ -106,8 +109,10 @@ async def _forgotten_in(config: configuration.Config, url: str, version: Path) -
     """How many of the people that a version knows by id have a tombstone."""
     file = version / "assets" / "user_ids.txt"
     user_ids = file.read_text(encoding="utf-8").split("\n")[1:-1] if file.is_file() else []
-    pseudonyms = Pseudonyms(load_keys(config.gateway.privacy))
-    store = open_store(url)
+    try:
+        pseudonyms, store = Pseudonyms(load_keys(config.gateway.privacy)), open_store(url)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     try:
         await store.open()
         tombstones = await tombstones_of(store)
@@ -118,15 +123,6 @@ async def _forgotten_in(config: configuration.Config, url: str, version: Path) -
     finally:
         await store.close()
     return sum(map(sum, found))
-
-
-def _models(config: configuration.Config) -> list[Path]:
-    return [folder for folder in config.serving_path.glob("*") if folder.is_dir()]
-
-
-def _versions(folder: Path) -> list[Path]:
-    """The versions in a served model's folder, the newest last."""
-    return sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
 
 
 def _remove(path: Path) -> int:

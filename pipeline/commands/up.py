@@ -17,6 +17,7 @@ from pipeline import config as configuration
 from pipeline import store_tables
 from pipeline.commands.arguments import DEMO_CONFIG, Commands, add_command, add_config, user_path
 from pipeline.supervisor import CannotStart, Child, Supervisor
+from pipeline.versions import versions_in
 from serving.gateway.config import ServerSettings
 from serving.gateway.stores.base import StoreUnavailable, open_store
 
@@ -83,10 +84,12 @@ def _plan(arguments: argparse.Namespace, config: configuration.Config) -> _Plan:
     local = configuration.localised(config)
     folder = local.serving_path / local.name
     starts = not arguments.model_server
-    if starts and not any(version.name.isdigit() for version in folder.glob("*")):
+    if starts and not versions_in(folder):
         raise SettingsError(
             f"no model has been pushed under {folder}; run ./zhiyin run --config {arguments.config} first"
         )
+    if arguments.port:
+        _require_free(arguments.host, arguments.port)
     local.work_path.mkdir(parents=True, exist_ok=True)
     settings = ServerSettings(
         model_name=local.name,
@@ -160,18 +163,28 @@ def _wait(supervisor: Supervisor, name: str, host: str, port: int) -> bool:
     Raises CannotStart where the child ends.
     """
     until = time.monotonic() + START_S
-    while True:
+    while not supervisor.is_stopping:
+        if supervisor.has_ended(name):
+            raise CannotStart(f"the {name} did not start; its last lines above say why")
         try:
             socket.create_connection((host, port), timeout=1).close()
             return True
         except OSError:
-            if supervisor.is_stopping:
-                return False
-            if supervisor.has_ended(name):
-                raise CannotStart(f"the {name} did not start; its last lines above say why") from None
             if time.monotonic() > until:
                 raise CannotStart(f"the {name} did not answer within {START_S:.0f} s") from None
             time.sleep(0.1)
+    return False
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raises SettingsError where the gateway could not listen: whoever does there would be taken for it."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise SettingsError(f"--host, --port: cannot listen on {host}, {port}: {error.strerror}") from error
 
 
 def _free_port() -> int:

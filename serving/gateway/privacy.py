@@ -78,19 +78,35 @@ def pseudonym(user_id: str, key: bytes) -> str:
 def load_keys(config: PrivacyConfig) -> list[bytes]:
     """The operator's keys, a hexadecimal one a line; none where pseudonyms are not configured.
 
-    Raises ValueError where the file cannot be read or holds no key.
+    Raises ValueError where the file cannot be read or holds no key, and while people are kept under two keys.
     """
     if not config.pseudonyms:
         return []
+    file = Path(config.key_file)
+    if rotating(file).exists():
+        raise ValueError(
+            f"privacy.key_file: a rotation of {config.key_file!r} was begun and has not ended, and finds only some "
+            "people until it has: call ./zhiyin keys rotate-pseudonyms again"
+        )
+    return read_keys(file)
+
+
+def read_keys(file: Path) -> list[bytes]:
+    """The keys in a file, the oldest first. Raises ValueError where it cannot be read or holds none."""
     try:
-        keys = [bytes.fromhex(line) for line in Path(config.key_file).read_text(encoding="ascii").split()]
+        keys = [bytes.fromhex(line) for line in file.read_text(encoding="ascii").split()]
     except OSError as error:
-        raise ValueError(f"privacy.key_file: cannot read {config.key_file!r}: {error.strerror}") from error
+        raise ValueError(f"privacy.key_file: cannot read {str(file)!r}: {error.strerror}") from error
     except ValueError as error:
-        raise ValueError(f"privacy.key_file: {config.key_file!r} must hold hexadecimal keys, one a line") from error
+        raise ValueError(f"privacy.key_file: {str(file)!r} must hold hexadecimal keys, one a line") from error
     if not keys:
-        raise ValueError(f"privacy.key_file: {config.key_file!r} holds no key")
+        raise ValueError(f"privacy.key_file: {str(file)!r} holds no key")
     return keys
+
+
+def rotating(file: Path) -> Path:
+    """Where the new key of a key file lies until everybody is kept under it."""
+    return file.with_name(f"{file.name}.rotating")
 
 
 class Tombstones:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from tensorflow.io import gfile
 
@@ -23,7 +23,7 @@ class ComparisonError(RuntimeError):
 class LastBlessed:
     """The last blessed model, what it scored, and on what."""
 
-    model: str  # folder of its SavedModel
+    model: str  # folder of its SavedModel; empty where it was purged
     metric: str
     value: float | None  # None where the model is gone and what it scored is on other data
     data: str  # digest of the evaluation data
@@ -37,7 +37,7 @@ class LastBlessed:
         """
         if (self.data, self.metric) == (data, metric):
             return self
-        if not gfile.exists(f"{self.model}/saved_model.pb"):
+        if not self.model or not gfile.exists(f"{self.model}/saved_model.pb"):
             return LastBlessed(self.model, metric, None, data)
         try:
             return LastBlessed(self.model, metric, judge(self.model), data)
@@ -86,7 +86,8 @@ def decide(
     if last is None:
         facts.append("no model was blessed before")
     elif last.value is None:
-        facts.append(f"the last blessed model at {last.model} cannot be compared with: it is gone")
+        place = f" at {last.model}" if last.model else ""
+        facts.append(f"the last blessed model{place} cannot be compared with: it is gone")
     else:
         facts.append(f"last blessed {last.value:.4f}")
         if not last.value - value <= config.max_loss_to_last:  # an undefined number blesses nothing
@@ -111,7 +112,17 @@ def read_last(folder: str) -> LastBlessed | None:
 def write_last(folder: str, model: str, metric: str, value: float, data: str) -> None:
     """Remember a blessed model, at once or not at all."""
     gfile.makedirs(folder)
+    _write(folder, LastBlessed(model, metric, value, data))
+
+
+def mark_gone(folder: str) -> None:
+    """Note that the last blessed model is removed, before it is: a later one may get the name of its folder."""
+    if last := read_last(folder):
+        _write(folder, replace(last, model=""))
+
+
+def _write(folder: str, last: LastBlessed) -> None:
     path = f"{folder}/{_RECORD}"
     with gfile.GFile(f"{path}.incoming", "w") as file:
-        file.write(json.dumps(asdict(LastBlessed(model, metric, value, data)), indent=1))
+        file.write(json.dumps(asdict(last), indent=1))
     gfile.rename(f"{path}.incoming", path, overwrite=True)

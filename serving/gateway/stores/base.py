@@ -16,7 +16,7 @@ T = TypeVar("T")
 Marks = Sequence[str]  # tombstones of one person: any that stands tells that they are forgotten
 COMMAND_CALL_S, REQUEST_CALL_S = 30.0, 1.0
 EVENTS_AT_ONCE = 1000
-IDENTITY = "identity"  # in the store's settings
+IDENTITY, RENAMING = "identity", "renaming"  # in the store's settings
 
 
 class StoreUnavailable(RuntimeError):
@@ -116,8 +116,16 @@ class Store(ABC):
         deleted."""
 
     @abstractmethod
-    async def rename_users(self, rename: Callable[[str], str]) -> int:
-        """Give every person a new id; returns how many there were. Nothing else may write meanwhile."""
+    async def rename_users(self, rename: Callable[[str], str], name: str) -> int:
+        """Give every person a new id; returns how many there are. Nothing else may write meanwhile.
+
+        name: of this renaming; where it was cut short, a call with the same name goes on, and renames nobody twice.
+        Raises ValueError where one of another name was cut short.
+        """
+
+    @abstractmethod
+    async def clear_files(self) -> None:
+        """Have the store's files lose what was deleted or renamed: logs and old pages hold it until then."""
 
     # Items --------------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ import redis.exceptions
 
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 from serving.gateway.stores import redis_scripts as scripts
-from serving.gateway.stores.base import Marks, Store, StoreUnavailable, within
+from serving.gateway.stores.base import RENAMING, Marks, Store, StoreUnavailable, within
 from serving.gateway.stores.redis_values import encoded, exposure_of, item_of, key_of
 
 PREFIX = "zhiyin:"
@@ -139,28 +139,41 @@ class RedisStore(Store):
     async def forget_user(self, user_id: str, tombstone: str, time_s: int) -> int:
         with _unavailable():
             deleted = int(await _wait(self._redis.eval(scripts.FORGET, 0, PREFIX, user_id, tombstone, str(time_s))))
-            await self._rewrite_files()
+        await self.clear_files()
         return deleted
 
-    async def rename_users(self, rename: Callable[[str], str]) -> int:
+    async def rename_users(self, rename: Callable[[str], str], name: str) -> int:
         users = {user_id async for user_id, _ in self.users()}
         with _unavailable():
             for kind in ("user", "user_exposures"):
                 async for key in self._redis.scan_iter(f"{PREFIX}{kind}:*"):
                     users.add(key.removeprefix(f"{PREFIX}{kind}:"))
-        for user_id in sorted(users):
-            await self._rename(user_id, rename(user_id))
-        with _unavailable():
-            await self._rewrite_files()
+            for user_id in await self._to_rename(sorted(users), name):
+                await self._rename(user_id, rename(user_id))
         return len(users)
 
-    async def _rewrite_files(self) -> None:
+    async def _to_rename(self, users: list[str], name: str) -> list[str]:
+        """Who is not renamed yet, everybody where the renaming begins; each is taken out as they are renamed."""
+        left = sorted(await _wait(self._redis.smembers(f"{PREFIX}to_rename")))
+        if await _wait(self._redis.hget(f"{PREFIX}meta", RENAMING)) == name:
+            return left
+        if left:
+            raise ValueError(f"another renaming was cut short and has {len(left):,} people left: it must end first")
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for at in range(0, len(users), ROWS_AT_ONCE):
+                pipe.sadd(f"{PREFIX}to_rename", *users[at : at + ROWS_AT_ONCE])
+            pipe.hset(f"{PREFIX}meta", RENAMING, name)
+            await pipe.execute()
+        return users
+
+    async def clear_files(self) -> None:
         """Has Redis write its files anew, in the background: until then they hold people under their old names."""
-        if (await self._redis.info("persistence")).get("aof_enabled"):
-            while not await self._rewrites_log():
-                await asyncio.sleep(REWRITE_POLL_S)
-        elif await self._redis.lastsave() and (await self._redis.config_get("save")).get("save"):
-            await self._redis.bgsave(schedule=True)
+        with _unavailable():
+            if (await self._redis.info("persistence")).get("aof_enabled"):
+                while not await self._rewrites_log():
+                    await asyncio.sleep(REWRITE_POLL_S)
+            elif await self._redis.lastsave() and (await self._redis.config_get("save")).get("save"):
+                await self._redis.bgsave(schedule=True)
 
     async def _rewrites_log(self) -> bool:
         """Whether a rewriting of the log begins now; one that began before still writes what was there then."""
@@ -173,19 +186,19 @@ class RedisStore(Store):
         return True
 
     async def _rename(self, old: str, new: str) -> None:
-        with _unavailable():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for kind, names in (("user", "events"), ("user_exposures", "exposures")):
-                    members = await self._redis.zrange(f"{PREFIX}{kind}:{old}", 0, -1)
-                    texts = await _wait(self._redis.hmget(f"{PREFIX}{names}", members)) if members else []
-                    for member, text in zip(members, texts):
-                        pipe.hset(f"{PREFIX}{names}", member, encoded({**json.loads(text or "{}"), "user_id": new}))
-                    if members:
-                        pipe.rename(f"{PREFIX}{kind}:{old}", f"{PREFIX}{kind}:{new}")
-                if (fields := await _wait(self._redis.hget(f"{PREFIX}users", old))) is not None:
-                    pipe.hdel(f"{PREFIX}users", old)
-                    pipe.hset(f"{PREFIX}users", new, fields)
-                await pipe.execute()
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for kind, names in (("user", "events"), ("user_exposures", "exposures")):
+                members = await self._redis.zrange(f"{PREFIX}{kind}:{old}", 0, -1)
+                texts = await _wait(self._redis.hmget(f"{PREFIX}{names}", members)) if members else []
+                for member, text in zip(members, texts):
+                    pipe.hset(f"{PREFIX}{names}", member, encoded({**json.loads(text or "{}"), "user_id": new}))
+                if members:
+                    pipe.rename(f"{PREFIX}{kind}:{old}", f"{PREFIX}{kind}:{new}")
+            if (fields := await _wait(self._redis.hget(f"{PREFIX}users", old))) is not None:
+                pipe.hdel(f"{PREFIX}users", old)
+                pipe.hset(f"{PREFIX}users", new, fields)
+            pipe.srem(f"{PREFIX}to_rename", old)
+            await pipe.execute()
 
     # Items --------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 from serving.gateway.stores import schema
-from serving.gateway.stores.base import IDENTITY, Marks, Store, StoreUnavailable
+from serving.gateway.stores.base import IDENTITY, RENAMING, Marks, Store, StoreUnavailable
 from serving.gateway.stores.sqlite_values import encoded, event_of, exposure_of, item_of, key_of
 from serving.gateway.stores.writer import GroupWriter
 
@@ -145,21 +145,24 @@ class SqliteStore(Store):
             return deleted
 
         deleted = await self._writer.write(apply)
-        # The write-ahead log still holds the old pages until it is emptied.
-        await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        await self.clear_files()
         return deleted
 
-    async def rename_users(self, rename: Callable[[str], str]) -> int:
+    async def rename_users(self, rename: Callable[[str], str], name: str) -> int:
         def apply(db: sqlite3.Connection) -> int:
-            db.create_function("renamed", 1, rename, deterministic=True)
-            for table in ("events", "exposures", "users"):
-                db.execute(f"UPDATE {table} SET user_id = renamed(user_id)")
+            if db.execute("SELECT value FROM meta WHERE name = ?", (RENAMING,)).fetchone() != (name,):
+                db.create_function("renamed", 1, rename, deterministic=True)
+                for table in ("events", "exposures", "users"):
+                    db.execute(f"UPDATE {table} SET user_id = renamed(user_id)")
+                db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RENAMING, name))
             both = "SELECT user_id FROM events UNION SELECT user_id FROM users"
             return db.execute(f"SELECT COUNT(*) FROM ({both})").fetchone()[0]
 
-        count = await self._writer.write(apply)
+        return await self._writer.write(apply)
+
+    async def clear_files(self) -> None:
+        """The write-ahead log still holds the old pages until it is emptied."""
         await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
-        return count
 
     # Items --------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from pipeline.nodes.retrieval_evaluator import RetrievalEvaluator
 from serving.config import EvaluationConfig, IndexConfig, ServingConfig
 from serving.export import saved_model
 from serving.index import load_views
-from serving.offline.blessing import ComparisonError, LastBlessed, read_last
+from serving.offline.blessing import ComparisonError, LastBlessed, mark_gone, read_last
 from serving.offline.build_index import RecallError
 from tests.serving import tiny, world
 from trainer.config.ranking import RankingConfig
@@ -229,6 +229,19 @@ class TestRetrievalEvaluator:
             model_utils.is_model_blessed(blessing)
             and "/nowhere cannot be compared with: it is gone" in report["decision"]["reason"]
         )
+
+    def test_after_a_purge_no_model_is_taken_for_the_last_one_by_its_folder(self, data, index, judged_before):
+        """Executions are numbered from one again, so that the judged model may lie where the last one did."""
+        mark_gone(str(judged_before / "blessed"))
+        others = world.sequences(judged_before / "others", seed=1)
+        blessing, report = evaluate(data, judged_before, data["good"], index, others)
+        assert model_utils.is_model_blessed(blessing) and report["decision"]["last"] is None
+        assert "the last blessed model cannot be compared with: it is gone" in report["decision"]["reason"]
+
+    def test_after_a_purge_what_was_scored_on_the_same_data_counts(self, data, judged_before, bad_index):
+        mark_gone(str(judged_before / "blessed"))
+        blessing, report = evaluate(data, judged_before, data["bad"], bad_index)
+        assert not model_utils.is_model_blessed(blessing) and report["decision"]["last"] > report["decision"]["value"]
 
     def test_a_comparison_that_breaks_fails_the_run_and_blesses_nothing(self, data, index, judged_before):
         """The last blessed model is there and cannot be asked: its folder is said, and the record stays as it was."""

@@ -11,6 +11,7 @@ from serving.gateway.privacy import (
     load_keys,
     marks_of,
     pseudonym,
+    rotating,
 )
 from tests.serving.gateway import running
 
@@ -34,6 +35,14 @@ async def lists_kept(store):
     return [one async for one in store.exposures()]
 
 
+def rotate(url, key):
+    async def go(store):
+        await store.rename_users(Pseudonyms([key]), "a rotation")
+        await store.clear_files()
+
+    running.run(go, url)
+
+
 def use(gateway):
     """Everything a person may do."""
     gateway.post(*({"user_id": WHO, "item_id": f"i{n}", "event": "like"} for n in range(4))).raise_for_status()
@@ -54,7 +63,7 @@ def test_with_pseudonyms_the_id_is_nowhere_and_its_owner_finds_everything(model_
     assert WHO.encode() not in left
     assert pseudonym(WHO, KEY).encode() in left
 
-    running.run(lambda opened: opened.rename_users(lambda user_id: pseudonym(user_id, OTHER)), store)
+    rotate(store, OTHER)
     left = bytes_left(tmp_path)
     assert pseudonym(WHO, KEY).encode() not in left, "the old pseudonym is gone"
     rotated = running.Gateway(tmp_path / "rotated", pseudonymous(model_server, store, tmp_path, (KEY, OTHER)))
@@ -74,7 +83,7 @@ def test_who_was_forgotten_stays_so_after_a_rotation(model_server, tmp_path):
     use(gateway)
     gateway.http.delete(f"/v1/users/{WHO}").raise_for_status()
     gateway.stop()
-    running.run(lambda opened: opened.rename_users(lambda user_id: pseudonym(user_id, OTHER)), store)
+    rotate(store, OTHER)
     rotated = running.Gateway(tmp_path / "rotated", pseudonymous(model_server, store, tmp_path, (KEY, OTHER)))
     said = rotated.post({"user_id": WHO, "item_id": "i1", "event": "like"}).json()
     assert (said["accepted"], said["refused"]) == (0, 1)
@@ -129,7 +138,7 @@ def test_redis_forgets_in_its_log_too(model_server, tmp_path):
     gateway.post({"user_id": "Charles", "item_id": "i1", "event": "like"}).raise_for_status()
     gateway.stop()
     assert b"Charles" in bytes_left(tmp_path)
-    running.run(lambda opened: opened.rename_users(lambda user_id: pseudonym(user_id, KEY)), redis.url)
+    rotate(redis.url, KEY)
     running.until(lambda: b"Charles" not in bytes_left(tmp_path))
     assert pseudonym("Charles", KEY).encode() in bytes_left(tmp_path)
     redis.stop()
@@ -147,6 +156,16 @@ def test_a_list_of_all_names_finds_nobody_without_the_key():
 
 def test_tombstones_of_two_stores_cannot_be_joined():
     assert Tombstones(KEY)(WHO) != Tombstones(OTHER)(WHO)
+
+
+def test_no_keys_are_told_while_people_are_kept_under_two(tmp_path):
+    file = tmp_path / "people.key"
+    file.write_text(KEY.hex())
+    settings = PrivacyConfig(pseudonyms=True, key_file=str(file))
+    assert load_keys(settings) == [KEY]
+    rotating(file).write_text(OTHER.hex())
+    with pytest.raises(ValueError, match="rotate-pseudonyms again"):
+        load_keys(settings)
 
 
 def test_keys_that_cannot_be_used_are_named(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem
 from serving.gateway.stores import schema
 from serving.gateway.stores.base import EVENTS_AT_ONCE, StoreUnavailable, open_store
+from serving.gateway.stores.redis import RedisStore
 from serving.gateway.stores.sqlite import SqliteStore, restore_database
 from tests.serving.gateway import running
 
@@ -26,6 +27,10 @@ def exposure(number, user_id="u", time_s=5):
 
 async def listed(rows):
     return [row async for row in rows]
+
+
+def renamed(user_id):
+    return f"new-{user_id}"
 
 
 class Contract:
@@ -158,12 +163,33 @@ class Contract:
             await store.add_events([event(1), event(2, user_id="v")])
             await store.add_exposures([exposure(1)])
             await store.put_user("w", {"age": 1.0})
-            await store.rename_users(lambda user_id: f"new-{user_id}")
+            assert await store.rename_users(renamed, "first") == 3
             assert [one.user_id for one in await listed(store.events())] == ["new-u", "new-v"]
             assert (await store.user_state("new-u", ["t"], 5)).events == (event(1, user_id="new-u"),)
             assert await store.user_exposures("new-u") == [exposure(1, "new-u")]
             assert await listed(store.users()) == [("new-w", {"age": 1.0})]
             assert (await store.user_state("u", ["t"], 5)).events == ()
+
+        running.run(go, url)
+
+    def test_a_renaming_that_is_cut_short_goes_on_and_renames_nobody_twice(self, url):
+        def cut(user_id):
+            if user_id == "v":
+                raise OSError("cut short")
+            return renamed(user_id)
+
+        async def people(store):
+            return {one.user_id for one in await listed(store.events())}
+
+        async def go(store):
+            await store.add_events([event(n, user_id=user_id) for n, user_id in enumerate("uvw")])
+            with pytest.raises((OSError, StoreUnavailable)):
+                await store.rename_users(cut, "first")
+            for _ in range(2):
+                assert await store.rename_users(renamed, "first") == 3
+                assert await people(store) == {"new-u", "new-v", "new-w"}
+            assert await store.rename_users(renamed, "second") == 3
+            assert await people(store) == {"new-new-u", "new-new-v", "new-new-w"}
 
         running.run(go, url)
 
@@ -314,6 +340,25 @@ class TestRedis(Contract):
         async def go(store):
             await store._redis.flushdb()
 
+        running.run(go, url)
+
+    def test_a_renaming_whose_answer_is_lost_has_happened_and_goes_on(self, url, monkeypatch):
+        async def lost(store, old, new):
+            await rename(store, old, new)
+            if old == "v":
+                raise StoreUnavailable("Redis: Timeout reading from socket")
+
+        async def go(store):
+            await store.add_events([event(n, user_id=user_id) for n, user_id in enumerate("uvw")])
+            with pytest.raises(StoreUnavailable, match="Timeout"):
+                await store.rename_users(renamed, "first")
+            with pytest.raises(ValueError, match="1 people left"):
+                await store.rename_users(renamed, "second")
+            await store.rename_users(renamed, "first")
+            assert {one.user_id for one in await listed(store.events())} == {"new-u", "new-v", "new-w"}
+
+        rename = RedisStore._rename
+        monkeypatch.setattr(RedisStore, "_rename", lost)
         running.run(go, url)
 
     def test_a_server_that_promises_less_is_named(self, url, tmp_path):
