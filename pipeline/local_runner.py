@@ -15,19 +15,15 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
-from tfx.orchestration.portable import inputs_utils, launcher, runtime_parameter_utils
+from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.orchestration.portable.mlmd import execution_lib
 from tfx.orchestration.portable.tfx_runner import IrBasedRunner
-from tfx.proto import pusher_pb2
 from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import Artifact
-from tfx.types import standard_component_specs as specs
-from tfx.utils import proto_utils
 
-from pipeline import side_by_side
+from pipeline import cache_validity, side_by_side
 from pipeline.run_history import PEAK_MEMORY, PROCESSOR_SECONDS
 from pipeline.usage import Usage, give_back, measured
-from pipeline.versions import versions_in
 
 # Where Beam has options and none says what its workers run, TFX packs itself for them, anew in each node; here they
 # have this project's environment.
@@ -175,16 +171,12 @@ class _Nodes:
         return {each: needs[each] for each in needs if each in found}
 
     def execute(self, node_id: str) -> _Executed:
-        """Run one node, or find that its outputs are there already.
-
-        A pusher whose model is not the newest version's is run: the configuration may have gone back to an earlier
-        model, which is pushed anew.
-        """
+        """Run one node, or find that its outputs are there already and still hold."""
         started = time.monotonic()
         node = pipeline_pb2.PipelineNode()
         node.CopyFrom(self._nodes[node_id])
-        if specs.PUSHED_MODEL_KEY in node.outputs.outputs:
-            node.execution_options.caching_options.enable_cache = self._is_newest(node)
+        if not cache_validity.holds(node, self._connection):
+            node.execution_options.caching_options.enable_cache = False
         with measured() as usage:
             execution = launcher.Launcher(
                 pipeline_node=node,
@@ -196,20 +188,6 @@ class _Nodes:
             ).launch()
         give_back()
         return _Executed(execution.execution_id, time.monotonic() - started, usage)
-
-    def _is_newest(self, pusher: pipeline_pb2.PipelineNode) -> bool:
-        """Whether the newest version in a pusher's folder was pushed from the model that it is given now."""
-        destination = pusher_pb2.PushDestination()
-        given = pusher.parameters.parameters[specs.PUSH_DESTINATION_KEY].field_value.string_value
-        proto_utils.json_to_proto(given, destination)
-        newest = versions_in(Path(destination.filesystem.base_directory))[-1:]
-        with metadata.Metadata(self._connection) as handle:
-            inputs = inputs_utils.resolve_input_artifacts(pipeline_node=pusher, metadata_handle=handle)
-            assert isinstance(inputs, inputs_utils.Trigger)
-            events = handle.store.get_events_by_artifact_ids([one.id for one in inputs[0][specs.MODEL_KEY]])
-            takers = [execution_lib.get_output_artifacts(handle, event.execution_id) for event in events]
-        pushed = [artifact for outputs in takers for artifact in outputs.get(specs.PUSHED_MODEL_KEY, ())]
-        return newest in [[Path(one.get_string_custom_property("pushed_destination"))] for one in pushed]
 
     def recorded(self, executed: _Executed) -> tuple[bool, dict[str, list[Artifact]]]:
         """Whether an execution was answered from the cache, and its outputs, which the launcher tells for others only.

@@ -1,17 +1,19 @@
-"""Pushing by whole runs: what the cache answers, and what it must not."""
+"""Judging and pushing by whole runs: what the cache answers, and what it must not."""
 
 from pathlib import Path
 
 import pytest
-from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.proto import pusher_pb2
-from tfx.types.standard_artifacts import Model
+from tfx.types.standard_artifacts import Model, ModelBlessing
+from tfx.utils import path_utils
 
 from pipeline.lineage import PUSHER
 from pipeline.local_runner import run_locally
 from pipeline.nodes.model_pusher import ModelPusher
 from pipeline.run_history import read_runs
+from serving.offline.blessing import read_last, write_last
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -51,3 +53,31 @@ def test_a_version_that_was_removed_comes_back(tmp_path):
     (tmp_path / "serving" / "tiny" / first).rename(tmp_path / "aside")
     was_cached, again = run(tmp_path, "a")
     assert not was_cached and (tmp_path / "serving" / "tiny" / again).is_dir()
+
+
+@component
+def Judge(model: InputArtifact[Model], blessing: OutputArtifact[ModelBlessing], blessed_dir: Parameter[str]) -> None:
+    """Blesses what is no worse than the last: of letters, what does not come before it."""
+    folder = path_utils.serving_model_path(model.uri)
+    name, last = Path(folder, "saved_model.pb").read_text(), read_last(blessed_dir)
+    is_blessed = last is None or name >= Path(last.model, "saved_model.pb").read_text()
+    if is_blessed:
+        write_last(blessed_dir, folder, "letter", 0.0, "")
+    blessing.set_int_custom_property("blessed", int(is_blessed))
+
+
+def judged(work: Path, name: str) -> tuple[bool, int]:
+    """Whether the verdict was answered from the cache, and what it is."""
+    made = MadeModel(name=name)
+    judge = Judge(model=made.outputs["model"], blessed_dir=str(work / "blessed"))
+    stage = run_locally([made, judge], "tiny", work, lambda *_: None, lambda _: None)["Judge"]
+    return stage.cached, stage.outputs["blessing"][0].get_int_custom_property("blessed")
+
+
+def test_a_model_that_another_has_followed_is_judged_anew(tmp_path):
+    assert judged(tmp_path, "a") == (False, 1) and judged(tmp_path, "a") == (True, 1)
+    assert judged(tmp_path, "b") == (False, 1) and judged(tmp_path, "b") == (True, 1)
+    assert judged(tmp_path, "a") == (False, 0), "it was blessed before there was a better one"
+    assert judged(tmp_path, "a") == (True, 0) and judged(tmp_path, "b") == (True, 1)
+    (tmp_path / "blessed" / "last_blessed.json").unlink()
+    assert judged(tmp_path, "a") == (False, 1), "published without a comparison, as the owner wants"
