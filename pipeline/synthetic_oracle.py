@@ -1,4 +1,4 @@
-"""Two upper bounds for a made world, whose ground truth is known: the oracle, and a linear user model on the true
+"""Two references for a made world, whose ground truth is known: the oracle, and a linear user model on the true
 traits.
 
 They are evaluated by the evaluator's own code, on its test set, in its slices.

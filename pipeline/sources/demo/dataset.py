@@ -1,5 +1,5 @@
 """The demo world on disk: `catalogue.csv`, `events.csv`, `users.csv`, `media/`, and `truth.npz`, which only the
-upper bounds may read."""
+references may read."""
 
 from __future__ import annotations
 

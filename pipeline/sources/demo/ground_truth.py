@@ -1,4 +1,4 @@
-"""Two upper bounds for the demo world, from its hidden truth: the oracle, and what perfect understanding of the content
+"""Two references for the demo world, from its hidden truth: the oracle, and what perfect understanding of the content
 would give.
 
 Dimensions: U people, N items, T traits, n interactions. Both return scores [U, N], to be ranked by the metric code
@@ -76,9 +76,9 @@ def load_truth(path: Path) -> Truth:
 def oracle_scores(
     truth: Truth, user_ids: Sequence[str], item_ids: Sequence[str], at_time: float | Sequence[float]
 ) -> np.ndarray:
-    """What the choices are drawn from: true affinity at that time, plus popularity. No recommender can do better on
-    average.
+    """True affinity at that time plus popularity, which the choices are drawn from.
 
+    No strict bound: choices are also drawn to what is new, and only those that pleased are to be found.
     at_time: seconds since 1970, one for all or one a user.
     Returns float64 [len(user_ids), len(item_ids)].
     """
