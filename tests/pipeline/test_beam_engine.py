@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,5 +216,9 @@ def test_lists_for_everybody_are_those_of_this_process(pushed_version, job_serve
     model = CurrentModel(configuration.Config("tiny", data, evaluation, work_dir=str(tmp_path), engine=engine))
     people = ["known", "nobody", "other", "known", "another"]
     expected = list(model.recommend(people, 3))
-    assert list(bulk_lists.lists(model, people, 3, 0)) == expected and len(expected) == len(people)
+    found = list(bulk_lists.lists(model, people, 3, 0))
+    assert [replace(one, scores=[]) for one in found] == [replace(one, scores=[]) for one in expected]
+    for one, other in zip(found, expected):  # in float32, whose last digit hangs on the size of a batch
+        assert one.scores == pytest.approx(other.scores, abs=1e-6)
+    assert len(expected) == len(people)
     assert [path.name for path in tmp_path.iterdir()] == ["serving"]
