@@ -31,7 +31,7 @@ class Evaluation:
     rows: np.ndarray  # int64 [V], the users that have something to find, as rows of the truth matrix
     values: dict[
         str, np.ndarray
-    ]  # "R@20", "NDCG@20", "HR@20", "MRR@20" -> float64 [V]; NaN where the cutoff ranks nothing of what a user can get
+    ]  # "R@20", "NDCG@20", "HR@20", "MRR@20" -> float64 [V]; NaN where the cutoff decides nothing
     totals: dict[str, float]  # "coverage@20", "gini@20": of the whole set of answers; NaN likewise
     users_without_truth: int  # not averaged in
 
@@ -82,8 +82,9 @@ def evaluate(
     counts as no truth. seen: sparse [U, N], nonzero = hidden from the list. candidates: bool [N], the items that are
     ranked (default all). unavailable: rows int64 [B] -> bool [B, N], what does not exist yet when each user asks:
     hidden and no truth, as what is seen. rows: the users to evaluate (default all). A cutoff that is not below the
-    number of a user's own candidates, those that are not hidden, ranks nothing: the value is NaN, and no mean has it.
-    Recall divides by the number of relevant items; NDCG uses
+    number of candidates ranks nothing: its values are NaN. Where it is not below the number of a user's own, those that
+    are not hidden, recall and hit rate of this user are 1 whatever the scores: they are NaN, and no mean has them; the
+    order still decides NDCG and MRR. Recall divides by the number of relevant items; NDCG uses
     linear gains and a log2 discount (Järvelin & Kekäläinen, 2002).
     Raises ValueError where scores are not finite or shapes differ.
     """
@@ -190,7 +191,7 @@ class _Judged:
             is_ranking = k < num_candidates and num_users > 0
             totals[f"coverage@{k}"] = float((counts[candidates] > 0).mean()) if is_ranking else float("nan")
             totals[f"gini@{k}"] = gini(counts[candidates]) if is_ranking else float("nan")
-        values = _values(*found, [*self._exposure], join(self._num_own, (0,)))
+        values = _values(*found, [*self._exposure], num_candidates, join(self._num_own, (0,)))
         return Evaluation(join(self._kept, (0,)).astype(np.int64), values, totals, len(self.rows) - num_users)
 
 
@@ -289,7 +290,12 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Interval:
 
 
 def _values(
-    gains: np.ndarray, ideal_gains: np.ndarray, relevant: np.ndarray, cutoffs: Sequence[int], num_own: np.ndarray
+    gains: np.ndarray,
+    ideal_gains: np.ndarray,
+    relevant: np.ndarray,
+    cutoffs: Sequence[int],
+    num_candidates: int,
+    num_own: np.ndarray,
 ) -> dict[str, np.ndarray]:
     values = {}
     for k in cutoffs:
@@ -298,5 +304,6 @@ def _values(
         at_k = {"R": hits.sum(1) / np.maximum(relevant, 1), "NDCG": ndcg(gains[:, :k], ideal_gains[:, :k])}
         at_k |= {"HR": hits.any(1).astype(np.float64), "MRR": 1 / first_rank}
         for name, at in at_k.items():
-            values[f"{name}@{k}"] = np.where(k < num_own, at, np.nan)
+            is_decided = k < num_own if name in ("R", "HR") else k < num_candidates
+            values[f"{name}@{k}"] = np.where(is_decided, at, np.nan)
     return values

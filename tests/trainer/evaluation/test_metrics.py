@@ -84,7 +84,7 @@ def test_a_cutoff_that_holds_every_candidate_is_left_out():
     assert np.isnan(result.mean("R@3")) and np.isnan(result.totals["coverage@3"])
 
 
-def test_a_cutoff_that_holds_all_that_a_user_can_get_is_left_out_of_the_mean():
+def test_a_cutoff_that_holds_all_that_a_user_can_get_leaves_the_order_alone_to_be_judged():
     """Twelve items: the first user is asked when two of them are there, the second has seen all but three, the third
     may have all of them."""
     truth = np.zeros((3, 12))
@@ -93,8 +93,11 @@ def test_a_cutoff_that_holds_all_that_a_user_can_get_is_left_out_of_the_mean():
     seen[1, :9], to_come[0, 2:] = 1, True
     options = {"seen": sp.csr_matrix(seen), "unavailable": lambda rows: to_come[rows], "cutoffs": (1, 2, 5)}
     result = evaluate(np.zeros((3, 12)), truth, **options)
-    there = {name: (~np.isnan(result.values[name])).tolist() for name in ("R@1", "NDCG@2", "HR@5")}
-    assert there == {"R@1": [True] * 3, "NDCG@2": [False, True, True], "HR@5": [False, False, True]}
+    there = {name: (~np.isnan(result.values[name])).tolist() for name in ("R@1", "R@2", "HR@5", "NDCG@5", "MRR@5")}
+    assert there == {
+        "R@1": [True] * 3, "R@2": [False, True, True], "HR@5": [False, False, True],
+        "NDCG@5": [True] * 3, "MRR@5": [True] * 3,
+    }  # fmt: skip
     interval = result.interval("HR@5")
     assert interval.users == 1 and interval.value == interval.low == interval.high == result.mean("HR@5")
 

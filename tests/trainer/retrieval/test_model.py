@@ -82,7 +82,7 @@ def test_validation_ranks_only_what_is_out_when_a_user_asks(table, train_split, 
     model = build(table, train_split, tiny.DATA, tiny.CONFIG)
     vectors = model.item_tower.encode(table)
     for user in users[:4]:
-        alone = Validation(model, eval_split.select(users[[user]]), table, "HR@1")
+        alone = Validation(model, eval_split.select(users[[user]]), table, "MRR@1")
         table.available_from_s = np.full(len(table), asked_at_s[user] + 1)
         assert np.isnan(alone.value(vectors))
         table.available_from_s[targets[user]] = asked_at_s[user]
