@@ -49,6 +49,7 @@ SETTINGS = {
 }
 _ALONE_S = 5.0  # a watch that is silent for so long did not get to run, nor did the run
 _LINES = 9  # of the picture
+_NEAR = 20  # a case so many times smaller than another is not far below it
 
 
 def run(data_dir: Path | None = None, cases: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -141,7 +142,8 @@ def _costs(node: NodeRecord, seen: Watched) -> dict[str, float]:
 
 
 def exponents(axis: Sequence[str], rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Of each node's processor seconds and peak memory the exponent between the two largest cases of an axis.
+    """Of each node's processor seconds and peak memory the exponent from the smallest case of an axis that is not far
+    below the largest one up to that.
 
     Cost is a fixed part and one that grows; at the largest sizes the second one counts.
     """
@@ -152,8 +154,9 @@ def exponents(axis: Sequence[str], rows: Sequence[dict[str, Any]]) -> Iterator[d
             by_node.setdefault((row["contender"], row["metric"]), {})[size[row["case"]]] = row["value"]
     name = "growth with items" if axis is ITEMS else "growth with events"
     for (contender, metric), values in by_node.items():
-        small, large = ([0, 0] + sorted(values))[-2:]
-        if small and min(values[small], values[large]) > 0:
+        large = max(values)
+        small = min(each for each in values if each * _NEAR >= large)
+        if small < large and min(values[small], values[large]) > 0:
             power = math.log(values[large] / values[small]) / math.log(large / small)
             yield row_of(name, contender, f"{metric}_exponent", power)
 

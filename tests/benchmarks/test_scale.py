@@ -45,9 +45,9 @@ def test_what_is_no_case_is_refused(case):
         scale.sizes_of(case)
 
 
-def test_exponents_are_those_of_the_two_largest_cases():
-    """Linear in events, from a third size on that is not looked at; quadratic in items; a node seen once has none."""
-    seconds = {"100k": 500.0, "1M": 10.0, "10M": 100.0, "1M x 100k": 10 * (100_000 / 26_744) ** 2}
+def test_exponents_are_those_of_the_largest_case_and_the_smallest_that_is_near_it():
+    """Linear in events, whatever a size between or far below says; quadratic in items; a node seen once has none."""
+    seconds = {"100k": 500.0, "1M": 10.0, "10M": 17.0, "20M": 200.0, "1M x 100k": 10 * (100_000 / 26_744) ** 2}
     rows = [row_of(case, "Trainer", "cpu_seconds", value) for case, value in seconds.items()]
     rows += [row_of("1M", "Once", "cpu_seconds", 1.0), scale.row_of("1M", "Trainer", "seconds", 1.0)]
     (of_events,), (of_items,) = (list(scale.exponents(axis, rows)) for axis in (scale.EVENTS, scale.ITEMS))
