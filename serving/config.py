@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from trainer.config.retrieval import cutoff_of
+
 
 @dataclass(frozen=True)
 class IndexConfig:
@@ -52,10 +54,7 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if not self.cutoffs or min(self.cutoffs) < 1:
             raise ValueError(f"cutoffs: got {self.cutoffs}, expected lengths of at least 1")
-        kind, _, cutoff = self.metric.partition("@")
-        if kind not in ("R", "NDCG", "HR", "MRR"):
-            raise ValueError(f"metric: got {self.metric!r}, expected R@k, NDCG@k, HR@k or MRR@k")
-        if cutoff not in map(str, self.cutoffs):
+        if cutoff_of(self.metric) not in self.cutoffs:
             raise ValueError(f"metric: {self.metric!r} is not at one of the cutoffs {self.cutoffs}")
         missing = [name for name in ("min_gain_over_popularity", "max_loss_to_last") if getattr(self, name) is None]
         if missing:

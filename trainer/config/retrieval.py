@@ -81,9 +81,7 @@ class RetrievalConfig:
             )
         if not self.score_exponent > 0:
             raise ValueError(f"score_exponent: got {self.score_exponent}, expected a power above 0")
-        kind, _, cutoff = self.metric.partition("@")
-        if kind not in ("R", "NDCG", "HR", "MRR") or not cutoff.isdigit() or int(cutoff) < 1:
-            raise ValueError(f"metric: got {self.metric!r}, expected R@k, NDCG@k, HR@k or MRR@k")
+        cutoff_of(self.metric)
 
     def _check_submodels(self) -> None:
         count = self.num_submodels
@@ -95,3 +93,11 @@ class RetrievalConfig:
             raise ValueError(
                 "item_scale: needs at least 2 dimensions of embedding_dim a submodel, one of which holds the scale"
             )
+
+
+def cutoff_of(metric: str) -> int:
+    """The k of a metric's name. Raises ValueError for what is none of those that lists are judged by."""
+    kind, _, cutoff = metric.partition("@")
+    if kind not in ("R", "NDCG", "HR", "MRR") or not cutoff.isdecimal() or int(cutoff) < 1:
+        raise ValueError(f"metric: got {metric!r}, expected R@k, NDCG@k, HR@k or MRR@k")
+    return int(cutoff)

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from components.datasets.flat_window import flat_window
 from components.datasets.interactions import MOST_JUDGED, Interactions, window
 from components.datasets.sparse import chosen_pairs
+from trainer.config.retrieval import cutoff_of
 from trainer.data import ItemTable
 from trainer.evaluation import metrics
 from trainer.keras import tf
@@ -39,7 +40,7 @@ class Validation:
         vectors: float32 [N, D], of all items.
         candidates: bool [N], the items to be ranked; all where None.
         """
-        cutoff = int(self.metric.partition("@")[2])
+        cutoff = cutoff_of(self.metric)
         values = []
         for users in self.sequences.blocks(_INTERACTIONS_AT_ONCE):
             if self._block is None or not np.array_equal(self._block[0], users):

@@ -29,6 +29,21 @@ def artifact(kind, uri, splits=None):
     return made
 
 
+def weights_of_node(folder):
+    """What the node leaves, with everything that it reads below a folder."""
+    weights = artifact(EncoderWeights, folder / "weights")
+    Pretraining.test_call(
+        items=artifact(Examples, folder / "items", ["train"]),
+        transform_graph=artifact(TransformGraph, folder / "graph"),
+        weights=weights,
+        data=to_json(DATA),
+        encoder=to_json(EncoderConfig(width=8)),
+        pretraining=to_json(PretrainingConfig(epochs=3)),
+        code="",
+    )
+    return weights
+
+
 def test_the_node_hands_the_train_split_on_and_keeps_the_errors(monkeypatch, tmp_path):
     calls = []
 
@@ -37,16 +52,7 @@ def test_the_node_hands_the_train_split_on_and_keeps_the_errors(monkeypatch, tmp
         return {"audio": {"before": 1.0, "after": 0.5, "epochs": 3, "items": 8}}
 
     monkeypatch.setattr("trainer.content.run_pretraining.pretrain_encoders", train)
-    weights = artifact(EncoderWeights, tmp_path / "weights")
-    Pretraining.test_call(
-        items=artifact(Examples, tmp_path / "items", ["train"]),
-        transform_graph=artifact(TransformGraph, tmp_path / "graph"),
-        weights=weights,
-        data=to_json(DATA),
-        encoder=to_json(EncoderConfig(width=8)),
-        pretraining=to_json(PretrainingConfig(epochs=3)),
-        code="",
-    )
+    weights = weights_of_node(tmp_path)
     places = (str(tmp_path / "items" / "Split-train"), str(tmp_path / "graph"), weights.uri)
     assert calls == [(*places, DATA, EncoderConfig(width=8), PretrainingConfig(epochs=3))]
     assert (
@@ -59,16 +65,7 @@ def test_what_was_not_measured_is_no_property_and_the_weights_are_published(monk
     """A store of metadata takes no NaN: an error that no item was held out for is left out."""
     report = {"video": {"before": None, "after": None, "epochs": 3, "items": 8}}
     monkeypatch.setattr("trainer.content.run_pretraining.pretrain_encoders", lambda *_: report)
-    weights = artifact(EncoderWeights, tmp_path / "weights")
-    Pretraining.test_call(
-        items=artifact(Examples, tmp_path / "items", ["train"]),
-        transform_graph=artifact(TransformGraph, tmp_path / "graph"),
-        weights=weights,
-        data=to_json(DATA),
-        encoder=to_json(EncoderConfig(width=8)),
-        pretraining=to_json(PretrainingConfig(epochs=3)),
-        code="",
-    )
+    weights = weights_of_node(tmp_path)
     assert not weights.has_custom_property("video_before") and not weights.has_custom_property("video_after")
     connection = metadata_store_pb2.ConnectionConfig()
     connection.fake_database.SetInParent()
