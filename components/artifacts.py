@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filebasedsink import FileBasedSink
 from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.tfrecordio import _TFRecordUtil
 from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
@@ -44,26 +42,6 @@ class WriteRecords(beam.PTransform):
 
     def expand(self, records: beam.PCollection) -> Any:
         return records | "WriteRecords" >> beam.io.WriteToTFRecord(f"{self._uri}/data_tfrecord", file_name_suffix=".gz")
-
-
-class WriteRecordLists(beam.PTransform):
-    """Writes the same of lists of serialized Examples."""
-
-    def __init__(self, uri: str):
-        super().__init__()
-        self._uri = uri
-
-    def expand(self, lists: beam.PCollection) -> Any:
-        return lists | "WriteRecordLists" >> beam.io.Write(_RecordListSink(f"{self._uri}/data_tfrecord"))
-
-
-class _RecordListSink(FileBasedSink):
-    def __init__(self, prefix: str):
-        super().__init__(prefix, beam.coders.BytesCoder(), file_name_suffix=".gz")
-
-    def write_record(self, file_handle: Any, records: list[bytes]) -> None:
-        for record in records:
-            _TFRecordUtil.write_record(file_handle, record)
 
 
 def file_fingerprint(patterns: Iterable[str]) -> str:

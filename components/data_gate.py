@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
@@ -27,6 +29,13 @@ def excess_of(table: str, rejects_uri: str, max_reject_share: float) -> list[str
         return []
     limit = f"max_reject_share is {max_reject_share:.1%}"
     return [f"{table}: {share:.1%} of the rows are rejects, {limit}: {describe_rejects(rejects_uri)}"]
+
+
+def check_reject_shares(rejects_uris: Mapping[str, str], max_reject_share: float) -> None:
+    """Raise DataGateError with the lines of `excess_of` for all tables (table -> its rejects), where there are any."""
+    problems = [line for table, uri in rejects_uris.items() for line in excess_of(table, uri, max_reject_share)]
+    if problems:
+        raise DataGateError("\n".join(problems))
 
 
 def anomalies_of(table: str, anomalies: Artifact) -> list[str]:

@@ -64,14 +64,16 @@ class CheckedTable(NamedTuple):
 
 
 def ingest(config: Config, paths: RunPaths) -> Ingest:
-    """Tables and media -> item examples and sequences, behind a gate that stops the run on bad data."""
+    """Tables and media -> item examples and sequences, behind a gate that stops the run on bad data.
+
+    Interactions alone need not wait for it, since all that uses them uses the items, too.
+    """
     catalogue, events = _catalogue(config, paths), _events(config, paths)
     gate = _gate(config, catalogue, events)
     media = _media_features(config, paths, catalogue)
     encoders = _frozen_encoders(config, paths, media)
     interactions = _interactions(config, catalogue, events)
-    for node in (media, interactions):
-        node.add_upstream_node(gate)
+    media.add_upstream_node(gate)
     optional = [encoders] if encoders else []
     return Ingest(
         nodes=[*catalogue, *events, gate, media, *optional, interactions],
@@ -157,6 +159,8 @@ def _interactions(config: Config, catalogue: CheckedTable, events: CheckedTable)
     return Interactions(
         events=events.gen.outputs["examples"],
         catalogue=catalogue.gen.outputs["examples"],
+        event_rejects=events.gen.outputs["rejects"],
+        catalogue_rejects=catalogue.gen.outputs["rejects"],
         data=to_json(config.data.only("event_rules", "split", "max_reject_share")),
         code=code_fingerprint("pipeline.nodes.interactions"),
     )

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from components.batches import coded, column, numbers_of
 from components.config import EventRule, SplitConfig
-from components.events.sequences import SequenceColumns, example_of_columns
 from components.events.splits import GIVEN_SPLITS, SPLITS, Cuts, Split, fold_in_cut, last_cuts, stable_share, user_split
+from components.example_records import ListColumn, serialized_lists
 
 
 class _Events(NamedTuple):
@@ -66,7 +66,7 @@ def sequence_records(
     parts = _parts(events, moments, starts, names, split, cuts) if roles is None else np.zeros(0)
     for number, name in enumerate(SPLITS):
         role = roles[number] if roles else _Roles(parts < number, parts == number)
-        yield name, list(_records(events, role, names, weights, rules, is_timed))
+        yield name, _records(events, role, names, weights, rules, is_timed)
 
 
 def _coded_events(rows: pa.Table) -> tuple[_Events, _Names]:
@@ -167,36 +167,35 @@ def _records(
     weights: np.ndarray,
     rules: Mapping[str, EventRule],
     is_timed: bool,
-) -> Iterator[bytes]:
+) -> list[bytes]:
     """The sequences of one split, a user each who has an event of their own in it."""
     has_own = np.zeros(len(names.user_ids), bool)
     has_own[events.user[roles.own]] = True
     rows = np.flatnonzero((roles.history | roles.own) & has_own[events.user])
     if not len(rows):
-        return
+        return []
     rows = rows[np.lexsort((roles.own[rows], events.user[rows]))]
     events, is_own = events.at(rows), roles.own[rows]
     first = _starts(events.user, is_own, events.item)
     last = np.append(first[1:], len(rows)) - 1
     visits = events.at(_strongest(weights[events.event], first))
-    columns: tuple[list[Any], ...] = (
-        _chosen(names.item_ids, visits.item),
-        _chosen(names.events, visits.event),
-        events.time_s[last].tolist() if is_timed else [],
-        visits.value.tolist(),
-        weights[visits.event].tolist(),
-        _positives(visits, names, rules).tolist(),
-    )
     starts = _starts(visits.user)
+    each = np.arange(len(starts))
     num_history = np.add.reduceat(~is_own[first], starts, dtype=np.int64)
-    bounds = zip(starts.tolist(), [*starts[1:].tolist(), len(first)])
-    for user, known, (start, end) in zip(visits.user[starts].tolist(), num_history.tolist(), bounds):
-        run = SequenceColumns(*(values[start:end] for values in columns))
-        yield example_of_columns(names.user_ids[user], run, known).SerializeToString(deterministic=True)
-
-
-def _chosen(texts: list[str], places: np.ndarray) -> list[bytes]:
-    return np.array([text.encode() for text in texts], object)[places].tolist()
+    times = (events.time_s[last], starts) if is_timed else (np.zeros(0, np.int64), np.zeros(len(starts), np.int64))
+    return serialized_lists(
+        {
+            "user_id": ListColumn.of_texts(names.user_ids, visits.user[starts], each),
+            "item_ids": ListColumn.of_texts(names.item_ids, visits.item, starts),
+            "events": ListColumn.of_texts(names.events, visits.event, starts),
+            "timestamps_s": ListColumn.of_ints(*times),
+            "values": ListColumn.of_floats(visits.value, starts),
+            "weights": ListColumn.of_floats(weights[visits.event], starts),
+            "positives": ListColumn.of_ints(_positives(visits, names, rules), starts),
+            "num_history": ListColumn.of_ints(num_history, each),
+            "ordered": ListColumn.of_ints(np.full(len(starts), is_timed), each),
+        }
+    )
 
 
 def _positives(visits: _Events, names: _Names, rules: Mapping[str, EventRule]) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -103,39 +103,17 @@ def _interactions(placed: list[_Placed], rules: Mapping[str, EventRule]) -> list
 def sequence_example(sequence: UserSequence) -> tf.train.Example:
     """A sequence as an Example (docs/artifacts.md, "Sequences")."""
     interactions = sequence.history + sequence.own
-    columns = SequenceColumns(
-        [interaction.item_id for interaction in interactions],
-        [interaction.event for interaction in interactions],
-        [interaction.time_s for interaction in interactions if interaction.time_s is not None],
-        [math.nan if interaction.value is None else interaction.value for interaction in interactions],
-        [interaction.weight for interaction in interactions],
-        [interaction.positive for interaction in interactions],
-    )
-    return example_of_columns(sequence.user_id, columns, len(sequence.history))
-
-
-class SequenceColumns(NamedTuple):
-    """A sequence's interactions, those of the history first: one value an interaction."""
-
-    item_ids: Sequence[str | bytes]
-    events: Sequence[str | bytes]
-    times_s: Sequence[int]  # none where there are no times
-    values: Sequence[float]  # NaN where absent
-    weights: Sequence[float]
-    positives: Sequence[bool]
-
-
-def example_of_columns(user_id: str, columns: SequenceColumns, num_history: int) -> tf.train.Example:
-    """The same of a sequence's columns."""
+    times_s = [interaction.time_s for interaction in interactions if interaction.time_s is not None]
+    values = [math.nan if interaction.value is None else interaction.value for interaction in interactions]
     feature = {
-        "user_id": bytes_feature([user_id]),
-        "item_ids": bytes_feature(columns.item_ids),
-        "events": bytes_feature(columns.events),
-        "timestamps_s": ints_feature(columns.times_s),
-        "values": floats_feature(columns.values),
-        "weights": floats_feature(columns.weights),
-        "positives": ints_feature(map(int, columns.positives)),
-        "num_history": ints_feature([num_history]),
-        "ordered": ints_feature([int(bool(columns.times_s))]),
+        "user_id": bytes_feature([sequence.user_id]),
+        "item_ids": bytes_feature(interaction.item_id for interaction in interactions),
+        "events": bytes_feature(interaction.event for interaction in interactions),
+        "timestamps_s": ints_feature(times_s),
+        "values": floats_feature(values),
+        "weights": floats_feature(interaction.weight for interaction in interactions),
+        "positives": ints_feature(int(interaction.positive) for interaction in interactions),
+        "num_history": ints_feature([len(sequence.history)]),
+        "ordered": ints_feature([int(bool(times_s))]),
     }
     return tf.train.Example(features=tf.train.Features(feature=feature))

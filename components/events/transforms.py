@@ -9,7 +9,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from components.artifacts import WriteRecordLists
 from components.batches import by_user, coded, packed, unpacked
 from components.config import DataConfig
 from components.contract import EVENTS
@@ -17,6 +16,7 @@ from components.events.sequence_columns import sequence_records
 from components.events.splits import GIVEN_SPLITS, SPLITS, Cuts, quantile_cuts
 from components.events.time_histogram import TimeHistogram
 from components.examples import SOURCE_FILE, SOURCE_LINE
+from components.record_files import WriteRecordLists
 from components.rejects import WriteRejects, reject
 
 STAGE = "interactions"

@@ -8,9 +8,10 @@ from typing import Any
 import apache_beam as beam
 
 from components.account import ACCEPTED, COPIES, REJECTED, ROWS
-from components.artifacts import WriteRecordLists, WriteRecords
+from components.artifacts import WriteRecords
 from components.contract import Column
 from components.examples import row_example
+from components.record_files import WriteRecordLists
 from components.rejects import WriteRejects
 from components.tables.duplicates import KeepFirst
 from components.tables.event_rows import EventsToExamples

@@ -7,7 +7,7 @@ from tfx.types.standard_artifacts import Examples
 
 from components.artifacts import prepare_examples, split_uri
 from components.config import DataConfig
-from components.data_gate import DataGateError, excess_of
+from components.data_gate import DataGateError, check_reject_shares
 from components.events.splits import SPLITS
 from components.events.transforms import EVENT_TYPES, ITEM_TYPES, EventsToSequences, WriteSequences
 from components.example_tables import ReadTables
@@ -20,6 +20,8 @@ from zhiyin_artifacts import Rejects
 def Interactions(
     events: InputArtifact[Examples],
     catalogue: InputArtifact[Examples],
+    event_rejects: InputArtifact[Rejects],
+    catalogue_rejects: InputArtifact[Rejects],
     sequences: OutputArtifact[Examples],
     rejects: OutputArtifact[Rejects],
     data: Parameter[str],
@@ -29,10 +31,12 @@ def Interactions(
     """Build each user's sequences, split as `data.split` says.
 
     data: a DataConfig as JSON. code: fingerprint of our code, for the cache.
-    Raises DataGateError where more than `max_reject_share` of the events are rejects (unknown items, say), or where
-    train or test is empty.
+    Raises DataGateError where more than `max_reject_share` of a table's rows or of the events (unknown items, say) are
+    rejects, or where train or test is empty.
     """
     settings = from_json(DataConfig, data)
+    tables = {"catalogue": catalogue_rejects.uri, "events": event_rejects.uri}
+    check_reject_shares(tables, settings.max_reject_share)  # DataGate waits for statistics, this node does not
     prepare_examples(sequences, SPLITS)
     with beam_pipeline as pipeline:
         inputs = {
@@ -41,8 +45,7 @@ def Interactions(
         }
         uris: dict[str, str] = {name: split_uri(sequences, name) for name in SPLITS}
         _ = inputs | EventsToSequences(settings) | WriteSequences(uris, rejects.uri)
-    if problems := excess_of("interactions", rejects.uri, settings.max_reject_share):
-        raise DataGateError(problems[0])
+    check_reject_shares({"interactions": rejects.uri}, settings.max_reject_share)
     notes = read_summary(rejects.uri)["notes"]
     for name in ("train", "test"):
         if not notes.get(f"sequences_{name}"):

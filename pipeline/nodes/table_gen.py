@@ -11,7 +11,7 @@ from tfx.utils import io_utils
 from components.account import check_account
 from components.artifacts import prepare_examples, split_uri
 from components.config import DataConfig
-from components.data_gate import DataGateError, excess_of
+from components.data_gate import check_reject_shares
 from components.rejects import describe_rejects, read_summary
 from components.settings import from_json
 from components.tables.columns import table_and_columns
@@ -53,5 +53,5 @@ def TableGen(
     check_account(summary)
     if not summary["accepted"]:
         raise TableError(f"{config.path}: no row of the {table} table was accepted: {describe_rejects(rejects.uri)}")
-    if table == "users" and (problems := excess_of("users", rejects.uri, settings.max_reject_share)):
-        raise DataGateError(problems[0])
+    if table == "users":
+        check_reject_shares({"users": rejects.uri}, settings.max_reject_share)

@@ -1,6 +1,7 @@
 """Running our nodes without an orchestrator."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import apache_beam as beam
@@ -9,6 +10,7 @@ from tfx.types.standard_artifacts import Examples
 
 from components.contract import Column
 from components.examples import row_values
+from components.rejects import reject
 from components.settings import to_json
 from pipeline.nodes.table_gen import TableGen
 from zhiyin_artifacts import Rejects
@@ -35,6 +37,16 @@ def run_table_gen(folder, table, data, forgotten=""):
         beam_pipeline=beam.Pipeline(),
     )
     return examples, rejects
+
+
+def write_rejects(folder, reasons=()):
+    """Rejects of a table of 4 rows and more: a reject for each of the reasons."""
+    folder.mkdir(parents=True)
+    rejects = [reject("tables", "t.csv", line, None, reason, "found") for line, reason in enumerate(reasons, start=1)]
+    (folder / "rejects.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in rejects))
+    summary = {"rows": 4 + len(rejects), "accepted": 4, "rejects": dict(Counter(reasons)), "notes": {}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return artifact(Rejects, folder)
 
 
 def write_split(examples, split, records):

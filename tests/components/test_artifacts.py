@@ -10,11 +10,12 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.artifacts import WriteRecordLists, WriteRecords, file_fingerprint
+from components.artifacts import WriteRecords, file_fingerprint
 from components.config import DataConfig, TableConfig
 from components.contract import catalogue_columns
 from components.example_tables import ReadTables
 from components.examples import row_example, row_values
+from components.record_files import WriteRecordLists
 from components.rejects import WriteRejects, read_summary, sample_rejects
 
 COLUMNS = catalogue_columns(DataConfig(catalogue=TableConfig("c"), events=TableConfig("e"), embeddings={"clip": 2}))

@@ -1,7 +1,5 @@
 """Schemas, and the gate that stops a run on what contradicts them."""
 
-import json
-
 import pytest
 import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
@@ -17,8 +15,7 @@ from components.data_gate import DataGateError
 from components.examples import row_example
 from components.transform.schemas import catalogue_schema, events_schema, write_schema
 from pipeline.nodes.data_gate import DataGate
-from tests.components.nodes import artifact, run_table_gen
-from zhiyin_artifacts import Rejects
+from tests.components.nodes import artifact, run_table_gen, write_rejects
 
 DATA = DataConfig(catalogue=TableConfig("c"), events=TableConfig("e"), numeric=("year",), embeddings={"clip": 2})
 GOOD_ITEMS = [
@@ -111,13 +108,7 @@ def gate(folder, share, catalogue_rows=GOOD_ITEMS, event_rejects=None):
         (path / "Split-train" / "SchemaDiff.pb").write_bytes(found.SerializeToString())
         inputs[f"{name}_anomalies"] = artifact(ExampleAnomalies, path)
         inputs[f"{name}_anomalies"].split_names = '["train"]'
-        rejects = artifact(Rejects, folder / name / "rejects")
-        (folder / name / "rejects").mkdir()
-        (folder / name / "rejects" / "rejects.jsonl").write_text("")
-        (folder / name / "rejects" / "summary.json").write_text(
-            json.dumps({"rows": 4, "accepted": 4, "rejects": {}, "notes": {}})
-        )
-        inputs[f"{name}_rejects"] = rejects
+        inputs[f"{name}_rejects"] = write_rejects(folder / name / "rejects")
     DataGate.test_call(
         **{**inputs, **({"event_rejects": event_rejects} if event_rejects else {})}, max_reject_share=share, code=""
     )

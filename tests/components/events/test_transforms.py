@@ -1,5 +1,7 @@
 """The node that makes sequences, on events and catalogues in memory and on disk."""
 
+from dataclasses import replace
+
 import apache_beam as beam
 import pytest
 from tfx.types.standard_artifacts import Examples
@@ -12,14 +14,14 @@ from components.examples import row_example
 from components.rejects import read_summary
 from components.settings import to_json
 from pipeline.nodes.interactions import Interactions
-from tests.components.nodes import artifact, read_rejects, read_split, write_split
+from tests.components.nodes import artifact, read_rejects, read_split, write_rejects, write_split
 from zhiyin_artifacts import Rejects
 
 DATA = DataConfig(catalogue=TableConfig("c"), events=TableConfig("e"), max_reject_share=0.5)
 
 
-def run_interactions(folder, events, items, data=DATA):
-    """(sequences, rejects) for events and items given as dicts."""
+def run_interactions(folder, events, items, data=DATA, catalogue_rejects=(), event_rejects=()):
+    """(sequences, rejects) for events and items given as dicts, after tables with rejects of these reasons."""
     inputs = []
     for name, rows, columns in (
         ("in_events", events, EVENTS),
@@ -33,6 +35,8 @@ def run_interactions(folder, events, items, data=DATA):
     Interactions.test_call(
         events=inputs[0],
         catalogue=inputs[1],
+        event_rejects=write_rejects(folder / "event_rejects", event_rejects),
+        catalogue_rejects=write_rejects(folder / "catalogue_rejects", catalogue_rejects),
         sequences=sequences,
         rejects=rejects,
         data=to_json(data),
@@ -126,6 +130,17 @@ def test_too_many_unknown_items_stop_the_run(tmp_path):
         DataGateError, match=r"40.0% .* max_reject_share is 5.0%: unknown_item 4 of 10 rows.*item 'gone0'.*item_id"
     ):
         run_interactions(tmp_path, events, ["a"], data)
+
+
+def test_too_many_rejects_of_a_table_are_told_before_the_items_that_are_unknown_for_want_of_them(tmp_path):
+    """Statistics, for which DataGate waits, run beside; both tables are named, and nothing is written."""
+    events = [play("u", "gone", step) for step in range(6)]
+    data = replace(DATA, max_reject_share=0.05)
+    with pytest.raises(DataGateError) as told:
+        run_interactions(tmp_path, events, ["a"], data, ["bad_id"], ["bad_time", "bad_time"])
+    lines = str(told.value).splitlines()
+    assert [line[:30] for line in lines] == ["catalogue: 20.0% of the rows a", "events: 33.3% of the rows are "]
+    assert "bad_time 2 of 6 rows; first: t.csv:1" in lines[1] and not (tmp_path / "rej").exists()
 
 
 def test_a_missing_time_is_a_reject_where_others_have_one(tmp_path):

@@ -47,9 +47,13 @@ def data_line(root, data: DataConfig) -> Pipeline:
         code="1",
     )
     interactions = Interactions(
-        events=gens["events"].outputs["examples"], catalogue=gens["catalogue"].outputs["examples"], data=text, code="1"
+        events=gens["events"].outputs["examples"],
+        catalogue=gens["catalogue"].outputs["examples"],
+        event_rejects=gens["events"].outputs["rejects"],
+        catalogue_rejects=gens["catalogue"].outputs["rejects"],
+        data=text,
+        code="1",
     )
-    interactions.add_upstream_node(gate)
     nodes += [gate, interactions]
     transform = Transform(
         examples=gens["catalogue"].outputs["examples"],
@@ -58,7 +62,7 @@ def data_line(root, data: DataConfig) -> Pipeline:
         custom_config={"data": text, "code": "1"},
         disable_statistics=True,
     ).with_id("ItemTransform")
-    transform.add_upstream_node(interactions)
+    transform.add_upstream_node(gate)
     nodes.append(transform)
     connection = metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
     return Pipeline(

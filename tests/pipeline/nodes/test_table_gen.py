@@ -161,11 +161,13 @@ def test_events_keep_their_places_and_later_rejects_name_them(tmp_path):
     assert read_summary(rejects.uri)["files"] == {
         str(tmp_path / "events.csv"): {"rows": 25, "accepted": 23, "rejected": 1, "exact_copies": 1}
     }
-    catalogue, _ = run_table_gen(tmp_path, "catalogue", data)
+    catalogue, catalogue_rejects = run_table_gen(tmp_path, "catalogue", data)
     sequences, later = artifact(Examples, tmp_path / "sequences"), artifact(Rejects, tmp_path / "later")
     Interactions.test_call(
         events=events,
         catalogue=catalogue,
+        event_rejects=rejects,
+        catalogue_rejects=catalogue_rejects,
         sequences=sequences,
         rejects=later,
         data=to_json(data),
