@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.settings import SettingsError
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.local_model import RankedList
 
 ENDINGS = (".csv", ".parquet")
+ROWS_AT_ONCE = 100_000  # of a table that is written
 
 
 def text_lines(ranked: RankedList, titles: Mapping[str, str]) -> Iterator[str]:
@@ -59,28 +61,64 @@ def write_table(lists: Iterable[RankedList], output: Path, total: int) -> tuple[
     total: how many lists there are, for the progress bar. Returns the number of rows and the length of the shortest
     list.
     """
-    import numpy as np
-    import pandas as pd
     from tqdm import tqdm
 
-    columns: dict[str, list[Any]] = {"user_id": [], "rank": [], "item_id": [], "score": []}
-    shortest = 0
-    for number, ranked in enumerate(tqdm(lists, total=total, unit="user", disable=None, leave=False)):
-        count = len(ranked.item_ids)
-        shortest = min(shortest, count) if number else count
-        columns["user_id"].extend([ranked.key] * count)
-        columns["rank"].extend(range(1, count + 1))
-        columns["item_id"].extend(ranked.item_ids)
-        columns["score"].extend(np.float32(score) for score in ranked.scores)
-    table = pd.DataFrame(columns).astype({"rank": "int32", "score": "float32"})
+    num_rows, lengths = 0, set[int]()
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
-    if output.suffix == ".parquet":
-        table.to_parquet(partial, index=False)
-    else:
-        table.to_csv(partial, index=False)
-    partial.replace(output)
-    return len(table), shortest
+    try:
+        with (_parquet_writer if output.suffix == ".parquet" else _csv_writer)(partial) as write:
+            for block in _blocks(tqdm(lists, total=total, unit="user", disable=None, leave=False)):
+                write(block)
+                num_rows += sum(len(ranked.item_ids) for ranked in block)
+                lengths.update(len(ranked.item_ids) for ranked in block)
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return num_rows, min(lengths, default=0)
+
+
+def _blocks(lists: Iterable[RankedList]) -> Iterator[list[RankedList]]:
+    """Lists together, as many as reach ROWS_AT_ONCE rows."""
+    block, num_rows = [], 0
+    for ranked in lists:
+        block.append(ranked)
+        num_rows += len(ranked.item_ids)
+        if num_rows >= ROWS_AT_ONCE:
+            yield block
+            block, num_rows = [], 0
+    if block:
+        yield block
+
+
+@contextmanager
+def _csv_writer(path: Path) -> Iterator[Callable[[list[RankedList]], None]]:
+    import pandas as pd
+
+    kinds = {"rank": "int32", "score": "float32"}
+    with path.open("w", encoding="utf-8", newline="") as file:
+        pd.DataFrame(_columns([])).to_csv(file, index=False)
+        yield lambda block: pd.DataFrame(_columns(block)).astype(kinds).to_csv(file, index=False, header=False)
+
+
+@contextmanager
+def _parquet_writer(path: Path) -> Iterator[Callable[[list[RankedList]], None]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"user_id": pa.string(), "rank": pa.int32(), "item_id": pa.string(), "score": pa.float32()}
+    schema = pa.schema(list(kinds.items()))
+    with pq.ParquetWriter(path, schema) as writer:
+        yield lambda block: writer.write_table(pa.table(_columns(block), schema))
+
+
+def _columns(block: list[RankedList]) -> dict[str, list[str] | list[int] | list[float]]:
+    return {
+        "user_id": [ranked.key for ranked in block for _ in ranked.item_ids],
+        "rank": [rank for ranked in block for rank in range(1, len(ranked.item_ids) + 1)],
+        "item_id": [item_id for ranked in block for item_id in ranked.item_ids],
+        "score": [score for ranked in block for score in ranked.scores],
+    }
 
 
 def check_output(output: Path | None) -> None:
