@@ -90,7 +90,8 @@ def build_scann(vectors: np.ndarray, config: IndexConfig) -> ScannIndex:
     from scann.scann_ops.py import scann_ops
 
     num_items = len(vectors)
-    num_leaves = config.num_leaves or max(2, math.isqrt(num_items))
+    sample = min(num_items, 250_000)  # of the vectors, by which the leaves are found
+    num_leaves = min(sample, config.num_leaves or max(2, math.isqrt(num_items)))
     leaves_to_search = min(
         num_leaves, config.leaves_to_search or max(_MIN_LEAVES_TO_SEARCH, math.ceil(num_leaves / 20))
     )
@@ -98,7 +99,7 @@ def build_scann(vectors: np.ndarray, config: IndexConfig) -> ScannIndex:
     candidates = min(num_items, config.candidates)
     searcher = (
         scann_ops.builder(vectors, candidates, "dot_product")
-        .tree(num_leaves, leaves_to_search, training_sample_size=min(num_items, 250_000))
+        .tree(num_leaves, leaves_to_search, training_sample_size=sample)
         .score_ah(2, anisotropic_quantization_threshold=0.2)
         .reorder(reorder)
         .build()

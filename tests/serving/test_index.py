@@ -95,6 +95,15 @@ def test_recall_sees_a_bad_index():
     assert build_index.measure_recall(index, unit_vectors(50, 16, seed=5), 200) < 0.7
 
 
+@pytest.mark.parametrize("num_items", [16, 40])
+def test_more_leaves_than_items_are_as_many_as_items(num_items):
+    """A catalogue may have shrunk since the number was chosen."""
+    vectors = unit_vectors(num_items)
+    index = build("scann", vectors, num_leaves=1000, leaves_to_search=1000)
+    assert index.num_leaves == index.leaves_to_search == num_items
+    np.testing.assert_array_equal(index.search(tf.constant(vectors), 1)[1][:, 0], np.arange(num_items))
+
+
 def test_one_leaf_is_refused():
     with pytest.raises(ValueError, match="item 0"):
         IndexConfig(num_leaves=1)
