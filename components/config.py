@@ -101,7 +101,7 @@ class DataConfig:
         "always"  # when an item without published_at can be recommended
     )
     split: SplitConfig = SplitConfig()
-    max_reject_share: float = 0.05  # of a table's rows, of the media files, or of events on unknown items
+    max_reject_share: float = 0.05  # of a table's rows, the media, the encoders' vectors, or events on unknown items
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_reject_share <= 1:

@@ -148,7 +148,7 @@ def _frozen_encoders(config: Config, paths: RunPaths, media: BaseNode) -> BaseNo
     return FrozenEncoders(
         items=media.outputs["examples"],
         encoders=to_json(Encoders(config.encoders)),
-        data=to_json(config.data.only("media_root", "media_roots")),
+        data=to_json(config.data.only("media_root", "media_roots", "max_reject_share")),
         fingerprint=paths.encoders_fingerprint,
         code=code_fingerprint("pipeline.nodes.frozen_encoders"),
     )

@@ -107,14 +107,17 @@ class _DecodeMedia(beam.DoFn):
         self._decoder.close()
 
 
-def check_reject_share(counts: Mapping, max_reject_share: float) -> None:
-    """Raises TooManyRejects, with the counts, where more than that share of the media could not be used."""
+def check_reject_share(counts: Mapping, max_reject_share: float, what: str = "media") -> None:
+    """Raises TooManyRejects, with the counts, where more than that share of the media could not be used.
+
+    what: was counted, for the message.
+    """
     rejected = sum(counts["rejects"].values())
     if counts["rows"] and rejected / counts["rows"] > max_reject_share:
         by_count = sorted(counts["rejects"].items(), key=lambda pair: (-pair[1], pair[0]))
         reasons = ", ".join(f"{reason} {count}" for reason, count in by_count)
         raise TooManyRejects(
-            f"{rejected} of {counts['rows']} media could not be used ({rejected / counts['rows']:.1%}, "
+            f"{rejected} of {counts['rows']} {what} could not be used ({rejected / counts['rows']:.1%}, "
             f"the limit max_reject_share is {max_reject_share:.1%}): {reasons}"
         )
 

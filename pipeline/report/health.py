@@ -13,7 +13,7 @@ from pipeline.drift.snapshot import statistics_of
 from pipeline.run_history import RunRecord
 
 TABLES = {"CatalogGen": "catalog", "EventGen": "events", "UserGen": "users"}
-STAGES = {**TABLES, "MediaFeatures": "media", "Interactions": "interactions"}
+STAGES = {**TABLES, "MediaFeatures": "media", "FrozenEncoders": "encoders", "Interactions": "interactions"}
 STATISTICS = {"CatalogStatistics": "catalog", "EventStatistics": "events"}
 VALIDATORS = {"CatalogValidator": "catalog", "EventValidator": "events"}
 OF_PEOPLE = ("users", "interactions")  # stages whose rejects say in their detail whose row it is

@@ -13,20 +13,24 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 from components.examples import floats_feature, ints_feature
 from components.media.addresses import MediaRoots
 from components.media.errors import MediaError
-from components.media.features import MediaFiles, media_uri_of
+from components.media.features import ACCEPTED, REJECTS, MediaFiles, media_uri_of
 from components.media.isolation import Decoder, Limits
 from components.pretrained_config import Encoders, PretrainedConfig
+from components.rejects import reject
 
 _ITEMS_AT_ONCE = 32
 SOUND, PICTURES = ("has_audio", Decoder.segments), ("has_video", Decoder.pictures)
 
 Prepared = tuple[bytes, Any]  # a serialized item example, and what an encoder reads of it: None = nothing is there
+Encoded = tuple[bytes, Mapping[str, np.ndarray] | None]  # an example, and what the encoder gives: None = likewise
 
 
 class AddEmbeddings(beam.PTransform):
     """Adds the features of pretrained encoders to serialized item examples: `embedding_<name>` above all.
 
-    They are absent where an item has nothing to encode.
+    They are absent where an item has nothing to encode, or an encoder gives a number that is not finite.
+    Gives {"items": serialized item examples, "accepted": an item id for each encoder's features, "rejects": see
+    `components.rejects`, of those that are not finite}.
 
     load: makes an encoder from its settings; runs on the workers.
     """
@@ -36,18 +40,24 @@ class AddEmbeddings(beam.PTransform):
         self._encoders, self._load, self._roots = encoders, load, roots
 
     def expand(self, items: beam.PCollection) -> Any:
+        found: dict[str, list[beam.PCollection]] = {ACCEPTED: [], REJECTS: []}
         for encoder in self._encoders.each:
             if encoder.kind == "text":
                 read = beam.Map(with_text, encoder.columns)
             else:
                 is_sound = encoder.kind.startswith("audio")
                 read = beam.ParDo(_WithMedium(self._roots, *(SOUND if is_sound else PICTURES)))
-            items = (
+            encoded = (
                 items
                 | f"Read for {encoder.name}" >> read
                 | f"Encode by {encoder.name}" >> RunInference(_Handler(encoder, self._load))
+                | f"Keep what is finite of {encoder.name}"
+                >> beam.FlatMap(with_features, encoder.name).with_outputs(ACCEPTED, REJECTS, main="items")
             )
-        return items
+            items = encoded["items"]
+            for name, parts in found.items():
+                parts.append(encoded[name])
+        return {"items": items} | {name: parts | f"Join {name}" >> beam.Flatten() for name, parts in found.items()}
 
 
 def with_text(record: bytes, columns: Sequence[str]) -> tuple[bytes, str | None]:
@@ -92,7 +102,7 @@ class _WithMedium(beam.DoFn):
 
 
 class _Handler(ModelHandler):
-    """Runs one encoder over prepared items and gives them back with its features."""
+    """Runs one encoder over prepared items and gives each with its features."""
 
     def __init__(self, encoder: PretrainedConfig, load: Callable[[PretrainedConfig], Any]):
         super().__init__()
@@ -103,25 +113,38 @@ class _Handler(ModelHandler):
 
     def run_inference(
         self, batch: Sequence[Prepared], model: Any, inference_args: dict[str, Any] | None = None
-    ) -> Iterable[bytes]:
+    ) -> Iterable[Encoded]:
         having = [row for row, (_, prepared) in enumerate(batch) if prepared is not None]
-        records = [record for record, _ in batch]
+        encoded: list[Encoded] = [(record, None) for record, _ in batch]
         features = model([batch[row][1] for row in having]) if having else {}
         for place, row in enumerate(having):
-            records[row] = with_features(records[row], {name: values[place] for name, values in features.items()})
-        return records
+            encoded[row] = (batch[row][0], {name: values[place] for name, values in features.items()})
+        return encoded
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         return {"min_batch_size": _ITEMS_AT_ONCE, "max_batch_size": _ITEMS_AT_ONCE}
 
 
-def with_features(record: bytes, features: Mapping[str, np.ndarray]) -> bytes:
-    """A serialized example with features more, floats or integers. Raises ValueError for a number that is not
-    finite."""
+def with_features(encoded: Encoded, encoder: str) -> Iterable[bytes | beam.pvalue.TaggedOutput]:
+    """A serialized item example with an encoder's features, floats or integers, and the item's id as accepted; where a
+    number is not finite the example as it was, and a reject.
+
+    encoder: its name.
+    """
+    record, features = encoded
+    if features is None:
+        yield record
+        return
     example = tf.train.Example.FromString(record)
+    item_id = example.features.feature["item_id"].bytes_list.value[0].decode()
+    broken = [name for name, values in features.items() if not np.isfinite(values).all()]
+    if broken:
+        detail = f"{', '.join(broken)}: the encoder gave a number that is not finite"
+        yield record
+        yield beam.pvalue.TaggedOutput(REJECTS, reject("encoders", encoder, None, item_id, "not_finite", detail))
+        return
     for name, values in features.items():
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name}: the encoder gave a vector that is not finite")
         make = floats_feature if values.dtype.kind == "f" else ints_feature
         example.features.feature[name].CopyFrom(make(values.tolist()))
-    return example.SerializeToString(deterministic=True)
+    yield example.SerializeToString(deterministic=True)
+    yield beam.pvalue.TaggedOutput(ACCEPTED, item_id)

@@ -21,7 +21,7 @@ from trainer.config.tuning import TuningConfig
 
 RESULTS = {  # outputs that no node takes, and who reads them
     "CatalogGen.rejects", "EventGen.rejects",  # the gate takes them too; `rejects.csv`
-    "UserGen.rejects", "MediaFeatures.rejects", "Interactions.rejects",  # `rejects.csv`
+    "UserGen.rejects", "MediaFeatures.rejects", "FrozenEncoders.rejects", "Interactions.rejects",  # `rejects.csv`
     "ItemTransform.transform_graph", "ItemTransform.updated_analyzer_cache",  # TFX's Transform leaves them
     "RetrievalTrainer.model_run", "RankingTrainer.model_run",  # for TensorBoard
     "RetrievalTuner.tuner_results",  # `zhiyin tune`

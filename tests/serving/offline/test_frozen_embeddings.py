@@ -12,12 +12,15 @@ from tfx.types.standard_artifacts import Examples
 from components.artifacts import prepare_examples
 from components.config import DataConfig, TableConfig
 from components.examples import bytes_feature, ints_feature
+from components.media.features import TooManyRejects
 from components.pretrained_config import Encoders, PretrainedConfig, TuneConfig
+from components.rejects import read_summary
 from components.settings import to_json
 from pipeline.nodes.frozen_encoders import FrozenEncoders
 from serving.offline.frozen_embeddings import with_text
 from tests.components.nodes import artifact, read_split, write_split
 from tests.serving import fake_encoders
+from zhiyin_artifacts import Rejects
 
 NO_TABLES = DataConfig(catalogue=TableConfig(path=""), events=TableConfig(path=""))
 
@@ -44,7 +47,7 @@ def run(tmp_path, clips, monkeypatch):
         item("nothing", has_audio=0),
     ]
 
-    def call(*encoders, load=fake_encoders.load, items=items):
+    def call(*encoders, load=fake_encoders.load, items=items, max_reject_share=0.0):
         monkeypatch.setattr("trainer.encoders.frozen.load", load)
         given, made = artifact(Examples, tmp_path / "items"), artifact(Examples, tmp_path / "examples")
         prepare_examples(given, ["train"])
@@ -52,8 +55,9 @@ def run(tmp_path, clips, monkeypatch):
         FrozenEncoders.test_call(
             items=given,
             examples=made,
+            rejects=artifact(Rejects, call.rejects),
             encoders=to_json(Encoders(encoders)),
-            data=to_json(replace(NO_TABLES, media_root=str(tmp_path))),
+            data=to_json(replace(NO_TABLES, media_root=str(tmp_path), max_reject_share=max_reject_share)),
             fingerprint="",
             code="",
             beam_pipeline=beam.Pipeline(),
@@ -68,7 +72,7 @@ def run(tmp_path, clips, monkeypatch):
         }
         return written, asked
 
-    call.folder = str(tmp_path)
+    call.folder, call.rejects = str(tmp_path), tmp_path / "rejects"
     return call
 
 
@@ -120,9 +124,24 @@ def test_a_tuned_encoder_adds_wordpieces(run):
     assert "pieces_words" not in read_names(items["sound"])
 
 
-def test_a_vector_that_is_not_finite_stops_the_run(run):
-    with pytest.raises(Exception, match="embedding_words: the encoder gave a vector that is not finite"):
-        run(PretrainedConfig("words", "text", run.folder, dim=2), load=fake_encoders.load_broken)
+def test_an_item_whose_vector_is_not_finite_has_none_and_is_named(run):
+    words = PretrainedConfig("words", "text", run.folder, dim=2, tune=TuneConfig(tokens=3))
+    items, _ = run(words, load=fake_encoders.load_broken, max_reject_share=0.5)
+    assert read_names(items["text"]) == {"item_id", "description", "has_audio"}
+    assert {"embedding_words", "pieces_words"} < read_names(items["both"])
+    (line,) = (run.rejects / "rejects.jsonl").read_text().splitlines()
+    assert json.loads(line) == {
+        "stage": "encoders", "source": "words", "line": None, "item_id": "text", "reason": "not_finite",
+        "detail": "embedding_words: the encoder gave a number that is not finite",
+    }  # fmt: skip
+    summary = read_summary(str(run.rejects))
+    assert (summary["rows"], summary["accepted"], summary["rejects"]) == (2, 1, {"not_finite": 1})
+
+
+def test_an_encoder_that_fails_on_many_items_stops_the_run(run):
+    words = PretrainedConfig("words", "text", run.folder, dim=2)
+    with pytest.raises(TooManyRejects, match=r"1 of 2 vectors could not be used \(50.0%.*: not_finite 1"):
+        run(words, load=fake_encoders.load_broken, max_reject_share=0.4)
 
 
 def test_what_a_text_encoder_reads():
