@@ -51,13 +51,17 @@ def tune(config: Config) -> dict[str, Any]:
 def refresh(config: Config) -> dict[str, Stage]:
     """Run the refresh DAG on the model that is current; returns its stages by node id.
 
-    Raises SettingsError where nothing has been pushed; else as `train`.
+    Raises SettingsError where nothing has been pushed, or where the ranker reads other names than `data` has; else as
+    `train`.
     """
     with one_run_at_a_time(config.work_path):
         current = CurrentModel(config)
         model, ranker, blessing = (current.part(name) for name in ("model", "ranker", "ranker_blessing"))
         from pipeline.dags import ServedModelUris
+        from trainer.ranking.reads import check_reads
 
+        if blessing.is_blessed:
+            check_reads(f"{ranker.path}/Format-Serving", config.data)
         served = ServedModelUris(str(model.path), str(ranker.path), str(blessing.path), blessing.is_blessed)
         stages = _run(config, served)
         _write_report(config)

@@ -47,7 +47,8 @@ def Recommender(
     ranker: used where `ranker_blessing` says so, else the order is that of retrieval.
     settings: a RecommenderSettings as JSON.
     code: fingerprint of our code, for the cache.
-    Raises ExportError where an export holds a Python op.
+    Raises SettingsError where the ranker reads other names than the data has; ExportError where an export holds a
+    Python op.
     """
     from serving.export.build_servable import ServableParts, build_servables
 

@@ -28,6 +28,7 @@ from serving.online.recommender import RecommenderModel
 from serving.online.scorers import RankerScorer, RetrievalScorer, Scorer
 from trainer.config.ranking import RankingConfig, utility_weights
 from trainer.evaluation.baselines import recent_popularity
+from trainer.ranking.reads import check_reads
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,12 @@ def build_servables(
     exact_path: for stock TensorFlow Serving. scann_path: over the index as measured; for a small catalogue the exact
     one, copied.
     withdrawn: ids that are never shown.
-    Returns counts for the log. Raises ExportError where an export holds a Python op.
+    Returns counts for the log.
+    Raises SettingsError where the ranker reads other names than `data` has; ExportError where an export holds a Python
+    op.
     """
+    if parts.ranker:
+        check_reads(parts.ranker, data)
     retrieval = load_once(parts.retrieval)
     ranker = tf.saved_model.load(parts.ranker) if parts.ranker else None
     exact, item_ids = load_index(parts.index, "exact")

@@ -82,8 +82,11 @@ class Runs:
         known = self._store.get_context_by_type_and_name("node", name)
         return known.id if known else self._store.put_contexts([pb.Context(type_id=self._context_type, name=name)])[0]
 
-    def train(self, version: str) -> dict[str, int]:
-        """A run of all nodes that matter here; pushed as `version`, or not blessed where that is empty."""
+    def train(self, version: str, ranks: bool = True) -> dict[str, int]:
+        """A run of all nodes that matter here; pushed as `version`, or not blessed where that is empty.
+
+        ranks: whether the ranker of a version is blessed.
+        """
         catalogue = self.execute("CatalogGen", {}, {"examples": {}})["examples"]
         items = self.execute("MediaFeatures", {"catalogue": catalogue}, {"examples": {}})["examples"]
         transformed = self.execute("ItemTransform", {"examples": items}, {"transformed_examples": {}})
@@ -92,7 +95,8 @@ class Runs:
         refitted = self.execute("RetrievalRefit", {**trained_on, "model": judged}, {"served_model": {}})
         model = refitted["served_model"]
         ranker = self.execute("RankingTrainer", {}, {"model": {}})["model"]
-        blessing = self.execute("RankingEvaluator", {}, {"blessing": {"blessed": int(bool(version))}})["blessing"]
+        verdict = {"blessed": int(bool(version) and ranks)}
+        blessing = self.execute("RankingEvaluator", {}, {"blessing": verdict})["blessing"]
         parts = {"model": model, "items": items, "ranker": ranker, "ranker_blessing": blessing}
         self.push(parts, version)
         return parts | {

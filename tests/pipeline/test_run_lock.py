@@ -9,7 +9,7 @@ import pytest
 from pipeline import workflows
 from pipeline.run_lock import one_run_at_a_time
 
-CURRENT = SimpleNamespace(part=lambda _: SimpleNamespace(path="somewhere", is_blessed=True))
+CURRENT = SimpleNamespace(part=lambda _: SimpleNamespace(path="somewhere", is_blessed=False))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
-"""A recommender with a ranker over 60 dated items of several creators, and requests of it as plain values."""
+"""A recommender with a ranker over 60 dated items of several creators, and requests of it as plain values; a trainer's
+ranker that has learned nothing.
+"""
 
 import numpy as np
 import tensorflow as tf
 
 from components.config import DataConfig, TableConfig
+from components.contract import Feature
 from components.datasets.items import ItemMetadata
 from serving.config import IndexConfig, ListDefaults, ServingConfig
 from serving.offline.build_index import build_vector_index
@@ -11,7 +14,10 @@ from serving.online.catalog import IndexedItems, LiveCatalog
 from serving.online.recommender import RecommenderModel
 from serving.online.scorers import RankerScorer
 from tests.serving import tiny
-from trainer.ranking.features import ranking_features
+from trainer.config.ranking import RankingConfig
+from trainer.ranking.deepfm import LogisticRegression
+from trainer.ranking.features import Encoder, ranking_features
+from trainer.ranking.run import Ranker, export
 
 DATA = DataConfig(TableConfig(""), TableConfig(""))
 NUM_ITEMS, CANDIDATES, LAST_S = 60, 20, 1_700_000_000
@@ -58,6 +64,21 @@ class PlainRanker(tf.Module):
             features["domain_share"],
         ]
         return {"probabilities": tf.sigmoid(tf.stack([*columns, features["history_counts"][:, 2] / 4], 1))}
+
+
+def save_untaught(folder, data, dim):
+    """A ranker as the trainer exports it, that has learned nothing; returns its folder."""
+    features = {one.name: _ones(one) for one in ranking_features(data, dim)}
+    encoder = Encoder(features, 1, list(data.event_rules), data.numeric)
+    model = LogisticRegression(encoder, np.full(len(data.event_rules), 0.5), RankingConfig())
+    platt = np.repeat([[1.0], [0.0]], len(data.event_rules), 1).astype(np.float32)
+    export(Ranker(encoder, model, platt, data, dim), features, str(folder))
+    return str(folder)
+
+
+def _ones(feature: Feature):
+    shape = (3, *feature.shape)
+    return np.full(shape, b"a", object) if feature.dtype == "string" else np.ones(shape, feature.dtype)
 
 
 def recommender(model, kind, defaults=ListDefaults()):  # noqa: B008 (frozen)

@@ -30,11 +30,11 @@ from trainer.ranking.features import (
     ranking_features,
     read_examples,
 )
+from trainer.ranking.reads import FEATURES_FILE
 from trainer.ranking.train import logits_as_served, train_ranker
 from trainer.saved_state import captured_state
 from trainer.strategy import local_strategy
 
-FEATURES_FILE = "assets.extra/features.json"  # what a ranker reads, which tells whether two can be compared
 TOLERANCE = 1e-5  # between the model in memory and the one read back
 
 

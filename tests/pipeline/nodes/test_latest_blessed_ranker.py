@@ -2,41 +2,25 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from tfx.components.evaluator import constants
 from tfx.types import standard_artifacts
 
 from components.config import DEFAULT_EVENTS, DataConfig, TableConfig
-from components.contract import Feature
 from pipeline.nodes.latest_blessed_ranker import LatestBlessedRanker
-from tests.serving import world
-from trainer.config.ranking import RankingConfig
-from trainer.ranking.deepfm import LogisticRegression
-from trainer.ranking.features import Encoder, ranking_features
-from trainer.ranking.run import Ranker, export
+from tests.serving import ranked, world
 
 DATA = DataConfig(TableConfig(""), TableConfig(""), numeric=("year", "length"), categorical=("mood",))
 OTHER_EVENTS = {"finish" if name == "complete" else name: rule for name, rule in DEFAULT_EVENTS.items()}
-DIM, ROWS = 4, 3
+DIM = 4
 
 
 def exported(folder, data: DataConfig, number: int):
     """The artifact of a ranker that has learned nothing."""
-    features = {one.name: _some(one) for one in ranking_features(data, DIM)}
-    encoder = Encoder(features, 1, list(data.event_rules), data.numeric)
-    model = LogisticRegression(encoder, np.full(len(data.event_rules), 0.5), RankingConfig())
     artifact = world.artifact(standard_artifacts.Model, folder)
     artifact.id = number
-    platt = np.repeat([[1.0], [0.0]], len(data.event_rules), 1).astype(np.float32)
-    ranker = Ranker(encoder, model, platt, data, DIM)
-    export(ranker, features, f"{artifact.uri}/Format-Serving")
+    ranked.save_untaught(f"{artifact.uri}/Format-Serving", data, DIM)
     return artifact
-
-
-def _some(feature: Feature) -> np.ndarray:
-    shape = (ROWS, *feature.shape)
-    return np.full(shape, b"a", object) if feature.dtype == "string" else np.ones(shape, feature.dtype)
 
 
 def blessing_of(folder, model):
