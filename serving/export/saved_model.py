@@ -114,7 +114,8 @@ def _nodes(graph: graph_pb2.GraphDef) -> Iterator[node_def_pb2.NodeDef]:
 def requests_for(
     people: Sequence[str], items: Sequence[str], raw_items: Mapping[str, tf.Tensor], num_objectives: int
 ) -> Iterator[tuple[str, Mapping[str, tf.Tensor]]]:
-    """Requests for every signature: people known, new, and with a history given; a batch, and the first of it alone.
+    """Requests for every signature that changes nothing: people known, new, and with a history given; a batch, and the
+    first of it alone.
 
     people: some known user ids. items: some item ids, at least one. raw_items: items as `encode_item` takes them.
     """

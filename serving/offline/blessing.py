@@ -1,4 +1,7 @@
-"""Blessing: a model may be published that beats popularity and is not worse than the last one that was."""
+"""Blessing: a model may be published that beats popularity and is not worse than the last that was blessed.
+
+That is the bar even where the last one was never pushed, as when the model server answered otherwise than recorded.
+"""
 
 from __future__ import annotations
 

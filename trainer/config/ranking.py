@@ -35,7 +35,8 @@ class RankingConfig:
 
     weights: dict[str, float] = field(default_factory=dict)  # of objectives in the utility; else the event rule's own
     min_auc: float = 0.55  # of the broadest success, on the test split: below it the ranker is not used
-    max_auc_loss_to_last: float = 0.005  # how much lower than the last blessed ranker's it may be on the same examples
+    # How much lower than the last blessed ranker's it may be on the same examples, made by this run's towers.
+    max_auc_loss_to_last: float = 0.005
 
     def __post_init__(self) -> None:
         for name in ("dropout", "position_dropout"):
