@@ -67,8 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     module, path = importlib.import_module(f"benchmarks.{arguments.name}"), RESULTS / f"{arguments.name}.json"
     options = {name: getattr(arguments, name) for name in WANTED if getattr(arguments, name) is not None}
-    for name in set(options) - set(inspect.signature(module.run).parameters):
+    taken = inspect.signature(module.run).parameters
+    for name in set(options) - set(taken):
         raise SettingsError(f"--{name}: {arguments.name} {WANTED[name]}")
+    if arguments.case and "cases" not in taken:
+        raise SettingsError(f"--case: {arguments.name} has no cases that can be run alone")
+    measured_at = commit()
     if arguments.case:
         rows = module.run(arguments.data_dir, arguments.case, **options)
         if path.is_file():
@@ -79,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = {
         "benchmark": arguments.name,
         "command": _command(arguments),
-        "commit": commit(),
+        "commit": measured_at,
         "cores": os.cpu_count(),
         "rows": rows,
     }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.cold_demo import METRIC, SEEDS, World, kept, row
+from benchmarks.cold_demo import METRIC, SEEDS, Measured, World, kept, row_of_runs
 
 if TYPE_CHECKING:
     from trainer.config.adversary import AdversaryConfig
@@ -35,14 +35,15 @@ GOALS = [
 def run(data_dir: Path | None) -> list[dict[str, Any]]:
     """Rows of `ours` (adversarial training) and of the same behaviour with plain content: clean, FGSM and PGD, whole
     radii and thirds."""
-    values: dict[tuple[str, str], list[float]] = {}
+    values: dict[tuple[str, str], list[Measured]] = {}
     with tempfile.TemporaryDirectory() as folder:
         world = World.read(Path(folder) / "table")
         for seed in SEEDS:
-            for contender, cases in kept(NAME, f"seed {seed}", lambda: _scores(world, seed)).items():  # noqa: B023  (called at once)
+            found = kept(NAME, f"seed {seed}", world.digest, lambda: _scores(world, seed))  # noqa: B023  (called at once)
+            for contender, cases in found.what.items():
                 for case, value in cases.items():
-                    values.setdefault((case, contender), []).append(value)
-    return [row(case, contender, numbers) for (case, contender), numbers in values.items()]
+                    values.setdefault((case, contender), []).append(Measured(value, found.commit))
+    return [row_of_runs(case, contender, numbers) for (case, contender), numbers in values.items()]
 
 
 def _scores(world: World, seed: int) -> dict[str, dict[str, float]]:

@@ -6,16 +6,15 @@ Reads the artifacts of a finished `./zhiyin demo` (runs/demo).
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from benchmarks.stored import Kept, joined, keep, key_of
 from components.settings import SettingsError
 from pipeline import config as configuration
 from pipeline.fingerprint import code_fingerprint
@@ -34,7 +33,8 @@ KEPT = Path(__file__).parents[1] / ".zhiyin" / "bench"
 @dataclass
 class World:
     """A finished demo as the trainer and the evaluator read it. `is_cold` bool [N]: items that nobody has taken in
-    training, however few of its events are used. `questions`: what the evaluator asks of the test split."""
+    training, however few of its events are used. `questions`: what the evaluator asks of the test split. `digest`: of
+    all that was read."""
 
     config: configuration.Config
     table: ItemTable
@@ -43,6 +43,7 @@ class World:
     test: Interactions
     is_cold: np.ndarray
     questions: TestSet
+    digest: str
 
     @classmethod
     def read(cls, folder: Path) -> World:
@@ -55,9 +56,11 @@ class World:
         from serving.offline.evaluation import TestSet
         from trainer.data import ItemTable, vocabulary_sizes
 
-        config = configuration.localised(configuration.load(Path("configs/demo.yaml")))
+        path = Path("configs/demo.yaml")
+        config = configuration.localised(configuration.load(path))
         artifacts = config.work_path / "artifacts"
-        sizes = vocabulary_sizes(str(newest(artifacts / "ItemTransform" / "transform_graph")), config.data)
+        graph = newest(artifacts / "ItemTransform" / "transform_graph")
+        sizes = vocabulary_sizes(str(graph), config.data)
         items = newest(artifacts / "ItemTransform" / "transformed_examples") / "Split-train"
         table = ItemTable.build(str(items), config.data, folder, sizes)
         sequences, kinds = newest(artifacts / "Interactions" / "sequences"), tuple(config.data.event_rules)
@@ -69,7 +72,8 @@ class World:
         table.date(examples, config.data, (train, valid))
         metadata = read_item_metadata(examples, [item_id.decode() for item_id in table.item_ids])
         questions = TestSet.of(test, available_from_s(metadata, config.data, (train, valid, test)))
-        return cls(config, table, train, valid, test, train.counts(len(table)) == 0, questions)
+        digest = key_of(path, graph, items, sequences, Path(examples))
+        return cls(config, table, train, valid, test, train.counts(len(table)) == 0, questions, digest)
 
     def fresh_table(self) -> ItemTable:
         """The item table as it was read, without what an earlier model added to it."""
@@ -109,6 +113,19 @@ def newest(folder: Path) -> Path:
     return max(runs, key=lambda path: int(path.name))
 
 
+class Measured(NamedTuple):
+    """A value of one run, and the commit that it was measured at."""
+
+    value: float
+    commit: str
+
+
+def row_of_runs(case: str, contender: str, runs: Sequence[Measured], metric: str = METRIC) -> dict[str, Any]:
+    """`row` of kept runs, with their commits."""
+    values = [run.value for run in runs]
+    return row(case, contender, values, metric) | {"commit": joined(run.commit for run in runs)}
+
+
 def row(case: str, contender: str, values: Sequence[float], metric: str = METRIC) -> dict[str, Any]:
     """A row with the mean over the runs and its 95 % interval by Student's t."""
     mean = float(np.mean(values))
@@ -125,21 +142,13 @@ def row(case: str, contender: str, values: Sequence[float], metric: str = METRIC
     }
 
 
-def kept(benchmark: str, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result of one part, from an earlier run with the same code where there is one: a long benchmark goes on where
-    it stopped."""
-    digest = hashlib.blake2b(digest_size=8)
-    for text in (
-        key,
-        code_fingerprint("trainer.content.run_pretraining", "trainer.content.adversarial", "trainer.content.fit"),
-    ):
-        digest.update(text.encode())
-    digest.update((Path(__file__).parent / f"{benchmark}.py").read_bytes())
-    path = KEPT / benchmark / f"{digest.hexdigest()}.json"
-    if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))
-    result = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result), encoding="utf-8")
-    print(f"{benchmark}: {key} {result}", flush=True)
+def kept(benchmark: str, part: str, inputs: str, compute: Callable[[], dict[str, Any]]) -> Kept:
+    """The result of one part, from an earlier run with the same code and inputs where there is one: a long benchmark
+    goes on where it stopped.
+
+    inputs: digest of what the part reads, as by `key_of`.
+    """
+    key = key_of(code_fingerprint(f"benchmarks.{benchmark}"), part, inputs)
+    result = keep(KEPT / benchmark / part.replace(" ", "_"), key, lambda: (compute(), {}))
+    print(f"{benchmark}: {part} {result.what}, measured at {result.commit}", flush=True)
     return result

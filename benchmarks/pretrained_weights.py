@@ -8,7 +8,6 @@ time of the list are whole, for both.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -18,13 +17,15 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from benchmarks.cold_demo import KEPT, kept, row
+from benchmarks.cold_demo import KEPT, Measured, kept, row_of_runs
 from benchmarks.quality import loaders
 from benchmarks.quality.splits import Split, carve
+from benchmarks.stored import keep, key_of
 from components.config import DataConfig, TableConfig
 from components.contract import TAG_SLOTS, TEXT_TOKENS, item_features
 from components.settings import SettingsError
 from components.transform.preprocessing import FIRST_KNOWN_ID
+from pipeline.fingerprint import code_fingerprint
 
 MINILM = "ZHIYIN_MINILM"
 WHAT_TO_GET = (
@@ -53,17 +54,16 @@ def rows(data_dir: Path) -> list[dict[str, Any]]:
     """A row for each share of the events, contender and metric: mean over the draws and its 95 % interval. Finished
     trainings are kept."""
     splits = loaders.lfm_cold(data_dir)
-    values: dict[tuple[str, str], list[dict[str, float]]] = {}
+    values: dict[tuple[str, str, str], list[Measured]] = {}
     for split in splits:
+        inputs = key_of(*split.test.parts(), json.dumps(split.tags), weights())
         for case, share in SHARES.items():
             for contender, modalities in CONTENDERS.items():
-                found = kept(NAME, f"{case} {contender} {split.seed}", lambda: quality(split, share, modalities))  # noqa: B023  (called at once)
-                values.setdefault((case, contender), []).append(found)
-    return [
-        row(*case, [numbers[metric] for numbers in found], metric)
-        for case, found in values.items()
-        for metric in METRICS
-    ]
+                part = f"{case} {contender} {split.seed}"
+                found = kept(NAME, part, inputs, lambda: quality(split, share, modalities))  # noqa: B023  (called at once)
+                for metric, value in found.what.items():
+                    values.setdefault((case, contender, metric), []).append(Measured(value, found.commit))
+    return [row_of_runs(case, contender, runs, metric) for (case, contender, metric), runs in values.items()]
 
 
 def quality(split: Split, share: float, modalities: tuple[str, ...]) -> dict[str, float]:
@@ -95,23 +95,25 @@ def quality(split: Split, share: float, modalities: tuple[str, ...]) -> dict[str
 
 def minilm_vectors(tags: tuple[tuple[str, ...], ...]) -> np.ndarray:
     """The items' tags through MiniLM: float32 [N, 384], kept. Raises SettingsError where the weights are not there."""
-    if not Path(os.environ.get(MINILM, "nowhere")).is_dir():
-        raise SettingsError(WHAT_TO_GET)
-    from trainer.encoders.pretrained import sentence_encoder
+    folder, texts = weights(), [", ".join(own) for own in tags]
 
-    texts = [", ".join(own) for own in tags]
-    digest = hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).hexdigest()
-    path = KEPT / NAME / f"minilm-{digest}.npy"
-    if not path.is_file():
-        encoder = sentence_encoder(os.environ[MINILM])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(
-            path,
-            np.concatenate(
-                [encoder(texts[start : start + 64])["vector"].numpy() for start in range(0, len(texts), 64)]
-            ),
-        )
-    return np.load(path)
+    def make() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        from trainer.encoders.pretrained import sentence_encoder
+
+        encoder = sentence_encoder(folder)
+        parts = [encoder(texts[start : start + 64])["vector"].numpy() for start in range(0, len(texts), 64)]
+        return {}, {"vectors": np.concatenate(parts)}
+
+    key = key_of(code_fingerprint("trainer.encoders.pretrained"), json.dumps(texts), folder)
+    return keep(KEPT / NAME / "minilm", key, make).arrays["vectors"]
+
+
+def weights() -> Path:
+    """The folder of MiniLM's weights. Raises SettingsError where it is not there."""
+    folder = Path(os.environ.get(MINILM, "nowhere"))
+    if not folder.is_dir():
+        raise SettingsError(WHAT_TO_GET)
+    return folder
 
 
 def item_table(tags: tuple[tuple[str, ...], ...], minilm: np.ndarray) -> Any:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from benchmarks.cold_demo import METRIC, SEEDS, kept, row
+from benchmarks.cold_demo import METRIC, SEEDS, Measured, kept, row, row_of_runs
+from benchmarks.stored import key_of
 
 if TYPE_CHECKING:
     from benchmarks.quality.splits import Stage
@@ -33,28 +34,28 @@ EPSILONS = (1.0, 4.0, 8.0, math.inf)
 DELTA = 1e-4  # a tenth of one by the number of people, and less
 PLAIN, POPULAR = "not private", "popularity"
 ATTACK = "attack_auc"
+CASES = ("ML100K-R", "LFM")  # of `quality`
 HELD_OUT = 0.2  # of the people
 LEAST_LISTENERS = 20  # of an artist of Last.fm-2K
 EPOCHS = 10
 SETTINGS: dict[str, Any] = {"embedding_dim": 32, "use_attributes": False, "weight_decay": 0.0, "epochs": EPOCHS}
 
 
-def run(data_dir: Path | None, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Rows of NDCG@10 and of the attack's AUC. data_dir: as `bench quality` takes it."""
     from benchmarks.quality.bench import splits_of
 
     rows = []
-    for quality_case, (split,) in splits_of(data_dir, names or ("ML100K-R", "LFM")):
+    for quality_case, (split,) in splits_of(data_dir, cases or CASES):
         stage = _dense(split.test) if quality_case == "LFM" else split.test
-        values: dict[tuple[str, str], list[float]] = {}
+        values: dict[tuple[str, str], list[Measured]] = {}
         for seed in SEEDS:
             for contender, epsilon in {PLAIN: None, **{f"ε = {one:g}": one for one in EPSILONS}}.items():
                 part = f"{quality_case}, {contender}, seed {seed}"
-                found = kept(NAME, part, lambda: _measured(stage, epsilon, seed))  # noqa: B023  (called at once)
-                print(f"{part}: {found}", flush=True)
-                for metric, value in found.items():
-                    values.setdefault((contender, metric), []).append(value)
-        rows += [row(quality_case, contender, numbers, metric) for (contender, metric), numbers in values.items()]
+                found = kept(NAME, part, key_of(*stage.parts()), lambda: _measured(stage, epsilon, seed))  # noqa: B023  (called at once)
+                for metric, value in found.what.items():
+                    values.setdefault((contender, metric), []).append(Measured(value, found.commit))
+        rows += [row_of_runs(quality_case, contender, runs, metric) for (contender, metric), runs in values.items()]
         rows.append(row(quality_case, POPULAR, [_popularity(stage, seed) for seed in SEEDS]))
     return rows
 

@@ -23,13 +23,19 @@ import numpy as np
 from benchmarks.cold_demo import kept, newest
 from benchmarks.goals import row_of
 from benchmarks.peak import peak_mb
-from benchmarks.pretrained_weights import MINILM, WHAT_TO_GET
+from benchmarks.pretrained_weights import MINILM, weights
+from benchmarks.stored import key_of
 from components.pretrained_config import PretrainedConfig, TuneConfig
-from components.settings import SettingsError
 from pipeline import config as configuration
 
 RUNS = {"demo": "configs/demo.yaml", "lastfm-2k": "configs/lastfm_2k.yaml"}
 NAME = "training_speed"
+READ = (  # artifacts of a run
+    "ItemTransform/transform_graph",
+    "ItemTransform/transformed_examples",
+    "Interactions/sequences",
+    "MediaFeatures/examples",
+)
 EPOCHS = 2
 TOKENS = 32
 WAYS = {
@@ -43,13 +49,16 @@ GOALS: list[dict[str, Any]] = []
 
 def run(data_dir: Path | None) -> list[dict[str, Any]]:
     """Rows of each run and way. Raises SettingsError where a run or the weights are not there."""
-    if MINILM not in os.environ or not Path(os.environ[MINILM]).is_dir():
-        raise SettingsError(WHAT_TO_GET)
-    rows = []
-    for case in RUNS:
+    words, rows = weights(), []
+    for case, path in RUNS.items():
+        artifacts = configuration.localised(configuration.load(Path(path))).work_path / "artifacts"
+        inputs = key_of(Path(path), words, *(newest(artifacts / part) for part in READ))
         for way in WAYS:
-            measured = kept(NAME, f"{case} {way}", lambda: _in_own_process(case, way))  # noqa: B023  (called at once)
-            rows += [row_of(f"{case}, {way}", "ours", name, value) for name, value in measured.items()]
+            found = kept(NAME, f"{case} {way}", inputs, lambda: _in_own_process(case, way))  # noqa: B023  (called at once)
+            rows += [
+                row_of(f"{case}, {way}", "ours", name, value) | {"commit": found.commit}
+                for name, value in found.what.items()
+            ]
     return rows
 
 

@@ -18,8 +18,11 @@ import numpy as np
 from benchmarks.goals import Row, row_of
 from benchmarks.quality import environments
 from benchmarks.serving.world import item_vectors
+from benchmarks.stored import keep, key_of
+from pipeline.fingerprint import code_fingerprint
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 KEPT = ROOT / ".zhiyin" / "bench" / "ann"
 SIZES = {"100k": 100_000, "1M": 1_000_000}
 DIM, QUERIES, K = 64, 1000, 10
@@ -38,11 +41,11 @@ def run_cases() -> list[Row]:
     rows: list[Row] = []
     for size, num_items in SIZES.items():
         with tempfile.TemporaryDirectory() as folder:
-            missing = [name for name in (*OURS, *PEERS) if not (KEPT / f"{size}-{name}.json").is_file()]
-            if missing:
-                _write_vectors(Path(folder), num_items)
+            asked = _write_vectors(Path(folder), num_items)
             for name in (*OURS, *PEERS):
-                rows += _rows(size, name, _kept_or_run(size, name, Path(folder)))
+                key = key_of(asked, *code_of(name))
+                found = keep(KEPT / f"{size}-{name}", key, lambda: (_run(size, name, Path(folder)), {}))  # noqa: B023  (called at once)
+                rows += [row | {"commit": found.commit} for row in _rows(size, name, found.what)]
         ours = max(
             (row for row in rows if row["case"] == size and row["contender"] in OURS_NAMES and row["metric"] == BEST),
             key=_value,
@@ -73,30 +76,36 @@ def _rows(size: str, name: str, report: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def _kept_or_run(size: str, name: str, folder: Path) -> dict[str, Any]:
-    path = KEPT / f"{size}-{name}.json"
-    if not path.is_file():
-        print(f"{size}: {name}", flush=True)
-        python = sys.executable if name in OURS else str(environments.ensure("ann"))
-        worker = "ours" if name in OURS else "peers"
-        threads = {
-            "OMP_NUM_THREADS": "1",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "CUDA_VISIBLE_DEVICES": "-1",
-            "TF_USE_LEGACY_KERAS": "1",
-        }
-        environment = {**os.environ, **threads, "PYTHONPATH": str(ROOT) if name in OURS else ""}
-        command = [python, str(Path(__file__).with_name(f"{worker}.py")), name, str(folder)]
-        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        if run.returncode:
-            raise RuntimeError(f"{name} failed: " + " | ".join(run.stderr.strip().splitlines()[-3:]))
-        KEPT.mkdir(parents=True, exist_ok=True)
-        path.write_text(run.stdout.splitlines()[-1], encoding="utf-8")
-    return json.loads(path.read_text(encoding="utf-8"))
+def code_of(name: str) -> tuple[str | Path, ...]:
+    """What a contender's report depends on beside the vectors, as `key_of` takes it."""
+    if name in OURS:
+        return (code_fingerprint("benchmarks.ann.ours"),)
+    return HERE / "peers.py", environments.requirements("ann")
 
 
-def _write_vectors(folder: Path, num_items: int) -> None:
-    """`vectors.npy` [N, D], `queries.npy` [Q, D] and `truth.npy` int [Q, K], the exact answer."""
+def _run(size: str, name: str, folder: Path) -> dict[str, Any]:
+    print(f"{size}: {name}", flush=True)
+    python = sys.executable if name in OURS else str(environments.ensure("ann"))
+    worker = "ours" if name in OURS else "peers"
+    threads = {
+        "OMP_NUM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_USE_LEGACY_KERAS": "1",
+    }
+    environment = {**os.environ, **threads, "PYTHONPATH": str(ROOT) if name in OURS else ""}
+    command = [python, str(HERE / f"{worker}.py"), name, str(folder)]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise RuntimeError(f"{name} failed: " + " | ".join(run.stderr.strip().splitlines()[-3:]))
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def _write_vectors(folder: Path, num_items: int) -> str:
+    """Write `vectors.npy` [N, D], `queries.npy` [Q, D] and `truth.npy` int [Q, K], the exact answer in any order.
+
+    Returns their digest.
+    """
     vectors = item_vectors(num_items, DIM)
     rng = np.random.default_rng(5)
     # Five items of a kind: a user's taste is a region, not five random points.
@@ -105,6 +114,7 @@ def _write_vectors(folder: Path, num_items: int) -> None:
     taken = np.take_along_axis(near, rng.integers(50, size=(QUERIES, 5)), axis=1)
     queries = vectors[taken].sum(1)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    truth = np.stack([np.argsort(-(vectors @ query))[:K] for query in queries])
+    truth = np.stack([np.argpartition(-(vectors @ query), K)[:K] for query in queries])
     for name, array in (("vectors", vectors), ("queries", queries.astype(np.float32)), ("truth", truth)):
         np.save(folder / f"{name}.npy", array)
+    return key_of(folder)

@@ -1,5 +1,6 @@
 """`peers.py NAME FOLDER` in the peers' environment: hnswlib and faiss on the folder's vectors; prints one JSON line."""
 
+import itertools
 import json
 import math
 import os
@@ -62,14 +63,19 @@ def ivf(vectors):
 
 
 def ivf_pq(vectors):
-    """Four-bit codes of two dimensions each, scanned with SIMD, the best ten times k scored exactly: faiss' nearest to
-    ScaNN."""
+    """Four-bit codes of two dimensions each, scanned with SIMD, the best several times k scored exactly: faiss' nearest
+    to ScaNN."""
     lists = math.isqrt(len(vectors))
     index = faiss.index_factory(
         vectors.shape[1], f"IVF{lists},PQ{vectors.shape[1] // 2}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT
     )
-    index.k_factor = 10
-    return _faiss(index, vectors)
+    probing, probes = _faiss(index, vectors)
+
+    def search(queries, k, setting):
+        index.k_factor = setting[1]
+        return probing(queries, k, setting[0])
+
+    return search, list(itertools.product(probes, (2, 5, 10, 30)))
 
 
 def _faiss(index, vectors):

@@ -6,7 +6,6 @@ N items, R pictures of all items together, K key frames of an item.
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,11 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.stored import keep, key_of
 from components.media.errors import Crashed, MediaError
 from components.media.isolation import Decoder
 from components.settings import SettingsError
+from pipeline.fingerprint import code_fingerprint
 
 T = TypeVar("T")
 KEPT = Path(__file__).parents[2] / ".zhiyin" / "bench" / "pictures"
@@ -33,13 +34,12 @@ class Frames:
     times_s: np.ndarray  # float32 [N, K]
     num_frames: np.ndarray  # int64 [N]
     large: np.ndarray  # uint8 [R, LARGE, LARGE, 3], those of an item side by side
+    digest: str  # of the files and of the code that decoded them
 
     def kept(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """An array of a contender, from an earlier run on the same pictures where there is one."""
-        path = KEPT / f"{name}-{_digest(self.ids)}.npy"
-        if not path.is_file():
-            np.save(path, compute())
-        return np.load(path)
+        """An array of a contender, from an earlier run of the same code on the same pictures where there is one."""
+        key = key_of(self.digest, code_fingerprint("benchmarks.pictures.contenders"))
+        return keep(KEPT / name, key, lambda: ({}, {"values": compute()})).arrays["values"]
 
     def by_item(self, of_pictures: np.ndarray) -> np.ndarray:
         """The mean over each item's pictures: [R, E] -> [N, E]."""
@@ -57,15 +57,12 @@ def read_frames(data_dir: Path | None) -> Frames:
     if not (folder / "labels.csv").is_file():
         raise SettingsError(f"{folder}: no labels.csv; make it with ./zhiyin data pictures --fetch, or --data-dir")
     catalogue, labels = (_read(folder / name) for name in ("catalogue.csv", "labels.csv"))
-    KEPT.mkdir(parents=True, exist_ok=True)
-    path = KEPT / f"frames-{_digest([row['item_id'] for row in catalogue])}.npz"
-    if not path.is_file():
-        np.savez(path, **_decoded([folder / row["media_uri"] for row in catalogue]))
-    with np.load(path) as stored:
-        arrays = dict(stored)
+    paths = [folder / row["media_uri"] for row in catalogue]
+    key = key_of(code_fingerprint("benchmarks.pictures.frames"), *paths)
+    arrays = keep(KEPT / "frames", key, lambda: ({}, _decoded(paths))).arrays
     rows = arrays.pop("rows")
     by_label = {name: [labels[row][name] for row in rows] for name in ("theme", "set")}
-    return Frames([catalogue[row]["item_id"] for row in rows], by_label, **arrays)
+    return Frames([catalogue[row]["item_id"] for row in rows], by_label, **arrays, digest=key)
 
 
 def _decoded(paths: list[Path]) -> dict[str, np.ndarray]:
@@ -101,7 +98,3 @@ def _again(decode: Callable[[Path], T], path: Path) -> T:
 def _read(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def _digest(ids: list[str]) -> str:
-    return hashlib.blake2b("\n".join(ids).encode(), digest_size=8).hexdigest()

@@ -8,7 +8,6 @@ V users that have something to find.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import resource
@@ -22,20 +21,22 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peak import peak_mb
-from benchmarks.quality import BEST_PEER, TIMED, time_to_quality
+from benchmarks.quality import BEST_PEER, TIMED, environments, time_to_quality
+from benchmarks.quality.intervals import over_users
 from benchmarks.quality.loaders import CASES, WHAT_TO_GET
 from benchmarks.quality.methods import Contender, Scored, Settings, budget_s, peers_for
 from benchmarks.quality.neural import neural_peers
 from benchmarks.quality.ours import ours
 from benchmarks.quality.splits import Split, Stage
 from benchmarks.quality.tutorial import tutorial_peers
+from benchmarks.stored import joined, keep, key_of
 from components.settings import SettingsError
 from pipeline.fingerprint import code_fingerprint
 from trainer.evaluation import metrics
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / ".zhiyin" / "bench" / "quality"
-KEPT_AS = 2  # what is kept of a part; a number of its own for each shape of it
+KEPT_AS = 3  # what is kept of a part; a number of its own for each shape of it
 OURS = "ours"
 Row = dict[str, Any]
 
@@ -45,6 +46,8 @@ class Outcome:
     """One contender on one case."""
 
     values: dict[str, np.ndarray]  # metric -> float [V of all splits], each user's mean over the runs
+    users: np.ndarray  # int [V of all splits], who each is; the splits of a case have the same users
+    sought: np.ndarray  # float [V of all splits], the pairs to be found, as a multiple of the split's mean
     spread: dict[str, float]  # metric -> standard deviation of the runs' means; of one run: 0
     settings: Sequence[Settings]  # chosen, a split each
     costs: dict[str, float]  # seconds, cpu_seconds, peak_mb, parameters: mean over the runs
@@ -52,6 +55,7 @@ class Outcome:
     traces: Sequence[
         np.ndarray
     ]  # a split each, float [L, 3]: the way to the chosen settings' quality on validation, as Scored has it
+    commit: str  # that it was measured at, or several
 
 
 def run_cases(data_dir: Path | None, names: Sequence[str] = ()) -> list[Row]:
@@ -91,25 +95,29 @@ def run_contender(per_split: Sequence[tuple[Split, Contender]]) -> Outcome:
     chosen: list[Settings] = []
     costs: list[dict[str, float]] = []
     traces: list[np.ndarray] = []
+    commits: list[str] = []
     for number, (split, contender) in enumerate(per_split):
         folder = KEPT / split.case / contender.name.replace(" ", "_")
         key = _key(split, contender)
-        settings, found = _kept(folder / f"settings-{number}", key, lambda: choose(split, contender))  # noqa: B023  (called at once)
+        settings, found, commit = keep(folder / f"settings-{number}", key, lambda: choose(split, contender))  # noqa: B023  (called at once)
         chosen.append(settings)
         traces.append(found["trace"])
+        commits.append(commit)
         parts.append([])
         for seed in range(contender.runs):
-            spent, values = _kept(
+            spent, values, commit = keep(
                 folder / f"run-{number}-{seed}",
                 f"{key}{json.dumps(settings, sort_keys=True)}",
                 lambda: _test(split, contender, settings, seed),  # noqa: B023
             )
             parts[-1].append(values)
             costs.append(spent)
+            commits.append(commit)
     names = list(parts[0][0])
     values = {name: np.concatenate([np.mean([run[name] for run in runs], axis=0) for runs in parts]) for name in names}
     run_means = {name: np.mean([[run[name].mean() for run in runs] for runs in parts], axis=0) for name in names}
     spread = {name: float(np.std(means)) for name, means in run_means.items()}
+    sought = [split.test.truth.getnnz(1) for split, _ in per_split]
     first, name = next(iter(values)), per_split[0][1].name
     print(
         f"{per_split[0][0].case}: {name}: {first} {values[first].mean():.4f}, "
@@ -118,11 +126,14 @@ def run_contender(per_split: Sequence[tuple[Split, Contender]]) -> Outcome:
     )
     return Outcome(
         values,
+        np.concatenate([np.flatnonzero(counts) for counts in sought]),
+        np.concatenate([counts[counts > 0] / counts[counts > 0].mean() for counts in sought]),
         spread,
         chosen,
         {name: float(np.mean([cost[name] for cost in costs])) for name in costs[0]},
         len(costs),
         traces,
+        joined(commits),
     )
 
 
@@ -140,6 +151,8 @@ def choose(split: Split, contender: Contender) -> tuple[dict[str, Any], dict[str
     outcomes = in_own_process(_tried, split, contender)
     best = int(np.argmax([quality for quality, _, _ in outcomes]))
     _, found, trace = outcomes[best]
+    for knob in contender.edges(trials[best]):
+        print(f"{split.case}: {contender.name}: {knob} {trials[best][knob]} lies on the edge of its grid", flush=True)
     return {**trials[best], **found}, {"trace": trace}
 
 
@@ -147,6 +160,7 @@ def _tried(split: Split, contender: Contender) -> list[tuple[float, Settings, np
     """Of each setting until the budget is spent: the quality, what the run found, and its trace, one point at the end
     where it has none."""
     outcomes: list[tuple[float, Settings, np.ndarray]] = []
+    contender.prepare()
     started, budget = _cpu_s(), budget_s(split.case)
     for settings in contender.trials():
         left = budget - (_cpu_s() - started)
@@ -198,25 +212,32 @@ def case_rows(case: str, outcomes: dict[str, Outcome]) -> list[Row]:
 def lead_rows(case: str, contender: str, outcome: Outcome, other: Outcome, what: str) -> list[Row]:
     """How far each metric is above another contender's, over the same users."""
     leads = {
-        metric: metrics.paired_bootstrap(values, other.values[metric]) for metric, values in outcome.values.items()
+        metric: _interval(outcome, metric, values - other.values[metric]) for metric, values in outcome.values.items()
     }
+    commit = joined([outcome.commit, other.commit])
     return [
-        row_of(case, contender, f"{metric} {what}", lead.value, outcome.runs, lead.low, lead.high)
+        row_of(case, contender, f"{metric} {what}", lead.value, outcome.runs, lead.low, lead.high) | {"commit": commit}
         for metric, lead in leads.items()
     ]
+
+
+def _interval(outcome: Outcome, metric: str, values: np.ndarray) -> metrics.Interval:
+    """The mean of values of an outcome's users, float [V]; of an accuracy, the pairs are drawn with their users."""
+    weights = outcome.sought if metric.startswith("accuracy@") else np.ones(len(values))
+    return over_users(values, outcome.users, weights)
 
 
 def outcome_rows(case: str, contender: str, outcome: Outcome) -> list[Row]:
     """The rows of one contender: metrics with intervals, their spread over runs, and the costs."""
     rows = []
     for metric, values in outcome.values.items():
-        interval = metrics.bootstrap(values)
+        interval = _interval(outcome, metric, values)
         rows.append(row_of(case, contender, metric, interval.value, outcome.runs, interval.low, interval.high))
         rows[-1]["settings"] = [dict(settings) for settings in outcome.settings]
         if outcome.spread[metric]:
             rows.append(row_of(case, contender, f"{metric} spread of runs", outcome.spread[metric], outcome.runs))
     rows += [row_of(case, contender, cost, value, 1) for cost, value in outcome.costs.items()]
-    return rows
+    return [row | {"commit": outcome.commit} for row in rows]
 
 
 def row_of(
@@ -240,6 +261,8 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def timed(contender: Contender, stage: Stage, settings: Settings, seed: int) -> tuple[Scored, dict[str, float]]:
+    """One fit and its costs, from when all is installed that it runs in."""
+    contender.prepare()
     start, cpu_start = time.monotonic(), _cpu_s()
     scored = contender.score(stage, settings, seed)
     return scored, {
@@ -258,34 +281,10 @@ def _cpu_s() -> float:
 
 def _key(split: Split, contender: Contender) -> str:
     """Changes with the code, the data and the contender's knobs: what was kept under another key is not used."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(
-        code_fingerprint(*contender.modules, "benchmarks.quality.splits", "trainer.evaluation.metrics").encode()
+    return key_of(
+        code_fingerprint(*contender.modules, "benchmarks.quality.splits", "trainer.evaluation.metrics"),
+        *(ROOT / path for path in environments.code(contender.environment)),
+        json.dumps([KEPT_AS, contender.name, dict(contender.grid), budget_s(split.case), split.metrics, split.tags]),
+        *(*split.validation.parts(), *split.test.parts()),
+        *(part for name, vectors in split.content.items() for part in (name, vectors.tobytes())),
     )
-    for path in contender.files:
-        digest.update((ROOT / path).read_bytes())
-    digest.update(json.dumps([KEPT_AS, contender.name, dict(contender.grid), budget_s(split.case)]).encode())
-    for stage in (split.validation, split.test):
-        for pairs in (stage.train, stage.history, stage.hidden, stage.truth):
-            digest.update(pairs.indptr.tobytes() + pairs.indices.tobytes())
-    for name, vectors in split.content.items():
-        digest.update(name.encode() + vectors.tobytes())
-    return digest.hexdigest()
-
-
-def _kept(
-    path: Path, key: str, make: Callable[[], tuple[dict[str, Any], dict[str, np.ndarray]]]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What `make` gave under this key, from `path`.npz where it was finished before."""
-    path = path.with_name(f"{path.name}.npz")
-    if path.is_file():
-        with np.load(path) as kept:
-            about = json.loads(str(kept["about"]))
-            if about["key"] == key:
-                return about["what"], {name: kept[name] for name in kept.files if name != "about"}
-    what, arrays = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, about=np.array(json.dumps({"key": key, "what": what})), **arrays)
-    partial.rename(path)
-    return what, arrays

@@ -66,17 +66,15 @@ def score_in(name: str, stage: Stage, settings: Mapping[str, Any], seed: int) ->
 
 def ensure(name: str) -> Path:
     """The Python of the environment; made on first use, and anew when its requirements change."""
-    requirements = HERE / "requirements" / f"{name}.txt"
-    digest = hashlib.blake2b(requirements.read_bytes(), digest_size=6).hexdigest()
+    pinned = requirements(name)
+    digest = hashlib.blake2b(pinned.read_bytes(), digest_size=6).hexdigest()
     environment = ENVIRONMENTS / f"{name}-{digest}"
     ready = environment / "ready"
     python = environment / "bin" / "python"
     if not ready.exists():
         shutil.rmtree(environment, ignore_errors=True)
         _call([_python_for(name), "-m", "venv", str(environment)], f"environment {name}")
-        _call(
-            [str(python), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)], f"environment {name}"
-        )
+        _call([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(pinned)], f"environment {name}")
         ready.touch()
     return python
 
@@ -92,15 +90,22 @@ def _python_for(name: str) -> str:
 
 
 def code(name: str) -> tuple[str, ...]:
-    """What a worker's results depend on, as paths inside the project."""
+    """What a worker's results depend on, as paths inside the project; nothing without a name."""
+    if not name:
+        return ()
     own = ("environments.py", f"requirements/{name}.txt", f"workers/{name}.py")
     shared = [f"workers/shared/{path.name}" for path in sorted((HERE / "workers" / "shared").glob("*.py"))]
     return tuple(f"benchmarks/quality/{path}" for path in (*own, *shared))
 
 
+def requirements(name: str) -> Path:
+    """The file of pinned requirements of the environment."""
+    return HERE / "requirements" / f"{name}.txt"
+
+
 def version(name: str, package: str) -> str:
     """The pinned version of a package in the environment's requirements."""
-    pins = (HERE / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    pins = requirements(name).read_text(encoding="utf-8")
     found = re.search(rf"^{re.escape(package)}==(\S+)", pins, re.MULTILINE)
     assert found, f"{package} is not pinned in requirements/{name}.txt"
     return found[1]

@@ -18,7 +18,7 @@ from benchmarks.quality.splits import Split, Stage
 from trainer.evaluation.baselines import ItemKnn, Popularity, Random, tf_idf
 
 Settings = Mapping[str, Any]
-TRIALS = 16  # settings tried on validation, for every contender alike; all of them where its grid is smaller
+TRIALS = 24  # settings tried on validation, for every contender alike; all of them where its grid is smaller
 BUDGET_S = {
     "ML1M-U": 480.0,
     "ML100K-T": 240.0,
@@ -51,10 +51,24 @@ class Contender:
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # knob -> values
     runs: int = 1  # with seeds of their own, where chance has a part
     modules: tuple[str, ...] = (__name__,)  # whose code the scores come from; kept results of other code are not used
-    files: tuple[str, ...] = ()  # likewise, of what runs in an environment of its own
+    environment: str = ""  # of its own, that it runs in: its requirements and worker count as code, too
     stops_early: bool = (
         False  # finds its number of epochs on validation, so that always comes first; takes `budget_s` as a setting
     )
+
+    def prepare(self) -> None:
+        """Makes its environment, where it has one and it is not there: nobody's costs."""
+        if self.environment:
+            environments.ensure(self.environment)
+
+    def edges(self, settings: Settings) -> list[str]:
+        """The knobs whose value is the first or the last of several numbers, so that a better one may lie beyond."""
+        ends = {
+            knob: (values[0], values[-1])
+            for knob, values in self.grid.items()
+            if len(values) > 1 and not isinstance(values[0], (bool, str))
+        }
+        return [knob for knob, values in ends.items() if settings[knob] in values]
 
     def trials(self) -> list[dict[str, Any]]:
         """The settings to try: the whole grid, or as many of it as everybody may try, drawn without repetition."""
@@ -84,18 +98,20 @@ def peers_for(split: Split) -> list[Contender]:
     is_cold = not split.test.train[:, split.test.candidates].nnz
     by_ids = [
         Contender("popularity", score_popularity),
-        Contender("ItemKNN", score_item_knn, {"neighbours": (20, 50, 100, 200, 400), "shrinkage": (0.0, 10.0, 50.0)}),
+        Contender(
+            "ItemKNN", score_item_knn, {"neighbours": (20, 50, 100, 200, 400, 800), "shrinkage": (0.0, 10.0, 50.0)}
+        ),
         Contender(
             "EASE",
             score_ease,
-            {"ridge": (10, 25, 50, 75, 100, 150, 200, 250, 300, 400, 500, 650, 800, 1000, 1500, 2000)},
+            {"ridge": (10, 25, 50, 75, 100, 150, 200, 250, 300, 400, 500, 650, 800, 1000, 1500, 2000, 3000, 5000)},
         ),
         Contender(
             f"iALS (implicit {environments.version('ials', 'implicit')})",
             score_ials,
-            {"factors": (64, 128), "regularization_and_alpha": IALS_PAIRS},
+            {"factors": (64, 128, 256), "regularization_and_alpha": IALS_PAIRS},
             runs=SEEDS,
-            files=environments.code("ials"),
+            environment="ials",
         ),
     ]
     return [Contender("random", score_random, runs=SEEDS), *([] if is_cold else by_ids), *by_content]
@@ -130,14 +146,14 @@ def score_ease(stage: Stage, settings: Settings, seed: int) -> Scored:
 
 # The regularization that fits grows with the confidence alpha of what was taken, so the two are tried together.
 IALS_PAIRS = (
+    (5.0, 0.5),
+    (10.0, 1.0),
     (20.0, 2.0),
     (30.0, 3.0),
-    (30.0, 6.0),
     (50.0, 6.0),
     (80.0, 15.0),
     (60.0, 20.0),
     (100.0, 40.0),
-    (100.0, 60.0),
 )
 
 

@@ -21,6 +21,7 @@ GENERAL: dict[str, dict[str, dict[str, Any]]] = {
             "margin": (0.9, 0.5),
             "negative_weight": (10.0,),
             "learning_rate": (0.001,),
+            "sample_num": (100, 1),
         },
     },
 }
@@ -52,7 +53,7 @@ def neural_peers(split: Split) -> list[Contender]:
             functools.partial(score_neural, environment, name, split.metrics[0], budget_s(split.case)),
             grid,
             modules=(__name__,),
-            files=environments.code(environment),
+            environment=environment,
             stops_early=True,
         )
         for environment, of_library in models.items()

@@ -77,8 +77,8 @@ def train_on(
     nothing = sequences(stage.train[:0], None)
     watched = nothing if stage.watch is None else _with_rows(sequences(stage.train, stage.times_s, stage.watch), users)
     looks = [EpochTrace(traced_metric, watched, table, begun)] if traced_metric and len(watched) else []
-    # With content, how far it counts beside behaviour is chosen on `watch`; epochs are among the settings, so
-    # nothing stops early.
+    # With content, the pairs to watch, where there are some, end training and say how far content counts beside
+    # behaviour; else the epochs are those of the settings.
     train(model, pairs, watched if content else nothing, table, callbacks=looks)
     return Trained(model, table, users, looks[0].points if looks else ())
 

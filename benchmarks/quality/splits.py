@@ -33,6 +33,13 @@ class Stage:
         assert not self.train.multiply(self.truth).nnz, "what is to be found must not be in train"
         assert not self.history.multiply(self.truth).nnz, "what is to be found must not be in the history"
 
+    def parts(self) -> list[bytes]:
+        """All that it holds, for a digest."""
+        matrices = (self.train, self.history, self.hidden, self.truth, self.times_s, self.watch)
+        arrays = [part for each in matrices if each is not None for part in (each.indptr, each.indices, each.data)]
+        asked = [] if self.request_s is None else [self.request_s]
+        return [array.tobytes() for array in (self.candidates, *arrays, *asked)]
+
 
 @dataclass(frozen=True)
 class Split:

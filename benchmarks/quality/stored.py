@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.stored import commit_of
 from components.settings import SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -13,9 +14,13 @@ RESULT = ROOT / "benchmarks" / "results" / "quality.json"
 
 
 def rows_of_ours(case: str) -> dict[str, dict[str, Any]]:
-    """Metric -> row. Raises SettingsError where the case was not run."""
-    rows = json.loads(RESULT.read_text(encoding="utf-8"))["rows"] if RESULT.is_file() else []
-    own = {row["metric"]: row for row in rows if (row["case"], row["contender"]) == (case, "ours")}
+    """Metric -> row, with its commit. Raises SettingsError where the case was not run."""
+    result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {"rows": []}
+    own = {
+        row["metric"]: {**row, "commit": commit_of(row, result)}
+        for row in result["rows"]
+        if (row["case"], row["contender"]) == (case, "ours")
+    }
     if not own:
         raise SettingsError(
             f"{RESULT.relative_to(ROOT)}: got no rows of ours on {case}; first run ./zhiyin bench quality --case {case}"

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.goals import row_of
+
 LINEAR = ("ItemKNN", "EASE", "iALS")
 METRIC = "cpu_seconds_to_best_linear"
 
@@ -21,12 +23,13 @@ def rows(case: str, outcomes: Mapping[str, Any]) -> list[dict[str, Any]]:
     traces = {name: outcome.traces[0] for name, outcome in outcomes.items()}
     bounds = {name: trace[:, 2].max() for name, trace in traces.items() if name.startswith(LINEAR)}
     best = max(bounds, key=lambda name: bounds[name])
-    found = [{"contender": f"best linear ({best})", "metric": "validation quality", "value": float(bounds[best])}]
-    found += [
-        {"contender": name, "metric": METRIC, "value": seconds_to(trace, bounds[best])}
-        for name, trace in traces.items()
+    found: list[tuple[str, str, float | None, str]]
+    found = [(f"best linear ({best})", "validation quality", float(bounds[best]), best)]
+    found += [(name, METRIC, seconds_to(trace, bounds[best]), name) for name, trace in traces.items()]
+    return [
+        row_of(case, contender, metric, value) | {"commit": outcomes[name].commit}
+        for contender, metric, value, name in found
     ]
-    return [{"case": case, **row, "low": None, "high": None, "runs": 1} for row in found]
 
 
 def seconds_to(trace: np.ndarray, bound: float) -> float | None:

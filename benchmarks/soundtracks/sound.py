@@ -6,7 +6,6 @@ N tracks, S segments.
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.stored import keep, key_of
 from components.contract import AUDIO_FRAMES, AUDIO_MELS, AUDIO_SEGMENTS
 from components.media.isolation import Decoder
 from components.media.spectrogram import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, log_mel, quantise
 from components.settings import SettingsError
+from pipeline.fingerprint import code_fingerprint
 
 KEPT = Path(__file__).parents[2] / ".zhiyin" / "bench" / "soundtracks"
 _MFCC = 20
@@ -34,13 +35,12 @@ class Sound:
     num_samples: np.ndarray  # int64 [N, S]
     log_mel: np.ndarray  # uint8 [N, S, F, M], as the product stores it
     num_frames: np.ndarray  # int64 [N, S]
+    digest: str  # of the files and of the code that decoded them
 
     def kept(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """An array of a contender, from an earlier run on the same tracks where there is one."""
-        path = KEPT / f"{name}-{_digest(self.ids)}.npy"
-        if not path.is_file():
-            np.save(path, compute())
-        return np.load(path)
+        """An array of a contender, from an earlier run of the same code on the same tracks where there is one."""
+        key = key_of(self.digest, code_fingerprint("benchmarks.soundtracks.contenders"))
+        return keep(KEPT / name, key, lambda: ({}, {"values": compute()})).arrays["values"]
 
 
 def read_sound(data_dir: Path | None) -> Sound:
@@ -53,14 +53,11 @@ def read_sound(data_dir: Path | None) -> Sound:
         raise SettingsError(f"{folder}: no labels.csv; make it with ./zhiyin data soundtracks --fetch, or --data-dir")
     catalogue, labels = (_read(folder / name) for name in ("catalogue.csv", "labels.csv"))
     ids = [row["item_id"] for row in catalogue]
-    KEPT.mkdir(parents=True, exist_ok=True)
-    path = KEPT / f"sound-{_digest(ids)}.npz"
-    if not path.is_file():
-        np.savez(path, **_decoded([folder / row["media_uri"] for row in catalogue]))
-    with np.load(path) as stored:
-        arrays = dict(stored)
+    paths = [folder / row["media_uri"] for row in catalogue]
+    key = key_of(code_fingerprint("benchmarks.soundtracks.sound"), *paths)
+    arrays = keep(KEPT / "sound", key, lambda: ({}, _decoded(paths))).arrays
     by_label = {name: [row[name] for row in labels] for name in ("soundtrack", "composer")}
-    return Sound(ids, by_label, [row["title"] for row in catalogue], **arrays)
+    return Sound(ids, by_label, [row["title"] for row in catalogue], **arrays, digest=key)
 
 
 def mfcc(sound: Sound) -> np.ndarray:
@@ -94,7 +91,3 @@ def _decoded(paths: list[Path]) -> dict[str, np.ndarray]:
 def _read(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def _digest(ids: list[str]) -> str:
-    return hashlib.blake2b("\n".join(ids).encode(), digest_size=8).hexdigest()

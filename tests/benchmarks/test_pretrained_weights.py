@@ -44,7 +44,9 @@ def test_finished_trainings_are_kept(monkeypatch, tmp_path):
         "lfm_cold",
         lambda _: [Split("x", stage, stage, ("R@20",), tags=((),), seed=seed) for seed in (0, 1)],
     )
-    monkeypatch.setattr(cold_demo, "KEPT", tmp_path)
+    monkeypatch.setattr(cold_demo, "KEPT", tmp_path / "kept")
+    (tmp_path / "minilm").mkdir()
+    monkeypatch.setenv(bench.MINILM, str(tmp_path / "minilm"))
     trained = []
     monkeypatch.setattr(
         bench,
@@ -55,6 +57,8 @@ def test_finished_trainings_are_kept(monkeypatch, tmp_path):
     assert len(trained) == 2 * len(bench.SHARES) * len(bench.CONTENDERS) and bench.rows(tmp_path) == first
     assert len(trained) == 2 * len(bench.SHARES) * len(bench.CONTENDERS)
     (row,) = [row for row in first if (row["case"], row["contender"], row["metric"]) == ("events_1%", "ours", "R@20")]
+    (tmp_path / "minilm" / "weights").touch()
+    assert bench.rows(tmp_path) == first and len(trained) == 4 * len(bench.SHARES) * len(bench.CONTENDERS), "others"
     assert row["value"] == 0.5 and row["low"] < 0.5 < row["high"] and row["runs"] == 2
 
 

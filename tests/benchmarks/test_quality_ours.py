@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from benchmarks import ablations
+from benchmarks import ablations, quality
 from benchmarks.quality import bench, loaders, neural, ours, stored
 from benchmarks.quality.splits import Split, Stage, matrix
 from components.datasets.interactions import window
@@ -115,6 +115,12 @@ def test_the_settings_of_every_case_are_valid(case):
     assert contender.runs == 3
 
 
+def test_a_case_in_which_ours_tries_one_setting_is_listed_as_such():
+    stage = checkerboard(1)
+    one = {case for case in loaders.CASES if len(ours.ours(Split(case, stage, stage, ("R@1",))).trials()) == 1}
+    assert one == {*quality.RESERVATIONS[quality.ONE_SETTING]}
+
+
 def test_what_was_chosen_before_is_valid_today():
     """Other benchmarks build on the stored settings of ours."""
     for row in json.loads(stored.RESULT.read_text(encoding="utf-8"))["rows"]:
@@ -129,13 +135,14 @@ def test_every_ablation_changes_the_case_in_a_valid_way(case, tmp_path, monkeypa
     split = Split(case, stage, stage, ("R@1",))
     chosen = ours.ours(split).trials()[0]
     row = {"case": case, "contender": "ours", "metric": "R@1", "settings": [chosen]}
-    (tmp_path / "quality.json").write_text(json.dumps({"rows": [row]}))
+    (tmp_path / "quality.json").write_text(json.dumps({"commit": "aaaaaaa", "rows": [row]}))
     monkeypatch.setattr(stored, "RESULT", tmp_path / "quality.json")
     ratings = stage.train.tocoo()
     table = (ratings.row, ratings.col, ratings.data, ratings.data, stage.train.shape)
     monkeypatch.setattr(ablations, "read_movielens", lambda data_dir: table)
     whole, variants = ablations.whole(split), ablations.variants_of(split, tmp_path)
     assert whole.trials() == [chosen]
+    assert stored.rows_of_ours(case)["R@1"]["commit"] == "aaaaaaa"
     assert len({variant.name for variant in variants} | {whole.name}) == len(variants) + 1
     for variant in variants:
         (settings,) = variant.trials()

@@ -29,12 +29,14 @@ settings = stage.read_settings(folder)
 torch.set_num_threads(1)  # processor seconds are the budget, and threads that wait for each other burn them
 SEQUENTIAL = ("GRU4Rec",)
 LONGEST = 50  # interactions that a sequential model sees
+STEP = 2048  # interactions of a step, each with its negatives
 
 
 train, history, watch, times = stage.read_pairs(folder)
 num_users, num_items = train.shape
 model_name, budget_s, metric = (settings.pop(name) for name in ("model", "budget_s", "metric"))
 fixed_epochs, seed = settings.pop("epochs", None), settings.pop("seed")
+sample_num = settings.pop("sample_num", 1)  # negatives of each interaction
 is_sequential = model_name in SEQUENTIAL
 
 
@@ -61,7 +63,8 @@ config = Config(
         "eval_args": {"group_by": "user", "order": "TO", "split": {"LS": "valid_and_test"}, "mode": "full"},
         "train_neg_sample_args": None
         if is_sequential
-        else {"distribution": "uniform", "sample_num": 1, "dynamic": False},
+        else {"distribution": "uniform", "sample_num": sample_num, "dynamic": False},
+        "train_batch_size": STEP * sample_num,
         "MAX_ITEM_LIST_LENGTH": LONGEST,
         "use_gpu": False,
         "device": "cpu",
