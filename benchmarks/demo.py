@@ -28,15 +28,19 @@ CASES = {
     "fused": (),
 }
 REFERENCES = {synthetic_oracle.LINEAR: "linear on true traits", synthetic_oracle.ORACLE: "oracle"}
+HALFWAY = "halfway from random to linear"
 GOALS = [
-    {"case": "fused", "metric": METRIC, "at_least": 1.0, "of": "halfway"},
-    {"case": "fused", "metric": METRIC, "at_least": 0.8, "of": "linear"},
-    {"case": "without text", "metric": METRIC, "at_least": 0.8, "of": "linear"},
+    {"case": "fused", "metric": METRIC, "at_least": 1.0, "of": HALFWAY},
+    {"case": "fused", "metric": METRIC, "at_least": 0.8, "of": REFERENCES[synthetic_oracle.LINEAR]},
+    {"case": "without text", "metric": METRIC, "at_least": 0.8, "of": REFERENCES[synthetic_oracle.LINEAR]},
     *(
         {"case": "fused", "metric": METRIC, "at_least": 1.0, "of": f"{name} alone"}
         for name in ("text", "audio", "video")
     ),
 ]
+RESERVATIONS: dict[str, tuple[str, ...]] = {
+    "the test's cold items were looked at while the statistics of the content were chosen on others": (*CASES,),
+}
 
 
 def run(data_dir: Path | None) -> list[dict[str, Any]]:
@@ -66,7 +70,7 @@ def run(data_dir: Path | None) -> list[dict[str, Any]]:
         for each in made_world
         if (each["slice"], each["metric"]) == (PART, METRIC)
     }
-    peers["halfway from random to linear"] = (peers["random"] + peers["linear on true traits"]) / 2
+    peers[HALFWAY] = (peers["random"] + peers["linear on true traits"]) / 2
     rows = [
         row(case, "ours", [result[metric] for result in results], metric)
         for case, results in trained.items()

@@ -1,17 +1,20 @@
 """Goals beside measured values: what a benchmark was to reach, and whether it did.
 
 A goal is {"case", "metric", "at_least" or "at_most": number, "of": contender whose value the number multiplies, where
-it is a ratio}. A row is {"case", "contender", "metric", "value", "low", "high", "runs"}.
+it is a ratio, "by": "low" where the lower end of ours has to reach it}. A row is {"case", "contender", "metric",
+"value", "low", "high", "runs"}.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 Row = dict[str, Any]
+LOWER_END, NOT_RUN = ", by the lower end", "not run"
 
 
 class Judgement(NamedTuple):
@@ -21,13 +24,14 @@ class Judgement(NamedTuple):
     metric: str
     value: float | None  # ours; None where it was not reached at all
     bound: str  # the goal in words, "≥ 0.29" or "≤ 1 × EASE"
-    is_met: bool | None  # None where the peer of the goal was not run
+    is_met: bool | None  # None where ours or the peer of the goal was not run
+    missing: str = ""  # what was not run
 
     @property
     def verdict(self) -> str:
         """Met, missed, or that it cannot be told."""
         if self.is_met is None:
-            return "peer not run"
+            return self.missing
         return "met" if self.is_met else "**missed**"
 
 
@@ -39,11 +43,13 @@ def row_of(case: str, contender: str, metric: str, *values: float | None) -> Row
 
 
 def judged(goals: Sequence[dict[str, Any]], rows: Sequence[Row]) -> Iterator[Judgement]:
-    """Each goal that has a row of ours, in the order of the goals."""
+    """Each goal, in their order. Raises ValueError where a goal's peer can be one of several contenders."""
     for goal in goals:
-        for row in rows:
-            if row["contender"] == "ours" and (row["case"], row["metric"]) == (goal["case"], goal["metric"]):
-                yield _judge(goal, row, rows)
+        own = [row for row in rows if row["contender"] == "ours" and _is_of(goal, row)]
+        if not own:
+            yield Judgement(goal["case"], goal["metric"], None, _words(goal), None, NOT_RUN)
+        for row in own:
+            yield _judge(goal, row, rows)
 
 
 def number(value: float | None) -> str:
@@ -54,20 +60,50 @@ def number(value: float | None) -> str:
 
 
 def _judge(goal: dict[str, Any], row: Row, rows: Sequence[Row]) -> Judgement:
-    sign, bound = ("≥", goal["at_least"]) if "at_least" in goal else ("≤", goal["at_most"])
-    words, value = f"{sign} {number(bound)}", row["value"]
+    bound, value, words = goal.get("at_least", goal.get("at_most")), row["value"], _words(goal)
+    at = row["low"] if goal.get("by") == "low" else None  # what is compared, where it is not the value
     if "of" in goal:
-        words += f" × {goal['of']}"
-        peers = [
-            peer["value"]
-            for peer in rows
-            if peer["contender"].startswith(goal["of"])
-            and (peer["case"], peer["metric"]) == (row["case"], row["metric"])
-        ]
-        if not peers:
-            return Judgement(row["case"], row["metric"], value, words, None)
-        if peers[0] is None or value is None:  # one of them never reached it
+        peer = _peer(goal, rows)
+        if peer is None:
+            return Judgement(row["case"], row["metric"], value, words, None, "peer not run")
+        words = _words(goal | {"of": peer["contender"]})
+        if peer["value"] is None or value is None:  # one of them never reached it
             return Judgement(row["case"], row["metric"], value, words, value is not None)
-        bound *= peers[0]
-    is_met = value is not None and (value >= bound if sign == "≥" else value <= bound)
+        bound *= peer["value"]
+        lead = _lead(goal, peer, rows)
+        if lead is not None and "at_least" in goal:
+            at = peer["value"] + lead["low"]
+    if at is not None:
+        words += LOWER_END
+    at = value if at is None else at
+    is_met = at is not None and (at >= bound if "at_least" in goal else at <= bound)
     return Judgement(row["case"], row["metric"], value, words, is_met)
+
+
+def _words(goal: dict[str, Any]) -> str:
+    bound = f"≥ {number(goal['at_least'])}" if "at_least" in goal else f"≤ {number(goal['at_most'])}"
+    return f"{bound} × {goal['of']}" if "of" in goal else bound
+
+
+def _peer(goal: dict[str, Any], rows: Sequence[Row]) -> Row | None:
+    """The row of the contender of that name, behind which a version or something in brackets may stand."""
+    name = re.compile(re.escape(goal["of"]) + r"( \d\S*| \(.*\))?")
+    found = [row for row in rows if _is_of(goal, row) and name.fullmatch(row["contender"])]
+    if len(found) > 1:
+        names = ", ".join(row["contender"] for row in found)
+        raise ValueError(
+            f"goal of {goal['case']}, {goal['metric']}: {goal['of']!r} can be any of {names}; name one of them"
+        )
+    return found[0] if found else None
+
+
+def _lead(goal: dict[str, Any], peer: Row, rows: Sequence[Row]) -> Row | None:
+    """The row of the paired difference between ours and the peer, where it was measured."""
+    metric = goal["metric"]
+    names = {("ours", f"{metric} above {goal['of']}"), (f"ours minus {peer['contender']}", metric)}
+    found = (row for row in rows if row["case"] == goal["case"] and (row["contender"], row["metric"]) in names)
+    return next((row for row in found if row["low"] is not None), None)
+
+
+def _is_of(goal: dict[str, Any], row: Row) -> bool:
+    return (row["case"], row["metric"]) == (goal["case"], goal["metric"])

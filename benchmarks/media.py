@@ -35,6 +35,7 @@ from components.media.spectrogram import HOP_SAMPLES, SAMPLE_RATE_HZ, SEGMENT_SA
 from components.media.video import sample_key_frames
 
 NAME = "media"
+# librosa: what loads the whole file; the loader of parts is "librosa, offset and duration".
 GOALS = (
     {"case": "audio_clips", "metric": "times_real_time", "at_least": 1.2, "of": "librosa"},
     {"case": "audio_full_tracks", "metric": "times_real_time", "at_least": 5.0, "of": "librosa"},

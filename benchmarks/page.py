@@ -6,131 +6,20 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.goals import Row, judged, number
-from benchmarks.stored import commit_of
+from benchmarks.goals import LOWER_END, NOT_RUN, Judgement, Row, judged, number
+from benchmarks.questions import QUESTIONS, Headline, Question
+from benchmarks.stored import commit_of, commits_of
 
 OURS_COLOUR, EVEN_COLOUR = "#c0392b", "#4a5a6a"
-NOT_PEERS = ("ours", "best peer", "best linear", "halfway", "linear on", "oracle", "retrieval order", "random")
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One number of a benchmark that answers a question, beside the best of its peers."""
-
-    label: str  # as a reader would say it
-    benchmark: str
-    case: str
-    metric: str
-    contender: str = "ours"
-    peer: str = ""  # prefix of the contender that stands beside ours; empty = the best of the peers, whoever it is
-    less_is_better: bool = False
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question that somebody has who has to choose a recommender."""
-
-    name: str  # of its picture
-    title: str
-    headlines: tuple[Headline, ...]
-
-
-QUESTIONS = (
-    Question(
-        "good",
-        "How good are the lists?",
-        (
-            Headline("MovieLens-1M, Recall@20", "quality", "ML1M-U", "R@20"),
-            Headline("MovieLens-1M, NDCG@20", "quality", "ML1M-U", "NDCG@20"),
-            Headline("Last.fm-2K with content, Recall@20", "quality", "LFM", "R@20"),
-            Headline("MovieLens-100K, random 8:1:1, NDCG@10", "quality", "ML100K-R", "NDCG@10"),
-            Headline("MovieLens-100K, 75:25, NDCG@10", "quality", "ML100K-S", "NDCG@10"),
-            Headline("MovieLens-100K, last item by time, NDCG@10", "quality", "ML100K-T", "NDCG@10"),
-            Headline("TFRS tutorial's split, seen hidden, accuracy@100", "quality", "TFRS-A-hidden", "accuracy@100"),
-            Headline("ranker, MovieLens-100K, AUC", "ranking", "movielens-100k", "AUC"),
-            Headline("ranker, demo world, AUC", "ranking", "demo", "AUC"),
-        ),
-    ),
-    Question(
-        "cold",
-        "How good for items that nobody has played?",
-        (
-            Headline("Last.fm-2K, cold artists, Recall@20", "cold", "LFM-cold", "R@20"),
-            Headline("Last.fm-2K, cold artists, NDCG@20", "cold", "LFM-cold", "NDCG@20"),
-            Headline("demo world, all modalities, NDCG@10", "demo", "fused", "NDCG@10"),
-            Headline("tags told from the content, Last.fm-2K, mAP", "tags", "LFM-cold", "mAP", peer="frequency"),
-        ),
-    ),
-    Question(
-        "fast",
-        "How fast?",
-        (
-            Headline("search in 100,000 items, queries/s at recall .95", "ann", "100k", "qps_at_recall_0.95"),
-            Headline("search in 1,000,000 items, queries/s at recall .95", "ann", "1M", "qps_at_recall_0.95"),
-            Headline("sound of whole clips, times real time", "media", "audio_clips", "times_real_time"),
-            Headline("sound of full tracks, times real time", "media", "audio_full_tracks", "times_real_time"),
-            Headline(
-                "training to the best linear peer's quality, cpu seconds",
-                "quality",
-                "ML1M-U",
-                "cpu_seconds_to_best_linear",
-                less_is_better=True,
-            ),
-            Headline(
-                "one answer, 100,000 items, 100 requests/s, p99 ms",
-                "serving",
-                "full_100k_100rps",
-                "p99_ms",
-                less_is_better=True,
-            ),
-            Headline(
-                "one answer, 100,000 items, 200 requests/s, p99 ms",
-                "serving",
-                "full_100k_200rps",
-                "p99_ms",
-                less_is_better=True,
-            ),
-        ),
-    ),
-    Question(
-        "far",
-        "How far does it go?",
-        (
-            Headline(
-                "800,000 interactions, one fit, cpu seconds",
-                "growth",
-                "events_100",
-                "cpu_seconds",
-                less_is_better=True,
-            ),
-            Headline(
-                "80,000 interactions, one fit, cpu seconds", "growth", "events_10", "cpu_seconds", less_is_better=True
-            ),
-            Headline(
-                "100,000 events through the whole line, cpu seconds",
-                "scale",
-                "100k",
-                "cpu_seconds",
-                peer="another whole line",
-                less_is_better=True,
-            ),
-            Headline(
-                "1,000,000 items, 50 requests/s, p99 ms", "serving", "full_1M_50rps", "p99_ms", less_is_better=True
-            ),
-            Headline(
-                "a new item shown, 100,000 items, seconds",
-                "refresh",
-                "100k",
-                "add_to_searchable_s",
-                less_is_better=True,
-            ),
-        ),
-    ),
+UNRESERVED = "All had one budget, and the test data were looked at once."
+RESERVED = (
+    "Some tests were looked at before, some settings of ours\nfound elsewhere, some peers held short: rows marked † "
+    "stand under [reservations](#reservations)."
 )
+NOT_PEERS = ("ours", "best peer", "best linear", "halfway", "linear on", "oracle", "retrieval order", "random")
 
 
 class Answer(NamedTuple):
@@ -138,7 +27,8 @@ class Answer(NamedTuple):
 
     headline: Headline
     ours: Row
-    peer: Row | None
+    peer: Row | None  # the best
+    num_peers: int  # those that never got there, too
 
 
 def write(folder: Path) -> int:
@@ -163,14 +53,18 @@ def first_screen(results: dict[str, Any], answers: dict[str, list[Answer]]) -> s
     """The page that is read in a minute."""
     judgements = [(name, each) for name, result in results.items() for each in judged(_goals(name), result["rows"])]
     told = [each for _, each in judgements if each.is_met is not None]
+    reserved = [(name, words, cases) for name in results for words, cases in reservations(name).items()]
     lines = [
         "# Benchmarks",
         "",
         "How good, how fast and how far zhiyin is, beside whom. Every peer ran the same protocol on the",
-        "same machine, tuned on validation under one budget; the test data were looked at once. `./zhiyin bench NAME`",
-        "runs one of them again, `./zhiyin bench --table` writes these pages from `results/`.",
+        f"same machine, tuned on validation. {RESERVED if reserved else UNRESERVED}",
+        "`./zhiyin bench NAME` runs a benchmark again, `./zhiyin bench --table` writes these pages from `results/`.",
         "",
-        f"**{sum(bool(each.is_met) for each in told)} of {len(told)} goals are met**; the missed ones are below.",
+        f"**{sum(bool(each.is_met) for each in told)} of {len(told)} goals are met**; the missed ones are below, with"
+        f" {len(judgements) - len(told)} not run.",
+        f"“{LOWER_END[2:].capitalize()}” means that of the 95 % interval of ours, or of its paired difference to the",
+        "peer where that was measured. All other goals are judged by point estimates.",
         "",
     ]
     for question in QUESTIONS:
@@ -184,6 +78,10 @@ def first_screen(results: dict[str, Any], answers: dict[str, list[Answer]]) -> s
             f"![{question.title}](results/question_{question.name}.svg)",
             "",
         ]
+    if reserved:
+        lines += ["## Reservations", "", "| benchmark | cases | what |", "| --- | --- | --- |"]
+        lines += [f"| [{name}](results/{name}.md) | {', '.join(cases)} | {words} |" for name, words, cases in reserved]
+        lines.append("")
     lines += [
         "## Goals that are missed",
         "",
@@ -191,9 +89,9 @@ def first_screen(results: dict[str, Any], answers: dict[str, list[Answer]]) -> s
         "| --- | --- | --- | ---: | --- |",
     ]
     lines += [
-        f"| [{name}](results/{name}.md) | {each.case} | {each.metric} | {number(each.value)} | {each.bound} |"
+        f"| [{name}](results/{name}.md) | {each.case} | {each.metric} | {number(each.value)} | {_bound(each)} |"
         for name, each in judgements
-        if each.is_met is False
+        if not each.is_met
     ]
     lines += ["", "## All rows", "", "| benchmark | question | commit | rows |", "| --- | --- | --- | ---: |"]
     for name, result in results.items():
@@ -204,16 +102,19 @@ def first_screen(results: dict[str, Any], answers: dict[str, list[Answer]]) -> s
             .replace("\n", " ")
             .rstrip(".")
         )
-        lines.append(f"| [{name}](results/{name}.md) | {first} | {result['commit']} | {len(result['rows'])} |")
+        lines.append(f"| [{name}](results/{name}.md) | {first} | {commits_of(result)} | {len(result['rows'])} |")
     return "\n".join([*lines, ""])
 
 
 def section(name: str, result: dict[str, Any], folder: Path) -> str:
     """All rows of one benchmark, goals beside values, its picture where it has one."""
     goals: dict[tuple[str, str], list[str]] = {}
-    for each in judged(_goals(name), result["rows"]):
+    judgements = list(judged(_goals(name), result["rows"]))
+    for each in judgements:
         goals.setdefault((each.case, each.metric), []).append(f"{each.bound}: {each.verdict}")
-    lines = [f"# {name}", "", f"`{result['command']}` at {result['commit']}, {result['cores']} cores", ""]
+    lines = [f"# {name}", "", f"`{result['command']}` at {commits_of(result)}, {result['cores']} cores", ""]
+    lines += [f"- {', '.join(cases)}: {words}" for words, cases in reservations(name).items()]
+    lines += [""] if reservations(name) else []
     if (folder / f"{name}.svg").is_file():
         lines += [f"![{name}]({name}.svg)", ""]
     lines += [
@@ -236,6 +137,8 @@ def section(name: str, result: dict[str, Any], folder: Path) -> str:
             goal,
         )
         lines.append(f"| {' | '.join(cells)} |")
+    not_run = [f"{each.case}, {each.metric} {each.bound}" for each in judgements if each.missing == NOT_RUN]
+    lines += ["", f"Goals that were not run: {'; '.join(not_run)}."] if not_run else []
     return "\n".join([*lines, ""])
 
 
@@ -278,10 +181,12 @@ def _answers(question: Question, results: dict[str, Any]):
             if (row["case"], row["metric"]) == (headline.case, headline.metric)
         ]
         ours = next((row for row in rows if row["contender"] == headline.contender), None)
-        peers = [row for row in rows if _is_peer(row, headline) and row["value"] is not None]
+        all_peers = [row for row in rows if _is_peer(row, headline)]
+        peers = [row for row in all_peers if row["value"] is not None]
         if ours:
             best = min if headline.less_is_better else max
-            yield Answer(headline, ours, best(peers, key=lambda row: row["value"]) if peers else None)
+            peer = best(peers, key=lambda row: row["value"]) if peers else None
+            yield Answer(headline, ours, peer, len(all_peers))
 
 
 def _is_peer(row: Row, headline: Headline) -> bool:
@@ -301,10 +206,22 @@ def _cells(answer: Answer) -> str:
     peer, ratio = answer.peer, _times_better(answer)
     if answer.headline.less_is_better and ratio is not None:
         ratio = 1 / ratio
-    beside = f"{peer['contender']} {number(peer['value'])}" if peer else "–"
-    label = f"[{answer.headline.label}](results/{answer.headline.benchmark}.md)"
+    alone = ", the only peer" if answer.num_peers == 1 else ""
+    beside = f"{peer['contender']} {number(peer['value'])}{alone}" if peer else "–"
+    name, case = answer.headline.benchmark, answer.headline.case
+    mark = " †" if any(case in cases for cases in reservations(name).values()) else ""
+    label = f"[{answer.headline.label}](results/{name}.md){mark}"
     less = " (less is better)" if answer.headline.less_is_better else ""
     return f"| {label}{less} | {number(answer.ours['value'])} | {beside} | {'–' if ratio is None else f'{ratio:.2f}'} |"
+
+
+def reservations(name: str) -> dict[str, Sequence[str]]:
+    """What a benchmark's own module says against its rows -> the cases that it is about."""
+    return getattr(importlib.import_module(f"benchmarks.{name}"), "RESERVATIONS", {})
+
+
+def _bound(judgement: Judgement) -> str:
+    return f"{judgement.bound}: {judgement.missing}" if judgement.missing else judgement.bound
 
 
 def _goals(name: str) -> Sequence[dict[str, Any]]:

@@ -23,7 +23,7 @@ _MAP = "map.npz"
 GOALS: list[dict[str, Any]] = [
     {"case": f"{label} test", "metric": metric, "at_least": 1.0, "of": peer}
     for label in LABELS
-    for peer in ("HSV histogram", "HOG")
+    for peer in ("HSV histogram", "LBP", "HOG")
     for metric in retrieval.METRICS
 ]
 

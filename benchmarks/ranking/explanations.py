@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ranking import row
+from benchmarks.ranking import RANDOM_REASONS, row
 from pipeline import config as configuration
 from pipeline.local_model import CurrentModel
 from pipeline.sources.demo.ground_truth import Truth, load_truth
@@ -21,7 +21,7 @@ from pipeline.sources.demo.ground_truth import Truth, load_truth
 ANSWERS, REASONS, TRAITS = 200, 3, 3
 CLEAR = 0.5  # standard deviations
 DRAWS = 20  # of random reasons, for each answer
-OURS, RANDOM, ANY = "ours", "random interactions", "random items"
+OURS, ANY = "ours", "random items"
 
 
 def report(case: str, config_path: Path) -> list[dict[str, Any]]:
@@ -32,7 +32,7 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
     everyone = model.ids("user")
     people = [everyone[at] for at in np.unique(np.linspace(0, len(everyone) - 1, ANSWERS).astype(int))]
     generator = np.random.default_rng(0)
-    found: dict[str, list[tuple[float, float]]] = {OURS: [], RANDOM: [], ANY: []}
+    found: dict[str, list[tuple[float, float]]] = {OURS: [], RANDOM_REASONS: [], ANY: []}
     for answer in model.recommend(people, k=1):
         why = model.explain(answer.key, answer.item_ids[0])
         known = [name.decode() for name in why["history_ids"] if name]
@@ -42,7 +42,7 @@ def report(case: str, config_path: Path) -> list[dict[str, Any]]:
         trait = int(np.argmax(_taste(truth, answer.key) * item))
         best = np.argsort(-parts, kind="stable")[:REASONS]
         found[OURS].append(names_it(trait, item, history[best], parts[best]))
-        for name, traits in ((RANDOM, history), (ANY, truth.traits)):
+        for name, traits in ((RANDOM_REASONS, history), (ANY, truth.traits)):
             drawn = [traits[generator.permutation(len(traits))[:REASONS]] for _ in range(DRAWS)]
             found[name].append(
                 tuple(np.mean([names_it(trait, item, reasons, np.ones(len(reasons))) for reasons in drawn], 0))
