@@ -4,7 +4,7 @@ from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import La
 from tfx.dsl.io import fileio
 from tfx.utils import path_utils
 
-FEATURES_FILE = "assets.extra/features.json"  # of a ranker's SavedModel: the features that it reads
+from trainer.ranking.reads import FEATURES_FILE
 
 
 class LatestBlessedRanker(LatestBlessedModelStrategy):
