@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from components.settings import SettingsError
 from pipeline.config import Config
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from serving.export.catalog_updates import AddedItem, CatalogUpdates
 
 KINDS = ("exact", "scann")
+
+
+class Encoded(NamedTuple):
+    """The items of a table as vectors."""
+
+    items: dict[str, AddedItem]
+    rejects: list[dict]
+    version: Path  # whose model made the vectors
 
 
 def withdrawn_file(config: Config) -> Path:
@@ -72,13 +80,16 @@ def restore(config: Config, item_ids: Sequence[str], servers: Sequence[str]) -> 
         _change(config, servers, lambda changes: changes.add(items))
 
 
-def add(config: Config, items: Mapping[str, AddedItem], servers: Sequence[str]) -> int:
+def add(config: Config, items: Mapping[str, AddedItem], version: Path, servers: Sequence[str]) -> int:
     """Show these items too, until the index is built anew; how many came since it was.
 
-    Raises SettingsError where one was withdrawn or nothing has been pushed, RuntimeError where the version cannot take
-    them (it then stays as it was), or a server cannot be reached or refuses.
+    version: whose model made their vectors, which mean nothing to another's.
+    Raises SettingsError where one was withdrawn or nothing has been pushed, RuntimeError where another version was
+    pushed meanwhile, where it cannot take them (it then stays as it was), or a server cannot be reached or refuses.
     """
     with _one_at_a_time(config):
+        if newest(config) != version:
+            raise RuntimeError(f"another version than {version.name} was pushed meanwhile: add the items again")
         if gone := sorted(set(items) & set(withdrawn(config))):
             raise SettingsError(f"withdrawn before, restore them first: {', '.join(gone)}")
         model = CurrentModel(config)
@@ -102,12 +113,15 @@ def added(version: Path | None) -> dict[str, AddedItem]:
     return changes_lib.read(str(version)).added if version else {}
 
 
-def carry_over(config: Config, before: Path | None, came_before: Mapping[str, AddedItem]) -> None:
-    """Bring versions that were just pushed up to what changed while they were made: what was withdrawn, and what came.
+def carry_over(
+    config: Config, before: Path | None, came_before: Mapping[str, AddedItem], gone_before: Collection[str]
+) -> None:
+    """Bring versions that were just pushed up to what changed while they were made: what was withdrawn, what came, and
+    what was restored.
 
     before: the version that was served until then, where it is of the same model, so that its vectors mean the same.
-    came_before: what had
-    been added to it when the run began: of that the catalogue speaks, which the run has read.
+    came_before: what had been added to it when the run began: of that the catalogue speaks, which the run has read.
+    gone_before: the ids that were withdrawn then, which the versions know.
     """
     with _one_at_a_time(config):
         gone = withdrawn(config)
@@ -116,6 +130,9 @@ def carry_over(config: Config, before: Path | None, came_before: Mapping[str, Ad
             for item_id, item in added(before).items()
             if item_id not in came_before and item_id not in gone
         }
+        if restored := set(gone_before) - {*gone, *late}:
+            model = CurrentModel(config)
+            late |= model.items(sorted(restored & set(model.ids("item"))))
         if not gone and not late:
             return
 
@@ -126,7 +143,16 @@ def carry_over(config: Config, before: Path | None, came_before: Mapping[str, Ad
         _change(config, (), change)
 
 
-def encode(config: Config, table: Path) -> tuple[dict[str, AddedItem], list[dict]]:
+def outside_catalogue(config: Config) -> list[str]:
+    """The ids of items that came since the newest version was built and that `data.catalogue` does not have: a version
+    that is built now would not know them. Raises TableError where the table cannot be used."""
+    from pipeline.table_rows import accepted_rows
+
+    came = {item_id for item_id in added(newest(config)) if item_id not in withdrawn(config)}
+    return sorted(came - {row["item_id"] for row in accepted_rows(config.data, "catalogue")}) if came else []
+
+
+def encode(config: Config, table: Path) -> Encoded:
     """The items of a table with the catalogue's columns, by the served model; and what was left out, as rejects.
 
     Raises SettingsError where nothing has been pushed or the table cannot be used.
@@ -165,7 +191,7 @@ def encode(config: Config, table: Path) -> tuple[dict[str, AddedItem], list[dict
         with Path(folder, "media.jsonl").open(encoding="utf-8") as media_rejects:
             rejects = [*sample_rejects(f"{folder}/rejects", sys.maxsize), *map(json.loads, media_rejects)]
         items = model.encode(f"{folder}/items") if tf.io.gfile.glob(f"{folder}/items/*") else {}
-    return items, rejects
+    return Encoded(items, rejects, model.path)
 
 
 def _change(config: Config, servers: Sequence[str], change: Callable[[CatalogUpdates], None]) -> None:

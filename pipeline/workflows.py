@@ -121,7 +121,7 @@ def _run(config: Config, served: ServedModelUris | None = None, up_to: str = "")
     came_before = catalog_updates.added(before)
     stages = _run_nodes(nodes, config, up_to)
     if catalog_updates.newest(config) != before:
-        catalog_updates.carry_over(config, before if served else None, came_before)
+        catalog_updates.carry_over(config, before if served else None, came_before, paths.withdrawn)
     return stages
 
 

@@ -59,21 +59,30 @@ def run(arguments: argparse.Namespace) -> int:
         return _add_to(gateway, configuration.localised(config).data, arguments.catalogue.absolute())
     from pipeline import catalog_updates, workflows
 
-    items, rejects = catalog_updates.encode(configuration.localised(config), arguments.catalogue.absolute())
+    local = configuration.localised(config)
+    items, rejects, version = catalog_updates.encode(local, arguments.catalogue.absolute())
     _print_rejects(rejects)
     if not items:
         raise SettingsError(f"{arguments.catalogue}: no item was accepted")
-    num_added = catalog_updates.add(config, items, arguments.server)
+    num_added = catalog_updates.add(config, items, version, arguments.server)
     told = (
         f"{len(arguments.server)} servers know"
         if arguments.server
         else "servers know when they load it (--server tells a running one)"
     )
     print(f"{len(items):,} items added, {len(rejects):,} rejects; {told}.")
-    print("Put them into the catalogue too: the next run reads that alone.")
-    if num_added >= config.serving.index.rebuild_after_inserts:
-        setting = "serving.index.rebuild_after_inserts"
-        print(f"{num_added:,} items have come since the index was built ({setting}): it is built anew")
+    if num_added < config.serving.index.rebuild_after_inserts:
+        print("Put them into the catalogue too: the next run reads that alone.")
+        return 0
+    setting = "serving.index.rebuild_after_inserts"
+    came = f"{num_added:,} items have come since the index was built ({setting})"
+    if missing := catalog_updates.outside_catalogue(local):
+        print(
+            f"{came}, and {len(missing):,} of them are not in data.catalogue.path, as {missing[0]!r}: put them there, "
+            f"then ./zhiyin refresh --config {arguments.config}"
+        )
+    else:
+        print(f"{came}: it is built anew")
         if refusal := workflows.server_refusal(workflows.refresh(config)):
             print(f"not pushed: {refusal}; what is served stays")
     return 0

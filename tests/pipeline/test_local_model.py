@@ -160,7 +160,7 @@ def test_an_added_item_is_known_to_every_question(own_config_path: Path, capsys)
     from serving.export.catalog_updates import AddedItem
 
     config = configuration.load(own_config_path)
-    catalog_updates.add(config, {"new": AddedItem(tiny.vectors_of(1, seed=3)[0])}, ())
+    catalog_updates.add(config, {"new": AddedItem(tiny.vectors_of(1, seed=3)[0])}, catalog_updates.newest(config), ())
     assert CurrentModel(config).num_shown == NUM_ITEMS + 1
     (answer,) = map(json.loads, ask(own_config_path, capsys, "recommend", "--user", "known", "--k", "20", "--json"))
     assert "new" in {item["item_id"] for item in answer["items"]}
