@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,10 +89,10 @@ def load_model(
     ) as error:  # the loader's answers to a broken graph
         raise failed_precondition(f"{path}: {type(error).__name__}: {error}") from error
     definitions = dict(graph.signature_def.items())
-    signatures = {}
+    signatures, change_lock = {}, threading.Lock()
     for key, function in root.signatures.items():
         try:
-            signatures[key] = Signature(key, definitions[key], function, batcher)
+            signatures[key] = Signature(key, definitions[key], function, change_lock, batcher)
         except ServingError as error:
             log.warning("model %r version %d: %s; it is left out", name, version, error.message)
     return LoadedModel(name, version, definitions, signatures, root, options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import threading
 from collections.abc import Collection, Mapping
 
 import tensorflow as tf
@@ -33,17 +35,23 @@ class Signature:
     """A named function from tensors to tensors.
 
     inputs: name -> dtype, in the order of the graph's arguments. outputs: names, in the order of its results.
-    changes_state: whether a call changes the model; such calls are not batched, so that each counts once.
+    changes_state: whether a call changes the model; such calls are not batched, so that each counts once, and wait for
+    each other.
     """
 
-    def __init__(self, name: str, definition: SignatureDef, function, batcher: Batcher | None = None) -> None:
+    def __init__(
+        self, name: str, definition: SignatureDef, function, change_lock: threading.Lock, batcher: Batcher | None = None
+    ) -> None:
         """function: what `tf.saved_model.load(...).signatures[name]` gives. batcher: None: each request runs alone.
+
+        change_lock: the model's, held by each call that changes it: what one reads, no other writes before it does.
 
         Raises ServingError (UNIMPLEMENTED) where inputs or outputs are not plain tensors.
         """
         self.name = name
         self.changes_state = _writes(function)
         self._batcher = None if self.changes_state else batcher
+        self._turn = change_lock if self.changes_state else contextlib.nullcontext()
         self.method_name = definition.method_name
         self.inputs = {
             key: tf.dtypes.as_dtype(definition.inputs[key].dtype)
@@ -98,14 +106,17 @@ class Signature:
         """As a call, in this thread and with nobody else's inputs: what the batcher calls."""
         arguments = [inputs[name] if name in inputs else self._defaults[name] for name in self.inputs]
         try:
-            values = execute.execute_with_cancellation(
-                self._graph_function,
-                num_outputs=len(self.outputs),
-                inputs=arguments + self._captures,
-                attrs=self._attributes,
-                ctx=self._context,
-                cancellation_manager=token.manager,
-            )
+            with self._turn:
+                if token.cancelled:
+                    raise ServingError(StatusCode.CANCELLED, "the request was cancelled before its turn came")
+                values = execute.execute_with_cancellation(
+                    self._graph_function,
+                    num_outputs=len(self.outputs),
+                    inputs=arguments + self._captures,
+                    attrs=self._attributes,
+                    ctx=self._context,
+                    cancellation_manager=token.manager,
+                )
         except tf.errors.OpError as error:
             if token.cancelled:
                 raise ServingError(StatusCode.CANCELLED, "the request was cancelled while it ran") from error

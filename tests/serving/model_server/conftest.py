@@ -29,6 +29,7 @@ class Toy(tf.Module):
     def __init__(self, offset: float = 0.0) -> None:
         super().__init__()
         self.offset = tf.Variable(offset)
+        self.counted = tf.Variable(0, dtype=tf.int64)
 
     @tf.function(input_signature=[spec([None], tf.float32, name="x")])
     def half(self, x):
@@ -71,6 +72,13 @@ class Toy(tf.Module):
     @tf.function(input_signature=[spec([], tf.int64, name="steps")])
     def spin(self, steps):
         return {"steps": tf.while_loop(lambda i: i < steps, lambda i: i + 1, [tf.constant(0, tf.int64)])[0]}
+
+    @tf.function(input_signature=[spec([], tf.int64, name="steps")])
+    def count(self, steps):
+        """One more than before, written `steps` steps after it was read."""
+        before = self.counted.read_value()
+        later = tf.while_loop(lambda i: i < before + steps, lambda i: i + 1, [before])[0]
+        return {"count": tf.identity(self.counted.assign(later - steps + 1))}
 
     @tf.function(input_signature=[spec([None], tf.string, name="text")])
     def length(self, text):
@@ -116,7 +124,8 @@ def save_small(folder: Path, offset: float = 0.0) -> Path:
     """A version folder with the default signature alone: y = x / 2 + offset. Quick to load."""
     toy = Toy(offset)
     work = folder.parent.parent / f"{folder.parent.name}.{folder.name}.work"
-    tf.saved_model.save(toy, str(work), signatures={"serving_default": toy.half, "spin": toy.spin, "shift": toy.shift})
+    signatures = {"serving_default": toy.half, **{name: getattr(toy, name) for name in ("spin", "shift", "count")}}
+    tf.saved_model.save(toy, str(work), signatures=signatures)
     folder.parent.mkdir(parents=True, exist_ok=True)
     return work.rename(folder)
 
