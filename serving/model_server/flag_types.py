@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+MAX_PORT = 2**16 - 1
+
 
 def boolean(text: str) -> bool:
     """`true`, `1`, `false` or `0`, in any case."""
@@ -22,6 +24,13 @@ def positive(text: str) -> int:
 def count(text: str) -> int:
     """A whole number of 0 or more."""
     return _at_least(0, text)
+
+
+def port(text: str) -> int:
+    """A port's number, or 0."""
+    if count(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"got {text}, expected {MAX_PORT} or less")
+    return int(text)
 
 
 def channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:

@@ -22,7 +22,7 @@ from serving.model_server.config import (
     read_tls,
 )
 from serving.model_server.errors import ServingError, invalid
-from serving.model_server.flag_types import boolean, channel_arguments, count, positive
+from serving.model_server.flag_types import boolean, channel_arguments, count, port, positive
 from serving.model_server.idle_flags import add_idle_flags, report_idle_flags
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def _models(flags: argparse.Namespace) -> tuple[ModelSettings, ...]:
         return (ModelSettings(flags.model_name, _absolute(flags.model_base_path)),)
     if flags.model_base_path:
         log.warning("--model_base_path and --model_name do nothing beside --model_config_file")
-    return read_model_config(flags.model_config_file)
+    return read_model_config(flags.model_config_file) or ()
 
 
 def _threads(flags: argparse.Namespace) -> tuple[int, int]:
@@ -161,9 +161,9 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
     add("--model_name", default="default", help="name of the model at --model_base_path (default %(default)s)")
     add("--model_base_path", default="", help="folder with the model's version folders (1, 2, ...)")
     add("--model_config_file", default="", help="ModelServerConfig in text form: several models, policies, labels")
-    add("--model_config_file_poll_wait_seconds", type=int, default=0,
+    add("--model_config_file_poll_wait_seconds", type=count, default=0,
         help="between two looks at that file; 0 reads it once (default)")  # fmt: skip
-    add("--file_system_poll_wait_seconds", type=int, default=1,
+    add("--file_system_poll_wait_seconds", type=count, default=1,
         help="between two looks for new versions; 0 looks only at the start (default %(default)s)")  # fmt: skip
     add("--saved_model_tags", default="serve", help="tags of the graph to load, with commas (default %(default)s)")
     switch("--allow_version_labels_for_unavailable_models", help="let a new label name a version that is not loaded")
@@ -182,9 +182,9 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
 def _add_ports(group: argparse._ArgumentGroup) -> None:
     default = ServerConfig(models=())
     add, switch = group.add_argument, _switches(group)
-    add("--port", type=count, default=8500,
+    add("--port", type=port, default=8500,
         help="gRPC port; 0 takes a free one, or none where there is a socket (default %(default)s)")  # fmt: skip
-    add("--rest_api_port", type=count, default=0, help="HTTP/REST port; 0 means no REST (default)")
+    add("--rest_api_port", type=port, default=0, help="HTTP/REST port; 0 means no REST (default)")
     add("--host", default=default.host,
         help="address to listen on, IPv4 or IPv6, or a name; 0.0.0.0 for all of IPv4, as stock TF Serving does, :: for "
         "all (default %(default)s)")  # fmt: skip

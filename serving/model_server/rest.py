@@ -160,6 +160,9 @@ class RestService:
         except ServingError as error:
             status = error.code
             raise
+        except Exception:
+            status = StatusCode.INTERNAL
+            raise
         finally:
             if not work.done():  # timed out, or the client went away
                 work.cancel()

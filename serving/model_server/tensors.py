@@ -35,6 +35,8 @@ _WIDENED_FIELDS = {
     types_pb2.DT_HALF: ("half_val", np.uint16),
     types_pb2.DT_BFLOAT16: ("half_val", np.uint16),
 }
+# Complex numbers stand there as two values each.
+_PAIRED_FIELDS = {types_pb2.DT_COMPLEX64: "scomplex_val", types_pb2.DT_COMPLEX128: "dcomplex_val"}
 # Repeated floats are packed little-endian on the wire, just as NumPy holds them: (tag byte = field number << 3 | 2).
 _PACKED_TAGS = {
     types_pb2.DT_FLOAT: TensorProto.FLOAT_VAL_FIELD_NUMBER << 3 | 2,
@@ -117,12 +119,20 @@ def to_proto(tensor: tf.Tensor, as_content: bool = False) -> TensorProto:
 
 def _parse(proto: TensorProto, name: str, shape: list[int], num_elements: int) -> tf.Tensor:
     """The rest (short fields, narrow types) through TensorFlow's own parser."""
-    if num_elements > MAX_FILLED_ELEMENTS and len(proto.tensor_content) < num_elements:
+    if num_elements > MAX_FILLED_ELEMENTS and max(len(proto.tensor_content), _num_values(proto)) < num_elements:
         raise invalid(f"input {name!r}: shape {shape} claims {num_elements} elements, far more than the values sent")
     try:
         return tf.io.parse_tensor(proto.SerializeToString(), tf.dtypes.as_dtype(proto.dtype))
     except (tf.errors.OpError, TypeError) as error:
         raise invalid(f"input {name!r}: the tensor cannot be parsed: {error}") from error
+
+
+def _num_values(proto: TensorProto) -> int:
+    """How many elements have a value in the field of the proto's dtype."""
+    if proto.dtype in _PAIRED_FIELDS:
+        return len(getattr(proto, _PAIRED_FIELDS[proto.dtype])) // 2
+    field, _ = {**_FIELDS, **_WIDENED_FIELDS}.get(proto.dtype, ("string_val", None))
+    return len(getattr(proto, field))
 
 
 def _varint(value: int) -> bytes:

@@ -21,6 +21,7 @@ from grpc import StatusCode
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
+from serving.model_server import rest
 from serving.model_server.config import ModelSettings, ServerConfig
 from serving.model_server.server import start
 
@@ -76,6 +77,17 @@ def test_a_full_queue_answers_503_at_once(serving, publish, wait_until):
             connection.close()  # a client that goes away stops its run
         wait_until(lambda: in_flight(client) == 0)
         assert client.post({"instances": [1]}, "/v1/models/m:predict") == (200, {"predictions": [1000.5]})
+
+
+def test_a_fault_of_the_server_over_rest_counts_as_internal(serving, publish, monkeypatch):
+    def broken(manager, spec, body, token):
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(rest._METHODS, "predict", broken)
+    with serving(ModelSettings("m", str(publish(1))), prometheus_path="/metrics") as client:
+        assert client.post({"instances": [1]}, "/v1/models/m:predict")[0] == 500
+        page = client.http("GET", "/metrics")[1]
+    assert 'request_count{model_name="m",status="INTERNAL"} 1.0' in page and "CANCELLED" not in page
 
 
 def test_rest_answers_504_after_its_timeout_and_stops_the_run(serving, publish, wait_until):

@@ -41,6 +41,17 @@ def test_any_tensor_proto_becomes_its_tensor(array):
         np.testing.assert_array_equal(tensors.to_tensor(proto, "x").numpy(), array)
 
 
+@pytest.mark.parametrize("dtype", [*NUMERIC, tf.bfloat16.as_numpy_dtype])
+def test_a_value_for_each_element_is_read_however_many_and_fewer_are_refused(dtype, monkeypatch):
+    monkeypatch.setattr(tensors, "MAX_FILLED_ELEMENTS", 8)
+    array = np.arange(9).astype(dtype)
+    proto = tensors.to_proto(tf.constant(array))
+    np.testing.assert_array_equal(tensors.to_tensor(proto, "x").numpy(), array)
+    proto.tensor_shape.dim[0].size = 10
+    with pytest.raises(ServingError, match="claims 10 elements"):
+        tensors.to_tensor(proto, "x")
+
+
 @settings(max_examples=150, deadline=None)
 @given(ARRAYS)
 def test_any_tensor_becomes_a_proto_that_tensorflow_reads(array):
