@@ -17,6 +17,7 @@ from serving.model_server.config import ServerConfig
 
 log = logging.getLogger(__name__)
 
+FIRST_RETRY_S, LAST_RETRY_S = 0.5, 10.0  # between two tries to start a process again, twice as long each time
 NO_VERSION = 3  # exit code of a process: a model has no version that loads, after all retries
 _SPAWN = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
 
@@ -28,9 +29,13 @@ class Workers:
         self._config = config
         self._alive: dict[BaseProcess, connection.Connection] = {}
         self._stopping = threading.Event()
+        self._retry_s = FIRST_RETRY_S
 
     def run(self) -> int:
-        """Serve until `stop`. Returns the exit code: 0, or 1 where a process could not start or not stop."""
+        """Serve until `stop`, or until no process is left and none can start.
+
+        Returns the exit code: 0, or 1 where a process could not start or not stop.
+        """
         with _reserved(self._config) as config:
             for _ in range(config.num_processes):
                 self._start(config)
@@ -76,7 +81,13 @@ class Workers:
             return
         log.error("process %d ended with exit code %s; another takes its place", process.pid, process.exitcode)
         self._alive.pop(process).close()
-        if not self._is_ready(self._start(config)):
+        others, another = list(self._alive), self._start(config)
+        if self._is_ready(another):
+            self._retry_s = FIRST_RETRY_S
+        elif any(other.is_alive() for other in others):
+            self._stopping.wait(self._retry_s)
+            self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
+        else:
             self._stopping.set()
 
     def _end(self) -> int:

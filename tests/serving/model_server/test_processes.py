@@ -17,9 +17,11 @@ import pytest
 from grpc import StatusCode
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 
+from serving.model_server import processes
 from serving.model_server.config import ModelSettings, ServerConfig
 from serving.model_server.processes import Workers
 from serving.model_server.server import start
+from tests.serving.model_server import worker
 from tests.serving.model_server.life_cycle import health
 
 
@@ -62,6 +64,43 @@ def test_a_taken_port_is_not_shared_with_another_server(publish):
         models = (ModelSettings("m", str(publish(1))),)
         with pytest.raises(OSError, match="in use"):
             Workers(ServerConfig(models, grpc_port=other.getsockname()[1], num_processes=2)).run()
+
+
+@pytest.fixture
+def workers(tmp_path, monkeypatch):
+    """Two processes of `worker.work`, what their `run` will have returned, and the ids of all that were started."""
+    monkeypatch.setattr(processes, "_work", worker.work)
+    monkeypatch.setattr(processes, "FIRST_RETRY_S", 0.05)
+    config = ServerConfig((ModelSettings("m", str(tmp_path)),), grpc_port=0, num_processes=2)
+    running, codes = Workers(config), []
+    thread = threading.Thread(target=lambda: codes.append(running.run()))
+    thread.start()
+    yield running, codes, lambda: {int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()}
+    running.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_a_process_that_cannot_start_again_ends_no_other(workers, tmp_path, wait_until):
+    running, codes, started = workers
+    wait_until(lambda: len(started()) == 2)
+    (tmp_path / worker.BROKEN).touch()
+    healthy, killed = running._alive
+    os.kill(killed.pid, signal.SIGKILL)
+    wait_until(lambda: len(started()) >= 4)  # two tries at least
+    assert healthy.is_alive() and not codes
+    (tmp_path / worker.BROKEN).unlink()
+    wait_until(lambda: sum(process.is_alive() for process in list(running._alive)) == 2)
+    assert healthy in running._alive
+
+
+def test_where_no_process_is_left_and_none_can_start_all_ends_with_1(workers, tmp_path, wait_until):
+    running, codes, started = workers
+    wait_until(lambda: len(started()) == 2)
+    (tmp_path / worker.BROKEN).touch()
+    for process in list(running._alive):
+        os.kill(process.pid, signal.SIGKILL)
+    wait_until(lambda: codes == [1])
 
 
 @pytest.mark.slow
