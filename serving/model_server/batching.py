@@ -119,31 +119,42 @@ class Batcher:
             self._change.notify()
 
     def _work(self) -> None:
-        while (batch := self._next()) is not None:
-            tasks = [task for task in batch.tasks if not task.token.cancelled]
-            try:
-                self._answer(batch.function, tasks)
-            except BaseException as error:  # noqa: BLE001  (the requests' own threads raise it)
-                for task in tasks:
-                    task.error = error
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """Wait for a batch and run it; False when it is time to end.
+
+        Nothing of a batch is kept while the thread waits for the next: its function may be of a retired model.
+        """
+        batch = self._next()
+        if batch is None:
+            return False
+        tasks = [task for task in batch.tasks if not task.token.cancelled]
+        try:
+            self._answer(batch.function, tasks)
+        except BaseException as error:  # noqa: BLE001  (the requests' own threads raise it)
             for task in tasks:
-                task.done.set()
+                task.error = error
+        for task in tasks:
+            task.done.set()
+        return True
 
     def _next(self) -> _Batch | None:
         """The next batch to run, taken off; None when it is time to end."""
         with self._change:
             while True:
                 now_s = time.monotonic()
-                for batch in self._waiting:
-                    if batch.is_full or self._stopping or batch.due_s <= now_s:
-                        self._waiting.remove(batch)
-                        self._open = {kind: other for kind, other in self._open.items() if other is not batch}
-                        self._enqueued[batch.function] -= 1
-                        if not self._enqueued[batch.function]:
-                            del self._enqueued[batch.function]  # or a retired model would be kept
-                        if self._waiting:
-                            self._change.notify()  # somebody else looks after those
-                        return batch
+                is_due = (one for one in self._waiting if one.is_full or self._stopping or one.due_s <= now_s)
+                if (batch := next(is_due, None)) is not None:
+                    self._waiting.remove(batch)
+                    self._open = {kind: other for kind, other in self._open.items() if other is not batch}
+                    self._enqueued[batch.function] -= 1
+                    if not self._enqueued[batch.function]:
+                        del self._enqueued[batch.function]  # or a retired model would be kept
+                    if self._waiting:
+                        self._change.notify()  # somebody else looks after those
+                    return batch
                 if self._stopping:
                     return None
                 self._change.wait(min((batch.due_s for batch in self._waiting), default=now_s + 3600) - now_s)

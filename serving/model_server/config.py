@@ -128,8 +128,8 @@ def models_from_proto(config: ModelServerConfig) -> tuple[ModelSettings, ...]:
     return models
 
 
-def read_model_config(path: str) -> tuple[ModelSettings, ...]:
-    """The models of a --model_config_file.
+def read_model_config(path: str) -> tuple[ModelSettings, ...] | None:
+    """The models of a --model_config_file; None where it says nothing, as while it is being written.
 
     Raises ServingError (INVALID_ARGUMENT) naming the file and what is wrong with it.
     """
@@ -137,7 +137,8 @@ def read_model_config(path: str) -> tuple[ModelSettings, ...]:
 
     from serving.model_server.text_protos import read_text
 
-    return models_from_proto(read_text(path, ModelServerConfig()))
+    config = read_text(path, ModelServerConfig())
+    return models_from_proto(config) if config.WhichOneof("config") else None
 
 
 def read_prometheus_path(path: str) -> str | None:

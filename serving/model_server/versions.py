@@ -7,7 +7,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from grpc import StatusCode
 from tensorflow_serving.apis.model_pb2 import ModelSpec
@@ -16,12 +16,14 @@ from serving.model_server.batching import Batcher
 from serving.model_server.config import ModelSettings, ServerConfig, read_model_config
 from serving.model_server.errors import ServingError, invalid, not_found
 from serving.model_server.loader import LoadedModel
-from serving.model_server.model_versions import ModelVersions, Version, check_labels
+from serving.model_server.model_versions import ModelVersions, Version
 from serving.model_server.storage import Storage
 
 log = logging.getLogger(__name__)
 
 RETRY_POLL_S = 0.2  # between two looks while a model has no version yet
+LET_GO_S = 1.0  # from the last request of a retired version until its thread surely holds the model no more
+STOP_S = 5.0  # what the end waits for a version that is still being loaded
 
 
 class VersionManager:
@@ -49,7 +51,7 @@ class VersionManager:
         """
         config = self._config
         with self._change_lock:
-            self._configure(config.models)
+            self._configured = config.models
             problems = self._refresh_all()
             self._give_up_s = time.monotonic() + config.max_num_load_retries * config.load_retry_interval_s
             while problems and (len(problems) == len(config.models) or time.monotonic() >= self._give_up_s):
@@ -57,7 +59,7 @@ class VersionManager:
                     raise ServingError(StatusCode.UNAVAILABLE, "; ".join(problems))
                 problems = self._refresh_all()
             self.is_complete = not problems
-            self._assign_labels(at_start=True)
+            self._assign_labels(config.models, at_start=True)
             self._settle()
         if config.file_system_poll_wait_s > 0 or not self.is_complete:
             self._start_thread("version-watcher", lambda: self._watch(on_failure))
@@ -65,33 +67,42 @@ class VersionManager:
             self._start_thread("config-watcher", lambda: self._watch_config(str(config.model_config_file)))
 
     def stop(self) -> None:
-        """Stop watching and let go of all versions."""
+        """Stop watching and let go of all versions; where one is still being loaded, the process's end does that."""
         self._stopping.set()
+        give_up_s = time.monotonic() + STOP_S
         for thread in self._threads:
-            thread.join()
-        with self._change_lock:
+            thread.join(max(0.0, give_up_s - time.monotonic()))
+        if self._change_lock.acquire(timeout=max(0.0, give_up_s - time.monotonic())):
             for model in self._models.values():
                 model.retire_all()
+            self._change_lock.release()
+        else:
+            log.warning("stopping while a version is being loaded")
         if self._batcher is not None:
             self._batcher.close()
 
-    def reload(self, models: tuple[ModelSettings, ...]) -> None:
+    def reload(self, models: tuple[ModelSettings, ...], retry: bool = True) -> None:
         """Serve exactly `models` from now on; returns when each has a version to serve.
 
+        Versions are loaded before labels move, and retired afterwards.
+        retry: whether to try failed versions now, whatever their files and the interval say.
         Raises ServingError: UNKNOWN naming the models that have none (the others are served), FAILED_PRECONDITION for a
-        label on a version that is not loaded.
+        label on a version that is not loaded: everything stays as it was.
         """
         with self._change_lock:
-            self._configure(models)
-            problems = self._refresh_all(retry=True)
-            names = {settings.name for settings in models}
-            for model in self._models.values():
-                if model.settings.name not in names:
-                    model.retire_all()
-            self._settle()
+            problems = [problem for settings in models if (problem := self._load(settings, retry))]
+            try:
+                self._assign_labels(models, at_start=False)
+                self._configured = models
+            except ServingError:
+                for settings in self._configured:
+                    self._load(settings)
+                raise
+            finally:
+                self._retire_unwanted()
+                self._settle()
             if problems:
                 raise ServingError(StatusCode.UNKNOWN, "Some models did not become available: " + "; ".join(problems))
-            self._assign_labels(at_start=False)
 
     def poll(self) -> list[str]:
         """Look at the base paths once: load what is new, retire what is no longer wanted.
@@ -136,37 +147,39 @@ class VersionManager:
         """The name to count a request on `spec` under: "" unless it is a model's, or clients could invent metrics."""
         return spec.name if any(settings.name == spec.name for settings in self._configured) else ""
 
-    def _configure(self, models: tuple[ModelSettings, ...]) -> None:
-        for settings in models:
-            model = self._models.get(settings.name)
-            if model is None:
-                self._models = {
-                    **self._models,
-                    settings.name: ModelVersions(settings, self._config, self._storage, self._batcher),
-                }
-            else:
-                model.settings = settings
-        self._configured = models
-
-    def _current(self) -> Iterable[ModelVersions]:
-        return [self._models[settings.name] for settings in self._configured]
-
-    def _refresh_all(self, retry: bool = False) -> list[str]:
+    def _refresh_all(self) -> list[str]:
         problems = []
-        for model in self._current():
-            try:
-                problem = model.refresh(retry)
-            except Exception:  # one model's file system does not keep the others from being looked after
-                log.exception("looking for new versions of model %r failed", model.settings.name)
-                problem = "" if model.available() else f"{model.settings.name}: looking for versions failed"
-            if problem:
-                problems.append(problem)
-        return problems
+        for settings in self._configured:
+            problems.append(self._load(settings))
+            self._models[settings.name].retire()
+        return [problem for problem in problems if problem]
 
-    def _assign_labels(self, at_start: bool) -> None:
-        for model in self._current():
-            check_labels(model, self._config.allow_labels_for_unavailable, at_start)
-        for model in self._current():
+    def _load(self, settings: ModelSettings, retry: bool = False) -> str:
+        """Load one model's versions as `settings` want them; what is missing, in words."""
+        model = self._models.get(settings.name)
+        if model is None:
+            model = ModelVersions(settings, self._config, self._storage, self._batcher, self._settle_later)
+            self._models = {**self._models, settings.name: model}
+        model.settings = settings
+        try:
+            return model.load(retry)
+        except Exception:  # one model's file system does not keep the others from being looked after
+            log.exception("looking for new versions of model %r failed", settings.name)
+            return "" if model.available() else f"{settings.name}: looking for versions failed"
+
+    def _retire_unwanted(self) -> None:
+        names = {settings.name for settings in self._configured}
+        for name, model in self._models.items():
+            if name in names:
+                model.retire()
+            else:
+                model.retire_all()
+
+    def _assign_labels(self, models: tuple[ModelSettings, ...], at_start: bool) -> None:
+        current = [self._models[settings.name] for settings in models]
+        for model in current:
+            model.check_labels(self._config.allow_labels_for_unavailable, at_start)
+        for model in current:
             model.labels = dict(model.settings.labels)
 
     def _start_thread(self, name: str, target: Callable[[], None]) -> None:
@@ -185,19 +198,49 @@ class VersionManager:
                 on_failure(ServingError(StatusCode.UNAVAILABLE, "; ".join(problems)))
 
     def _watch_config(self, path: str) -> None:
-        """Read the configuration file again and again and serve what it says once it says something else."""
+        """Read the configuration file again and again and serve what it says once it says something else.
+
+        Where that fails, it is tried again when a version comes or goes, and every `load_retry_interval_s`.
+        """
         said = ""
+        failed: tuple | None = None  # the models of the last reload, and the versions' states after it
+        again_s = 0.0  # monotonic time
         while not self._stopping.wait(self._config.model_config_poll_wait_s):
             try:
                 models = read_model_config(path)
-                if models != self._configured:
-                    log.info("%s has changed: serving %s from now on", path, [model.name for model in models])
-                    self.reload(models)
+                if models is None:
+                    raise invalid("it names no models, so nothing changes; `model_config_list {}` means none")
+                if failed is None:
+                    is_due = models != self._configured
+                else:
+                    is_due = (models, self._settled) != failed or time.monotonic() >= again_s
+                if is_due:
+                    is_new = failed is None or models != failed[0]
+                    if is_new:
+                        log.info("%s has changed: serving %s from now on", path, [model.name for model in models])
+                    try:
+                        self.reload(models, retry=is_new)
+                        failed = None
+                    except ServingError:
+                        failed = models, self._settled
+                        again_s = time.monotonic() + self._config.load_retry_interval_s
+                        raise
                 said = ""
             except ServingError as error:
                 if error.message != said:
                     log.error("%s: %s", path, error.message)
                 said = error.message
+
+    def _settle_later(self) -> None:
+        """Settle when the thread that calls, which has answered a retired version's last request, has let go of it."""
+
+        def settle() -> None:
+            with self._change_lock:
+                self._settle()
+
+        timer = threading.Timer(LET_GO_S, settle)
+        timer.daemon = True
+        timer.start()
 
     def _settle(self) -> None:
         """Free what retired versions held, where any version's state has changed since the last time.

@@ -1,4 +1,4 @@
-"""Replays a version's recorded requests (`assets.extra`) before it becomes available."""
+"""Replays a version's recorded requests (`assets.extra`): all before it becomes available, its changes afterwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from serving.model_server import inference
 from serving.model_server.cancellation import CancellationToken
-from serving.model_server.errors import from_code, invalid
+from serving.model_server.errors import ServingError, from_code, invalid
 from serving.model_server.loader import LoadedModel
 
 FILE = "assets.extra/tf_serving_warmup_requests"  # TFRecords of PredictionLog
@@ -23,24 +23,49 @@ def warm_up(model: LoadedModel, path: str, iterations: int = 1) -> int:
     iterations: how often each is run; 0 runs none.
     Raises ServingError where a request fails, or there are more than MAX_RECORDS: such a version must not be served.
     """
-    file = f"{path}/{FILE}"
-    if not iterations or not tf.io.gfile.exists(file):
-        return 0
     num_records = 0
-    for record in _records(file):
+    for where, record in _records(path) if iterations else ():
         num_records += 1
-        if num_records > MAX_RECORDS:
-            raise invalid(f"{file}: more than {MAX_RECORDS} warm-up requests")
+        entry = _parsed(record, where)
         for _ in range(iterations):
-            _replay(model, record, f"{file}: record {num_records}")
+            _run(model, entry, where)
     return num_records
 
 
-def _replay(model: LoadedModel, record: bytes, where: str) -> None:
+def replay_changes(model: LoadedModel, path: str) -> int:
+    """Run those recorded requests of the version in folder `path` that change the model, each once; their number.
+
+    Raises ServingError with the first failure, after all others have run.
+    """
+    num_changes, failure = 0, None
+    for where, record in _records(path):
+        try:
+            entry = _parsed(record, where)
+            if _changes(model, entry):
+                _run(model, entry, where)
+                num_changes += 1
+        except ServingError as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    return num_changes
+
+
+def _changes(model: LoadedModel, entry: PredictionLog) -> bool:
+    """Whether a recorded request is for a signature that changes the model; False of kinds that are not run."""
+    logs = {"predict_log": entry.predict_log, "classify_log": entry.classify_log, "regress_log": entry.regress_log}
+    log = logs.get(entry.WhichOneof("log_type"))
+    return log is not None and model.signature(log.request.model_spec.signature_name).changes_state
+
+
+def _parsed(record: bytes, where: str) -> PredictionLog:
     try:
-        entry = PredictionLog.FromString(record)
+        return PredictionLog.FromString(record)
     except message.DecodeError as error:
         raise invalid(f"{where} is no PredictionLog: {error}") from error
+
+
+def _run(model: LoadedModel, entry: PredictionLog, where: str) -> None:
     kind = entry.WhichOneof("log_type")
     if kind == "predict_log":
         inference.predict(model, entry.predict_log.request, CancellationToken())
@@ -61,8 +86,15 @@ def requests_state(path: str) -> tuple:
     return (status.mtime_nsec, status.length)
 
 
-def _records(file: str) -> Iterator[bytes]:
+def _records(path: str) -> Iterator[tuple[str, bytes]]:
+    """Each record of the version in folder `path`, and where it is, in words; nothing where there is no file."""
+    file = f"{path}/{FILE}"
+    if not tf.io.gfile.exists(file):
+        return
     try:
-        yield from tf.data.TFRecordDataset(file).as_numpy_iterator()
+        for number, record in enumerate(tf.data.TFRecordDataset(file).as_numpy_iterator(), 1):
+            if number > MAX_RECORDS:
+                raise invalid(f"{file}: more than {MAX_RECORDS} warm-up requests")
+            yield f"{file}: record {number}", record
     except tf.errors.OpError as error:
         raise from_code(error.error_code, f"{file}: {error.message}") from error

@@ -1,9 +1,16 @@
-"""What clients see of a model's versions."""
+"""What clients see of a model's versions, and what operators write."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import grpc
 import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from serving.model_server.text_protos import HealthCheckRequest, HealthCheckResponse
 
@@ -33,3 +40,40 @@ def health(channel: grpc.Channel, service: str = "") -> str:
         response_deserializer=HealthCheckResponse.FromString,
     )
     return {1: "SERVING", 2: "NOT_SERVING"}[check(HealthCheckRequest(service=service), timeout=10).status]
+
+
+def reload_request(*models: tuple[str, Path, dict[str, int]]) -> ReloadConfigRequest:
+    """Names, base paths and labels of models, all of whose versions are wanted."""
+    request = ReloadConfigRequest()
+    for name, base, labels in models:
+        model = request.config.model_config_list.config.add(name=name, base_path=str(base), model_platform="tensorflow")
+        model.model_version_policy.all.SetInParent()
+        model.version_labels.update(labels)
+    return request
+
+
+def config_text(*models: tuple[str, Path]) -> str:
+    """A models file."""
+    entries = (f'config {{ name: "{name}" base_path: "{base}" model_platform: "tensorflow" }}' for name, base in models)
+    return f"model_config_list {{ {' '.join(entries)} }}"
+
+
+def write_warm_up(version: Path, *requests: PredictRequest) -> None:
+    """Record requests as those of a version folder, there at once."""
+    (version / "assets.extra").mkdir(exist_ok=True)
+    file = version / "assets.extra" / "tf_serving_warmup_requests"
+    partial = version.parent.parent / "requests.partial"
+    with tf.io.TFRecordWriter(str(partial)) as writer:
+        for request in requests:
+            log = PredictionLog()
+            log.predict_log.request.CopyFrom(request)
+            writer.write(log.SerializeToString())
+    partial.rename(file)
+
+
+def predict_request(signature: str = "", **inputs) -> PredictRequest:
+    """A request to the model "m"."""
+    request = PredictRequest(model_spec=ModelSpec(name="m", signature_name=signature))
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return request

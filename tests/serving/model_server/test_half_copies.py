@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 
@@ -55,6 +56,19 @@ def test_a_truncated_graph_is_not_served(serving, publish, wait_until):
         assert answering_version(client) == 1
         (base / "2" / "saved_model.pb").write_bytes(whole)
         wait_until(lambda: states(client).get(2) == "AVAILABLE")
+
+
+def test_a_file_name_that_is_not_utf_8_keeps_no_model_from_answering(serving, publish, wait_until):
+    base = publish(1)
+    with serving(ModelSettings("m", str(base))) as client:
+        work = publish(2, "elsewhere") / "2"
+        (work / "assets").mkdir(exist_ok=True)
+        (work / "assets" / os.fsdecode(b"caf\xe9")).touch()
+        work.rename(base / "2")
+        wait_until(lambda: states(client) == {2: "AVAILABLE", 1: "END"})
+        assert answering_version(client) == 2
+    with serving(ModelSettings("m", str(base)), ModelSettings("n", str(publish(1, "n")))) as client:
+        assert answering_version(client) == 2 and answering_version(client, "n") == 1
 
 
 def test_a_failed_version_is_tried_again_after_the_interval_without_any_change(

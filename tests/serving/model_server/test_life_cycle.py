@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 import time
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,20 @@ from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
 from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
-from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from serving.model_server import loader
 from serving.model_server.config import ModelSettings, ServableOptions, read_model_config
 from serving.model_server.errors import ServingError
-from tests.serving.model_server.life_cycle import POLL_S, answering_version, states
+from serving.model_server.storage import Storage
+from tests.serving.model_server.life_cycle import (
+    POLL_S,
+    answering_version,
+    config_text,
+    predict_request,
+    reload_request,
+    states,
+    write_warm_up,
+)
 
 
 def test_swaps_under_load_drop_no_request(serving, publish, wait_until):
@@ -78,17 +86,6 @@ def test_the_old_version_goes_after_its_last_request(serving, publish, wait_unti
         wait_until(lambda: states(client) == {2: "AVAILABLE", 1: "END"})
 
 
-def test_a_retired_versions_memory_is_freed(serving, publish, wait_until):
-    base = publish(1)
-    with serving(ModelSettings("m", str(base))) as client:
-        with client.running.manager.serving(ModelSpec(name="m")) as model:
-            variable = weakref.ref(model.root.offset)
-            del model
-        assert variable() is not None
-        publish(2)
-        wait_until(lambda: variable() is None)
-
-
 def test_versions_sort_as_numbers(serving, publish):
     publish(9, source=1)
     base = publish(10, source=2)
@@ -104,14 +101,32 @@ def test_versions_sort_as_numbers(serving, publish):
 def test_folders_that_are_no_numbers_are_ignored_with_a_warning(serving, publish, caplog):
     """`v2`, `0.3`, `tmp` and their like beside the pushed version do nothing but warn, once each."""
     base = publish(1)
-    odd = ["v2", "0.3", "tmp", "1.0", "-5", "3 ", "9" * 25]
+    odd = ["v2", "0.3", "tmp", "1.0", "-5", "3 ", "9" * 25, "٣"]
     for name in odd:
         shutil.copytree(base / "1", base / name)
+    (base / os.fsdecode(b"caf\xe9")).touch()  # a name that is not UTF-8
     with caplog.at_level(logging.WARNING), serving(ModelSettings("m", str(base))) as client:
         assert states(client) == {1: "AVAILABLE"}
         time.sleep(4 * POLL_S)
-    for name in odd:
+    for name in [*odd, os.fsdecode(b"caf\xe9")]:
         assert sum(f"/{name} is ignored" in record.message for record in caplog.records) == 1, name
+
+
+def test_a_base_path_that_is_lost_twice_is_told_twice(publish, caplog):
+    """And what was odd about it before, once."""
+    base, storage = publish(1), Storage()
+    away = base.with_name("away")
+    (base / "tmp").mkdir()
+    settings = ModelSettings("m", str(base))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert storage.candidates(settings) == {1: str(base / "1")}
+            base.rename(away)
+            assert storage.candidates(settings) is storage.candidates(settings) is None
+            away.rename(base)
+    told = [record.getMessage() for record in caplog.records]
+    assert sum("cannot list" in line for line in told) == 2
+    assert sum("tmp is ignored" in line for line in told) == 1
 
 
 def test_the_start_waits_for_a_first_version(serving, publish, tmp_path):
@@ -156,15 +171,6 @@ def test_without_any_version_left_the_model_is_not_found_and_a_lost_base_path_ch
 def test_prometheus_is_off_by_default(serving, publish):
     with serving(ModelSettings("m", str(publish(1)))) as client:
         assert client.http("GET", "/monitoring/prometheus/metrics")[0] == 404
-
-
-def reload_request(*models: tuple[str, Path, dict[str, int]]) -> ReloadConfigRequest:
-    request = ReloadConfigRequest()
-    for name, base, labels in models:
-        model = request.config.model_config_list.config.add(name=name, base_path=str(base), model_platform="tensorflow")
-        model.model_version_policy.all.SetInParent()
-        model.version_labels.update(labels)
-    return request
 
 
 def test_reload_replaces_everything_and_returns_when_loaded(serving, publish):
@@ -222,24 +228,22 @@ def test_a_bad_reload_says_which_model_and_keeps_serving(serving, publish, tmp_p
             assert answering_version(client) == 1
 
 
-def config_text(*models: tuple[str, Path]) -> str:
-    entries = (f'config {{ name: "{name}" base_path: "{base}" model_platform: "tensorflow" }}' for name, base in models)
-    return f"model_config_list {{ {' '.join(entries)} }}"
-
-
 def test_a_configuration_file_is_read_again_and_served_when_it_changes(serving, publish, tmp_path, wait_until):
     first, second, file = publish(1, "m"), publish(2, "n"), tmp_path / "models.txt"
     file.write_text(config_text(("m", first)))
     options = {"model_config_file": str(file), "model_config_poll_wait_s": 0.05}
     with serving(*read_model_config(str(file)), **options) as client:
         assert answering_version(client) == 1
-        file.write_text("model_config_list {")  # half written: what was served stays
-        time.sleep(4 * POLL_S)
-        assert answering_version(client) == 1
+        for text in ("model_config_list {", "", "# not yet\n"):  # being written: what was served stays
+            file.write_text(text)
+            time.sleep(4 * POLL_S)
+            assert answering_version(client) == 1
         file.write_text(config_text(("n", second)))
         wait_until(lambda: client.http("GET", "/v1/models/n")[0] == 200 and states(client, "n") == {2: "AVAILABLE"})
         wait_until(lambda: states(client) == {1: "END"})
         assert answering_version(client, "n") == 2
+        file.write_text("model_config_list {}")  # none is wanted
+        wait_until(lambda: states(client, "n") == {2: "END"})
 
 
 def test_a_graph_with_other_tags_is_loaded_where_they_are_asked_for(serving, tmp_path):
@@ -254,22 +258,6 @@ def test_a_graph_with_other_tags_is_loaded_where_they_are_asked_for(serving, tmp
         assert list(client.predict({"x": np.array([2], np.float32)}, model="m").outputs["y"].float_val) == [6]
     with pytest.raises(ServingError, match=r"no graph with the tags \['serve'\]"), serving(settings):
         pass
-
-
-def write_warm_up(version: Path, *requests: PredictRequest) -> None:
-    (version / "assets.extra").mkdir()
-    with tf.io.TFRecordWriter(str(version / "assets.extra" / "tf_serving_warmup_requests")) as writer:
-        for request in requests:
-            log = PredictionLog()
-            log.predict_log.request.CopyFrom(request)
-            writer.write(log.SerializeToString())
-
-
-def predict_request(**inputs) -> PredictRequest:
-    request = PredictRequest(model_spec=ModelSpec(name="m"))
-    for name, value in inputs.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-    return request
 
 
 @pytest.mark.parametrize(("iterations", "expected"), [(0, []), (1, [1, 2]), (2, [1, 1, 2, 2])])
