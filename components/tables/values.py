@@ -145,13 +145,21 @@ def _id(value: Any, *_: Any) -> str | None:
         kind = type(value).__name__
         detail = f"got {_show(value)}, expected text or an integer; a {kind} has no one spelling"
         raise CellError("bad_id", detail) from None
-    if any(character in text for character in "\n\r\0"):
+    if _breaks_line(text):
         raise CellError("bad_id", f"got {_show(text)}, expected an id of one line")
     return text or None
 
 
+def _breaks_line(text: str) -> bool:
+    """Whether a text cannot be a line of a vocabulary's file."""
+    return any(character in text for character in "\n\r\0")
+
+
 def _category(value: Any, *_: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else _text(value)
+    text = str(value).lower() if isinstance(value, bool) else _text(value)
+    if _breaks_line(text):
+        raise CellError("bad_text", f"got {_show(text)}, expected a word of one line")
+    return text
 
 
 def _list(value: Any, column: Column, rules: ReadingRules) -> list[str] | None:

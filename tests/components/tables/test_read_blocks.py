@@ -46,7 +46,7 @@ TIMES = {
 }
 ODD_TIMES = ["", "-1", "nan", "soon", "٣", " 1700000000 ", "1700000000\u00a0"]
 NUMBERS = ["1", "2.5", "0", "-0.0", "1e39", "nan", "NaN", "inf", "", "x", " 3 ", "-1", "1e-50", "٣"]
-KINDS = ["play", "like", "", "PLAY", " play", "null", "rating", "Öl", "e\u0301"]
+KINDS = ["play", "like", "", "PLAY", " play", "null", "rating", "Öl", "e\u0301", "two\nlines", "two\rlines", "play\n"]
 
 
 @st.composite
@@ -140,6 +140,11 @@ def test_damaged_csv(data):
         encoding=data.draw(st.sampled_from(["utf-8", "latin-1"])),
         empty_values=data.draw(EMPTY),
     )
+
+
+def test_a_line_break_in_a_category_is_a_reject():
+    values, rejects, _, _ = check("e.csv", b'user_id,item_id,event\nu,a,play\nu,b,"pl\nay"\n', 1)
+    assert len(values) == 1 and len(rejects) == 1 and "bad_text" in rejects[0]
 
 
 @given(st.randoms(use_true_random=False), BLOCK_ROWS)

@@ -54,6 +54,13 @@ def test_an_id_without_one_spelling_is_refused(cell):
     assert reason_of("id", cell) == "bad_id"
 
 
+@pytest.mark.parametrize("cell", ["film\nnoir", "film\rnoir", "film\0noir"])
+def test_a_category_is_a_word_of_one_line(cell):
+    assert reason_of("category", cell) == "bad_text"
+    assert value_of("category", f" {cell[:4]}\r\n") == "film"
+    assert value_of("text", cell) == cell
+
+
 @pytest.mark.parametrize("kind", ["id", "text", "list", "number", "category", "time", "embedding"])
 @pytest.mark.parametrize("cell", [None, "", "  ", "NULL", " (no genres listed) "])
 def test_a_cell_that_says_nothing_is_absent(kind, cell):
