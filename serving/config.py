@@ -7,6 +7,8 @@ from typing import Literal
 
 from trainer.config.retrieval import cutoff_of
 
+MAX_K = 10_000  # a longer list is a mistake in the request
+
 
 @dataclass(frozen=True)
 class IndexConfig:

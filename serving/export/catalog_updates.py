@@ -1,8 +1,9 @@
 """Updates of a served catalogue between two builds: items added and withdrawn, kept in the served version and sent to
 servers.
 
-They lie among the version's warm-up requests, as calls of `add_items` and `withdraw_items`: TensorFlow Serving runs
-those before a version becomes available, so any server that loads it, or starts again, knows them.
+They lie among the version's warm-up requests, as calls of `withdraw_items` and `add_items`: TensorFlow Serving runs
+those before a version becomes available, so any server that loads it, or starts again, knows them. What was added and
+then withdrawn lies where no server looks, in the recorded answer of `withdraw_items`, so that it can come back.
 """
 
 from __future__ import annotations
@@ -31,27 +32,25 @@ class AddedItem:
     """An item that came after the build.
 
     vector: float32 [dim], unit norm. content: the same by content alone, of no dimension where it is unknown.
-    domain, creator: "" where it has none.
+    domain, creator: "" where it has none. published_at_s: seconds since 1970, 0 where it is unknown.
     """
 
     vector: np.ndarray
     domain: str = ""
     creator: str = ""
     content: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    published_at_s: int = 0
 
 
 @dataclass
 class CatalogUpdates:
-    """Items added and withdrawn, by id, in the order in which they came.
-
-    One that was added and then withdrawn keeps its vector, so that it can come back.
-    """
+    """Items added and withdrawn, by id. One that was added and then withdrawn is in both, so that it can come back."""
 
     added: dict[str, AddedItem] = field(default_factory=dict)
     withdrawn: dict[str, None] = field(default_factory=dict)
 
     def add(self, items: Mapping[str, AddedItem]) -> None:
-        """These are shown from now on."""
+        """These may be shown from now on."""
         for item_id, item in items.items():
             self.withdrawn.pop(item_id, None)
             self.added[item_id] = item
@@ -62,38 +61,27 @@ class CatalogUpdates:
             self.withdrawn[item_id] = None
 
     def requests(self) -> list[tuple[str, dict[str, tf.Tensor]]]:
-        """The calls that bring a fresh build to this state: none, one or two."""
-        calls = []
-        if self.added:
-            items = self.added.values()
-            texts = {name: tf.constant([getattr(item, name) for item in items]) for name in ("domain", "creator")}
-            inputs = {"item_id": tf.constant(list(self.added)), **texts}
-            inputs["vector"] = tf.constant(np.stack([item.vector for item in items]), tf.float32)
-            if width := max(len(item.content) for item in items):  # versions of earlier releases take none
-                contents = [np.pad(item.content, (0, width - len(item.content))) for item in items]
-                inputs["content"] = tf.constant(np.stack(contents), tf.float32)
-            calls.append((ADD, inputs))
-        if self.withdrawn:
-            calls.append((WITHDRAW, {"item_id": tf.constant(list(self.withdrawn))}))
-        return calls
+        """The calls that bring a build to this state, whatever it was told before: none, one or two.
+
+        What goes goes first: nothing that is withdrawn is shown between them, or stays where no row is free for more.
+        """
+        shown = {item_id: item for item_id, item in self.added.items() if item_id not in self.withdrawn}
+        return [*_withdrawing(self.withdrawn), *_adding(shown)]
+
+    def put_aside(self) -> dict[str, AddedItem]:
+        """The items that were added and then withdrawn."""
+        return {item_id: item for item_id, item in self.added.items() if item_id in self.withdrawn}
 
 
 def read(path: str) -> CatalogUpdates:
     """The updates that the SavedModel at `path` holds."""
     updates = CatalogUpdates()
-    for request, _ in replay.recorded(path):
-        inputs = request.inputs
+    for request, response in replay.recorded(path):
         if request.model_spec.signature_name == ADD:
-            names = [name for name in ("item_id", "vector", "domain", "creator", "content") if name in inputs]
-            arrays = [tf.make_ndarray(inputs[name]) for name in names]  # versions of earlier releases have no content
-            updates.add(
-                {
-                    item.decode(): AddedItem(vector, domain.decode(), creator.decode(), *content)
-                    for item, vector, domain, creator, *content in zip(*arrays)
-                }
-            )
+            updates.add(_items_in(request.inputs))
         elif request.model_spec.signature_name == WITHDRAW:
-            updates.withdraw(item.decode() for item in tf.make_ndarray(inputs["item_id"]))
+            updates.add(_items_in(response.outputs))
+            updates.withdraw(item.decode() for item in tf.make_ndarray(request.inputs["item_id"]))
     return updates
 
 
@@ -105,14 +93,16 @@ def write(path: str, updates: CatalogUpdates) -> None:
     with tf.io.TFRecordWriter(str(partial)) as writer:
         for record in kept:
             writer.write(record)
+        put_aside = dict(_adding(updates.put_aside())).get(ADD, {})
         for signature, inputs in updates.requests():
-            writer.write(replay.log_of(signature, inputs, {}).SerializeToString())
+            outputs = put_aside if signature == WITHDRAW else {}
+            writer.write(replay.log_of(signature, inputs, outputs).SerializeToString())
     partial.replace(file)
 
 
 def apply(signatures: Mapping[str, Any], updates: CatalogUpdates) -> None:
-    """Bring a loaded model to this state."""
-    for name, inputs in updates.requests():
+    """Bring a loaded model, which nobody asks meanwhile, to this state: it knows the items that are put aside too."""
+    for name, inputs in (*_adding(updates.added), *_withdrawing(updates.withdrawn)):
         signature = signatures[name]
         silent = {key: value for key, value in DEFAULTS.get(name, {}).items() if key not in inputs}
         takes = signature.structured_input_signature[1]
@@ -135,3 +125,39 @@ def send(address: str, model_name: str, updates: CatalogUpdates) -> None:
                 stub.Predict(request, timeout=_CALL_S)
             except grpc.RpcError as error:
                 raise RuntimeError(f"{address}, model {model_name}: {error.code().name} {error.details()}") from error
+
+
+def _adding(items: Mapping[str, AddedItem]) -> list[tuple[str, dict[str, tf.Tensor]]]:
+    """The call that adds items; none where there are none."""
+    if not items:
+        return []
+    texts = {name: tf.constant([getattr(item, name) for item in items.values()]) for name in ("domain", "creator")}
+    inputs = {"item_id": tf.constant(list(items)), **texts}
+    inputs["vector"] = tf.constant(np.stack([item.vector for item in items.values()]), tf.float32)
+    # Versions of earlier releases take neither contents nor dates.
+    if width := max(len(item.content) for item in items.values()):
+        contents = [np.pad(item.content, (0, width - len(item.content))) for item in items.values()]
+        inputs["content"] = tf.constant(np.stack(contents), tf.float32)
+    if any(dates_s := [item.published_at_s for item in items.values()]):
+        inputs["published_at_s"] = tf.constant(dates_s, tf.int64)
+    return [(ADD, inputs)]
+
+
+def _withdrawing(item_ids: Iterable[str]) -> list[tuple[str, dict[str, tf.Tensor]]]:
+    """The call that withdraws items; none where there are none."""
+    withdrawn = list(item_ids)
+    return [(WITHDRAW, {"item_id": tf.constant(withdrawn)})] if withdrawn else []
+
+
+def _items_in(tensors: Mapping[str, Any]) -> dict[str, AddedItem]:
+    """The items in the tensors of a call that adds them; none where there are no tensors."""
+    columns = {name: [_plain(value) for value in tf.make_ndarray(proto)] for name, proto in tensors.items()}
+    item_ids = columns.pop("item_id", [])
+    return {
+        item_id: AddedItem(**{name: values[row] for name, values in columns.items()})
+        for row, item_id in enumerate(item_ids)
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value

@@ -17,7 +17,10 @@ from serving.online.recommender import RecommenderModel
 _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # exist only in the process that made them
 _LOWERED = "_lower_using_switch_merge"  # of an If or While: spread out into the graph around it
 LIMITS = ("max_per_creator", "max_item_age_s", "time_s")
-DEFAULTS = {"similar": {"by": np.array([b""])}, "add_items": {"content": np.zeros((1, 0), np.float32)}}
+DEFAULTS: dict[str, dict[str, np.ndarray]] = {
+    "similar": {"by": np.array([b""])},
+    "add_items": {"content": np.zeros((1, 0), np.float32), "published_at_s": np.zeros(1, np.int64)},
+}
 
 
 class MissingPackageError(ImportError):

@@ -17,7 +17,7 @@ from components.media.addresses import MediaRoots
 from components.media.errors import DecoderUnavailable, MediaError
 from components.media.extract import MediaArrays
 from components.media.isolation import Decoder
-from serving.gateway.catalog import Catalog
+from serving.gateway.catalog import Catalog, published_s
 from serving.gateway.encoding import encode_inputs, raw_features
 from serving.gateway.messages import TensorSpec
 from serving.gateway.model_client import ModelClient, ModelRefused, ModelUnavailable
@@ -39,7 +39,7 @@ class _Server:
         self.seq = 0
         self.is_connected_since_told = False
         self.refused: dict[str, str] = {}  # item -> why the version cannot take it
-        self.specs: dict[str, TensorSpec] = {}  # inputs of the version's `encode_item`
+        self.specs: dict[str, dict[str, TensorSpec]] = {}  # inputs of the version's signatures
         self.lock = asyncio.Lock()
 
 
@@ -133,12 +133,14 @@ class LiveItems:
     async def _add(self, server: _Server, items: Sequence[StoredItem]) -> None:
         """Encode and add; where a batch is refused, one by one, so that one item does not keep out the others."""
         try:
-            server.specs = server.specs or (await server.client.signatures(CALL_S))["encode_item"]
+            server.specs = server.specs or await server.client.signatures(CALL_S)
             media = [await asyncio.to_thread(self._media_of, item) for item in items]
             raw = [raw_features(item.item_id, item.fields, one) for item, one in zip(items, media)]
-            vectors = await server.client.encode_items(encode_inputs(server.specs, raw), CALL_S)
+            vectors = await server.client.encode_items(encode_inputs(server.specs["encode_item"], raw), CALL_S)
             domains, creators = ([str(item.fields.get(name) or "") for item in items] for name in ("domain", "creator"))
-            await server.client.add_items([item.item_id for item in items], vectors, domains, creators, CALL_S)
+            takes_dates = "published_at_s" in server.specs["add_items"]
+            dates_s = [published_s(item.fields) for item in items] if takes_dates else None
+            await server.client.add_items([item.item_id for item in items], vectors, domains, creators, dates_s, CALL_S)
         except (ModelRefused, ValueError, KeyError) as error:
             if len(items) == 1:
                 server.refused[items[0].item_id] = _reason(error)

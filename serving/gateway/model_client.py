@@ -143,15 +143,22 @@ class ModelClient:
         vectors: Mapping[str, np.ndarray],
         domains: Sequence[str],
         creators: Sequence[str],
+        published_at_s: Sequence[int] | None,
         timeout_s: float,
     ) -> None:
-        """Show these items from the next request on. vectors: of `encode_items`."""
+        """Show these items from the next request on, or from their dates on.
+
+        vectors: of `encode_items`. published_at_s: seconds since 1970, 0 = unknown; None for a model of an earlier
+        release, which takes no dates.
+        """
         inputs = {
             "item_id": texts(item_ids),
             **{name: values.astype(np.float32) for name, values in vectors.items()},
             "domain": texts(domains),
             "creator": texts(creators),
         }
+        if published_at_s is not None:
+            inputs["published_at_s"] = np.array(published_at_s, np.int64)
         await self._call("add_items", inputs, timeout_s)
 
     async def withdraw_items(self, item_ids: Sequence[str], timeout_s: float) -> None:

@@ -210,7 +210,7 @@ class Explanation(BaseModel):
     score: float = Field(description="of the retrieval model")
     history: list[PartOut] = Field(description="what each interaction adds to the score, strongest first")
     history_rest: float
-    utility: float = Field(description="of the ranker; 0 without one")
+    utility: float = Field(description="of the ranker; the score where there is none")
     fields: list[PartOut] = Field(description="what each field of the ranker adds to the utility, strongest first")
     fields_rest: float
     model_version: int

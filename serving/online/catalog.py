@@ -184,17 +184,25 @@ class LiveCatalog(tf.Module):
         return pad_to(scores, k, -np.inf), pad_to(rows, k, -1)
 
     def add(
-        self, item_id: tf.Tensor, vector: tf.Tensor, domain: tf.Tensor, creator: tf.Tensor, content: tf.Tensor
+        self,
+        item_id: tf.Tensor,
+        vector: tf.Tensor,
+        domain: tf.Tensor,
+        creator: tf.Tensor,
+        content: tf.Tensor,
+        published_at_s: tf.Tensor,
+        available_from_s: tf.Tensor,
     ) -> tf.Tensor:
-        """Show these items from now on: int32 [num_added], their rows.
+        """Items that may be shown from now on: int32 [num_added], their rows.
 
         item_id, domain, creator: string [num_added].
         vector: float32 [num_added, dim], of unit length.
         content: the same by content alone; zeros or no column where it is unknown. By behaviour they have none.
-        They are shown whatever their date: what is added counts as published now. An item of the index is active again
-        and otherwise stays as it is; one that was added before is replaced. An unknown domain counts as none until the
-        index is built anew.
-        Raises INVALID_ARGUMENT for an empty or a repeated id, vectors that are not finite, and where no row is free.
+        published_at_s, available_from_s: int64 [num_added] or [1], seconds since 1970; 0 = unknown, and always.
+        An item of the index is active again and otherwise stays as it is, its dates too; one that was added before is
+        replaced. An unknown domain counts as none until the index is built anew.
+        Raises INVALID_ARGUMENT for an empty or a repeated id, vectors that are not finite, dates that do not fit, and
+        where no row is free.
         """
         known = self.rows(item_id)
         is_new = tf.cast(known < 0, tf.int32)
@@ -203,12 +211,17 @@ class LiveCatalog(tf.Module):
         size, dim = tf.size(item_id), self._content.shape[1]
         given, width = tf.unstack(tf.shape(content))
         fits = (width == 0) | (given == size) & ((width == dim) | (dim == 0))
+        num_dates = tf.size(published_at_s)
         checks = [
             tf.debugging.Assert(tf.reduce_all(item_id != ""), ["item_id must not be empty"]),
             tf.debugging.assert_equal(tf.size(tf.unique(item_id).y), tf.size(item_id), "item_id names an item twice"),
             tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(vector)), ["vector must be finite"]),
             tf.debugging.Assert(fits, [f"content must have a row of {dim} for each item, or no column"]),
             tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(content)), ["content must be finite"]),
+            tf.debugging.Assert(
+                (num_dates == size) | (num_dates == 1),
+                ["published_at_s must have one value for each item, or one for all"],
+            ),
             tf.debugging.assert_less_equal(
                 total, self.num_rows - self.num_indexed, "no row is free for more items: build the index anew"
             ),
@@ -219,6 +232,11 @@ class LiveCatalog(tf.Module):
             code = lookup(self._domain_codes, domain)
             content = tf.broadcast_to(pad_to(content[:, :dim], dim, 0.0), [size, dim])
             content = from_mean(content, self._content_mean)
+            undated = tf.cast(UNDATED_S, tf.int64)
+            published, available = (
+                tf.broadcast_to(tf.where(dates == 0, undated, dates), [size])
+                for dates in (published_at_s, available_from_s)
+            )
             columns = (
                 (self._vectors, vector),
                 (self._content, content),
@@ -226,18 +244,17 @@ class LiveCatalog(tf.Module):
                 (self._item_ids, item_id),
                 (self.domains, tf.where(code < 0, NO_DOMAIN, code)),
                 (self.creators, creator_codes(creator)),
-                (self.published_at_s, tf.fill(tf.shape(rows), tf.cast(tf.timestamp(), tf.int64))),
+                (self.published_at_s, published),
+                (self.available_from_s, available),
             )
             written = [
                 variable.scatter_update(tf.IndexedSlices(tf.gather(values, at), changed))
                 for variable, values in columns
             ]
             written += [self._added.insert(tf.gather(item_id, at), changed), self._num_added.assign(total)]
-            always = tf.fill([tf.size(rows)], tf.cast(UNDATED_S, tf.int64))
-            written.append(self.available_from_s.scatter_update(tf.IndexedSlices(always, rows)))
         with tf.control_dependencies([tf.group(*written)]):  # an active row is whole
             self._is_active.scatter_update(tf.IndexedSlices(tf.fill([tf.size(rows)], True), rows))
-        _shared_again(*(variable for variable, _ in columns), self.available_from_s, self._is_active)
+        _shared_again(*(variable for variable, _ in columns), self._is_active)
         return rows
 
     def withdraw(self, item_id: tf.Tensor) -> tf.Tensor:

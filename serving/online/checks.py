@@ -8,9 +8,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from components.contract import BOTH, VIEWS
+from serving.config import MAX_K
 from serving.online.requests import ExplainRequest, RecommendRequest, SimilarRequest
-
-MAX_K = 10_000  # a longer list is a mistake in the request
 
 
 class _Check(NamedTuple):

@@ -103,6 +103,7 @@ class RecommenderModel:
                     "domain": _STRINGS,
                     "creator": _STRINGS,
                     "content": tf.TensorSpec([None, None], tf.float32),
+                    "published_at_s": tf.TensorSpec([None], tf.int64),
                 },
             ),
             "withdraw_items": (self.withdraw_items, {"item_id": _STRINGS}),
@@ -160,14 +161,18 @@ class RecommenderModel:
         """The vectors of raw items, float32 [B, dim], by the retrieval model."""
         return self._retrieval.call("encode_item", **features)
 
-    def add_items(self, item_id, vector, domain, creator, content) -> dict[str, tf.Tensor]:
-        """Show items that came after the index was built, from the next request on (`LiveCatalog.add`).
+    def add_items(self, item_id, vector, domain, creator, content, published_at_s) -> dict[str, tf.Tensor]:
+        """Show items that came after the index was built, from the next request on, or from the day on which they are
+        published (`LiveCatalog.add`).
 
         item_id, domain, creator: string [B], "" where an item has no domain or creator. vector, content: float32 [B,
-        dim], as `encode_item` gives them; content may be without a column. Returns position int32 [B], their rows. What
-        is added lives in this server's memory: docs/serving.md says how it outlives it.
+        dim], as `encode_item` gives them; content may be without a column. published_at_s: int64 [B], or [1] for all,
+        seconds since 1970, 0 = unknown. Returns position int32 [B], their rows. What is added lives in this server's
+        memory: docs/refresh.md says how it outlives it.
         """
-        return {"position": self._catalog.add(item_id, vector, domain, creator, content)}
+        shown_from_s = tf.zeros_like(published_at_s) if self._config.show_unreleased else published_at_s
+        rows = self._catalog.add(item_id, vector, domain, creator, content, published_at_s, shown_from_s)
+        return {"position": rows}
 
     def withdraw_items(self, item_id) -> dict[str, tf.Tensor]:
         """Show items no more, from the next request on. item_id: string [B]. Returns known bool [B]."""
@@ -257,16 +262,13 @@ class RecommenderModel:
         if isinstance(request, SimilarRequest):
             nothing = tf.zeros(tf.shape(request.k))
             return RerankOptions(nothing + 1, max_per_creator, nothing, tf.zeros_like(request.k))
-        seed = request.seed
-        if defaults.explore_share:  # a seed that says nothing would explore the same positions for everybody
-            asker = tf.strings.join([request.user_id, tf.strings.as_string(request.time_s)], "\n")
-            own = tf.cast(tf.strings.to_hash_bucket_fast(asker, _SEEDS), tf.int32)
-            seed = tf.where((request.explore_share == 0) & (seed == 0), own, seed)
+        asker = tf.strings.join([request.user_id, tf.strings.as_string(request.time_s)], "\n")
+        own = tf.cast(tf.strings.to_hash_bucket_fast(asker, _SEEDS), tf.int32)
         return RerankOptions(
             1 - or_default(request.diversity, defaults.diversity),
             max_per_creator,
             or_default(request.explore_share, defaults.explore_share),
-            seed,
+            tf.where(request.seed == 0, own, request.seed),  # 0 would explore the same positions for everybody
         )
 
     def _rules(self, excluded, request: RecommendRequest | SimilarRequest, options: RerankOptions) -> Rules:

@@ -27,7 +27,7 @@ class RecommendRequest(NamedTuple):
     exclude_ids: tf.Tensor  # string [B, num_excluded], "" and unknown ids do not count
     allow_ids: tf.Tensor  # string [B, num_allowed], nothing else may be shown; a row of "" = anything
     domain: tf.Tensor  # string [B], "" = any
-    k: tf.Tensor  # int32 [B], length of the list, 1 to `checks.MAX_K`
+    k: tf.Tensor  # int32 [B], length of the list, 1 to MAX_K of `serving.config`
     objective_weights: (
         tf.Tensor
     )  # float32 [B, O] or [B, 0], in the order of the kinds' names; a row of zeros = the configured ones
@@ -39,7 +39,7 @@ class RecommendRequest(NamedTuple):
     explore_share: (
         tf.Tensor
     )  # float32 [B], 0 to 1, chance of a position to go to any candidate; 0 = the configured one, -1 = none
-    seed: tf.Tensor  # int32 [B], of that chance
+    seed: tf.Tensor  # int32 [B], of that chance; 0 = one of the person and the time
     time_s: (
         tf.Tensor
     )  # int64 [B], seconds since 1970: what is not out yet is not shown; 0 = the time of the last known event

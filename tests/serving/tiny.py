@@ -129,8 +129,8 @@ def recommender(
     views=None,
     **settings,
 ):
-    """Item i is in domain music, film or none by i % 3; the cold-start order is the last item first. views: of the
-    items, by name."""
+    """Item i is in domain music, film or none by i % 3; the cold-start order is the last item first. views: further
+    columns of the items, by name."""
     vectors = vectors_of(num_items, seed)
     item_ids = [f"i{row}" for row in range(num_items)]
     index = build_vector_index(vectors, item_ids, IndexConfig(kind=kind, candidates=candidates))

@@ -11,7 +11,7 @@ import tensorflow as tf
 from serving.export import catalog_updates as changes_lib
 from serving.export import replay
 from serving.export.catalog_updates import AddedItem, CatalogUpdates
-from serving.export.saved_model import load, save
+from serving.export.saved_model import DEFAULTS, load, save
 from serving.model_server.config import ModelSettings, ServerConfig
 from serving.model_server.server import start
 from tests.serving import tiny
@@ -50,10 +50,80 @@ def test_changes_are_kept_and_later_ones_win():
     changes.withdraw(["a", "i5"])
     changes.add({"a": item(2, "film")})
     assert list(changes.withdrawn) == ["i5"]
-    (add, added), (withdraw, withdrawn) = changes.requests()
-    assert (add, withdraw) == ("add_items", "withdraw_items")
+    (withdraw, withdrawn), (add, added) = changes.requests()
+    assert (withdraw, add) == ("withdraw_items", "add_items")
     assert dict(zip(added["item_id"].numpy(), added["domain"].numpy())) == {b"a": b"film", b"b": b"music"}
     assert withdrawn["item_id"].numpy().tolist() == [b"i5"]
+
+
+def listed(signatures):
+    """Everything, by the signatures of a loaded model, for somebody who took i1."""
+    ids = signatures["recommend"](**tiny.request(history=(("i1",),), k=(30,)))["item_ids"].numpy()[0]
+    return {name.decode() for name in ids.tolist()}
+
+
+def call(signatures, name, inputs):
+    whole = {key: tf.constant(value) for key, value in DEFAULTS.get(name, {}).items()} | inputs
+    signatures[name](**whole)
+
+
+def test_no_answer_between_the_calls_holds_what_is_withdrawn(pushed):
+    """Neither of a model that is loaded, nor of one that has been told before."""
+    path = str(pushed / "1")
+    changes = CatalogUpdates()
+    changes.add({"a": item(0)})
+    told = load(path).signatures
+    changes_lib.apply(told, changes)
+    assert "a" in listed(told)
+    changes.withdraw(["a", "i2"])
+    changes.add({"b": item(4)})
+    for signatures in (told, load(path).signatures):
+        for number, (name, inputs) in enumerate(changes.requests()):
+            call(signatures, name, inputs)
+            assert not {"a", "i2"} & listed(signatures), (number, name)
+        assert "b" in listed(signatures)
+
+
+def test_what_is_withdrawn_goes_also_where_no_row_is_free_for_what_comes(pushed):
+    changes = CatalogUpdates()
+    changes.add({f"n{row}": item(0) for row in range(9)})
+    changes.withdraw(["i2"])
+    signatures = load(str(pushed / "1")).signatures
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no row is free"):
+        for name, inputs in changes.requests():
+            call(signatures, name, inputs)
+    assert "i2" not in listed(signatures)
+
+
+def test_what_was_added_and_withdrawn_can_come_back_as_it_was(pushed):
+    path = str(pushed / "1")
+    changes = CatalogUpdates()
+    whole = AddedItem(item(3).vector, "music", "somebody", published_at_s=-86_400)
+    changes.add({"a": whole, "b": item(4)})
+    changes.withdraw(["a"])
+    changes_lib.write(path, changes)
+    changes_lib.write(path, changes_lib.read(path))
+    found = changes_lib.read(path)
+    assert (set(found.added), list(found.withdrawn)) == ({"a", "b"}, ["a"])
+    np.testing.assert_array_equal(found.added["a"].vector, whole.vector)
+    for name in ("domain", "creator", "published_at_s"):
+        assert getattr(found.added["a"], name) == getattr(whole, name)
+    assert found.added["b"].published_at_s == 0
+    changes_lib.write(path, CatalogUpdates())
+
+
+def test_a_replay_keeps_the_dates(pushed):
+    changes = CatalogUpdates()
+    changes.add({"a": AddedItem(item(0).vector, published_at_s=1000), "b": item(4)})
+    changes_lib.write(str(pushed / "1"), changes)
+    signatures = load(str(pushed / "1")).signatures
+    changes_lib.apply(signatures, changes_lib.read(str(pushed / "1")))
+    early, later = (
+        signatures["recommend"](**tiny.request(k=(30,), time_s=[time_s]))["item_ids"].numpy()[0]
+        for time_s in (999, 1000)
+    )
+    assert b"a" not in early and b"a" in later and b"b" in early
+    changes_lib.write(str(pushed / "1"), CatalogUpdates())
 
 
 def test_what_is_written_is_read_back_and_the_recorded_requests_stay(pushed):

@@ -1,6 +1,9 @@
 """Items come and go in the next answer, of every model server, also after a restart and a swap."""
 
+import asyncio
 import shutil
+import time
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -56,6 +59,36 @@ def test_an_item_is_in_the_next_answer_with_its_title_and_by_its_content(gateway
     by_behaviour = gateway.http.get("/v1/items/twin/similar", params={"k": 1, "by": "behaviour"}).json()
     assert by_behaviour["by"] == "both", "nobody has taken it"
     assert gateway.http.get("/v1/latest", params={"domain": "film"}).json()["items"]
+
+
+def test_an_announced_item_is_shown_from_its_day_on(gateway):
+    now_s = int(time.time())
+    assert put(gateway, "announced", published_at=now_s + 86_400).json()["status"] == "shown"
+    assert "announced" not in shown(gateway)
+    put(gateway, "announced", published_at=now_s - 86_400).raise_for_status()
+    assert "announced" in shown(gateway)
+    assert "announced" in gateway.ids("viewer", k=50, max_item_age_s=2 * 86_400)
+    put(gateway, "announced", published_at=now_s - 3 * 86_400).raise_for_status()
+    assert "announced" not in gateway.ids("viewer", k=50, max_item_age_s=2 * 86_400)
+
+
+def test_a_model_of_an_earlier_release_is_told_without_dates():
+    told = []
+
+    class Client:
+        signatures = AsyncMock(return_value={"encode_item": {}, "add_items": {"item_id": None}})
+        encode_items = AsyncMock(return_value={})
+
+        async def add_items(self, item_ids, vectors, domains, creators, published_at_s, timeout_s):
+            told.append((item_ids, published_at_s))
+
+    items = LiveItems(None, Catalog(), [Client()], MediaRoots("", ()), 1.0)
+    asyncio.run(items._add(items._servers[0], [StoredItem("a", {"published_at": 5}, seq=1)]))
+    Client.signatures.return_value["add_items"]["published_at_s"] = None
+    asyncio.run(
+        items._add(items._servers[0], [StoredItem("b", {"published_at": 5}, seq=2), StoredItem("c", {}, seq=3)])
+    )
+    assert told == [(["a"], None), (["b", "c"], [5, 0])]
 
 
 def test_a_withdrawn_item_is_in_no_answer_and_does_not_come_back(gateway):

@@ -29,9 +29,10 @@ def answer(shared):
         yield shared
 
 
-def add(answer, ids, vectors, domain="", creator="", content=((),)):
+def add(answer, ids, vectors, domain="", creator="", content=((),), published_at_s=(0,)):
     names = {"domain": tf.fill([len(ids)], domain), "creator": tf.fill([len(ids)], creator)}
     names["content"] = tf.constant(content, tf.float32)
+    names["published_at_s"] = tf.constant(published_at_s, tf.int64)
     return answer.add_items(item_id=tf.constant(ids), vector=tf.constant(vectors, tf.float32), **names)[
         "position"
     ].numpy()
@@ -64,12 +65,54 @@ def test_added_items_obey_the_rules(answer):
     assert [item for item in page(answer, history=history, cap=[1], k=(20,)) if item in "abc"] == ["b"]
 
 
+def test_added_items_obey_their_dates(answer):
+    """Each is shown from its second on, one without a date always; that is in no list by age."""
+    ids, dates_s = ["old", "new", "undated"], [-500, 1000, 0]
+    add(answer, ids, tiny.vectors_of(3, seed=1), published_at_s=dates_s)
+    for row in ("history", "nothing known"):
+        history = (("i7",),) if row == "history" else ((),)
+        lists = [set(page(answer, history=history, k=(100,), time_s=[time_s])) & set(ids) for time_s in (999, 1000)]
+        assert lists == [{"old", "undated"}, set(ids)]
+        of_an_age = page(answer, history=history, k=(100,), time_s=[1200], age=[300])
+        assert of_an_age == ["new"]
+    add(answer, ["old"], tiny.vectors_of(1, seed=1), published_at_s=[2000])
+    assert "old" not in page(answer, k=(100,), time_s=[1999])
+
+
+def test_what_the_operator_shows_before_its_day_is_shown(model):
+    made = tiny.recommender(model, num_items=NUM_ITEMS, insert_capacity=1, show_unreleased=True)
+    add(made, ["new"], tiny.vectors_of(1), published_at_s=[1000])
+    assert "new" in page(made, k=(100,), time_s=[999])
+    assert page(made, k=(100,), time_s=[1200], age=[300]) == ["new"]
+
+
+@pytest.mark.parametrize("withdrawn_first", [True, False])
+def test_an_item_of_the_index_that_is_added_again_keeps_its_dates(model, withdrawn_first):
+    """Announced for second 1000: neither a mended title nor a withdrawal that is taken back releases it."""
+    dates_s = np.full(NUM_ITEMS, 1000.0)
+    columns = {"published_at_s": dates_s, "available_from_s": dates_s}
+    made = tiny.recommender(model, num_items=NUM_ITEMS, insert_capacity=FREE, views=columns)
+    if withdrawn_first:
+        made.withdraw_items(item_id=tf.constant(["i3"]))
+    add(made, ["i3"], tiny.vectors_of(1), published_at_s=[500])
+    assert page(made, k=(100,), time_s=[999]) == []
+    assert set(page(made, k=(100,), time_s=[1000])) == {f"i{row}" for row in range(NUM_ITEMS)}
+    assert page(made, k=(100,), time_s=[1400], age=[300]) == []
+
+
+def test_dates_that_do_not_fit_are_named(answer):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="published_at_s must have one value for each item"):
+        add(answer, ["a", "b", "c"], tiny.vectors_of(3), published_at_s=[1, 2])
+    assert not {"a", "b", "c"} & set(page(answer, k=(100,)))
+
+
 def test_reads_share_their_memory_again_after_a_change(answer):
     """A scattered update lets each read copy the whole variable, for good, where nothing ends that."""
     catalog = answer._catalog
     add(answer, ["new"], tiny.vectors_of(NUM_ITEMS)[7:8])
     answer.withdraw_items(item_id=tf.constant(["i1"]))
-    for variable in (catalog._vectors, catalog.creators, catalog.published_at_s, catalog._is_active):
+    dates = (catalog.published_at_s, catalog.available_from_s)
+    for variable in (catalog._vectors, catalog.creators, *dates, catalog._is_active):
         reads = [tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype) for _ in range(2)]
         places = [read._numpy_internal().__array_interface__["data"][0] for read in reads]
         assert places[0] == places[1]
@@ -137,6 +180,7 @@ def test_a_saved_model_can_be_changed_like_the_one_it_came_from(model, kind, tmp
         "domain": [""],
         "creator": [""],
         "content": np.zeros((1, 0), np.float32),
+        "published_at_s": np.array([1000]),
     }
     assert signatures["add_items"](**{name: tf.constant(value) for name, value in new.items()})["position"].numpy() == [
         NUM_ITEMS + 1
@@ -144,6 +188,8 @@ def test_a_saved_model_can_be_changed_like_the_one_it_came_from(model, kind, tmp
     signatures["withdraw_items"](item_id=tf.constant(["i7"]))
     ids = signatures["recommend"](**tiny.request(history=(("i8",),), k=(100,)))["item_ids"].numpy()[0]
     assert {b"before", b"after"} <= set(ids.tolist()) and b"i7" not in ids
+    early = signatures["recommend"](**tiny.request(history=(("i8",),), k=(100,), time_s=[999]))["item_ids"].numpy()[0]
+    assert b"before" in early and b"after" not in early
 
 
 @pytest.mark.parametrize("kind", ["exact", "scann"])

@@ -44,10 +44,14 @@ class TestOperatorsDefaults:
             creators = [CREATORS[int(item[1:])] for item in page]
             assert max(creators.count(name) for name in set(creators) - {""}) == 2
 
-    def test_without_a_seed_two_people_do_not_explore_alike(self, answer_with_defaults):
-        batch = [SILENT | {"user_id": user_id, "seed": 0} for user_id in (f"new{row}" for row in range(50))]
-        pages = ask(answer_with_defaults, batch)["item_ids"].tolist()
-        assert pages == ask(answer_with_defaults, batch)["item_ids"].tolist()
+    @pytest.mark.parametrize("share", [0.0, 0.3])
+    def test_without_a_seed_two_people_do_not_explore_alike(self, answer_with_defaults, answer, share):
+        """Whoever says how much is explored, the operator or the request."""
+        made = answer if share else answer_with_defaults
+        silent = SILENT | {"seed": 0, "explore": share}
+        batch = [silent | {"user_id": f"new{row}"} for row in range(50)]
+        pages = ask(made, batch)["item_ids"].tolist()
+        assert pages == ask(made, batch)["item_ids"].tolist()
         assert len({tuple(page) for page in pages}) > 40
 
 

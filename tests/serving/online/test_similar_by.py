@@ -29,7 +29,7 @@ def save_similar(recommender, path):
     texts = {name: tf.TensorSpec([None], tf.string, name) for name in ("item_id", "domain", "creator")}
     sizes = {"vector": tiny.DIM, "content": None}
     vectors = {name: tf.TensorSpec([None, size], tf.float32, name) for name, size in sizes.items()}
-    added = texts | vectors
+    added = texts | vectors | {"published_at_s": tf.TensorSpec([None], tf.int64, "published_at_s")}
     specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in SIMILAR_SPECS._asdict().items()}
     signatures = {
         "similar": tf.function(recommender.similar).get_concrete_function(**specs),
@@ -46,7 +46,7 @@ def test_each_name_orders_all_items_new_ones_too(model, tmp_path, name, kind):
     loaded = saved_model.load(str(tmp_path)).signatures
     nothing = tf.constant([""])
     new = {"item_id": tf.constant(["new"]), "vector": tf.constant(NEW[None]), "content": tf.constant(NOTHING)}
-    loaded["add_items"](**new, domain=nothing, creator=nothing)
+    loaded["add_items"](**new, domain=nothing, creator=nothing, published_at_s=tf.constant([0], tf.int64))
     ids, vectors = (
         np.array([*(f"i{row}" for row in range(NUM_ITEMS)), "new"]),
         np.concatenate([tiny.vectors_of(NUM_ITEMS), NEW[None]]),

@@ -121,7 +121,8 @@ def test_without_views_every_list_is_by_both(model):
 def add(answer, content, ids=("new",)):
     nothing = tf.fill([len(ids)], "")
     vectors = {"vector": tf.constant(tiny.vectors_of(len(ids), seed=5)), "content": tf.constant(content, tf.float32)}
-    return answer.add_items(item_id=tf.constant(ids), domain=nothing, creator=nothing, **vectors)
+    others = {"domain": nothing, "creator": nothing, "published_at_s": tf.constant([0], tf.int64)}
+    return answer.add_items(item_id=tf.constant(ids), **others, **vectors)
 
 
 def by_content(answer, item, k=1, by="content"):
