@@ -59,7 +59,7 @@ class Candidates:
         one without such a vector is no candidate.
         """
         self.catalog, self._score, self._by = catalog, score, by
-        self._is_exact = catalog.approximate is None or by != BOTH
+        self.is_exact = catalog.approximate is None or by != BOTH
         signature = [query_specs(catalog.vectors_by(by).shape[1]), tf.TensorSpec([], tf.int32)]
         self.search_all = tf.function(self._search_all, signature, autograph=False)
         self.search_all_capped = tf.function(self._search_all_capped, signature, autograph=False)
@@ -74,7 +74,7 @@ class Candidates:
         its batch change nothing. needed: int32 [B]; a request that an approximate search leaves with fewer is answered
         from all items.
         """
-        if self._is_exact:
+        if self.is_exact:
             return first(self.search_all(query, width), wanted)
         vector, is_cold_start, rules = query
         nearest = self.catalog.nearest(

@@ -89,7 +89,7 @@ class HistoryStore(tf.Module):
 
     def history(self, user_id, history_ids, history_events, history_age_s, time_s) -> History:
         """user_id: string, time_s: int64 [B]; the rest [B, L]. A history without any known id gives way to the stored
-        one, whose ages are those at the time of the request.
+        one as it was at the time of the request, and with the ages of that time; `seen` has what came later too.
         """
         with tf.control_dependencies([checks.of_history(user_id, history_ids, history_events, history_age_s)]):
             given = self._catalog.rows(tf.identity(history_ids))
@@ -97,11 +97,18 @@ class HistoryStore(tf.Module):
         user = lookup(self._user_rows, user_id)
         start, stop = (tf.gather(self._splits, tf.where(user >= 0, user + end, 0)) for end in (0, 1))
         num_known, num_stored = tf.reduce_sum(tf.cast(is_known, tf.int64), 1), stop - start
+        now_s = self._catalog.now_s
+        later_s = tf.cast(tf.where(now_s > 0, self._catalog.time_or_now(time_s) - now_s, 0), tf.float32)[:, None]
+        most = tf.maximum(tf.reduce_max(num_stored), 0)  # the maximum of no request at all is the smallest int64
+        seen_at = self._stored_at(start, num_stored, most)
+        is_to_come = tf.gather(self._age_s, seen_at) + later_s < 0
+        num_past = num_stored - tf.reduce_sum(tf.cast(is_to_come, tf.int64), 1)
         is_given = num_known > 0
-        length = tf.minimum(tf.where(is_given, num_known, num_stored), self._longest)
+        length = tf.minimum(tf.where(is_given, num_known, num_past), self._longest)
         shape = tf.stack([tf.size(length), tf.cast(tf.maximum(tf.reduce_max(length), 1), tf.int32)])  # [B, H]
         given_at = _last(is_known, length, shape)
-        stored_at = self._stored_at(stop - length, tf.where(is_given, tf.zeros_like(length), length), shape[1])
+        first = start + num_past - length
+        stored_at = self._stored_at(first, tf.where(is_given, tf.zeros_like(length), length), shape[1])
 
         def picked(values, stored, fill):
             given_values = tf.gather(tf.pad(values, [[0, 0], [0, 1]], constant_values=fill), given_at, batch_dims=1)
@@ -109,14 +116,9 @@ class HistoryStore(tf.Module):
 
         items = picked(given, tf.gather(self._items, stored_at), -1)
         events = picked(history_events, tf.gather(self._event_names, tf.gather(self._events, stored_at)), "")
-        now_s = self._catalog.now_s
-        later_s = tf.where(now_s > 0, self._catalog.time_or_now(time_s) - now_s, 0)
-        stored_age_s = tf.gather(self._age_s, stored_at) + tf.cast(later_s, tf.float32)[:, None]
-        age_s = picked(history_age_s, stored_age_s, 0.0)
+        age_s = picked(history_age_s, tf.gather(self._age_s, stored_at) + later_s, 0.0)
         age_s = tf.where(tf.math.is_finite(age_s), tf.maximum(age_s, 0.0), 0.0)
-        most = tf.maximum(tf.reduce_max(num_stored), 0)  # the maximum of no request at all is the smallest int64
-        seen = tf.gather(self._items, self._stored_at(start, num_stored, most))
-        return History(items, events, age_s, tf.concat([given, seen], 1))
+        return History(items, events, age_s, tf.concat([given, tf.gather(self._items, seen_at)], 1))
 
     def _stored_at(self, first, length, width):
         """Rows of so many interactions from a first one on, int64 [B, width], the row of none beyond. Both int64

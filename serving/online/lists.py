@@ -63,14 +63,15 @@ class ListMaker:
         similarity, items = ranking.candidates.search(asked.query, most, wanted, asked.k)
         ranked = self._ranked(asked, similarity, items, width, ranking)
         found = tf.reduce_sum(tf.cast(ranked.items >= 0, tf.int32), 1)
-        is_short = (asked.options.max_per_creator > 0) & (found < asked.k) & (wanted < self._catalog.num_rows)
+        may_miss = (wanted < self._catalog.num_rows) | (not ranking.candidates.is_exact)
+        is_short = (asked.options.max_per_creator > 0) & (found < asked.k) & may_miss
 
         def with_full_scan():
             rows = tf.where(is_short)
             part = select_requests(asked, rows)
             best = first(ranking.candidates.search_all_capped(part.query, most), tf.gather_nd(wanted, rows))
             again = self._ranked(part, best[0], best[1], width, ranking)
-            return tf.nest.map_structure(lambda old, new: tf.tensor_scatter_nd_update(old, rows, new), ranked, again)
+            return tf.nest.map_structure(lambda old, new: _replaced(old, rows, new), ranked, again)
 
         return tf.cond(tf.reduce_any(is_short), with_full_scan, lambda: ranked), is_short
 
@@ -100,3 +101,8 @@ class ListMaker:
         return RankedList(
             tf.where(columns >= 0, items, -1), utility, probabilities, tf.where(chosen_by >= 0, chosen_by, usual)
         )
+
+
+def _replaced(old, rows, new):
+    """With new values in some rows, int64 [S, 1]. TensorFlow updates no tensor without columns: of no objective."""
+    return old if 0 in old.shape else tf.tensor_scatter_nd_update(old, rows, new)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from serving.online.candidates import cap_or_all
+from serving.online.candidates import cap_or_all, rank_in_group
 
 RANKED, SIMILAR, NEW_PERSON, DIVERSE, EXPLORED = range(5)
 REASONS = ("ranked", "similar", "new_person", "diverse", "explored")
@@ -84,31 +84,34 @@ def _greedily(utility, items, vectors, creators, options: RerankOptions, width):
     # An item without a creator counts as a creator of its own, capped at one as every item is.
     alone = tf.broadcast_to(-2 - tf.range(number, dtype=creators.dtype)[None], tf.shape(creators))
     groups = tf.where(creators < 0, alone, creators)
-    cap = tf.cast(cap_or_all(options.max_per_creator), tf.float32)[:, None]
+    most = cap_or_all(options.max_per_creator)[:, None]
+    cap = tf.cast(most, tf.float32)
     none_taken = tf.where(is_there, 0.0, np.inf)
 
     def fill(beside):
         """The loop. It holds few ops and carries few tensors: each costs something for each position.
 
         beside: columns int32 [B] -> what a candidate in the list leaves the others, float32 [B, C] each: at most their
-        relevance less their redundancy to it, and what it adds to the items taken of their creator.
-        Returns the items taken of each candidate's creator (infinite for those in the list themselves) before each
-        position and after the last: float32 [steps + 1, B, C].
+        relevance less their redundancy to it, and what it adds to the items taken of their creator (infinite for
+        itself).
+        Returns for each position the column chosen, and that of the most useful one left: int32 [steps, 2, B].
         """
         chances = explores[:, :, None]
 
-        def position(step, value, taken, states):
+        def position(step, value, taken, chosen):
             scores = tf.where(tf.gather(chances, step), random, value)
-            best = tf.argmax(tf.where(taken < cap, scores, -np.inf), 1, tf.int32)
+            is_open = taken < cap
+            best, plain = (tf.argmax(tf.where(is_open, by, -np.inf), 1, tf.int32) for by in (scores, scaled))
             value_beside, taken_beside = beside(best)
             return (
-                step + 1, tf.minimum(value, value_beside), taken + taken_beside, states.write(step, taken),
+                step + 1, tf.minimum(value, value_beside), taken + taken_beside,
+                chosen.write(step, tf.stack([best, plain])),
             )  # fmt: skip
 
-        states = tf.TensorArray(tf.float32, steps + 1, element_shape=[None, None])
-        start = (0, relevance + novelty_weight, none_taken, states)  # as if everything were the opposite of the list
-        *_, taken, states = tf.while_loop(lambda step, *_: step < steps, position, start, parallel_iterations=1)
-        return states.write(steps, taken).stack()
+        chosen = tf.TensorArray(tf.int32, steps, element_shape=[2, None])
+        start = (0, relevance + novelty_weight, none_taken, chosen)  # as if everything were the opposite of the list
+        *_, chosen = tf.while_loop(lambda step, *_: step < steps, position, start, parallel_iterations=1)
+        return chosen.stack()
 
     def from_tables():
         cosines = tf.matmul(vectors, vectors, transpose_b=True)  # [B, C, C]
@@ -127,14 +130,11 @@ def _greedily(utility, items, vectors, creators, options: RerankOptions, width):
         return fill(beside)
 
     fits = tf.cast(batch, tf.int64) * tf.cast(number, tf.int64) ** 2 <= _COSINES_AT_ONCE
-    taken = tf.cond(fits, from_tables, one_at_a_time)
-    before, after = taken[:-1], taken[1:]
-    best = tf.argmax(tf.cast((after == np.inf) & (before < np.inf), tf.int32), 2, tf.int32)  # [steps, B]
-    is_open = before < cap
-    plain = tf.argmax(tf.where(is_open, scaled, -np.inf), 2, tf.int32)
+    best, plain = tf.unstack(tf.cond(fits, from_tables, one_at_a_time), axis=1)  # [steps, B]
     reasons = tf.where(explores, EXPLORED, tf.where(best == plain, -1, DIVERSE))
-    is_any = tf.reduce_any(is_open, 2)
-    return tuple(_padded(tf.transpose(tf.where(is_any, values, -1)), width) for values in (best, reasons))
+    is_within = is_there & (rank_in_group(tf.where(is_there, 0.0, -np.inf), creators) < most)
+    is_filled = tf.range(steps)[:, None] < tf.reduce_sum(tf.cast(is_within, tf.int32), 1)[None]
+    return tuple(_padded(tf.transpose(tf.where(is_filled, values, -1)), width) for values in (best, reasons))
 
 
 def uniform(seed, number):

@@ -101,7 +101,7 @@ class RankerScorer(tf.Module):
 
         The arguments: as of `RetrievalScorer.score`. F fields.
         Returns utility [B, C], what each field adds [B, C, F], what it is without them [B, C], and the fields' names
-        [B, F].
+        [B, F], "" where there is no candidate.
         """
         del similarity
         batch, num_items = tf.unstack(tf.shape(items))
@@ -109,8 +109,9 @@ class RankerScorer(tf.Module):
         utility, _ = self._utility(rows, items, context)
         weights = tf.repeat(self._effective(context.objective_weights), num_items, 0)
         explained = self._ranker.call("explain", weights=weights, **rows)
-        names = tf.reshape(explained["names"], [batch, num_items, -1])[:, 0]
-        parts = tf.reshape(explained["parts"], [batch, num_items, -1])
+        shape = [batch, num_items, tf.shape(explained["parts"])[1]]
+        names = tf.pad(tf.reshape(explained["names"], shape), [[0, 0], [0, 1], [0, 0]], constant_values="")[:, 0]
+        parts = tf.reshape(explained["parts"], shape)
         return utility, parts, tf.reshape(explained["rest"], [batch, num_items]), names
 
     def _utility(self, rows, items, context: ScoringContext):

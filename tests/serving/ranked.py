@@ -81,9 +81,9 @@ def _ones(feature: Feature):
     return np.full(shape, b"a", object) if feature.dtype == "string" else np.ones(shape, feature.dtype)
 
 
-def recommender(model, kind, defaults=ListDefaults()):  # noqa: B008 (frozen)
+def recommender(model, kind, defaults=ListDefaults(), candidates=CANDIDATES, **index):  # noqa: B008 (frozen)
     ids = [f"i{row}" for row in range(NUM_ITEMS)]
-    config = IndexConfig(kind=kind, candidates=CANDIDATES)
+    config = IndexConfig(kind=kind, candidates=candidates, **index)
     index = build_vector_index(VECTORS, ids, config)
     empty = np.full(NUM_ITEMS, "", object)
     facts = ItemMetadata(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.config import DEFAULT_EVENTS
+from serving.online.requests import EXPLAIN_SPECS
 from tests.serving import ranked, tiny
 from tests.serving.ranked import (
     CANDIDATES,
@@ -80,7 +81,8 @@ def oracle(one, kind):
     position = {f"i{row}": row for row in range(NUM_ITEMS)}
     given_ = [(position[item], 1) for item in one["history"] if item in position]
     stored = STORED.get(one["user_id"], [])
-    taste = (given_ or stored)[-5:]
+    known = stored if (one["time_s"] or LAST_S) >= LAST_S else []  # what is stored was taken at the last event
+    taste = (given_ or known)[-5:]
     query = sum((weight * VECTORS[row] for row, weight in taste), np.zeros(tiny.DIM))
     scores = VECTORS @ query if taste else COLD_START
     hidden = {row for row, _ in given_ + stored} | {position[item] for item in one["exclude"] if item in position}
@@ -188,6 +190,29 @@ def test_similar_under_the_same_rules(answer):
             f"i{row}".encode() for row in page[: one["k"]]
         ], one
         assert output["count"][0] == min(len(page), one["k"])
+
+
+@pytest.mark.parametrize("candidates", [20, NUM_ITEMS])
+def test_a_capped_list_of_an_approximate_index_is_as_long_as_the_exact_one(model, candidates):
+    """Two of seven leaves are searched, and each creator may have one item: others lie in the other leaves."""
+    leaves = {"num_leaves": 7, "leaves_to_search": 2, "candidates": candidates}
+    lengths = {}
+    for kind, index in (("exact", {}), ("scann", leaves)):
+        made = ranked.recommender(model, kind, **index)
+        batch = [ranked.SILENT | {"user_id": "", "history": [f"i{row}"], "cap": 1} for row in range(NUM_ITEMS)]
+        lengths[kind] = [ask(made, [one | {"k": k}])["count"][0] for one in batch[::6] for k in (8, 12, 40)]
+    assert lengths["scann"] == lengths["exact"]
+
+
+@pytest.mark.parametrize("num_items", [0, 2])
+def test_explanations_of_any_number_of_items_have_their_shapes(answer, num_items):
+    ids = [[f"i{row}" for row in range(num_items)]] * 2
+    whole = tiny.request(("known", "new"), ((), ()), exclude=((), ()), k=(1, 1))
+    asked = {name: whole[name] for name in EXPLAIN_SPECS._fields if name in whole}
+    found = answer.explain(**asked, item_ids=tf.reshape(tf.constant(ids, tf.string), [2, num_items]))
+    assert found["utility"].shape == (2, num_items) and found["field_parts"].shape == (2, num_items, len(NAMES))
+    names = [name.encode() for name in NAMES] if num_items else [b""] * len(NAMES)
+    assert found["field_names"].numpy().tolist() == [names] * 2
 
 
 def test_what_is_withdrawn_is_in_no_answer(answer):

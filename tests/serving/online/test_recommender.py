@@ -171,6 +171,28 @@ def test_events_and_age_reach_the_tower(recommender):
 HISTORY = ("history_ids", "history_events", "history_age_s")
 
 
+def test_what_is_later_than_the_question_is_no_taste_but_stays_hidden(model):
+    """i0 taken 100 s before the last event, i3 50 s before and i5 with it; of what has no time nothing says that it is
+    later."""
+    rows = {"dated": [(0, 0, 100.0), (3, 0, 50.0), (5, 0, 0.0)], "undated": [(0, 0, np.nan), (3, 0, np.nan)]}
+    made = tiny.recommender(model, rows=rows, views={"now_s": 1000}, history_length=2)
+    for time_s, taste in ((899, []), (900, [0]), (950, [0, 3]), (999, [0, 3]), (1000, [3, 5]), (1100, [3, 5])):
+        page = {"k": (NUM_ITEMS,), "time_s": [time_s]}
+        (ids, scores), output = _asked(made, "dated", page)
+        assert output["fallback"].numpy()[0] == (not taste)
+        assert not {"i0", "i3", "i5"} & set(ids) and len(ids) == NUM_ITEMS - 3
+        ages = {0: time_s - 900, 3: time_s - 950, 5: time_s - 1000}
+        if taste:
+            query = sum(VECTORS[row] / (1 + ages[row]) for row in taste)
+            np.testing.assert_allclose(scores, np.sort(np.delete(VECTORS, [0, 3, 5], 0) @ query)[::-1], atol=1e-5)
+        assert not _asked(made, "undated", page)[1]["fallback"].numpy()[0]
+
+
+def _asked(made, user_id, page):
+    output = made.recommend(**tiny.request((user_id,), **page))
+    return tiny.answers(output)[0], output
+
+
 def test_similar(recommender):
     """The nearest by cosine, without the item itself; an unknown item has none."""
     ids = [found for found, _ in tiny.answers(recommender.similar(**tiny.similar_to("i3", "nope", k=4)))]
