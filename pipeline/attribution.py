@@ -63,7 +63,7 @@ def explain(model: CurrentModel, user_id: str, item_id: str) -> Explanation:
     if fields := _texts(why["field_names"]):
         utility, rest = float(why["utility"][0]), float(why["field_rest"][0])
         scores.append(Decomposition("utility by the ranker", utility, fields, why["field_parts"][0], rest))
-    if not any(history):
+    if next(model.recommend([user_id], 1)).fallback:
         notes.append(f"nothing is known of {user_id!r}: new people get what is popular lately")
     return Explanation(scores, notes)
 

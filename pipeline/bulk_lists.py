@@ -15,7 +15,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline import beam_engine
-from pipeline.local_model import KEYS_AT_ONCE, CurrentModel, RankedList
+from pipeline.local_model import CurrentModel, RankedList, keys_at_once
 
 
 def lists(model: CurrentModel, user_ids: Sequence[str], k: int, at_s: int = 0) -> Iterator[RankedList]:
@@ -25,11 +25,12 @@ def lists(model: CurrentModel, user_ids: Sequence[str], k: int, at_s: int = 0) -
     """
     engine = model.config.engine.beam
     beam_engine.check(engine)
-    starts = range(0, len(user_ids), KEYS_AT_ONCE)
+    size = keys_at_once(k)
+    starts = range(0, len(user_ids), size)
     with tempfile.TemporaryDirectory(prefix="lists-", dir=model.config.work_path) as name:
         folder = Path(name)
         for number, start in enumerate(starts):
-            batch = list(user_ids[start : start + KEYS_AT_ONCE])
+            batch = list(user_ids[start : start + size])
             _people_file(folder, number).write_text(json.dumps(batch), encoding="utf-8")
         with beam.Pipeline(options=PipelineOptions(engine.arguments)) as pipeline:
             _ = (

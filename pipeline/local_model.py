@@ -25,7 +25,7 @@ from pipeline.versions import versions_in
 if TYPE_CHECKING:
     from serving.export.catalog_updates import AddedItem, CatalogUpdates
 
-KEYS_AT_ONCE = 256  # people or items of one call
+_KEYS_AT_ONCE, _USUAL_K = 256, 200  # people or items of one call, where their lists are no longer than that
 
 
 @dataclass(frozen=True)
@@ -152,10 +152,11 @@ class CurrentModel:
 
     def titles(self, item_ids: set[str]) -> dict[str, str]:
         """`domain: title` of items in the catalogue that the version was made from; the id of those that it has not."""
-        found = dict.fromkeys(item_ids, "")
-        if "catalogue" in self.parts:
-            found |= _titles(self.parts["catalogue"].path / "Split-train", item_ids)
-        return {item_id: title or item_id for item_id, title in found.items()}
+        return {item_id: self._title_of.get(item_id) or item_id for item_id in item_ids}
+
+    @cached_property
+    def _title_of(self) -> dict[str, str]:
+        return _titles(self.parts["catalogue"].path / "Split-train") if "catalogue" in self.parts else {}
 
     def encode(self, folder: str) -> dict[str, AddedItem]:
         """The items in a folder of item examples, by id, as they can be added to the answer."""
@@ -170,10 +171,12 @@ class CurrentModel:
             for row, item_id in enumerate(ids):
                 found[item_id.decode()] = {name: values[row] for name, values in outputs.items()}
         facts = read_item_metadata(folder, list(found))
-        texts = zip(facts.domains, facts.creators)
+        takes_dates = "published_at_s" in self.signatures["add_items"].structured_input_signature[1]
+        dates_s = np.nan_to_num(facts.published_at_s) * takes_dates  # versions of earlier releases take none
+        columns = zip(facts.domains, facts.creators, dates_s.astype(np.int64).tolist())
         return {
-            item_id: AddedItem(domain=domain, creator=creator, **vectors)
-            for (item_id, vectors), (domain, creator) in zip(found.items(), texts)
+            item_id: AddedItem(domain=domain, creator=creator, published_at_s=date_s, **vectors)
+            for (item_id, vectors), (domain, creator, date_s) in zip(found.items(), columns)
         }
 
     def add(self, items: Mapping[str, AddedItem]) -> None:
@@ -208,13 +211,19 @@ class CurrentModel:
         import tensorflow as tf
 
         signature = self.signatures[name]
-        for start in range(0, len(keys), KEYS_AT_ONCE):
-            batch = list(keys[start : start + KEYS_AT_ONCE])
+        size = keys_at_once(k)
+        for start in range(0, len(keys), size):
+            batch = list(keys[start : start + size])
             inputs = saying_nothing(signature, len(batch))
             for given, value in {**(others or {}), "k": k}.items():
                 inputs[given] = tf.fill([len(batch)], tf.constant(value, inputs[given].dtype))
             answer = signature(**inputs | {key: tf.constant(batch)})
             yield from _ranked_lists(batch, {output: value.numpy() for output, value in answer.items()})
+
+
+def keys_at_once(k: int) -> int:
+    """How many people or items one call asks for, so that its memory does not grow with the length of the lists."""
+    return max(1, _KEYS_AT_ONCE * _USUAL_K // max(_USUAL_K, k))
 
 
 def newest_version(folder: Path) -> Path:
@@ -247,16 +256,15 @@ def _ranked_lists(keys: Sequence[str], answer: Mapping[str, np.ndarray]) -> Iter
         )
 
 
-def _titles(folder: Path, item_ids: set[str]) -> dict[str, str]:
-    """`domain: title` of those items that a folder of catalogue examples has."""
+def _titles(folder: Path) -> dict[str, str]:
+    """`domain: title` of the items in a folder of catalogue examples."""
     import tensorflow as tf
 
     found = {}
     files = [str(file) for file in sorted(folder.glob("*.gz"))]
     for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
         features = tf.train.Example.FromString(record).features.feature
+        texts = [features[name].bytes_list.value[:1] for name in ("domain", "title")]
         item_id = features["item_id"].bytes_list.value[0].decode()
-        if item_id in item_ids:
-            texts = [features[name].bytes_list.value[:1] for name in ("domain", "title")]
-            found[item_id] = ": ".join(text.decode() for values in texts for text in values)
+        found[item_id] = ": ".join(text.decode() for values in texts for text in values)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from components.settings import SettingsError
 
 if TYPE_CHECKING:
+    from pipeline.config import Config
     from pipeline.local_model import RankedList
 
 ENDINGS = (".csv", ".parquet")
 ROWS_AT_ONCE = 100_000  # of a table that is written
+_LATEST_S = 253_402_300_799  # the end of the year 9999
 
 
 def text_lines(ranked: RankedList, titles: Mapping[str, str]) -> Iterator[str]:
@@ -42,16 +44,21 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def why_short(ranked: RankedList, k: int, num_shown: int, left_out: str) -> str:
+def why_short(ranked: RankedList, k: int, num_shown: int, left_out: Sequence[str], config: Config) -> str:
     """Why a list is shorter than was asked for, in a line; nothing where it is not.
 
-    num_shown: how many items can be shown at all. left_out: which of them this list cannot have.
+    num_shown: how many items can be shown at all. left_out: which of them this list cannot have, two kinds or more,
+    beside those that the configured cap of a creator leaves out.
     """
     count = len(ranked.item_ids)
     if count >= k:
         return ""
-    missing = num_shown - count
-    rest = f", and {missing:,} of those are {left_out}" if missing > 0 else ""
+    missing, cap = num_shown - count, config.serving.defaults.max_per_creator
+    *others, last = [
+        *left_out,
+        *([f"more than {cap:,} of a creator (serving.defaults.max_per_creator)"] if cap else []),
+    ]
+    rest = f", and {missing:,} of those are {', '.join(others)}, or {last}" if missing > 0 else ""
     return f"{count:,} of {k:,} asked for: {num_shown:,} items can be shown{rest}"
 
 
@@ -131,7 +138,7 @@ def moment(text: str) -> int:
     """A point in time as seconds since 1970.
 
     text: such seconds, or a date or time in ISO 8601; UTC where it names no zone.
-    Raises SettingsError where it is neither, or not after 1970.
+    Raises SettingsError where it is neither, or not from 1970 to 9999.
     """
     try:
         seconds = int(text) if text.isascii() and text.isdigit() else _iso_seconds(text)
@@ -139,8 +146,8 @@ def moment(text: str) -> int:
         raise SettingsError(
             f"--at: got {text!r}, expected 2024-05-31, 2024-05-31T18:00:00Z or seconds since 1970"
         ) from error
-    if seconds < 1:
-        raise SettingsError(f"--at: got {text!r}, expected a time after 1970")
+    if not 1 <= seconds <= _LATEST_S:
+        raise SettingsError(f"--at: got {text!r}, expected a time from 1970 to 9999")
     return seconds
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.settings import SettingsError
 from pipeline.config import expanded
+from serving.config import MAX_K
 
 if TYPE_CHECKING:
     from pipeline.gateway_client import GatewayClient
@@ -152,9 +153,9 @@ def add_json(command: argparse.ArgumentParser) -> None:
 
 
 def check_top_k(arguments: argparse.Namespace) -> None:
-    """Raises SettingsError where `--k` asks for nothing."""
-    if arguments.k < 1:
-        raise SettingsError(f"--k: got {arguments.k}, expected at least 1")
+    """Raises SettingsError where `--k` asks for nothing, or for more than the model lists."""
+    if not 1 <= arguments.k <= MAX_K:
+        raise SettingsError(f"--k: got {arguments.k}, expected 1 to {MAX_K:,}")
 
 
 def user_path(text: str) -> Path:

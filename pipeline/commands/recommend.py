@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pipeline.gateway_client import GatewayClient
     from pipeline.local_model import CurrentModel, RankedList
 
-LEFT_OUT = "in the person's history, or not out yet"
+LEFT_OUT = ("in the person's history", "not out yet")
 
 
 def add_parser(commands: Commands) -> None:
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{rows:,} rows for {len(user_ids):,} people in {arguments.output}{short}")
         return 0
     for ranked in lists:
-        note = why_short(ranked, arguments.k, model.num_shown, LEFT_OUT)
+        note = why_short(ranked, arguments.k, model.num_shown, LEFT_OUT, config)
         titles = model.titles(set(ranked.item_ids))
         if arguments.json:
             print(json_line("user_id", ranked, titles, note))

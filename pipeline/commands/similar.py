@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from components.contract import BEHAVIOUR, BOTH, VIEWS
+from components.contract import BEHAVIOUR, BOTH, CONTENT, VIEWS
 from pipeline import config as configuration
 from pipeline.commands.arguments import (
     DEMO_CONFIG,
@@ -19,8 +19,8 @@ from pipeline.commands.arguments import (
 from pipeline.commands.recommend import print_list
 from pipeline.ranked_lists import json_line, printable, why_short
 
-LEFT_OUT = "the item itself, or not out yet"
-LEFT_OUT_BY_BEHAVIOUR = "the item itself, not out yet, or taken by nobody so far"
+LEFT_OUT = ("the item itself", "not out yet")
+LEFT_OUT_BY = {CONTENT: ("without content",), BEHAVIOUR: ("taken by nobody so far",)}
 
 
 def add_parser(commands: Commands) -> None:
@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     model = CurrentModel(config)
     for ranked in model.similar(arguments.items, arguments.k, arguments.by):
-        left_out = LEFT_OUT_BY_BEHAVIOUR if ranked.by == BEHAVIOUR else LEFT_OUT
-        note = why_short(ranked, arguments.k, model.num_shown, left_out)
+        left_out = (*LEFT_OUT, *LEFT_OUT_BY.get(ranked.by, ()))
+        note = why_short(ranked, arguments.k, model.num_shown, left_out, config)
         if ranked.by and ranked.by != arguments.by:
             note = "; ".join(filter(None, (f"nothing is known of it by {arguments.by} alone: by {ranked.by}", note)))
         titles = model.titles({ranked.key, *ranked.item_ids})

@@ -1,6 +1,7 @@
 """`zhiyin explain` by modality: parts of an item's vector, from the current model's run, that add up to the score."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from components.settings import SettingsError
 from pipeline import attribution
-from pipeline.local_model import CurrentModel
+from pipeline.local_model import CurrentModel, RankedList
 from tests.pipeline.runs import Runs
 
 
@@ -83,6 +84,26 @@ def test_what_cannot_be_told_is_said(model, runs, config_of):
         attribution.score_parts(model, "i3", np.zeros(2, np.float32), 0.0)
     with pytest.raises(SettingsError, match="train it anew"):
         attribution.vector_parts(CurrentModel(config_of(runs.work_path)), "i1")
+
+
+@pytest.mark.parametrize(("fallback", "notes"), [(False, 1), (True, 2)])
+def test_somebody_known_from_the_users_table_alone_is_not_unknown(monkeypatch, fallback, notes):
+    """Of both there is no history; who is new gets the list of new people."""
+    why = {name: np.zeros((1, 1)) for name in ("score", "history_rest", "history_parts")}
+    why |= {"history_ids": np.array([b""]), "field_names": []}
+    asked = SimpleNamespace(
+        explain=lambda user_id, item_id: why,
+        titles=lambda item_ids: {},
+        query=lambda user_id: np.zeros(2),
+        recommend=lambda user_ids, k: iter([RankedList(user_ids[0], [], [], fallback)]),
+    )
+
+    def not_told(*_):
+        raise SettingsError("no run")
+
+    monkeypatch.setattr(attribution, "score_parts", not_told)
+    found = attribution.explain(asked, "ann", "i1").notes
+    assert len(found) == notes and ("nothing is known of 'ann'" in found[-1]) == fallback
 
 
 def test_the_largest_parts_and_the_rest_add_up():

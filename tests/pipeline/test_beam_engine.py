@@ -208,7 +208,7 @@ def test_lists_for_everybody_are_those_of_this_process(pushed_version, job_serve
     """In batches through a job server, in the order in which they were asked for; nothing stays behind."""
     from pipeline.local_model import CurrentModel
 
-    monkeypatch.setattr(bulk_lists, "KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(bulk_lists, "keys_at_once", lambda k: 2)
     shutil.copytree(pushed_version, tmp_path / "serving" / "tiny" / "1")
     data = DataConfig(TableConfig("items.csv"), TableConfig("events.csv"))
     evaluation = EvaluationConfig(min_gain_over_popularity=0, max_loss_to_last=0)

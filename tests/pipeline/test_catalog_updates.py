@@ -15,7 +15,7 @@ from pipeline.local_model import CurrentModel
 from serving.config import EvaluationConfig
 from serving.export import catalog_updates as version_updates
 from serving.export.catalog_updates import AddedItem
-from tests.serving import tiny
+from tests.serving import tiny, world
 
 pytestmark = pytest.mark.slow  # loads SavedModels over and over
 NUM_ITEMS = 12
@@ -62,6 +62,42 @@ def test_what_a_version_has_no_room_for_leaves_it_as_it_was(config):
     with pytest.raises(RuntimeError, match="no row is free"):
         add(config, items("b", "c"))
     assert "a" in listed(config) and "b" not in listed(config)
+
+
+def test_what_comes_is_shown_from_its_date_on_also_when_it_is_restored(config):
+    def listed_at(at_s):
+        (answer,) = CurrentModel(config).recommend(["nobody"], 100, at_s)
+        return answer.item_ids
+
+    catalog_updates.add(config, {"new": AddedItem(tiny.vectors_of(1)[0], published_at_s=1000)}, ())
+    assert ("new" in listed_at(999), "new" in listed_at(1000)) == (False, True)
+    catalog_updates.withdraw(config, ["new"], ())
+    assert "new" not in listed_at(1000)
+    catalog_updates.restore(config, ["new"], ())
+    assert ("new" in listed_at(999), "new" in listed_at(1000)) == (False, True)
+
+
+def test_rows_of_what_is_withdrawn_are_kept_for_its_return(config):
+    """Two rows are free: what could not be restored would keep the version from being loaded."""
+    catalog_updates.add(config, items("a", "b"), ())
+    catalog_updates.withdraw(config, ["a"], ())
+    with pytest.raises(RuntimeError, match="no row is free"):
+        catalog_updates.add(config, items("c"), ())
+    catalog_updates.restore(config, ["a"], ())
+    assert {"a", "b"} <= set(listed(config)) and "c" not in listed(config)
+
+
+def test_encoded_items_have_the_dates_of_their_table(config, tmp_path):
+    rows = [{"item_id": [name], "numeric": [1.0, 0.0, 0.0, 0.0], **dates}
+            for name, dates in (("new", {"published_at": [1000]}), ("undated", {}))]  # fmt: skip
+    world.examples(tmp_path / "items", {"train": rows})
+    model = CurrentModel(config)
+    found = model.encode(str(tmp_path / "items" / "Split-train"))
+    assert {item_id: item.published_at_s for item_id, item in found.items()} == {"new": 1000, "undated": 0}
+    add = SimpleNamespace(structured_input_signature=((), {"item_id": None}))  # of an earlier release
+    model.signatures = {"encode_item": model.signatures["encode_item"], "add_items": add}
+    found = model.encode(str(tmp_path / "items" / "Split-train"))
+    assert [item.published_at_s for item in found.values()] == [0, 0]
 
 
 def test_withdrawn_items_cannot_be_added_and_come_back_as_they_were(config):

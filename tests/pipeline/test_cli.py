@@ -55,7 +55,10 @@ def test_help_imports_no_heavy_library() -> None:
     ("words", "message"),
     [
         (["run", "--config", "nope.yaml"], "cannot read the configuration nope.yaml"),
-        (["recommend", "--user", "u", "--k", "0"], "--k: got 0, expected at least 1"),
+        (["recommend", "--user", "u", "--k", "0"], "--k: got 0, expected 1 to 10,000"),
+        (["similar", "--item", "i", "--k", "20000"], "--k: got 20000, expected 1 to 10,000"),
+        (["tags", "--item", "i", "--k", "99999999999"], "--k: got 99999999999, expected 1 to 10,000"),
+        (["recommend", "--user", "u", "--at", "99999999999999999999"], "expected a time from 1970 to 9999"),
         (["recommend", "--all-users"], "--all-users needs --output FILE"),
         (["recommend", "--all-users", "--output", "list.xlsx"], "one of the endings .csv, .parquet"),
         (["data", "movielens-100k"], "--source"),

@@ -7,15 +7,18 @@ import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from pipeline import cli, ranked_lists
+from pipeline import cli, local_model, ranked_lists
 from pipeline import config as configuration
+from pipeline.lineage import Part
 from pipeline.local_model import CurrentModel, RankedList
+from serving.config import ListDefaults, ServingConfig
 from serving.export import saved_model
 from tests.serving import tiny
 
@@ -96,6 +99,9 @@ def test_the_list_of_a_time_is_that_of_its_own_signature(config_path: Path, caps
     plain = ask(config_path, capsys, "recommend", "--user", "known", "--k", "5")
     for text in ("2024-05-31", "2024-05-31T18:00:00Z", "2024-05-31 18:00+02:00", "1717178400"):
         assert ask(config_path, capsys, "recommend", "--user", "known", "--k", "5", "--at", text) == plain
+    assert "--at: got '253402300800'" in refuse(
+        config_path, capsys, "recommend", "--user", "known", "--at", "253402300800"
+    )
     assert "--at: got 'soon'" in refuse(config_path, capsys, "recommend", "--user", "known", "--at", "soon")
 
 
@@ -125,6 +131,38 @@ def test_similar_items_of_several(config_path: Path, capsys) -> None:
     assert [answer["item_id"] for answer in found] == ["i3", "i5"]
     assert all(answer["item_id"] not in {item["item_id"] for item in answer["items"]} for answer in found)
     assert "no item '-1', 'nope'" in refuse(config_path, capsys, "similar", "--item", "i3", "-1", "nope")
+
+
+def test_the_catalogue_is_read_once_for_the_titles_of_all(config_path: Path, monkeypatch) -> None:
+    reads = []
+    monkeypatch.setattr(local_model, "_titles", lambda folder: reads.append(folder) or {"i1": "music: One"})
+    model = CurrentModel(configuration.load(config_path))
+    model.parts = {"catalogue": Part(Path("catalogue"))}
+    found = [model.titles(set(ranked.item_ids)) for ranked in model.recommend(["known", "other", "new"], 12)]
+    assert reads == [Path("catalogue", "Split-train")]
+    assert (found[0]["i1"], found[2]["i2"]) == ("music: One", "i2")
+
+
+def test_long_lists_are_asked_for_by_fewer_people_at_once() -> None:
+    """So many as places and candidates fit into memory; one at least."""
+    assert [local_model.keys_at_once(k) for k in (1, 200, 400, 10_000, 100_000)] == [256, 256, 128, 5, 1]
+
+
+def test_a_short_list_names_what_the_operator_and_the_question_leave_out() -> None:
+    capped = SimpleNamespace(serving=ServingConfig(defaults=ListDefaults(max_per_creator=2)))
+    free = SimpleNamespace(serving=ServingConfig())
+    short = RankedList("u", ["i1"], [0.5])
+    said = [ranked_lists.why_short(short, 3, 9, ("seen", "not out yet"), config) for config in (free, capped)]
+    assert said[0].endswith("and 8 of those are seen, or not out yet")
+    assert said[1].endswith("seen, not out yet, or more than 2 of a creator (serving.defaults.max_per_creator)")
+    assert not ranked_lists.why_short(short, 1, 9, ("seen", "not out yet"), capped)
+
+
+def test_items_without_content_are_missed_by_content(config_path: Path, capsys, monkeypatch) -> None:
+    alike = RankedList("i3", ["i1"], [0.5], by="content")
+    monkeypatch.setattr(CurrentModel, "similar", lambda *asked: iter([alike]))
+    (found,) = map(json.loads, ask(config_path, capsys, "similar", "--item", "i3", "--by", "content", "--json"))
+    assert found["note"].endswith("11 of those are the item itself, not out yet, or without content")
 
 
 def test_similar_items_by_what_is_asked_for(config_path: Path, capsys) -> None:
