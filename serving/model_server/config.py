@@ -107,7 +107,7 @@ class ServerConfig:
     max_num_load_retries: int = 5  # with the interval, how long the start waits for a model's first version
     load_retry_interval_s: float = 60.0
     drain_s: float = 0.0  # after SIGTERM, how long everything is answered but health, which says NOT_SERVING
-    shutdown_grace_s: float = 30.0  # and then, how long running requests may finish
+    shutdown_grace_s: float = 30.0  # and then, how long running requests may finish, and versions that are being loaded
     grpc: GrpcTransport = GrpcTransport()
     rest: RestTransport = RestTransport()
     servables: ServableOptions = ServableOptions()

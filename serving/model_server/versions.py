@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 RETRY_POLL_S = 0.2  # between two looks while a model has no version yet
 LET_GO_S = 1.0  # from the last request of a retired version until its thread surely holds the model no more
-STOP_S = 5.0  # what the end waits for a version that is still being loaded
 
 
 class VersionManager:
@@ -67,9 +66,12 @@ class VersionManager:
             self._start_thread("config-watcher", lambda: self._watch_config(str(config.model_config_file)))
 
     def stop(self) -> None:
-        """Stop watching and let go of all versions; where one is still being loaded, the process's end does that."""
+        """Stop watching and let go of all versions.
+
+        Where one is still being loaded after `shutdown_grace_s`, that is left to the end of the process.
+        """
         self._stopping.set()
-        give_up_s = time.monotonic() + STOP_S
+        give_up_s = time.monotonic() + self._config.shutdown_grace_s
         for thread in self._threads:
             thread.join(max(0.0, give_up_s - time.monotonic()))
         if self._change_lock.acquire(timeout=max(0.0, give_up_s - time.monotonic())):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -21,7 +23,6 @@ from serving.model_server import processes
 from serving.model_server.config import ModelSettings, ServerConfig
 from serving.model_server.processes import Workers
 from serving.model_server.server import start
-from tests.serving.model_server import worker
 from tests.serving.model_server.life_cycle import health
 
 
@@ -68,8 +69,9 @@ def test_a_taken_port_is_not_shared_with_another_server(publish):
 
 @pytest.fixture
 def workers(tmp_path, monkeypatch):
-    """Two processes of `worker.work`, what their `run` will have returned, and the ids of all that were started."""
-    monkeypatch.setattr(processes, "_work", worker.work)
+    """Two processes of `stand_in_worker`, what their `run` will have returned, and the ids of all that were started."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)  # they know it by a name that no installed package shares
+    monkeypatch.setattr(processes, "_work", importlib.import_module("stand_in_worker").work)
     monkeypatch.setattr(processes, "FIRST_RETRY_S", 0.05)
     config = ServerConfig((ModelSettings("m", str(tmp_path)),), grpc_port=0, num_processes=2)
     running, codes = Workers(config), []
@@ -84,12 +86,12 @@ def workers(tmp_path, monkeypatch):
 def test_a_process_that_cannot_start_again_ends_no_other(workers, tmp_path, wait_until):
     running, codes, started = workers
     wait_until(lambda: len(started()) == 2)
-    (tmp_path / worker.BROKEN).touch()
+    (tmp_path / "broken").touch()
     healthy, killed = running._alive
     os.kill(killed.pid, signal.SIGKILL)
     wait_until(lambda: len(started()) >= 4)  # two tries at least
     assert healthy.is_alive() and not codes
-    (tmp_path / worker.BROKEN).unlink()
+    (tmp_path / "broken").unlink()
     wait_until(lambda: sum(process.is_alive() for process in list(running._alive)) == 2)
     assert healthy in running._alive
 
@@ -97,7 +99,7 @@ def test_a_process_that_cannot_start_again_ends_no_other(workers, tmp_path, wait
 def test_where_no_process_is_left_and_none_can_start_all_ends_with_1(workers, tmp_path, wait_until):
     running, codes, started = workers
     wait_until(lambda: len(started()) == 2)
-    (tmp_path / worker.BROKEN).touch()
+    (tmp_path / "broken").touch()
     for process in list(running._alive):
         os.kill(process.pid, signal.SIGKILL)
     wait_until(lambda: codes == [1])

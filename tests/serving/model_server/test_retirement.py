@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
-from serving.model_server import loader, model_versions, versions
+from serving.model_server import loader, model_versions
 from serving.model_server.config import BatchingConfig, ModelSettings, ServerConfig
 from serving.model_server.server import start
 from tests.serving.model_server.life_cycle import POLL_S, answering_version, predict_request, reload_request, states
@@ -61,8 +61,8 @@ def test_a_version_that_is_being_loaded_holds_up_no_end(publish, monkeypatch):
         return loader.load_model(name, number, path, batcher, options)
 
     monkeypatch.setattr(model_versions, "load_model", slow)
-    monkeypatch.setattr(versions, "STOP_S", 0.2)
-    running = start(ServerConfig((ModelSettings("m", str(base)),), grpc_port=0, file_system_poll_wait_s=POLL_S))
+    options = {"file_system_poll_wait_s": POLL_S, "shutdown_grace_s": 0.2}
+    running = start(ServerConfig((ModelSettings("m", str(base)),), grpc_port=0, **options))
     publish(2)
     assert loading.wait(20)
     stopping = threading.Thread(target=running.stop, daemon=True)
@@ -70,4 +70,6 @@ def test_a_version_that_is_being_loaded_holds_up_no_end(publish, monkeypatch):
     stopping.join(10)
     has_ended = not stopping.is_alive()
     go_on.set()
+    for thread in running.manager._threads:
+        thread.join()
     assert has_ended

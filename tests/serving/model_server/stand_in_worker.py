@@ -8,14 +8,15 @@ from pathlib import Path
 
 from serving.model_server.config import ServerConfig
 
-BROKEN = "broken"  # a file in the base path of the only model: while it is there, no process can start
-
 
 def work(config: ServerConfig, parent: connection.Connection) -> None:
-    """As `processes._work`: ready at once, until the parent is gone. Leaves a file named by its process id."""
+    """As `processes._work`: ready at once, until the parent is gone. Leaves a file named by its process id.
+
+    It cannot start while the only model's base path holds the file `broken`.
+    """
     folder = Path(config.models[0].base_path)
     (folder / str(os.getpid())).touch()
-    if (folder / BROKEN).exists():
+    if (folder / "broken").exists():
         raise SystemExit(1)
     parent.send(True)
     try:
