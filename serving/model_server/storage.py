@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def _names(folder: str) -> list[str]:
     try:
         return tf.io.gfile.listdir(folder)
     except UnicodeDecodeError:  # TensorFlow lists nothing where one name is not UTF-8; a disk may hold one
-        return [path.name for path in Path(folder).iterdir()]
+        return [os.fsencode(path.name).decode(errors="backslashreplace") for path in Path(folder).iterdir()]
 
 
 def fingerprint(folder: str) -> tuple[tuple[str, int, int], ...]:

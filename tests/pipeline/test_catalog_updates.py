@@ -69,7 +69,7 @@ def test_what_comes_is_shown_from_its_date_on_also_when_it_is_restored(config):
         (answer,) = CurrentModel(config).recommend(["nobody"], 100, at_s)
         return answer.item_ids
 
-    catalog_updates.add(config, {"new": AddedItem(tiny.vectors_of(1)[0], published_at_s=1000)}, ())
+    add(config, {"new": AddedItem(tiny.vectors_of(1)[0], published_at_s=1000)})
     assert ("new" in listed_at(999), "new" in listed_at(1000)) == (False, True)
     catalog_updates.withdraw(config, ["new"], ())
     assert "new" not in listed_at(1000)
@@ -79,10 +79,10 @@ def test_what_comes_is_shown_from_its_date_on_also_when_it_is_restored(config):
 
 def test_rows_of_what_is_withdrawn_are_kept_for_its_return(config):
     """Two rows are free: what could not be restored would keep the version from being loaded."""
-    catalog_updates.add(config, items("a", "b"), ())
+    add(config, items("a", "b"))
     catalog_updates.withdraw(config, ["a"], ())
     with pytest.raises(RuntimeError, match="no row is free"):
-        catalog_updates.add(config, items("c"), ())
+        add(config, items("c"))
     catalog_updates.restore(config, ["a"], ())
     assert {"a", "b"} <= set(listed(config)) and "c" not in listed(config)
 

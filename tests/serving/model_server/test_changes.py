@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_changes_that_could_not_be_replayed_are_tried_again(serving, publish, mo
         return predict(model, request, token)
 
     monkeypatch.setattr(inference, "predict", flaky)
-    with serving(ModelSettings("m", str(base))) as client:
+    with caplog.at_level(logging.WARNING), serving(ModelSettings("m", str(base))) as client:
         write_warm_up(base / "1", shift(5))
         wait_until(lambda: offset(client) == 1005)
         assert len(tries) == 3
@@ -88,7 +89,8 @@ def test_no_recorded_request_that_fails_keeps_a_served_model_from_the_changes_af
 def test_the_changes_of_another_model_are_not_replayed(serving, publish, how, caplog):
     base, other = publish(1), publish(1, "other", source=2)
     write_warm_up(other / "1", shift(5))
-    with serving(ModelSettings("m", str(base)), file_system_poll_wait_s=0) as client:
+    settings = ModelSettings("m", str(base))
+    with caplog.at_level(logging.WARNING), serving(settings, file_system_poll_wait_s=0) as client:
         if how == "by a reload":
             client.models.HandleReloadConfigRequest(reload_request(("m", other, {})))
         else:

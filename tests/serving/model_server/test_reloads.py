@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_a_label_that_moves_in_the_file_before_its_version_is_there_moves_when_i
     base, file = publish(1), tmp_path / "models.txt"
     write_models(file, ("m", base, policy, {"stable": 1}))
     options = {"model_config_file": str(file), "model_config_poll_wait_s": POLL_S}
-    with serving(*read_model_config(str(file)), **options) as client:
+    with caplog.at_level(logging.WARNING), serving(*read_model_config(str(file)), **options) as client:
         write_models(file, ("m", base, policy, {"stable": 2}))
         time.sleep(4 * POLL_S)
         assert answering_version(client, label="stable") == 1
