@@ -36,13 +36,15 @@ def main(events: str, catalogue: str, folder: str) -> None:
         examples, rejects = artifact(Examples, f"{table}/examples"), artifact(Rejects, f"{table}/rejects")
         settings = {"table": table, "data": data, "fingerprint": "", "code": ""}
         TableGen.test_call(examples=examples, rejects=rejects, **settings, beam_pipeline=beam.Pipeline())
-        return examples
+        return examples, rejects
 
-    items = read("catalogue")
+    items, item_rejects = read("catalogue")
     started = time.monotonic()
-    rows, table_s = _timed(lambda: read("events"))
+    (rows, row_rejects), table_s = _timed(lambda: read("events"))
     outputs = {"sequences": artifact(Examples, "sequences"), "rejects": artifact(Rejects, "rejects")}
-    inputs = {"events": rows, "catalogue": items, "data": data, "code": ""}
+    rejects = {"event_rejects": row_rejects, "catalogue_rejects": item_rejects}  # earlier commits take none
+    taken = {name: found for name, found in rejects.items() if name in Interactions.SPEC_CLASS.INPUTS}
+    inputs = {"events": rows, "catalogue": items, **taken, "data": data, "code": ""}
     _, sequences_s = _timed(lambda: Interactions.test_call(**inputs, **outputs, beam_pipeline=beam.Pipeline()))
     costs = {
         "seconds": time.monotonic() - started,
