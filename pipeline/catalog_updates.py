@@ -148,8 +148,8 @@ def outside_catalogue(config: Config) -> list[str]:
     that is built now would not know them. Raises TableError where the table cannot be used."""
     from pipeline.table_rows import accepted_rows
 
-    came = {item_id for item_id in added(newest(config)) if item_id not in withdrawn(config)}
-    return sorted(came - {row["item_id"] for row in accepted_rows(config.data, "catalogue")}) if came else []
+    came = added(newest(config)).keys() - withdrawn(config)
+    return sorted(came - {row["item_id"] for row in accepted_rows(config.data, "catalogue")})
 
 
 def encode(config: Config, table: Path) -> Encoded:

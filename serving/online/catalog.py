@@ -201,8 +201,8 @@ class LiveCatalog(tf.Module):
         published_at_s, available_from_s: int64 [num_added] or [1], seconds since 1970; 0 = unknown, and always.
         An item of the index is active again and otherwise stays as it is, its dates too; one that was added before is
         replaced. An unknown domain counts as none until the index is built anew.
-        Raises INVALID_ARGUMENT for an empty or a repeated id, vectors that are not finite, dates that do not fit, and
-        where no row is free.
+        Raises INVALID_ARGUMENT for an empty or a repeated id, columns or dates that do not fit, vectors that are not
+        finite, and where no row is free.
         """
         known = self.rows(item_id)
         is_new = tf.cast(known < 0, tf.int32)
@@ -213,6 +213,10 @@ class LiveCatalog(tf.Module):
         fits = (width == 0) | (given == size) & ((width == dim) | (dim == 0))
         num_dates = tf.size(published_at_s)
         checks = [
+            tf.debugging.Assert(
+                tf.reduce_all(tf.stack([tf.shape(vector)[0], tf.size(domain), tf.size(creator)]) == size),
+                ["vector, domain and creator must have one value for each item"],
+            ),
             tf.debugging.Assert(tf.reduce_all(item_id != ""), ["item_id must not be empty"]),
             tf.debugging.assert_equal(tf.size(tf.unique(item_id).y), tf.size(item_id), "item_id names an item twice"),
             tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(vector)), ["vector must be finite"]),

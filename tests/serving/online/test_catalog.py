@@ -162,6 +162,19 @@ def test_what_cannot_be_added_changes_nothing(answer, ids, vector, message):
     assert page(answer, history=(("i5",),), k=(100,)) == before
 
 
+@pytest.mark.parametrize("short", ["vector", "domain", "creator"])
+def test_columns_that_do_not_fit_change_nothing(answer, short):
+    """Half a change would give the next item the row of one that has its id already."""
+    before, vectors = page(answer, history=(("i5",),), k=(100,)), tiny.vectors_of(NUM_ITEMS)[:2]
+    call = {"item_id": tf.constant(["a", "b"]), "vector": tf.constant(vectors, tf.float32)}
+    call |= {"domain": tf.constant(["", ""]), "creator": tf.constant(["", ""])}
+    others = {"content": tf.zeros([1, 0]), "published_at_s": tf.constant([0], tf.int64)}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one value for each item"):
+        answer.add_items(**{**call, short: call[short][:1]}, **others)
+    assert page(answer, history=(("i5",),), k=(100,)) == before
+    assert add(answer, ["a"], vectors[:1]) == [NUM_ITEMS] and add(answer, ["b"], vectors[1:]) == [NUM_ITEMS + 1]
+
+
 def test_items_that_were_withdrawn_before_the_build_are_never_listed(model):
     assert "i4" not in page(tiny.recommender(model, withdrawn=["i4", "of another catalogue"]), k=(100,))
 
