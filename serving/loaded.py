@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from components.file_state import size_and_mtime
+
 _KEPT = 2  # models: a run's own, and the last blessed one that it is compared with
 
 
@@ -15,9 +17,9 @@ def load_once(path: str) -> Any:
 
     For readers of its signatures: who changes what was loaded changes it for all.
     """
-    return _load(path, tf.io.gfile.stat(f"{path}/saved_model.pb").mtime_nsec)
+    return _load(path, size_and_mtime(f"{path}/saved_model.pb"))
 
 
 @lru_cache(_KEPT)
-def _load(path: str, mtime_ns: int) -> Any:
+def _load(path: str, state: tuple[int, int]) -> Any:
     return tf.saved_model.load(path)

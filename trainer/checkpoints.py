@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from components.file_state import size_and_mtime
 from trainer.keras import tf
 
 
@@ -109,6 +110,5 @@ def fingerprint(patterns: Iterable[str], *settings: Any) -> str:
     facts = []
     for pattern in patterns:
         for path in sorted(tf.io.gfile.glob(tf.io.gfile.join(pattern, "*") if tf.io.gfile.isdir(pattern) else pattern)):
-            state = tf.io.gfile.stat(path)
-            facts.append((path, state.length, state.mtime_nsec))
+            facts.append((path, *size_and_mtime(path)))
     return hashlib.blake2b(json.dumps([facts, settings], sort_keys=True).encode(), digest_size=16).hexdigest()

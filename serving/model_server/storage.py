@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from components.file_state import size_and_mtime
 from serving.model_server.config import ModelSettings
 
 log = logging.getLogger(__name__)
@@ -79,9 +80,8 @@ def fingerprint(folder: str) -> tuple[tuple[str, int, int], ...]:
     try:
         for parent, _, names in tf.io.gfile.walk(folder):
             for name in () if parent.endswith("/assets.extra") else names:
-                stat = tf.io.gfile.stat(f"{parent}/{name}")
-                files.append((f"{parent}/{name}", stat.length, stat.mtime_nsec))
-    except (tf.errors.OpError, UnicodeDecodeError) as error:
+                files.append((f"{parent}/{name}", *size_and_mtime(f"{parent}/{name}")))
+    except (tf.errors.OpError, OSError, UnicodeDecodeError) as error:
         # A file went away between listing and looking: a change, too. Or a name is not UTF-8: nothing beyond is seen.
         files.append((str(error), -1, -1))
     return tuple(sorted(files))

@@ -8,6 +8,7 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from components.file_state import size_and_mtime
 from serving.model_server import inference
 from serving.model_server.cancellation import CancellationToken
 from serving.model_server.errors import ServingError, from_code, invalid
@@ -80,10 +81,7 @@ def _run(model: LoadedModel, entry: PredictionLog, where: str) -> None:
 def requests_state(path: str) -> tuple:
     """Changes when the file of warm-up requests of the version in folder `path` does; empty where there is none."""
     file = f"{path}/{FILE}"
-    if not tf.io.gfile.exists(file):
-        return ()
-    status = tf.io.gfile.stat(file)
-    return (status.mtime_nsec, status.length)
+    return size_and_mtime(file) if tf.io.gfile.exists(file) else ()
 
 
 def _records(path: str) -> Iterator[tuple[str, bytes]]:

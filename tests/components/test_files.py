@@ -1,6 +1,7 @@
 """The files behind a path: a name before a pattern, a folder as what is in it."""
 
 import io
+import os
 import tempfile
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from components.config import DataConfig, TableConfig
 from components.contract import CATALOGUE
 from components.example_tables import ReadTables
 from components.examples import row_example
+from components.file_state import size_and_mtime
 from components.files import matching_files, without_magic
 from components.tables.inspection import table_files
 from components.tables.raw import TableError
@@ -24,6 +26,16 @@ from serving.config import EvaluationConfig
 from tests.components.tables.reading import notes, read, titles, write
 
 ROW = "item_id\n{}\n"
+
+
+def test_files_written_within_one_second_are_told_apart(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"ab")
+    states = []
+    for time_ns in (10**18, 10**18 + 1):
+        os.utime(path, ns=(0, time_ns))
+        states.append(size_and_mtime(str(path)))
+    assert states == [(2, 10**18), (2, 10**18 + 1)]
 
 
 @pytest.mark.parametrize("name", ["[2025] events.csv", "what*.csv", "is this?.csv", "{a,b}.csv", "[a-z].csv"])
