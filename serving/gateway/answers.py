@@ -19,7 +19,7 @@ from serving.gateway.config import ServerSettings
 from serving.gateway.exposures import ExposureLog
 from serving.gateway.fallbacks import Fallback, Fallbacks
 from serving.gateway.histories import history_of
-from serving.gateway.metrics import Metrics
+from serving.gateway.metrics import Metrics, at_model_s
 from serving.gateway.model_client import TOO_LATE, ModelClient, ModelRefused, ModelUnavailable
 from serving.gateway.model_requests import ExplainAnswer, History, ListAnswer, RecommendRequest, Rules
 from serving.gateway.problems import OVERLOADED, Problem, unavailable
@@ -238,7 +238,9 @@ class Answers:
             return answer
         finally:
             self._metrics.breaker_open.set(self.breaker.is_open)
-            self._metrics.model_seconds.labels(signature).observe(time.monotonic() - started)
+            seconds = time.monotonic() - started
+            at_model_s.set(at_model_s.get() + seconds)
+            self._metrics.model_seconds.labels(signature).observe(seconds)
 
     def _shown(self, found: ListAnswer) -> Answer:
         """The model's list without what was withdrawn a moment ago."""

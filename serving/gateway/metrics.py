@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_OWN_SECONDS = (*(step / 2000 for step in range(1, 13)), 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+at_model_s: ContextVar[float] = ContextVar("at_model_s", default=0.0)  # of the request that is being answered
 
 
 class Metrics:
@@ -22,6 +27,13 @@ class Metrics:
             ["signature"],
             registry=registry,
             buckets=_SECONDS,
+        )
+        self.own_seconds = Histogram(
+            "zhiyin_gateway_own_seconds",
+            "Time to an answer for which the model was asked, less that at the model server",
+            ["route"],
+            registry=registry,
+            buckets=_OWN_SECONDS,
         )
         self.store_seconds = Histogram(
             "zhiyin_gateway_store_seconds", "Time in the store", ["call"], registry=registry, buckets=_SECONDS

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.gateway.metrics import Metrics
+from serving.gateway.metrics import Metrics, at_model_s
 from serving.gateway.problems import MEDIA_TYPE, OVERLOADED, Problem, document
 from serving.gateway.tracing import Tracing
 
@@ -65,6 +65,7 @@ class Frame:
         state["started"] = started
         state["stated_budget_ms"] = _budget_ms(headers.get("x-budget-ms"))
         status = 500
+        at_model_s.set(0.0)  # a connection's requests share a context
 
         async def send_framed(message: Message) -> None:
             nonlocal status
@@ -93,6 +94,8 @@ class Frame:
         route = getattr(scope.get("route"), "path", "none")
         self._metrics.requests.labels(route, scope["method"], status).inc()
         self._metrics.seconds.labels(route).observe(seconds)
+        if at_model_s.get():
+            self._metrics.own_seconds.labels(route).observe(seconds - at_model_s.get())
         level = logging.INFO if status < 500 else logging.ERROR
         log.log(level, "request", extra={"route": route, "method": scope["method"], "status": status,
                                          "ms": round(1000 * seconds, 2), "request_id": request_id})  # fmt: skip

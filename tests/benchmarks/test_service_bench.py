@@ -37,22 +37,18 @@ def test_a_like_has_counted_where_the_liked_item_left_for_a_full_list(after, cou
     assert effect.has_counted(before, "a", after) is counted
 
 
-def test_the_gateways_own_share_is_the_answers_time_less_the_models():
-    """Ten answers in 5 to 10 ms, each with a model's answer in 0 to 5 ms: medians 7.5 and 2.5, means 8 and 3."""
-    route = 'route="/v1/users/{user_id}/recommendations"'
-    answer, model = "zhiyin_gateway_request_seconds", "zhiyin_gateway_model_seconds"
-    at_model = 'signature="recommend"'
+def test_the_gateways_own_share_is_the_median_of_what_each_request_took_beside_the_model():
+    route, name = 'route="/v1/users/{user_id}/recommendations"', "zhiyin_gateway_own_seconds"
     gained = {
-        f'{answer}_bucket{{le="0.005",{route}}}': 0.0,
-        f'{answer}_bucket{{le="0.01",{route}}}': 10.0,
-        f'{answer}_bucket{{le="+Inf",{route}}}': 10.0,
-        f"{answer}_count{{{route}}}": 10.0,
-        f"{answer}_sum{{{route}}}": 0.08,
-        f'{model}_bucket{{le="0.005",{at_model}}}': 10.0,
-        f'{model}_bucket{{le="+Inf",{at_model}}}': 10.0,
-        f"{model}_sum{{{at_model}}}": 0.03,
+        f'{name}_bucket{{le="0.001",{route}}}': 2.0,
+        f'{name}_bucket{{le="0.0015",{route}}}': 8.0,
+        f'{name}_bucket{{le="0.1",{route}}}': 10.0,
+        f'{name}_bucket{{le="+Inf",{route}}}': 10.0,
+        f"{name}_count{{{route}}}": 10.0,
+        f"{name}_sum{{{route}}}": 0.05,
     }
-    assert load.own_share(gained) == pytest.approx({"own_mean_ms": 5.0, "own_p50_ms": 5.0})
+    assert load.own_share(gained) == pytest.approx({"own_mean_ms": 5.0, "own_p50_ms": 1.25})
+    assert load.own_share({}) == {"own_mean_ms": None, "own_p50_ms": None}
 
 
 def test_a_summary_counts_errors_and_quantiles_by_kind():

@@ -6,6 +6,7 @@ import re
 import threading
 from pathlib import Path
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.serving.gateway import running
@@ -64,6 +65,23 @@ def test_metrics_count_requests_events_and_seconds(gateway):
     assert 'zhiyin_gateway_model_seconds_count{signature="recommend"} 1.0' in text
     assert f"zhiyin_gateway_items {running.NUM_ITEMS}.0" in text
     assert "zhiyin_gateway_model_version 1.0" in text
+
+
+def test_what_the_gateway_takes_itself_is_the_answer_less_the_model(gateway):
+    """Of each request, several over one connection too; none of those for which no model was asked."""
+    for _ in range(3):
+        gateway.recommend("timed")
+    gateway.http.get("/health/live")
+    text = gateway.http.get("/metrics").text
+    of_lists = r"^zhiyin_gateway_{}_seconds_{}.*recommend.* (\S+)$"
+    own, answers, model = (
+        [float(re.findall(of_lists.format(part, value), text, re.MULTILINE)[0]) for value in ("sum", "count")]
+        for part in ("own", "request", "model")
+    )
+    assert own[1] == answers[1] == model[1] >= 3
+    assert own[0] == pytest.approx(answers[0] - model[0])
+    assert "/health/live" in text
+    assert 'own_seconds_count{route="/health/live"}' not in text
 
 
 def test_every_metric_of_the_dashboard_is_one_that_a_gateway_exports(gateway):
