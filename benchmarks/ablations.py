@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.goals import check_cases
 from benchmarks.quality.loaders import read_movielens
 from benchmarks.quality.methods import Contender
 from benchmarks.quality.ours import ours, score
@@ -55,6 +56,7 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
     """Rows of each variant and of its lead over the whole model."""
     from benchmarks.quality.bench import lead_rows, outcome_rows, run_contender, splits_of
 
+    check_cases(cases, VARIANTS)
     rows: list[dict[str, Any]] = []
     for case, splits in splits_of(data_dir, cases or tuple(VARIANTS)):
         assert data_dir is not None, "splits_of refuses it"

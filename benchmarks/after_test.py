@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.cold_demo import newest
+from benchmarks.goals import check_cases
 from benchmarks.quality.bench import row_of
 from components.events.splits import SPLITS
-from components.settings import SettingsError, to_json
+from components.settings import to_json
 from pipeline import config as configuration
 
 if TYPE_CHECKING:
@@ -54,8 +55,7 @@ GOALS: list[dict[str, Any]] = [
 
 def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Rows of the two questions, on each data set. data_dir: ignored. Raises SettingsError where no run is finished."""
-    if unknown := {case.partition(" ")[0] for case in cases} - set(CASES):
-        raise SettingsError(f"--case: got {', '.join(sorted(unknown))}, expected some of {', '.join(CASES)}")
+    check_cases((case.partition(" ")[0] for case in cases), CASES)
     rows = []
     for case in cases or CASES:
         rows += refit_rows() if case == "refit" else new_people_rows()

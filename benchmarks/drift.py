@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.goals import row_of
+from benchmarks.goals import check_cases, row_of
 from pipeline.drift.check import Drift
 from pipeline.drift.config import DriftConfig
 from pipeline.drift.measures import Measure, compare
@@ -46,6 +46,7 @@ class World:
 
 def run(data_dir: Path | None, cases: Sequence[str] = WORLDS) -> list[dict[str, Any]]:
     """The share of seeds of which a drift is told, by world, all measures together and each by itself."""
+    check_cases(cases, WORLDS)
     rows = []
     for world in cases:
         found = [measured(world, seed) for seed in SEEDS]

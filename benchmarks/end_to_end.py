@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks.goals import check_cases
 from benchmarks.quality.ours import retrieval_settings
 from components.settings import SettingsError
 
@@ -43,8 +44,7 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
 
     if data_dir is None or not data_dir.is_dir():
         raise SettingsError(f"--data-dir: got {data_dir}, expected {WHAT_TO_GET}")
-    if unknown := set(cases) - set(CUTOFFS):
-        raise SettingsError(f"--case: got {', '.join(sorted(unknown))}, expected some of {', '.join(CUTOFFS)}")
+    check_cases(cases, CUTOFFS)
     rows = []
     for case in cases or tuple(CUTOFFS):
         stored = rows_of_ours(case)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import fuzz_media, fuzz_tables
+from benchmarks.goals import check_cases
 
 NAME = "fuzz"
 GOALS = tuple(
@@ -24,5 +25,6 @@ def run(data_dir: Path | None = None, cases: Sequence[str] = CASES) -> list[dict
 
     data_dir: ignored; the files are made here, the damage is the same in every run.
     """
+    check_cases(cases, CASES)
     media = fuzz_media.rows() if "media" in cases else []
     return media + (fuzz_tables.rows() if "tables" in cases else [])

@@ -8,10 +8,12 @@ it is a ratio, "by": "low" where the lower end of ours has to reach it}. A row i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from components.settings import SettingsError
 
 Row = dict[str, Any]
 LOWER_END, NOT_RUN = ", by the lower end", "not run"
@@ -33,6 +35,12 @@ class Judgement(NamedTuple):
         if self.is_met is None:
             return self.missing
         return "met" if self.is_met else "**missed**"
+
+
+def check_cases(asked: Iterable[str], known: Iterable[str]) -> None:
+    """Raises SettingsError where a case is asked for that a benchmark does not have."""
+    if unknown := set(asked) - {*known}:
+        raise SettingsError(f"--case: got {', '.join(sorted(unknown))}, expected some of {', '.join(known)}")
 
 
 def row_of(case: str, contender: str, metric: str, *values: float | None) -> Row:

@@ -20,6 +20,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from benchmarks.cold_demo import METRIC, SEEDS, Measured, kept, row, row_of_runs
+from benchmarks.goals import check_cases
 from benchmarks.stored import key_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
     """Rows of NDCG@10 and of the attack's AUC. data_dir: as `bench quality` takes it."""
     from benchmarks.quality.bench import splits_of
 
+    check_cases(cases, CASES)
     rows = []
     for quality_case, (split,) in splits_of(data_dir, cases or CASES):
         stage = _dense(split.test) if quality_case == "LFM" else split.test

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from benchmarks.goals import check_cases
 from benchmarks.peak import peak_mb
 from benchmarks.quality.bench import in_own_process, row_of
 
@@ -51,6 +52,7 @@ def run(data_dir: Path | None = None, cases: Sequence[str] = CASES, before: Path
 
     data_dir: ignored; the events are made here, the same in every run. before: a checkout to be measured beside this.
     """
+    check_cases(cases, CASES)
     rows = []
     for case in cases:
         size, ending = case.split()

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.goals import row_of
+from benchmarks.goals import check_cases, row_of
 from benchmarks.service.parts import ROOT, Service, Setup, service_of
 from components.settings import SettingsError
 from pipeline import config as configuration
@@ -49,6 +49,7 @@ GOALS: list[dict[str, Any]] = [
 
 def run(data_dir: Path | None, cases: Sequence[str] = CASES) -> list[dict[str, Any]]:
     """The share of seeds of which a skew is told, by case, all measures together and each by itself."""
+    check_cases(cases, CASES)
     if data_dir is None:
         raise SettingsError("--data-dir: the folder in which ./zhiyin demo was run")
     demo = configuration.load(ROOT / "configs" / "demo.yaml")

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.goals import check_cases
 from components.settings import SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,8 +119,7 @@ def run(data_dir: Path | None, cases: Sequence[str] = (), before: Path | None = 
     before: the root of a checkout of an earlier commit.
     Raises SettingsError for an unknown case or a folder that is no checkout.
     """
-    if unknown := set(cases) - set(CASES):
-        raise SettingsError(f"--case: got {', '.join(sorted(unknown))}, expected some of {', '.join(CASES)}")
+    check_cases(cases, CASES)
     if before is not None and not (before / "pipeline" / "cli.py").is_file():
         raise SettingsError(f"--before: {before} is no checkout of this project")
     rows = []

@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from benchmarks.broker import MISSING, Broker, is_installed
+from benchmarks.goals import check_cases
 from components.account import ACCEPTED, COPIES, REJECTED
 from components.interpreter import module_command, module_environment
 from components.settings import SettingsError
@@ -84,8 +85,7 @@ class Restart:
 
 def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Rows of the cases. data_dir: ignored. Raises SettingsError for another case, and where Kafka is not there."""
-    if unknown := set(cases) - {CASE, RUN}:
-        raise SettingsError(f"--case: got {', '.join(sorted(unknown))}, expected {CASE} or {RUN}")
+    check_cases(cases, (CASE, RUN))
     if not is_installed():
         raise SettingsError(f"stream {MISSING}")
     chance, rows = random.Random(0), []

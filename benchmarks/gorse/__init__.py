@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.goals import check_cases
 from benchmarks.gorse import measures, systems
 from benchmarks.gorse.systems import GORSE, LIKED_FROM, System, World
 from components.config import SplitConfig
@@ -37,8 +38,7 @@ def run(data_dir: Path | None, cases: Sequence[str] = CASES) -> list[dict[str, A
     """Rows of both. Raises SettingsError where a part of DIR is missing, or for another case."""
     if data_dir is None or not (data_dir / "gorse-in-one").is_file() or not (data_dir / "movielens-100k").is_dir():
         raise SettingsError(f"--data-dir: got {data_dir}, expected a folder as the docstring of benchmarks/gorse says")
-    if unknown := set(cases) - set(CASES):
-        raise SettingsError(f"--case: got {', '.join(sorted(unknown))}, expected some of {', '.join(CASES)}")
+    check_cases(cases, CASES)
     data_dir = data_dir.absolute()
     world, folder = read_world(data_dir / "movielens-100k"), data_dir / "systems"
     if "quality" in cases and folder.is_dir():

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.goals import check_cases
 from benchmarks.peak import peak_mb
 from benchmarks.quality import BEST_PEER, TIMED, environments, time_to_quality
 from benchmarks.quality.intervals import over_users
@@ -77,8 +78,7 @@ def splits_of(data_dir: Path | None, names: Sequence[str]) -> Iterator[tuple[str
     """Each named case with its splits. Raises as `run_cases`."""
     if data_dir is None or not data_dir.is_dir():
         raise SettingsError(f"--data-dir: got {data_dir}, expected {WHAT_TO_GET}")
-    if unknown := set(names) - set(CASES):
-        raise SettingsError(f"--case: got {', '.join(sorted(unknown))}, expected some of {', '.join(CASES)}")
+    check_cases(names, CASES)
     for name in names:
         yield name, CASES[name](data_dir)
 

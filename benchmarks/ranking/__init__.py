@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.goals import check_cases
+
 DEMO, MOVIELENS, EXPOSURE, EXPLANATIONS = "demo", "movielens-100k", "exposure", "explanations"
 CONFIGS = {DEMO: "configs/demo.yaml", MOVIELENS: "configs/movielens_100k.yaml"}
 MAX_ECE = 0.02
@@ -40,6 +42,7 @@ def run(data_dir: Path | None, cases: Sequence[str] = ()) -> list[dict[str, Any]
         EXPOSURE: lambda: exposure.report(EXPOSURE, Path(CONFIGS[DEMO])),
         EXPLANATIONS: lambda: explanations.report(EXPLANATIONS, Path(CONFIGS[DEMO])),
     }
+    check_cases(cases, parts)
     return [row for case in cases or parts for row in parts[case]()]
 
 

@@ -16,10 +16,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from benchmarks.goals import Row, row_of
+from benchmarks.goals import Row, check_cases, row_of
 from benchmarks.service import effect, kills, load, overload
 from benchmarks.service.parts import GATEWAY, LOOP, MODEL_SERVER, REDIS, Setup, service_of
-from components.settings import SettingsError
 
 EFFECTS, KILLS = 1000, 20
 SETUPS = tuple(Setup(store, gateways) for store in ("SQLite", "Redis") for gateways in (1, 2))
@@ -54,8 +53,7 @@ def run(data_dir: Path | None, cases: Sequence[str] = (), seconds: float = 60.0)
     demo = (data_dir or Path.cwd()).absolute()
     chosen = [name for name in _measured(seconds) if not cases or {name, name.partition(":")[0]} & set(cases)]
     known = {name.partition(":")[0] for name in _measured(seconds)} | {*_measured(seconds)}
-    if unknown := set(cases) - known:
-        raise SettingsError(f"--case: got {', '.join(sorted(unknown))}, expected some of {', '.join(sorted(known))}")
+    check_cases(cases, sorted(known))
     rows: list[Row] = []
     for name in chosen:
         with tempfile.TemporaryDirectory(prefix="zhiyin-service-") as folder:

@@ -30,6 +30,9 @@ def test_a_benchmark_takes_cases_by_that_name_or_says_that_it_has_none(name, cap
     taken = [*inspect.signature(importlib.import_module(f"benchmarks.{name}").run).parameters]
     if "cases" in taken:
         assert taken[1] == "cases"
+        assert main([name, "--case", "no such case"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(("zhiyin: --case: got", "zhiyin: --data-dir:")) and error.count("\n") == 1
         return
     assert not {*taken} - {"data_dir", *command.WANTED}
     assert main([name, "--case", "one"]) == 2
