@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
+from zlib import crc32
 
 from serving.gateway import experiments
 from serving.gateway.admission import Admission
@@ -289,6 +290,7 @@ def _model_request(ask: Ask, user_id: str, history: History, now_s: int) -> Reco
         objective_weights=ask.objective_weights,
         diversity=ask.diversity,
         exploration_rate=ask.exploration_rate,
-        seed=ask.seed,
+        # Of somebody without an id the model knows the time alone: all who ask within a second would explore alike.
+        seed=ask.seed or (0 if user_id else crc32(ask.request_id.encode()) >> 1),
         time_s=now_s,
     )

@@ -39,6 +39,16 @@ def test_an_event_counts_in_the_next_request(gateway):
     assert ids[0] == nearest, "the tiny model offers what is nearest to the only thing liked"
 
 
+def test_sessions_without_an_id_that_ask_at_once_explore_each_for_itself(gateway):
+    def lists(**seed):
+        body = {"history": [{"item_id": "i3", "event": "like"}], "k": 10, "exploration_rate": 0.5, **seed}
+        answers = [gateway.http.post("/v1/recommendations", json=body).json() for _ in range(6)]
+        return {tuple(item["item_id"] for item in answer["items"]) for answer in answers}
+
+    assert len(lists()) >= 5
+    assert len(lists(seed=3)) == 1
+
+
 def test_the_same_event_twice_is_one(gateway):
     one = event("twice", "i3", event_id="e-1")
     assert gateway.post(one, one).json() | {"outcomes": 0} == {
