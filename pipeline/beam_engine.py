@@ -70,7 +70,9 @@ def _portable(config: BeamConfig) -> list[str]:
     if config.workers != LOOPBACK:
         workers = ["--environment_type=EXTERNAL", f"--environment_config={config.workers}"]
     parallelism = [f"--parallelism={config.parallelism}"] if config.parallelism else []
-    return ["--runner=PortableRunner", f"--job_endpoint={config.job_server}", *workers, *parallelism]
+    # Else Beam asks pip for a list of this environment's packages, for a log of the workers'; there is no pip in it.
+    quiet = "--experiments=disable_logging_submission_environment"
+    return ["--runner=PortableRunner", f"--job_endpoint={config.job_server}", *workers, *parallelism, quiet]
 
 
 def check(config: BeamConfig) -> None:

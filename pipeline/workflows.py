@@ -203,10 +203,10 @@ def _run_nodes(nodes: list[BaseNode], config: Config, up_to: str) -> dict[str, S
 
 
 def _nodes_at_once(engine: PipelineEngineConfig) -> int:
-    """As configured, but one where nodes would have to share what only one process may hold: a GPU, a TPU, the port of
-    a training on several machines; and no more than there are processors."""
+    """As configured, but one where nodes would have to share what only one may hold: a GPU, a TPU, the port of a
+    training on several machines, the Spark context of Beam's job server; and no more than there are processors."""
     has_gpu = engine.device == "auto" and any(Path("/dev").glob("nvidia[0-9]*"))
-    if has_gpu or engine.device in ("gpu", "tpu") or "TF_CONFIG" in os.environ:
+    if has_gpu or engine.device in ("gpu", "tpu") or "TF_CONFIG" in os.environ or engine.beam.runner == "spark":
         return 1
     return min(engine.nodes_at_once, os.cpu_count() or 1)
 

@@ -144,12 +144,13 @@ def test_every_container_of_a_compiled_pipeline_is_told_the_engine(cloud_setting
     )
     executors = job["pipelineSpec"]["deploymentSpec"]["executors"].values()
     assert executors and all(
-        executor["container"]["args"][-5:]
+        executor["container"]["args"][-6:]
         == [
             "--runner=PortableRunner",
             "--job_endpoint=jobs:8099",
             "--environment_type=EXTERNAL",
             "--environment_config=localhost:50000",
+            "--experiments=disable_logging_submission_environment",
             "--sdk_container_image=registry/zhiyin:1",
         ]
         for executor in executors
@@ -193,13 +194,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_nodes_through_a_job_server_write_the_records_of_the_direct_runner(world, job_server, tmp_path) -> None:
+def test_nodes_through_a_job_server_write_the_records_of_the_direct_runner(world, job_server, tmp_path, capfd) -> None:
     """Our nodes and TFX's own, with workers of this process; the order of records aside."""
     direct = beam_records.before_training(world, tmp_path / "direct", BeamConfig())
     portable = BeamConfig(runner="flink", job_server=job_server)
     beam_engine.check(portable)
     assert beam_records.before_training(world, tmp_path / "portable", portable) == direct
     assert len(direct["ItemTransform Split-train"]) == 12 and direct["Interactions Split-train"]
+    assert "pip" not in capfd.readouterr().err, "Beam asks for no list of this environment's packages"
 
 
 @pytest.mark.slow

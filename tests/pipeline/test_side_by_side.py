@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import side_by_side, workflows
+from pipeline.beam_engine import BeamConfig
 from pipeline.config import PipelineEngineConfig
 from pipeline.side_by_side import ForkFailed
 
@@ -147,6 +148,8 @@ def test_a_fork_ends_with_the_process_that_made_it(tmp_path, how):
         ({}, 4, True, 1),
         ({"device": "gpu"}, 4, False, 1),
         ({"device": "tpu", "tpu": "local"}, 4, False, 1),
+        ({"beam": BeamConfig(runner="flink", job_server="jobs:8099")}, 4, False, 2),
+        ({"beam": BeamConfig(runner="spark", job_server="jobs:8099")}, 4, False, 1),
     ],
 )
 def test_nodes_that_would_share_a_device_or_a_port_run_one_after_the_other(

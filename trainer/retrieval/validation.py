@@ -41,13 +41,13 @@ class Validation:
         candidates: bool [N], the items to be ranked; all where None.
         """
         cutoff = cutoff_of(self.metric)
-        values = []
+        values, known = [], tf.constant(vectors)  # once: of a million items it is 256 MB
         for users in self.sequences.blocks(_INTERACTIONS_AT_ONCE):
             if self._block is None or not np.array_equal(self._block[0], users):
                 self._block = (users, *targets_and_history(self.sequences, len(self.table), users))
 
             def scores(rows: np.ndarray, users: np.ndarray = users) -> np.ndarray:
-                return user_vectors(self.model, self.sequences, vectors, users[rows]) @ vectors.T
+                return user_vectors(self.model, self.sequences, known, users[rows]) @ vectors.T
 
             def unavailable(rows: np.ndarray, users: np.ndarray = users) -> np.ndarray:
                 asked_at_s = self.sequences.asked_at_s(users[rows], self.sequences.num_history[users[rows]])
@@ -60,7 +60,7 @@ class Validation:
         return metrics.mean_of(np.concatenate([np.zeros(0), *values]))
 
 
-def user_vectors(model: Retrieval, sequences: Interactions, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def user_vectors(model: Retrieval, sequences: Interactions, vectors: tf.Tensor, rows: np.ndarray) -> np.ndarray:
     """Unit vectors of some users, from the history of their split.
 
     vectors: float32 [N, D], of all items.
@@ -71,10 +71,10 @@ def user_vectors(model: Retrieval, sequences: Interactions, vectors: np.ndarray,
     if isinstance(model.user_tower, ProfileTower):
         flat = flat_window(*wanted)
         parts = (flat.rows, flat.items, flat.events, sequences.feature_rows(rows))
-        return model.encode_flat(tf.constant(vectors), *map(tf.constant, parts)).numpy()
+        return model.encode_flat(vectors, *map(tf.constant, parts)).numpy()
     history = window(*wanted)
     inputs = (history.items, history.events, history.age_s, sequences.feature_rows(rows))
-    return model.encode_users(tf.constant(vectors), *map(tf.constant, inputs)).numpy()
+    return model.encode_users(vectors, *map(tf.constant, inputs)).numpy()
 
 
 def targets_and_history(
