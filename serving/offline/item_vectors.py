@@ -13,7 +13,8 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 from components.contract import VIEWS
 from serving.loaded import load_once
 
-_ITEMS_AT_ONCE = 64
+_ITEMS_AT_ONCE = 1024  # of a bundle
+_BYTES_AT_ONCE = 6_000_000  # of the model: some 64 items with sound and pictures
 _ABSENT = {tf.string: "", tf.float32: np.nan, tf.int64: -1}  # in lists of free length; as `encode_item` documents it
 
 
@@ -38,6 +39,12 @@ class ItemTower(ModelHandler):
     def run_inference(
         self, batch: Sequence[bytes], model: Any, inference_args: dict[str, Any] | None = None
     ) -> Iterable[tuple[bytes, dict[str, np.ndarray]]]:
+        size = max(_BYTES_AT_ONCE // max(map(len, batch)), 1)
+        for start in range(0, len(batch), size):
+            yield from self._encoded(batch[start : start + size], model)
+
+    @staticmethod
+    def _encoded(batch: Sequence[bytes], model: Any) -> Iterable[tuple[bytes, dict[str, np.ndarray]]]:
         specs = model.structured_input_signature[1]
         features = {name: _feature(spec) for name, spec in specs.items()}
         parsed = tf.io.parse_example(tf.constant(list(batch)), features)

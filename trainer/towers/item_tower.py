@@ -24,7 +24,8 @@ from trainer.keras import tf
 from trainer.towers.ensemble import unit_submodels, with_scale
 
 _MEDIA = {feature.name: feature for feature in AUDIO_FEATURES + VIDEO_FEATURES if feature.dtype == "uint8"}
-_ENCODE_BATCH = 64
+_ENCODE_BATCH = 64  # items with sound or pictures
+_ENCODE_BATCH_WITHOUT_MEDIA = 1024
 
 
 class ItemTower(tf.keras.layers.Layer):
@@ -319,7 +320,9 @@ class ItemTower(tf.keras.layers.Layer):
 
 
 def _in_batches(function: Callable[..., Any], table: ItemTable, columns: Sequence[str]) -> np.ndarray:
-    rows = [np.arange(start, min(start + _ENCODE_BATCH, len(table))) for start in range(0, len(table), _ENCODE_BATCH)]
+    """What a function gives of all items of a table, of so many at a time that their columns fit in memory."""
+    size = _ENCODE_BATCH if set(columns) & set(_MEDIA) else _ENCODE_BATCH_WITHOUT_MEDIA
+    rows = [np.arange(start, min(start + size, len(table))) for start in range(0, len(table), size)]
     return np.concatenate([function(_tensors(table.take(part, columns))).numpy() for part in rows])
 
 

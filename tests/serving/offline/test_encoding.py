@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from components.datasets.interactions import window
 from serving.offline.encoding import encode_items, encode_users, sampled_user_vectors
+from serving.offline.item_vectors import ItemTower
 from serving.online.histories import Histories, HistoryStore
 from serving.online.vocabularies import Vocabularies
 from tests.serving import tiny, world
@@ -47,6 +48,35 @@ def test_items_are_encoded_in_the_order_of_the_ids(model, tmp_path):
     world.examples(tmp_path, {"train": rows})
     encoded = encode_items(model.signatures["encode_item"], f"{tmp_path}/Split-train", ["c", "a"])
     np.testing.assert_array_equal(encoded, np.eye(4)[[2, 0]])
+
+
+def test_few_large_items_are_encoded_at_once_and_many_small_ones(model, monkeypatch):
+    handler = ItemTower("not read", "item_tower")
+    numbers = tf.train.FloatList(value=[1, 0, 0, 0])
+    records = []
+    for name, padding in (("a", 0), ("b", 700), ("c", 0), ("d", 0), ("e", 0)):
+        feature = {
+            "item_id": tf.train.Feature(bytes_list=tf.train.BytesList(value=[name.encode()])),
+            "numeric": tf.train.Feature(float_list=numbers),
+            "medium": tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(padding)])),
+        }
+        records.append(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    sizes, parse = [], tf.io.parse_example
+
+    def counted(batch, features):
+        sizes.append(len(batch))
+        return parse(batch, features)
+
+    monkeypatch.setattr(tf.io, "parse_example", counted)
+    whole = list(handler.run_inference(records, model.signatures["item_tower"]))
+    assert set(sizes) == {5}
+    monkeypatch.setattr("serving.offline.item_vectors._BYTES_AT_ONCE", 1600)
+    sizes.clear()
+    assert [name for name, _ in handler.run_inference(records, model.signatures["item_tower"])] == [
+        name for name, _ in whole
+    ]
+    assert sizes and max(sizes) == 2
+    assert [name for name, _ in whole] == [name.encode() for name in "abcde"]
 
 
 def test_what_is_stored_gives_the_window_of_the_offline_steps(model):
