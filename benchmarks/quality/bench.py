@@ -144,7 +144,7 @@ def choose(split: Split, contender: Contender) -> tuple[dict[str, Any], dict[str
     Where there is nothing to choose nothing is tried, and the trace is empty, but in the timed cases.
     """
     trials = contender.trials()
-    needs_epochs = contender.stops_early and split.test.watch is None
+    needs_epochs = contender.stops_early and (split.test.watch is None or contender.to_the_end)
     if len(trials) == 1 and not needs_epochs and split.case not in TIMED:
         return trials[0], {"trace": np.zeros((0, 3))}
     print(f"{split.case}: {contender.name}: {len(trials)} settings", flush=True)
@@ -166,7 +166,7 @@ def _tried(split: Split, contender: Contender) -> list[tuple[float, Settings, np
         left = budget - (_cpu_s() - started)
         if outcomes and left <= 0:
             break
-        own = {**settings, "budget_s": left} if contender.stops_early else settings
+        own = {**settings, "budget_s": None if contender.to_the_end else left} if contender.stops_early else settings
         begun = _cpu_s()
         scored = contender.score(split.validation, own, 0)
         spent = _cpu_s() - begun

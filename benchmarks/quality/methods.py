@@ -55,6 +55,7 @@ class Contender:
     stops_early: bool = (
         False  # finds its number of epochs on validation, so that always comes first; takes `budget_s` as a setting
     )
+    to_the_end: bool = False  # stops where validation says alone: no budget
 
     def prepare(self) -> None:
         """Makes its environment, where it has one and it is not there: nobody's costs."""

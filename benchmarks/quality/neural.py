@@ -1,14 +1,15 @@
-"""The neural peers, as RecBole and RecTools have them: an equal budget of processor seconds, stopped where validation
-says."""
+"""The neural peers, as RecBole and RecTools have them: stopped where validation says, with an equal budget of processor
+seconds or without one."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.quality import environments
-from benchmarks.quality.methods import Contender, Scored, budget_s
+from benchmarks.quality.methods import SEEDS, Contender, Scored, budget_s
 from benchmarks.quality.splits import Split, Stage
 
 # Environment -> model -> setting -> values, set by hand.
@@ -38,6 +39,7 @@ SEQUENTIAL: dict[str, dict[str, dict[str, Any]]] = {
     },
     "neural": {"GRU4Rec": {"learning_rate": (0.001,)}},
 }
+TO_THE_END = "to the end"
 LIBRARIES = {"neural": ("RecBole", "recbole"), "sequential": ("RecTools", r"rectools[torch]")}
 
 
@@ -59,6 +61,31 @@ def neural_peers(split: Split) -> list[Contender]:
         for environment, of_library in models.items()
         for name, grid in of_library.items()
     ]
+
+
+def to_the_end(split: Split, chosen: Mapping[str, Mapping[str, Any]]) -> list[Contender]:
+    """The same peers without a budget: a validation that has stopped to rise gives the epochs, three seeds are then
+    trained for so many.
+
+    chosen: name of a peer -> the settings that validation chose under the budget; others are left out.
+    """
+    return [
+        replace(
+            peer,
+            name=f"{peer.name[:-1]}, {TO_THE_END})",
+            score=functools.partial(score_to_the_end, peer.score),
+            grid={knob: (value,) for knob, value in chosen[peer.name].items() if knob != "epochs"},
+            runs=SEEDS,
+            to_the_end=True,
+        )
+        for peer in neural_peers(split)
+        if peer.name in chosen
+    ]
+
+
+def score_to_the_end(score: Any, stage: Stage, settings: Mapping[str, Any], seed: int) -> Scored:
+    """One fit of a peer; where the settings hold the epochs, nothing is watched any more."""
+    return score(replace(stage, watch=None) if "epochs" in settings else stage, settings, seed)
 
 
 def score_neural(

@@ -28,6 +28,16 @@ def rows_of_ours(case: str) -> dict[str, dict[str, Any]]:
     return own
 
 
+def settings_of_peers(case: str) -> dict[str, dict[str, Any]]:
+    """Contender -> what validation chose for it, of those with one split that were run on the case."""
+    result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {"rows": []}
+    return {
+        row["contender"]: row["settings"][0]
+        for row in result["rows"]
+        if row["case"] == case and row["contender"] != "ours" and len(row.get("settings", ())) == 1
+    }
+
+
 def settings_of_ours(case: str) -> dict[str, Any]:
     """What validation chose, of RetrievalConfig. Raises as `rows_of_ours`."""
     (settings,) = next(row["settings"] for row in rows_of_ours(case).values() if "settings" in row)

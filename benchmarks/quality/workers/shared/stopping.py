@@ -9,6 +9,8 @@ import numpy as np
 
 CHECKS = 25  # looks at what is held out in a whole budget, at most
 PATIENCE = 6  # looks without a better one before training stops
+EACH_MORE = 0.04  # without a budget: the share that training has gone on by when it is looked at again
+LAST_PATIENCE = 12  # looks without a better one then: training went on for some 1.6 times as long
 
 
 def train(model, run_epoch, scores, pairs, watch, metric, budget_s, epochs=None):
@@ -18,10 +20,11 @@ def train(model, run_epoch, scores, pairs, watch, metric, budget_s, epochs=None)
     model: torch module. run_epoch: called with the number of the epoch. scores: () -> float32 [U, N] of the train
     histories.
     pairs, watch: CSR [U, N], hidden and sought. metric: NDCG@k, R@k or accuracy@k.
+    budget_s: None to go on for as long as it takes.
     Returns the report: the epochs found, and of each look (processor seconds of training, without the looks; epoch;
     value).
     """
-    started = time.process_time()
+    started, patience = time.process_time(), LAST_PATIENCE if budget_s is None else PATIENCE
     trained, trace, best, best_epoch, state, last_look, epoch = 0.0, [], -1.0, 0, None, 0.0, 0
     while epoch < (epochs or 10_000):
         begun = time.process_time()
@@ -29,7 +32,8 @@ def train(model, run_epoch, scores, pairs, watch, metric, budget_s, epochs=None)
         trained += time.process_time() - begun
         epoch += 1
         spent = time.process_time() - started
-        if epochs is not None or (spent - last_look < budget_s / CHECKS and spent < budget_s):
+        due = EACH_MORE * last_look if budget_s is None else min(budget_s / CHECKS, budget_s - last_look)
+        if epochs is not None or spent - last_look < due:
             continue
         last_look = spent
         value = quality(scores(), pairs, watch, metric)
@@ -40,7 +44,8 @@ def train(model, run_epoch, scores, pairs, watch, metric, budget_s, epochs=None)
                 epoch,
                 {name: tensor.clone() for name, tensor in model.state_dict().items()},
             )
-        if spent >= budget_s or sum(look[1] > best_epoch for look in trace) >= PATIENCE:
+        is_spent = budget_s is not None and spent >= budget_s
+        if is_spent or sum(look[1] > best_epoch for look in trace) >= patience:
             break
     if state is not None:
         model.load_state_dict(state)
