@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from components.config import EventRule
 
@@ -20,6 +20,19 @@ class Event(NamedTuple):
     split: str | None = None
 
 
+class Happened(Protocol):
+    """What an interaction is made of; an `Event` has it, and so may another record."""
+
+    @property
+    def item_id(self) -> str: ...
+    @property
+    def event(self) -> str: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def time_s(self) -> int | None: ...
+
+
 class Interaction(NamedTuple):
     """A visit of a user to an item."""
 
@@ -31,7 +44,7 @@ class Interaction(NamedTuple):
     positive: bool
 
 
-def interactions_of(events: Iterable[Event], rules: Mapping[str, EventRule]) -> list[Interaction]:
+def interactions_of(events: Iterable[Happened], rules: Mapping[str, EventRule]) -> list[Interaction]:
     """The interactions behind a user's events, oldest first.
 
     Consecutive events on one item are one visit: the strongest event (by its rule's weight) names the interaction and
@@ -41,7 +54,7 @@ def interactions_of(events: Iterable[Event], rules: Mapping[str, EventRule]) -> 
     return [_interaction(item_id, list(visit), rules) for item_id, visit in by_item]
 
 
-def _interaction(item_id: str, events: list[Event], rules: Mapping[str, EventRule]) -> Interaction:
+def _interaction(item_id: str, events: list[Happened], rules: Mapping[str, EventRule]) -> Interaction:
     # Of equally strong events the later one speaks: a changed rating replaces the first.
     strongest = events[-1]
     for event in reversed(events[:-1]):

@@ -15,12 +15,7 @@ def history_of(events: Iterable[Event], rules: Mapping[str, EventRule], now_s: i
 
     events: oldest first. rules: kinds without a rule do not count.
     """
-    known = [
-        interactions.Event(event.item_id, event.event, event.value, event.time_s)
-        for event in events
-        if event.event in rules
-    ]
-    made = interactions.interactions_of(known, rules)
+    made = interactions.interactions_of((event for event in events if event.event in rules), rules)
     return History(
         tuple(one.item_id for one in made),
         tuple(one.event for one in made),

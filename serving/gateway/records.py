@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Event:
-    """One interaction of a person with an item."""
+class Event(NamedTuple):
+    """One interaction of a person with an item; each answer makes as many as its person has."""
 
     event_id: str  # the same id again is the same event
     user_id: str

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import redis.asyncio as redis_asyncio
 import redis.exceptions
+from pydantic_core import from_json
 
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 from serving.gateway.stores import redis_scripts as scripts
@@ -67,7 +68,7 @@ class RedisStore(Store):
         arguments = [PREFIX]
         for event, one in zip(events, marks or [()] * len(events)):
             time_s = str(event.time_s or 0)  # 0 is the score of an event without a time, too
-            text = encoded(asdict(event))
+            text = encoded(event._asdict())
             arguments += [event.event_id, event.user_id, event.item_id, event.event, time_s, text, ",".join(one)]
         with _unavailable():
             return [Acceptance(one) for one in await _wait(self._redis.eval(scripts.ADD_EVENTS, 0, *arguments))]
@@ -98,7 +99,7 @@ class RedisStore(Store):
         call = self._untimed.eval(scripts.USER_STATE, 0, PREFIX, user_id, ",".join(marks), str(limit))
         with _unavailable():
             is_forgotten, text = await within(_wait(call), self._call_s)
-        return UserState(tuple(Event(**fields) for fields in reversed(json.loads(text))), bool(is_forgotten))
+        return UserState(tuple(Event(**fields) for fields in reversed(from_json(text))), bool(is_forgotten))
 
     async def forgotten(self, tombstones: Sequence[str]) -> list[bool]:
         if not tombstones:

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic_core import from_json
+
 from serving.gateway.records import Acceptance, ApiKey, Event, Exposure, StoredItem, UserState
 from serving.gateway.stores import schema
 from serving.gateway.stores.base import IDENTITY, RENAMING, Marks, Store, StoreUnavailable
@@ -98,7 +100,7 @@ class SqliteStore(Store):
 
     async def user_state(self, user_id: str, marks: Marks, limit: int) -> UserState:
         texts, is_forgotten = await self._row_at_once(_USER_STATE, json.dumps(marks), user_id, limit)
-        rows = sorted(json.loads(texts), key=lambda row: (row[5] is not None, row[5], row[0]))
+        rows = sorted(from_json(texts), key=lambda row: (row[5] is not None, row[5], row[0]))
         return UserState(tuple(event_of(row) for row in rows), bool(is_forgotten))
 
     async def forgotten(self, tombstones: Sequence[str]) -> list[bool]:
