@@ -85,23 +85,28 @@ class WriteItemVectors(beam.PTransform):
 def read_item_vectors(target: str) -> tuple[list[str], dict[str, np.ndarray]]:
     """What `WriteItemVectors` wrote, in the order of the ids' bytes: ids, and each view as float32 [N, D].
 
-    Raises ValueError where an id comes twice.
+    Raises ValueError where an id comes twice, or there is none.
     """
-    views: dict[bytes, dict[str, np.ndarray]] = {}
-    files = sorted(tf.io.gfile.glob(f"{target}*"))
-    for record in tf.data.TFRecordDataset(files, "GZIP").as_numpy_iterator():
-        feature = tf.train.Example.FromString(record).features.feature
-        item_id = feature["item_id"].bytes_list.value[0]
-        if item_id in views:
-            raise ValueError(f"item {item_id.decode()!r} comes twice")
-        views[item_id] = {
-            name: np.array(feature[name].float_list.value, np.float32) for name in ("vector", *VIEWS) if name in feature
-        }
-    item_ids = sorted(views)
-    names = views[item_ids[0]]
-    return [item_id.decode() for item_id in item_ids], {
-        name: np.stack([views[item_id][name] for item_id in item_ids]) for name in names
+    records = tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(f"{target}*")), "GZIP")
+    first = next(records.take(1).as_numpy_iterator(), None)
+    if first is None:
+        raise ValueError(f"no items in {target}")
+    fields = tf.train.Example.FromString(first).features.feature
+    names = [name for name in ("vector", *VIEWS) if name in fields]
+    spec: dict[str, tf.io.FixedLenFeature] = {
+        name: tf.io.FixedLenFeature([len(fields[name].float_list.value)], tf.float32) for name in names
     }
+    spec["item_id"] = tf.io.FixedLenFeature([], tf.string)
+    batches = [
+        tf.io.parse_example(batch, spec) for batch in records.batch(_ITEMS_AT_ONCE)
+    ]  # of vectors as they are, where an object an item would be many times as large
+    columns = {name: np.concatenate([batch[name].numpy() for batch in batches]) for name in spec}
+    order = np.argsort(columns["item_id"], kind="stable")
+    item_ids = columns["item_id"][order]
+    again = np.flatnonzero(item_ids[1:] == item_ids[:-1])
+    if len(again):
+        raise ValueError(f"item {item_ids[again[0]].decode()!r} comes twice")
+    return [item_id.decode() for item_id in item_ids], {name: columns[name][order] for name in names}
 
 
 def _feature(spec: tf.TensorSpec) -> tf.io.FixedLenFeature | tf.io.RaggedFeature:
