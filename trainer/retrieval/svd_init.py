@@ -40,9 +40,14 @@ def svd_vectors(
     the interactions (Jeunen et al., RecSys 2020).
     """
     num_items = chosen.shape[1]
+    known = np.bincount(chosen.indices, minlength=num_items) > 0
+    if content is not None:
+        known |= content.any(1)
+        content = content[known]
+    chosen = chosen[:, known]  # nothing is added to the others
     per_user, per_item = (np.maximum(np.asarray(chosen.sum(axis)).ravel(), 1.0) for axis in (1, 0))
     of_user, of_item = 1 / per_user, per_item**-0.5  # the user's twice over, as they are met in a square
-    rows = np.zeros((0, num_items), np.float32)
+    rows = np.zeros((0, len(per_item)), np.float32)
     if content is not None and content.any():
         largest = np.linalg.eigvalsh(content.T @ content)[-1] ** 0.5  # singular value
         rows = (content.T / largest * (CONTENT_COUNTS_AS / (per_item + CONTENT_COUNTS_AS)) ** 0.5).astype(np.float32)
@@ -56,25 +61,26 @@ def svd_vectors(
         return total
 
     random = np.random.default_rng(seed)
-    values, directions = _leading(squared, num_items, dim, random)
+    first = random.normal(size=(num_items, min(dim + _OVERSAMPLED, num_items)))[known].astype(np.float32)
+    values, directions = _leading(squared, first, dim)
     scaled = directions * values
     length = np.linalg.norm(scaled, axis=1, keepdims=True)
     start = np.where(length > 1e-6, scaled / np.maximum(length, 1e-6), 0.0)
     vectors = random.normal(scale=0.1 / np.sqrt(dim), size=(num_submodels, num_items, dim))
-    vectors[:, :, : start.shape[1]] += start
+    vectors[:, known, : start.shape[1]] += start
     return np.concatenate(list(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)), 1).astype(np.float32)
 
 
 def _leading(
-    squared: Callable[[np.ndarray], np.ndarray], size: int, count: int, random: np.random.Generator
+    squared: Callable[[np.ndarray], np.ndarray], basis: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The largest singular values of a matrix and their right singular vectors, by subspace iteration.
 
     squared: the product of the matrix's square, float [size, size], with float32 [size, any].
+    basis: float32 [size, some more than count], directions at random.
     Returns float32 [count or fewer] and [size, count or fewer]; values that are 0 next to the largest are left out.
     Source: Halko et al., Finding Structure with Randomness, SIAM Review 2011, algorithm 4.4.
     """
-    basis = random.normal(size=(size, min(count + _OVERSAMPLED, size))).astype(np.float32)
     for _ in range(_ITERATIONS):
         basis, _ = np.linalg.qr(squared(basis))
     squares, rotation = np.linalg.eigh(basis.T @ squared(basis))  # ascending

@@ -51,6 +51,27 @@ def test_the_start_is_that_of_the_dense_decomposition(at_once, monkeypatch):
     np.testing.assert_allclose((parts @ parts.transpose(0, 2, 1)).mean(0), expected @ expected.T, atol=0.1)
 
 
+def test_items_that_nobody_knows_cost_nothing(monkeypatch):
+    """Of two hundred items four were played, and two more have content: six rows are decomposed, and the others start
+    as noise."""
+    chosen, content = np.zeros((6, 200), np.float32), np.zeros((200, 2), np.float32)
+    chosen[:3, [10, 20]] = chosen[3:, [30, 40]] = 1
+    content[[10, 20, 50, 60]] = [[1, 0], [1, 0.1], [1, 0], [0, 1]]
+    sizes, qr = set(), np.linalg.qr
+
+    def counted(matrix):
+        sizes.add(len(matrix))
+        return qr(matrix)
+
+    monkeypatch.setattr(np.linalg, "qr", counted)
+    vectors = svd_vectors(sp.csr_matrix(chosen), 3, 1, content)
+    assert sizes == {6} and vectors.shape == (200, 3)
+    cosines = vectors @ vectors.T
+    assert cosines[10, 20] > 0.9 and cosines[30, 40] > 0.9 and cosines[10, 50] > cosines[30, 50]
+    assert np.abs(cosines[70:].mean()) < 0.1
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
 def test_positive_matrix_counts_a_pair_once(train_split, table):
     matrix = positive_matrix(train_split, len(table)).toarray()
     assert matrix.shape == (24, 12) and set(np.unique(matrix)) == {0, 1}
