@@ -95,6 +95,30 @@ def test_recall_sees_a_bad_index():
     assert build_index.measure_recall(index, unit_vectors(50, 16, seed=5), 200) < 0.7
 
 
+def test_items_of_one_vector_stand_in_for_each_other(monkeypatch):
+    """Of 600 items thirty vectors. Who finds the last of a vector's items where exact search has the first has lost
+    nothing; who misses the best vector has."""
+    vectors, queries = unit_vectors(30, 16)[np.arange(600) % 30], unit_vectors(40, 16, seed=5)
+    index, backwards = build("exact", vectors), index_lib.ExactIndex(vectors[::-1].copy())
+    exact = index.search(tf.constant(queries), 30)[1].numpy()
+
+    def last_first(queries, k):
+        scores, positions = backwards.search(queries, k)
+        return scores, len(vectors) - 1 - positions
+
+    def without_the_best(queries, k):
+        scores, positions = index.search_all(queries, k + 20)
+        return scores[:, 20:], positions[:, 20:]
+
+    monkeypatch.setattr(index, "search_all", index.search, raising=False)
+    monkeypatch.setattr(index, "search", last_first)
+    found = index.search(tf.constant(queries), tf.constant(30))[1].numpy()
+    assert np.mean([len(np.intersect1d(*pair)) for pair in zip(found, exact)]) < 25
+    assert build_index.measure_recall(index, queries, 30) == 1
+    monkeypatch.setattr(index, "search", without_the_best)
+    assert build_index.measure_recall(index, queries, 30) < 0.7
+
+
 @pytest.mark.parametrize("num_items", [16, 40])
 def test_more_leaves_than_items_are_as_many_as_items(num_items):
     """A catalogue may have shrunk since the number was chosen."""
