@@ -85,7 +85,7 @@ class Catalog:
                 continue
             if rules.domain and item.fields.get("domain") != rules.domain:
                 continue
-            if not self._is_out(item, rules, now_s):
+            if not self._fits(item, rules, now_s):
                 continue
             creator = item.fields.get("creator")
             if rules.max_per_creator > 0 and creator and of_creator.get(creator, 0) >= rules.max_per_creator:
@@ -93,7 +93,11 @@ class Catalog:
             of_creator[creator] = of_creator.get(creator, 0) + 1
             yield item_id
 
-    def _is_out(self, item: StoredItem, rules: Rules, now_s: float) -> bool:
+    def is_out(self, item: StoredItem) -> bool:
+        """Whether an item's day has come; lists of a catalogue with `show_unreleased` do not wait for it."""
+        return self._show_unreleased or published_s(item.fields) <= time.time()
+
+    def _fits(self, item: StoredItem, rules: Rules, now_s: float) -> bool:
         """Whether an item has appeared, and recently enough; of one without a date nothing is known."""
         published = published_s(item.fields)
         if rules.max_item_age_s and not (published and now_s - published <= rules.max_item_age_s):

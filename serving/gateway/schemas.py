@@ -249,11 +249,13 @@ class ItemBatch(_Request):
 
 
 class ItemOutcome(BaseModel):
-    """An item that is kept; whether the model server shows it already."""
+    """An item that is kept; whether it is in answers already."""
 
     item_id: str
     status: Literal["shown", "waiting"]
-    reason: str | None = Field(default=None, description="of one that waits: for a model server, or for the next build")
+    reason: str | None = Field(
+        default=None, description="of one that waits: for a model server, for the next build, or for its day"
+    )
 
 
 class ItemsAccepted(BaseModel):

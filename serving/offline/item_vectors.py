@@ -64,7 +64,7 @@ class ItemTower(ModelHandler):
 
 
 class WriteItemVectors(beam.PTransform):
-    """Serialized items -> one gzipped record an item: a tf.Example with `item_id` and its views.
+    """Serialized items -> a gzipped record an item: a tf.Example with `item_id` and the bytes of each view's float32.
 
     signature: see `ItemTower`.
     """
@@ -93,20 +93,19 @@ def read_item_vectors(target: str) -> tuple[list[str], dict[str, np.ndarray]]:
         raise ValueError(f"no items in {target}")
     fields = tf.train.Example.FromString(first).features.feature
     names = [name for name in ("vector", *VIEWS) if name in fields]
-    spec: dict[str, tf.io.FixedLenFeature] = {
-        name: tf.io.FixedLenFeature([len(fields[name].float_list.value)], tf.float32) for name in names
-    }
-    spec["item_id"] = tf.io.FixedLenFeature([], tf.string)
-    batches = [
-        tf.io.parse_example(batch, spec) for batch in records.batch(_ITEMS_AT_ONCE)
-    ]  # of vectors as they are, where an object an item would be many times as large
-    columns = {name: np.concatenate([batch[name].numpy() for batch in batches]) for name in spec}
-    order = np.argsort(columns["item_id"], kind="stable")
-    item_ids = columns["item_id"][order]
+    spec = dict.fromkeys(["item_id", *names], tf.io.FixedLenFeature([], tf.string))
+    batches = [tf.io.parse_example(batch, spec) for batch in records.batch(_ITEMS_AT_ONCE)]
+    ids = np.concatenate([batch["item_id"].numpy() for batch in batches])
+    order = np.argsort(ids, kind="stable")
+    item_ids = ids[order]
     again = np.flatnonzero(item_ids[1:] == item_ids[:-1])
     if len(again):
         raise ValueError(f"item {item_ids[again[0]].decode()!r} comes twice")
-    return [item_id.decode() for item_id in item_ids], {name: columns[name][order] for name in names}
+    views = {
+        name: np.concatenate([tf.io.decode_raw(batch[name], tf.float32).numpy() for batch in batches])[order]
+        for name in names
+    }
+    return [item_id.decode() for item_id in item_ids], views
 
 
 def _feature(spec: tf.TensorSpec) -> tf.io.FixedLenFeature | tf.io.RaggedFeature:
@@ -122,6 +121,6 @@ def _dense(values: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
 
 def _vector_record(pair: tuple[bytes, dict[str, np.ndarray]]) -> bytes:
     item_id, views = pair
-    feature = {name: tf.train.Feature(float_list=tf.train.FloatList(value=vector)) for name, vector in views.items()}
-    feature["item_id"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[item_id]))
+    parts = {"item_id": item_id, **{name: vector.astype("<f4").tobytes() for name, vector in views.items()}}
+    feature = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[part])) for name, part in parts.items()}
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)

@@ -14,12 +14,13 @@ from serving.gateway.routes.dependencies import COMMON_ERRORS, ItemId, ServiceOf
 from serving.gateway.schemas import ItemBatch, ItemCard, ItemIn, ItemOutcome, ItemPage, ItemsAccepted
 from serving.gateway.service import Service
 
+ANNOUNCED = "it is shown from its published_at on"
 router = APIRouter(prefix="/v1", tags=["items"], responses=responses(*COMMON_ERRORS))
 
 
 @router.put("/items/{item_id}", dependencies=permitted("write"), responses=responses(409), operation_id="put_item")
 async def put_item(item_id: ItemId, body: ItemIn, service: ServiceOf) -> ItemOutcome:
-    """Add an item, or replace it; it is in answers from the next one on."""
+    """Add an item, or replace it; it is in answers from the next one on, or from its `published_at`."""
     return (await _put([_stored(item_id, body, service, "body")], service))[0]
 
 
@@ -77,7 +78,9 @@ async def _put(items: list[StoredItem], service: Service) -> list[ItemOutcome]:
         reason = "an item of this id was withdrawn for good; use another id"
         errors = tuple(FieldError(field=f"body.items.{place}.item_id", reason=reason) for place in places)
         raise Problem(409, "withdrawn", reason, errors)
-    waiting = await service.live_items.tell([item.item_id for item in items], service.settings.gateway.tell_s)
+    announced = {item.item_id: ANNOUNCED for item in items if not service.catalog.is_out(item)}
+    told = await service.live_items.tell([item.item_id for item in items], service.settings.gateway.tell_s)
+    waiting = announced | told
     return [
         ItemOutcome(
             item_id=item.item_id,

@@ -63,7 +63,8 @@ def test_an_item_is_in_the_next_answer_with_its_title_and_by_its_content(gateway
 
 def test_an_announced_item_is_shown_from_its_day_on(gateway):
     now_s = int(time.time())
-    assert put(gateway, "announced", published_at=now_s + 86_400).json()["status"] == "shown"
+    announced = put(gateway, "announced", published_at=now_s + 86_400).json()
+    assert (announced["status"], announced["reason"]) == ("waiting", "it is shown from its published_at on")
     assert "announced" not in shown(gateway)
     put(gateway, "announced", published_at=now_s - 86_400).raise_for_status()
     assert "announced" in shown(gateway)
