@@ -19,9 +19,7 @@ class IndexConfig:
     candidates: int = 200  # items that ScaNN hands on to the rules; recall is measured here too
     num_leaves: int = 0  # ScaNN partitions; 0 = the square root of the number of items
     leaves_to_search: int = 0  # 0 = the fewest that reach `min_recall` when measured
-    reorder: int = (
-        0  # approximate candidates that are scored exactly; 0 = the fewest that do, at most 10 x `candidates`
-    )
+    reorder: int = 0  # approximate candidates that are scored exactly; 0 = the fewest that do
     min_recall: float = 0.95  # below this, at 10 or at `candidates`, an index is not published
     measured_queries: int = 500  # user vectors that recall is measured on
     insert_capacity: int = 1000  # items that can be added to the served catalogue between two builds

@@ -113,9 +113,9 @@ def tune_scann(
     index: ScannIndex, queries: np.ndarray, target: float, exact: np.ndarray | None = None
 ) -> list[dict[str, float]]:
     """Let the index search as few of its leaves, then score as few items exactly, as reach the recall `target` at 10
-    and at its candidates.
+    and at its candidates; where all leaves do not, more items are scored exactly, all in the end.
 
-    All leaves where none does. queries: float32 [Q, D] of the kind that will be asked. exact: as `exact_scores` gives
+    queries: float32 [Q, D] of the kind that will be asked. exact: as `exact_scores` gives
     them at the index's candidates, where they are there.
     Returns the curve that was measured: a point for each setting tried, with its queries a second, asked one by one.
     """
@@ -131,8 +131,13 @@ def tune_scann(
         )
         return min(recalls.values()) >= target
 
-    while not measure() and index.leaves_to_search < index.num_leaves:
+    is_enough = measure()
+    while not is_enough and index.leaves_to_search < index.num_leaves:
         index.leaves_to_search = min(index.num_leaves, math.ceil(1.4 * index.leaves_to_search))
+        is_enough = measure()
+    while not is_enough and index.reorder < index.num_items:  # thousands of one vector can push out what is better
+        index.reorder = min(index.num_items, 2 * index.reorder)
+        is_enough = measure()
     while index.reorder > index.candidates:
         enough, index.reorder = index.reorder, max(index.candidates, index.reorder // 2)
         if not measure():

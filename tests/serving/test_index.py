@@ -95,6 +95,16 @@ def test_recall_sees_a_bad_index():
     assert build_index.measure_recall(index, unit_vectors(50, 16, seed=5), 200) < 0.7
 
 
+def test_where_all_leaves_find_too_little_more_is_scored_exactly():
+    vectors, queries = unit_vectors(5000, 16), unit_vectors(100, 16, seed=5)
+    index = build("scann", vectors, candidates=10)
+    curve = build_index.tune_scann(index, queries, 0.9999)
+    assert index.leaves_to_search == index.num_leaves and index.reorder > 100
+    reached = [point for point in curve if point["recall@10"] >= 0.9999]
+    assert reached and reached[-1]["reorder"] == index.reorder
+    assert build_index.measure_recall(index, queries, 10) >= 0.9999
+
+
 def test_items_of_one_vector_stand_in_for_each_other(monkeypatch):
     """Of 600 items thirty vectors. Who finds the last of a vector's items where exact search has the first has lost
     nothing; who misses the best vector has."""
