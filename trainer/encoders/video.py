@@ -15,6 +15,7 @@ from trainer.config.encoder import EncoderConfig
 from trainer.encoders.blocks import CLSTransformer, Standardise, keep_some, masked_mean
 from trainer.encoders.fusion import hide_some
 from trainer.encoders.modality import ContentEncoder
+from trainer.encoders.picture_statistics import colours, textures
 from trainer.keras_nlp import keras_nlp, tf
 
 HUES = 12  # bins around the colour circle
@@ -26,8 +27,8 @@ class VideoEncoder(ContentEncoder):
     """Encodes `video_frames` uint8 [B, K, H, W, 3] with `video_times_s` float [B, K] and `video_num_frames` int64 [B]
     as a token.
 
-    The token of the statistics of colour, light, edges and motion leads a Transformer over patches (Arnab et al.,
-    ViViT, 2021).
+    The token of the statistics of colour, texture, light, edges and motion leads a Transformer over patches (Arnab et
+    al., ViViT, 2021).
     `video_statistics` float [B, E] is not computed again where the features hold it.
     Returns float [B, width].
     """
@@ -100,7 +101,8 @@ class VideoEncoder(ContentEncoder):
 
 @tf.function(reduce_retracing=True, autograph=False)  # one trace for all models and signatures of a process
 def video_statistics(frames, times_s, num_frames):
-    """Summary statistics of key frames: colours, light, edges with their directions and curvature, layout, and motion.
+    """Summary statistics of key frames: colours, texture, light, edges with their directions and curvature, layout, and
+    motion.
 
     frames: uint8 [B, K, H, W, 3].
     times_s: float [B, K], seconds.
@@ -120,7 +122,8 @@ def video_statistics(frames, times_s, num_frames):
         *_shapes(light),
     ]
     steady = masked_mean(tf.concat(parts, -1), valid[..., None], 1)
-    return tf.concat([steady, _motion(pixels, times_s, valid)], -1)
+    shares = masked_mean(tf.concat([textures(frames), colours(pixels)], -1), valid[..., None], 1)
+    return tf.concat([steady, _motion(pixels, times_s, valid), shares], -1)
 
 
 def _hues(pixels):
